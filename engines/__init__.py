@@ -1,0 +1,1 @@
+"""Runners: one protocol over PyTorch (the reference), ONNX Runtime and, later, TensorRT."""

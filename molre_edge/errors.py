@@ -1,0 +1,80 @@
+"""What a user can mend. Anything else that goes wrong is a bug of ours and keeps its trace.
+
+Standard library only: every layer imports this module.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "ConfigError",
+    "EngineError",
+    "ExportError",
+    "MissingDependencyError",
+    "MolreEdgeError",
+    "RunError",
+    "ScanError",
+]
+
+
+class MolreEdgeError(Exception):
+    """An error that the user can mend: the message says what, where, what was expected and what to do next."""
+
+
+class ConfigError(MolreEdgeError):
+    """A configuration value is out of its range, or an unknown key was given."""
+
+
+class CheckpointError(MolreEdgeError):
+    """A checkpoint can't be read, is not one of ours, or does not fit its own configuration."""
+
+
+class BundleError(MolreEdgeError):
+    """A bundle is missing, incomplete, altered, or of another format version."""
+
+
+class ExportError(MolreEdgeError):
+    """An export was refused: a check on the graph or its parity failed. The message names the check."""
+
+
+class EngineError(MolreEdgeError):
+    """A runner can't be made or does not fit this machine or this input."""
+
+
+class RunError(MolreEdgeError):
+    """An inference run can't start, go on or be resumed."""
+
+
+class ScanError(MolreEdgeError):
+    """One scan can't be used.
+
+    Attributes:
+        code: a stable word for the reason, such as ``not_ct`` or ``slices_missing``; docs/scans.md lists them.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Make the error.
+
+        Args:
+            code: a stable word for the reason, snake_case.
+            message: what is wrong and what was expected, without any patient identifier or path.
+        """
+        super().__init__(message)
+        self.code = code
+
+
+class MissingDependencyError(MolreEdgeError):
+    """An optional library is not installed."""
+
+    def __init__(self, feature: str, library: str, extra: str) -> None:
+        """Make the error with its install command.
+
+        Args:
+            feature: what needs the library, as the start of a sentence ("Exporting a checkpoint").
+            library: the import name.
+            extra: the extra of this package that brings it.
+        """
+        super().__init__(f"{feature} needs {library}, which is not installed: pip install 'molre-edge[{extra}]'")
+        self.library = library
+        self.extra = extra

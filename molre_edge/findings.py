@@ -1,0 +1,40 @@
+"""The 75 findings of head CT: names, groups and parents.
+
+The paper's own list is not public; this one was put together from public label sets (``sources`` in
+``findings.csv``: N NeuroVFM, H HeadCT-ONE, C CQ500, R RSNA 2019, Q qER K200921, F FM-HCT, P named in notes on the
+paper, U ours). A parent is at least as likely as each of its children.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+__all__ = ["Finding", "default_findings", "parents_of"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding: its name (snake_case), its group, and the name of the finding that it implies, if any."""
+
+    name: str
+    group: str
+    parent: str | None
+
+
+@cache
+def default_findings() -> tuple[Finding, ...]:
+    """The 75 findings in the order of the model's outputs."""
+    text = resources.files("molre_edge").joinpath("findings.csv").read_text(encoding="utf-8")
+    return tuple(Finding(row["finding"], row["group"], row["parent"] or None) for row in csv.DictReader(text.splitlines()))
+
+
+def parents_of(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs (child, parent) of indices into `names`, for the known findings among them."""
+    parent = {finding.name: finding.parent for finding in default_findings()}
+    index = {name: i for i, name in enumerate(names)}
+    return tuple(
+        (i, index[above]) for i, name in enumerate(names) if (above := parent.get(name)) is not None and above in index
+    )

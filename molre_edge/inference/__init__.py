@@ -1,0 +1,1 @@
+"""From scans to findings: pipeline, timing, results files, resume."""

@@ -1,0 +1,1 @@
+"""The MoLRE classifier in PyTorch: adapters, router, backbones, pooling, head, checkpoint."""

@@ -1,0 +1,1 @@
+"""Backbones: a registry, one file an architecture."""

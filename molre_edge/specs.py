@@ -1,0 +1,101 @@
+"""The few values that every stage shares: precisions, tensor specifications and the model's grid.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from molre_edge.errors import ConfigError
+
+__all__ = ["HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+
+HU_MIN = -1024.0
+"""Lowest value of a volume on the model's grid, in Hounsfield units: air, as 12-bit CT stores it."""
+HU_MAX = 3071.0
+"""Highest value of a volume on the model's grid, in Hounsfield units: the top of 12-bit CT."""
+
+
+class Precision(str, Enum):
+    """The precision of a graph. It is a property of the ONNX file, never of a builder flag."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+    def __str__(self) -> str:
+        """The word used on the command line and in file names."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype and shape of a graph's input or output.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        dtype: NumPy's name of the dtype, such as ``float16``.
+        shape: one entry an axis; ``None`` is a dynamic axis (the batch, always the first, is the only one).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TensorSpec:
+        """The inverse of :meth:`to_dict`."""
+        return cls(str(data["name"]), str(data["dtype"]), tuple(data["shape"]))
+
+    def __str__(self) -> str:
+        """For messages: ``volume: float32 [batch, 8, 224, 224]``."""
+        axes = ", ".join("batch" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.name}: {self.dtype} [{axes}]"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid that a model reads: `slices` axial slices through the head, each `rows` x `cols` pixels.
+
+    Attributes:
+        slices: number of axial slices, inferior to superior.
+        rows: pixels from anterior to posterior.
+        cols: pixels from the patient's right to left; pixels are square.
+        field_mm: side of the field of view along the rows, in millimetres, centred on the head.
+        height_mm: the slices are spread evenly from the top of the head down to the end of the scan,
+            but no farther than this many millimetres, so that a neck does not take the brain's slices.
+    """
+
+    slices: int
+    rows: int
+    cols: int
+    field_mm: float = 256.0
+    height_mm: float = 180.0
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that no head fits on, or that would not fit into memory."""
+        for name, low, high in (("slices", 1, 512), ("rows", 16, 2048), ("cols", 16, 2048)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {value!r}")
+        for name, low_mm, high_mm in (("field_mm", 50.0, 1000.0), ("height_mm", 20.0, 1000.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low_mm <= value <= high_mm:
+                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {value!r}")
+
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a pixel in millimetres."""
+        return self.field_mm / self.rows
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, rows, cols)."""
+        return (self.slices, self.rows, self.cols)
