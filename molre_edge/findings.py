@@ -28,7 +28,9 @@ class Finding:
 def default_findings() -> tuple[Finding, ...]:
     """The 75 findings in the order of the model's outputs."""
     text = resources.files("molre_edge").joinpath("findings.csv").read_text(encoding="utf-8")
-    return tuple(Finding(row["finding"], row["group"], row["parent"] or None) for row in csv.DictReader(text.splitlines()))
+    return tuple(
+        Finding(row["finding"], row["group"], row["parent"] or None) for row in csv.DictReader(text.splitlines())
+    )
 
 
 def parents_of(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

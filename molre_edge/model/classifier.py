@@ -1,0 +1,102 @@
+"""The whole model: HU volumes in, logits of the findings, gates and the volume's embedding out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from molre_edge.errors import ConfigError
+from molre_edge.model.adapters import AdaptedLayer
+from molre_edge.model.backbones.registry import backbone_entry
+from molre_edge.model.config import ModelConfig
+from molre_edge.model.intensity import WindowChannels
+from molre_edge.model.placement import count_parameters, place_adapters
+from molre_edge.model.pooling import AttentionPooling
+from molre_edge.model.routing import RoutingState
+
+__all__ = ["ClassifierOutput", "HeadCTClassifier"]
+
+
+class ClassifierOutput(NamedTuple):
+    """What the model answers.
+
+    Attributes:
+        logits: [batch, findings].
+        gates: [batch, slices or 1, routers, K]; None for K = 0.
+        embedding: [batch, d], the vector before the head.
+    """
+
+    logits: Tensor
+    gates: Tensor | None
+    embedding: Tensor
+
+
+class HeadCTClassifier(nn.Module):
+    """A frozen backbone with MoLRE adapters, attention pooling over slices (2D) and a linear head.
+
+    Attributes:
+        config: the configuration it was built from.
+        backbone, pooling, head, routers: its parts; pooling is an identity for 3D backbones.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build with random weights; experts' up projections are zero, so that adapting changes nothing yet.
+
+        Raises:
+            ConfigError: an unknown backbone, a placement that does not fit, or more added parameters than the budget.
+        """
+        super().__init__()
+        entry = backbone_entry(config.backbone.id)
+        self.config = config
+        self.volumetric = entry.dimensions == 3
+        mean, std = _for_channels(entry.mean, config), _for_channels(entry.std, config)
+        self.intensity = WindowChannels(config.windows, mean, std)
+        self.backbone = entry.build(config.grid, len(config.windows), config.backbone.options).requires_grad_(False)
+        width = int(self.backbone.embed_dim)  # type: ignore[arg-type]
+        self.pooling = nn.Identity() if self.volumetric else AttentionPooling(width, config.pooling.hidden)
+        self.head = nn.Linear(width, len(config.findings))
+        self.routers = nn.ModuleList()
+        if config.adapter.experts:
+            self.routers = place_adapters(self, config, volumetric=self.volumetric)
+        self._state = RoutingState(config.router.level, self.routers)
+        for module in self.modules():
+            if isinstance(module, AdaptedLayer):
+                module.listen_to(self._state)
+        self._check_budget()
+
+    def forward(self, volume: Tensor) -> ClassifierOutput:
+        """Classify HU volumes [batch, slices, rows, cols]."""
+        slices = volume.shape[1]
+        self._state.start(slices)
+        channels = self.intensity(volume.flatten(0, 1))  # [batch * slices, channels, rows, cols]
+        if self.volumetric:
+            stacked = channels.unflatten(0, (-1, slices)).transpose(1, 2)  # [batch, channels, slices, rows, cols]
+            embedding = self.backbone(stacked)
+        else:
+            embedding = self.pooling(self.backbone(channels).unflatten(0, (-1, slices)))
+        logits = self.head(embedding)
+        gates = None
+        if self.config.adapter.experts > 1:
+            gates = self._state.report()
+        elif self.config.adapter.experts == 1:  # LoRA: one expert, always in full
+            gates = torch.ones(volume.shape[0], 1, len(self.routers), 1, dtype=logits.dtype, device=logits.device)
+        self._state.start(1)  # let the gates go
+        return ClassifierOutput(logits, gates, embedding)
+
+    def _check_budget(self) -> None:
+        count = count_parameters(self)
+        if count.fraction > self.config.budget:
+            raise ConfigError(
+                f"the adapters and routers add {count.added:,} parameters to {count.rest:,}, "
+                f"{count.fraction:.2%} where the budget is {self.config.budget:.2%}; adapt fewer modules, lower the "
+                f"rank or the routers' hidden size, or raise the budget in the configuration"
+            )
+
+
+def _for_channels(values: tuple[float, ...], config: ModelConfig) -> tuple[float, ...]:
+    """A backbone's per-channel constants, or their mean for each channel where the windows are not three."""
+    if len(values) in (1, len(config.windows)):
+        return values
+    return (sum(values) / len(values),)

@@ -1,0 +1,269 @@
+"""The configuration of a MoLRE classifier: a frozen value, checked on creation, plain data on disk.
+
+Without torch, so that a configuration can be read and shown anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any, TypeVar
+
+from molre_edge.errors import ConfigError
+from molre_edge.findings import default_findings
+from molre_edge.specs import Grid
+
+__all__ = [
+    "AdapterConfig",
+    "BackboneConfig",
+    "ModelConfig",
+    "PoolingConfig",
+    "RouterConfig",
+    "RouterSharing",
+    "Routing",
+]
+
+DEFAULT_WINDOWS = ((40.0, 80.0), (80.0, 200.0), (600.0, 2800.0))
+"""(centre, width) in HU of the brain, blood and bone windows, as FM_HeadCT and NeuroVFM use them."""
+
+DEFAULT_BUDGET = 0.005
+"""Added parameters (experts and routers) over all others: the paper stays below 0.5 %."""
+
+
+class Routing(str, Enum):
+    """What shares one gate vector: a slice, a volume, or a single token."""
+
+    SLICE = "slice"
+    VOLUME = "volume"
+    TOKEN = "token"
+
+
+class RouterSharing(str, Enum):
+    """Which adapted modules share one router: those of a block, none, or all of the model."""
+
+    BLOCK = "block"
+    MODULE = "module"
+    MODEL = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Which backbone.
+
+    Attributes:
+        id: an entry of the registry, such as ``dinov3-vitb16``.
+        options: what differs from that entry, in the backbone's own words (``num_hidden_layers`` and the like).
+    """
+
+    id: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """The low-rank experts.
+
+    Attributes:
+        modules: which modules are adapted: full names (``backbone.vit.model.layer.11.attention.o_proj``) or their ends
+            at a dot (``attention.o_proj``), as PEFT's ``target_modules`` list; ``*`` stands for any characters.
+            Empty: no module is adapted.
+        experts: K. 6 is the paper's, 1 is LoRA, 0 leaves the frozen layer.
+        rank: r of each expert.
+        alpha: the experts' sum is scaled by ``alpha / rank``.
+    """
+
+    modules: tuple[str, ...] = ()
+    experts: int = 6
+    rank: int = 8
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_int("adapter.experts", self.experts, 0, 64)
+        _check_int("adapter.rank", self.rank, 1, 512)
+        _check_float("adapter.alpha", self.alpha, 1e-6, 1e6)
+        if self.experts > 0 and not self.modules:
+            raise ConfigError(
+                "adapter.modules: expected at least one module to adapt for "
+                f"adapter.experts = {self.experts}; set experts to 0 for a frozen backbone"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """The routers: two-layer perceptrons with a softmax.
+
+    Attributes:
+        level: what shares one gate vector.
+        sharing: which modules share one router.
+        hidden: size of the hidden layer.
+        temperature: the router's logits are divided by it before the softmax.
+    """
+
+    level: Routing = Routing.SLICE
+    sharing: RouterSharing = RouterSharing.BLOCK
+    hidden: int = 8
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_int("router.hidden", self.hidden, 1, 4096)
+        _check_float("router.temperature", self.temperature, 1e-3, 1e3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingConfig:
+    """Attention pooling over slices (gated off for 3D backbones): size of its hidden layer."""
+
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        _check_int("pooling.hidden", self.hidden, 1, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All that defines a classifier but its weights.
+
+    Attributes:
+        backbone: which backbone.
+        grid: the grid that the model reads.
+        windows: (centre, width) in HU, one a channel.
+        adapter: the experts.
+        router: the routers.
+        pooling: the pooling over slices.
+        findings: names of the outputs.
+        thresholds: decision threshold of each finding, a probability.
+        budget: the largest allowed ratio of added parameters to all others.
+    """
+
+    backbone: BackboneConfig
+    grid: Grid
+    windows: tuple[tuple[float, float], ...] = DEFAULT_WINDOWS
+    adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(experts=0))
+    router: RouterConfig = field(default_factory=RouterConfig)
+    pooling: PoolingConfig = field(default_factory=PoolingConfig)
+    findings: tuple[str, ...] = field(default_factory=lambda: tuple(f.name for f in default_findings()))
+    thresholds: tuple[float, ...] = ()
+    budget: float = DEFAULT_BUDGET
+
+    def __post_init__(self) -> None:
+        """Check what spans several fields."""
+        if not self.findings or len(set(self.findings)) != len(self.findings):
+            raise ConfigError("findings: expected at least one name, each once")
+        for name in self.findings:
+            if not name or len(name) > 100 or not name.replace("_", "").replace("-", "").isalnum():
+                raise ConfigError(f"findings: expected words of letters, digits, '_' and '-', got {name[:100]!r}")
+        if not self.thresholds:
+            object.__setattr__(self, "thresholds", (0.5,) * len(self.findings))
+        if len(self.thresholds) != len(self.findings):
+            raise ConfigError(
+                f"thresholds: expected one for each of the {len(self.findings)} findings, got {len(self.thresholds)}"
+            )
+        for name, value in zip(self.findings, self.thresholds, strict=True):
+            _check_float(f"thresholds[{name}]", value, 0.0, 1.0)
+        if not 1 <= len(self.windows) <= 16:
+            raise ConfigError(f"windows: expected 1 to 16 (centre, width) pairs, got {len(self.windows)}")
+        for centre, width in self.windows:
+            _check_float("windows: centre", centre, -1024.0, 3071.0)
+            _check_float("windows: width", width, 1.0, 8192.0)
+        _check_float("budget", self.budget, 0.0, 1e3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (dict, list, str, int, float), as a checkpoint and a bundle store it."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: an unknown key, a missing one, or a value out of range; the message names it.
+        """
+        values = dict(_known(cls, data, ""))
+        for name, kind in (
+            ("backbone", BackboneConfig),
+            ("grid", Grid),
+            ("adapter", AdapterConfig),
+            ("router", RouterConfig),
+            ("pooling", PoolingConfig),
+        ):
+            if name in values:
+                values[name] = _section(kind, values[name], name)
+        if "windows" in values:
+            values["windows"] = tuple(_pair(window) for window in _list(values["windows"], "windows"))
+        for name in ("findings", "thresholds"):
+            if name in values:
+                kinds: tuple[type, ...] = (str,) if name == "findings" else (int, float)
+                values[name] = tuple(_list(values[name], name))
+                if not all(isinstance(value, kinds) for value in values[name]):
+                    raise ConfigError(f"{name}: expected a list of {'names' if name == 'findings' else 'numbers'}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"configuration: {error}") from error
+
+
+_T = TypeVar("_T")
+
+
+def _section(kind: type[_T], data: Any, where: str) -> _T:
+    values = dict(_known(kind, data, where))
+    try:
+        if kind is AdapterConfig and "modules" in values:
+            values["modules"] = tuple(str(module) for module in _list(values["modules"], "adapter.modules"))
+        if kind is RouterConfig:
+            for name, words in (("level", Routing), ("sharing", RouterSharing)):
+                if name in values:
+                    values[name] = words(values[name])
+        if kind is BackboneConfig and not isinstance(values.get("options", {}), dict):
+            raise ConfigError("backbone.options: expected a table of names and values")
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _known(kind: type[Any], data: Any, where: str) -> Mapping[str, Any]:
+    where = where or "configuration"
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected a table of names and values, got {type(data).__name__}")
+    names = sorted(f.name for f in fields(kind))
+    unknown = sorted(str(key) for key in data if key not in names)
+    if unknown:
+        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+    return data
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {type(value).__name__}")
+    return list(value)
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    numbers = _list(value, "windows")
+    if len(numbers) != 2 or not all(isinstance(number, int | float) for number in numbers):
+        raise ConfigError(f"windows: expected (centre, width) in HU, got {value!r}")
+    return float(numbers[0]), float(numbers[1])
+
+
+def _check_int(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
+
+
+def _check_float(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

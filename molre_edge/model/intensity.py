@@ -1,0 +1,40 @@
+"""From HU to the backbone's channels, inside the model, so that every runtime sees the same intensities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WindowChannels"]
+
+
+class WindowChannels(nn.Module):
+    """Windows each slice and normalises the channels: HU [units, rows, cols] -> [units, channels, rows, cols].
+
+    Each window (centre c, width w) maps [c - w/2, c + w/2] to [0, 1] and clips; then ``(x - mean) / std`` a channel.
+    """
+
+    low: Tensor
+    width: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, windows: Sequence[tuple[float, float]], mean: Sequence[float], std: Sequence[float]) -> None:
+        """One channel a window; `mean` and `std` have one value a channel, or one for all."""
+        super().__init__()
+        channels = len(windows)
+
+        def constant(values: Sequence[float]) -> Tensor:
+            return torch.tensor([float(v) for v in values]).expand(channels).reshape(1, channels, 1, 1).clone()
+
+        self.register_buffer("low", constant([c - w / 2 for c, w in windows]), persistent=False)
+        self.register_buffer("width", constant([w for _, w in windows]), persistent=False)
+        self.register_buffer("mean", constant(mean), persistent=False)
+        self.register_buffer("std", constant(std), persistent=False)
+
+    def forward(self, hu: Tensor) -> Tensor:
+        """The channels of HU slices."""
+        x = (hu.unsqueeze(1) - self.low) / self.width
+        return (x.clamp(0.0, 1.0) - self.mean) / self.std
