@@ -1,0 +1,206 @@
+"""Judging: numbers against a gate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from molre_edge.parity.gate import Gate
+from molre_edge.parity.numbers import NonFinite, ParityNumbers
+from molre_edge.parity.outputs import ParityError
+
+__all__ = ["Check", "Verdict", "judge"]
+
+_NAMED = 3  # examples in a sentence before "and N more"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verdict.
+
+    Attributes:
+        name: a stable word: ``finite``, ``max_abs_dp``, ``flips``, ``cosine``, ``gate_l1``, ``mean_auc_drop`` or
+            ``finding_auc_drop``.
+        measured: the value, ``None`` where there was nothing to measure.
+        limit: what it may be at most (for ``cosine`` at least), ``None`` when the gate sets none.
+        passed: true only for a check that was judged and kept its limit.
+        text: one sentence for people.
+        judged: false when the gate sets no limit or there was nothing to measure; such a check is not a pass.
+    """
+
+    name: str
+    measured: float | None
+    limit: float | None
+    passed: bool
+    text: str
+    judged: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to "may this engine stand in for the reference, by this gate".
+
+    Attributes:
+        passed: every judged check passed, and at least one limit of the gate was judged.
+        checks: all checks, in a fixed order, those not judged among them.
+    """
+
+    passed: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that were judged and missed their limit."""
+        return tuple(check for check in self.checks if check.judged and not check.passed)
+
+    @property
+    def not_judged(self) -> tuple[Check, ...]:
+        """Checks without a limit or without anything to measure."""
+        return tuple(check for check in self.checks if not check.judged)
+
+    @property
+    def summary(self) -> str:
+        """One line: passed or failed, and what was not judged."""
+        judged = len(self.checks) - len(self.not_judged)
+        words = (
+            f"{'passed' if self.passed else 'failed'}: {judged - len(self.failed)} of {judged} checks kept their limits"
+        )
+        return words + (f", {len(self.not_judged)} not judged" if self.not_judged else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"passed": self.passed, "summary": self.summary, "checks": [check.to_dict() for check in self.checks]}
+
+
+def judge(numbers: ParityNumbers, gate: Gate) -> Verdict:
+    """Hold numbers against a gate.
+
+    Raises:
+        ParityError: no volume was compared: nothing can pass on no evidence.
+    """
+    if numbers.n < 1:
+        raise ParityError("No volumes were compared, so there is nothing to judge")
+    checks = (
+        _finite(numbers),
+        _max_abs_dp(numbers, gate),
+        _flips(numbers, gate),
+        _cosine(numbers, gate),
+        _gate_l1(numbers, gate),
+        _mean_auc(numbers, gate),
+        _finding_auc(numbers, gate),
+    )
+    evidence = any(check.judged for check in checks[1:])  # finite values alone are no parity
+    return Verdict(evidence and all(check.passed for check in checks if check.judged), checks)
+
+
+def _check(name: str, measured: float | None, limit: float | None, text: str, *, least: bool = False) -> Check:
+    """A check that is judged when it has a measured value and a limit."""
+    if limit is None:
+        told = "not judged: the gate sets no limit" + (f"; {text}" if measured is not None else "")
+        return Check(name, measured, None, False, told, judged=False)
+    if measured is None:
+        return Check(name, None, limit, False, text, judged=False)
+    return Check(name, measured, limit, measured >= limit if least else measured <= limit, text)
+
+
+def _finite(numbers: ParityNumbers) -> Check:
+    count = sum(each.count for each in numbers.nonfinite)
+    text = "every value of reference and engine is finite"
+    if count:
+        text = f"NaN or infinity in {_some([_where(each) for each in numbers.nonfinite])}"
+    return Check("finite", float(count), 0.0, not count, text)
+
+
+def _where(each: NonFinite) -> str:
+    """``engine logits of volume 3 (midline_shift, mass_effect and 2 more)``; volumes counted from 1."""
+    findings = f" ({_some(list(each.findings))})" if each.findings else ""
+    return f"{each.side} {each.output} of volume {each.scan + 1}{findings}"
+
+
+def _some(words: list[str]) -> str:
+    rest = len(words) - _NAMED
+    return ", ".join(words[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _max_abs_dp(numbers: ParityNumbers, gate: Gate) -> Check:
+    measured = numbers.dp.max_abs
+    if measured is None:
+        text = "not judged: no probability is finite in both"
+    else:
+        worst = max(numbers.per_finding, key=lambda each: -1.0 if each.dp.max_abs is None else each.dp.max_abs)
+        text = f"largest difference of a probability {measured:.2g}, in {worst.finding}"
+    return _check("max_abs_dp", measured, gate.max_abs_dp, text)
+
+
+def _flips(numbers: ParityNumbers, gate: Gate) -> Check:
+    flips, total = numbers.flips_beyond(gate.flip_margin), numbers.scan_findings
+    beyond = f" farther than {gate.flip_margin:g} from the threshold" if gate.flip_margin else ""
+    text = f"{len(flips)} of {total} decisions flipped{beyond} ({len(flips) / total:.2%})"
+    if gate.flip_margin:
+        text += f"; {len(numbers.flips)} at any distance"
+    return _check("flips", len(flips) / total, gate.max_flips_fraction, text)
+
+
+def _cosine(numbers: ParityNumbers, gate: Gate) -> Check:
+    measured = numbers.min_cosine
+    text = (
+        "not judged: no embedding is finite in both"
+        if measured is None
+        else f"smallest cosine of the embeddings {measured:.6f}"
+    )
+    return _check("cosine", measured, gate.min_cosine, text, least=True)
+
+
+def _gate_l1(numbers: ParityNumbers, gate: Gate) -> Check:
+    gates = numbers.gates
+    if gates is None or gates.experts <= 1:
+        why = "no experts" if gates is None else "a single expert"
+        return Check("gate_l1", None, gate.max_gate_l1, False, f"not judged: {why}, no routing to prove", judged=False)
+    measured = gates.max_l1
+    if measured is None:
+        return _check("gate_l1", None, gate.max_gate_l1, "not judged: no gate vector is finite in both")
+    text = (
+        f"largest L1 distance of gates {measured:.2g}; the leading expert changed in {gates.leader_changes} of "
+        f"{gates.leader_total} gate vectors"
+    )
+    if gates.spread_reference is None:
+        text += "; a single volume can't show that routing depends on the scan"
+    elif gate.max_gate_l1 is not None and gates.spread_reference <= gate.max_gate_l1:
+        text += (
+            f"; the reference's own gates differ by only {gates.spread_reference:.2g} between these volumes, within "
+            "the limit, so they can't show that routing depends on the scan"
+        )
+    return _check("gate_l1", measured, gate.max_gate_l1, text)
+
+
+def _no_auc(numbers: ParityNumbers) -> str:
+    if not numbers.labelled:
+        return "not judged: no labels"
+    return "not judged: no finding has two labelled scans with it and two without"
+
+
+def _mean_auc(numbers: ParityNumbers, gate: Gate) -> Check:
+    measured = numbers.mean_auc_drop
+    text = _no_auc(numbers)
+    if measured is not None:
+        text = (
+            f"mean AUC of {len(numbers.aucs)} findings {numbers.mean_auc_reference:.4f} in the reference, "
+            f"{numbers.mean_auc_engine:.4f} in the engine"
+        )
+    return _check("mean_auc_drop", measured, gate.max_mean_auc_drop, text)
+
+
+def _finding_auc(numbers: ParityNumbers, gate: Gate) -> Check:
+    measured = numbers.max_finding_auc_drop
+    text = _no_auc(numbers)
+    if measured is not None:
+        name, auc = min(numbers.aucs, key=lambda each: each[1].difference)
+        text = (
+            f"{name} {auc.reference:.4f} in the reference, {auc.engine:.4f} in the engine "
+            f"(95 % interval of the difference {auc.low:+.4f} to {auc.high:+.4f})"
+        )
+    return _check("finding_auc_drop", measured, gate.max_finding_auc_drop, text)
