@@ -17,13 +17,29 @@ from molre_edge.parity.numbers import (
     compare,
 )
 from molre_edge.parity.outputs import Outputs, ParityError, sigmoid
+from molre_edge.parity.report import (
+    DISCLAIMER,
+    SCHEMA_VERSION,
+    BundleFacts,
+    EngineFacts,
+    FailedScan,
+    ReferenceFacts,
+    Report,
+    TimingRow,
+    write_report,
+)
 from molre_edge.parity.verdict import Check, Verdict, judge
 
 __all__ = [
+    "DISCLAIMER",
     "GATES",
+    "SCHEMA_VERSION",
     "AucComparison",
+    "BundleFacts",
     "Check",
     "Differences",
+    "EngineFacts",
+    "FailedScan",
     "FindingNumbers",
     "Flip",
     "Gate",
@@ -32,6 +48,9 @@ __all__ = [
     "Outputs",
     "ParityError",
     "ParityNumbers",
+    "ReferenceFacts",
+    "Report",
+    "TimingRow",
     "Verdict",
     "WorstScan",
     "auc",
@@ -40,4 +59,5 @@ __all__ = [
     "judge",
     "load_gates",
     "sigmoid",
+    "write_report",
 ]
