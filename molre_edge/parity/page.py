@@ -41,7 +41,14 @@ def render(report: Report) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: dict[str, Callable[..., str]] = {"num": _number, "signed": _signed, "p": _probability, "ms": _ms}
+    filters: dict[str, Callable[..., str]] = {
+        "num": _number,
+        "signed": _signed,
+        "p": _probability,
+        "ms": _ms,
+        "auc": _auc,
+        "dp": _column,
+    }
     environment.filters.update(filters)
     source = resources.files("molre_edge.parity").joinpath("report.html").read_text(encoding="utf-8")
     return environment.from_string(source).render(_context(report))
@@ -145,7 +152,7 @@ def _agreement(report: Report) -> dict[str, Any] | None:
     mean, difference, flipped = mean[finite], difference[finite], flipped[finite]
     shown = _thin(difference, flipped)
     reach = _round_up(float(np.abs(difference).max()))
-    left, top, width, height = 62.0, 14.0, 566.0, 236.0
+    left, top, width, height = 76.0, 14.0, 552.0, 236.0
     middle = top + height / 2
 
     def y(value: float) -> float:
@@ -201,10 +208,13 @@ def _routing(gates: GateNumbers) -> dict[str, Any]:
     difference = gates.mean_engine - gates.mean_reference
     known = np.abs(difference[np.isfinite(difference)])
     scale = float(known.max()) if known.size and known.max() > 0 else 1.0
+    means = np.concatenate([gates.mean_reference.ravel(), gates.mean_engine.ravel()])
+    means = means[np.isfinite(means)]
     per_router = [column[np.isfinite(column)] for column in gates.l1.T]
     cell_w, cell_h, left, top = 58, 24, 84, 24
     return {
         "numbers": gates,
+        "full": float(means.max()) if means.size and means.max() > 0 else 1.0,
         "scale": float(known.max()) if known.size else None,
         "routers": [
             {
@@ -240,7 +250,7 @@ def _routing(gates: GateNumbers) -> dict[str, Any]:
                     "opacity": round(float(min(1.0, abs(difference[r, e]) / scale)), 3)
                     if np.isfinite(difference[r, e])
                     else 0.0,
-                    "text": _signed(_share(difference[r, e])),
+                    "text": _signed(_share(difference[r, e]), 2),
                 }
                 for r in range(gates.routers)
                 for e in range(gates.experts)
@@ -253,27 +263,41 @@ def _share(value: np.floating[Any] | float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 3) -> str:
     """Two or three digits that matter: ``0``, ``0.0123``, ``3.2e-4``, ``12.5``; a dash for ``None``."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
     if abs(value) < 1e-3 or abs(value) >= 1e5:
-        digits, exponent = f"{value:.1e}".split("e")
-        return f"{digits.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−")
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
-def _signed(value: float | None) -> str:
+def _column(value: float | None) -> str:
+    """As :func:`_number`, with trailing zeros so that a column of fractions lines up."""
+    if value is None or not 1e-3 <= abs(value) < 10:
+        return _number(value)
+    return f"{value:#.3g}".replace("-", "−")
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
     """As :func:`_number` with its sign."""
-    text = _number(value)
+    text = _number(value, digits)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
 def _probability(value: float | None) -> str:
     """Three decimals, for probabilities and AUCs."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _auc(value: float | None) -> str:
+    """A difference of AUCs: four decimals and the sign."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, 4) + 0.0:+.4f}".replace("-", "−") if round(value, 4) else "0"
 
 
 def _cosine(value: float | None) -> str:

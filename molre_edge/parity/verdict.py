@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -132,7 +133,7 @@ def _max_abs_dp(numbers: ParityNumbers, gate: Gate) -> Check:
         text = "not judged: no probability is finite in both"
     else:
         worst = max(numbers.per_finding, key=lambda each: -1.0 if each.dp.max_abs is None else each.dp.max_abs)
-        text = f"largest difference of a probability {measured:.2g}, in {worst.finding}"
+        text = f"largest difference of a probability {measured:.3g}, in {worst.finding}"
     return _check("max_abs_dp", measured, gate.max_abs_dp, text)
 
 
@@ -150,7 +151,7 @@ def _cosine(numbers: ParityNumbers, gate: Gate) -> Check:
     text = (
         "not judged: no embedding is finite in both"
         if measured is None
-        else f"smallest cosine of the embeddings {measured:.6f}"
+        else f"smallest cosine of the embeddings {math.floor(measured * 1e6) / 1e6:.6f}"  # never rounded up to a limit
     )
     return _check("cosine", measured, gate.min_cosine, text, least=True)
 
@@ -164,14 +165,14 @@ def _gate_l1(numbers: ParityNumbers, gate: Gate) -> Check:
     if measured is None:
         return _check("gate_l1", None, gate.max_gate_l1, "not judged: no gate vector is finite in both")
     text = (
-        f"largest L1 distance of gates {measured:.2g}; the leading expert changed in {gates.leader_changes} of "
+        f"largest L1 distance of gates {measured:.3g}; the leading expert changed in {gates.leader_changes} of "
         f"{gates.leader_total} gate vectors"
     )
     if gates.spread_reference is None:
         text += "; a single volume can't show that routing depends on the scan"
     elif gate.max_gate_l1 is not None and gates.spread_reference <= gate.max_gate_l1:
         text += (
-            f"; the reference's own gates differ by only {gates.spread_reference:.2g} between these volumes, within "
+            f"; the reference's own gates differ by only {gates.spread_reference:.3g} between these volumes, within "
             "the limit, so they can't show that routing depends on the scan"
         )
     return _check("gate_l1", measured, gate.max_gate_l1, text)
@@ -197,7 +198,9 @@ def _mean_auc(numbers: ParityNumbers, gate: Gate) -> Check:
 def _finding_auc(numbers: ParityNumbers, gate: Gate) -> Check:
     measured = numbers.max_finding_auc_drop
     text = _no_auc(numbers)
-    if measured is not None:
+    if measured is not None and measured <= 0:
+        text = f"none of {len(numbers.aucs)} findings has a lower AUC in the engine"
+    elif measured is not None:
         name, auc = min(numbers.aucs, key=lambda each: each[1].difference)
         text = (
             f"{name} {auc.reference:.4f} in the reference, {auc.engine:.4f} in the engine "
