@@ -1,0 +1,292 @@
+"""The skull: the cavity of the brain, the bone around it, the face below it and the scalp over it.
+
+Template coordinates are millimetres, close to MNI space: x to the left, y to the front, z to the top, the origin near
+the anterior commissure. The cavity is a vault (a superellipsoid) closed below by a height map, the skull base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+
+from molre_edge.scans.synthetic import tissues as hu
+from molre_edge.scans.synthetic.fields import Array, Ints, Points, capsule, ellipsoid, inside, ramp, sample_map
+from molre_edge.scans.synthetic.subject import Subject
+
+__all__ = ["Skull", "paint_face", "paint_skull", "shape_skull", "vault_distance"]
+
+_ORIGIN = (0.0, -130.0)  # of the base maps: |x| from 0 to 99, y from -130 to 109
+
+
+@dataclass
+class Skull:
+    """Signed distances, float32 (voxels,), millimetres; negative inside.
+
+    Attributes:
+        cavity: to the inner surface of the skull.
+        vault: to the vault as if it went on below the base.
+        head: to the skin.
+        thickness: of the bone outside the cavity.
+        edge: width of a soft edge, wider where the surface lies flat in a thick slice.
+        above_base: height above the skull base.
+    """
+
+    cavity: Array
+    vault: Array
+    head: Array
+    thickness: Array
+    edge: Array
+    above_base: Array
+
+    def take(self, index: Ints) -> Skull:
+        """The same for some of the voxels."""
+        return Skull(*(getattr(self, item.name)[index] for item in fields(self)))
+
+
+def vault_distance(points: Points) -> tuple[Array, Array]:
+    """Signed distance to the vault's inner surface, and how much its normal points along z (0 to 1)."""
+    x, y, z = points
+    width = 1 - np.float32(0.0016) * (y + np.float32(25))
+    parts = [np.abs(x / (width * np.float32(67.5))), np.abs(y + np.float32(18)) / np.float32(87)]
+    parts.append(np.abs(z - np.float32(8)) / np.float32(70))
+    total = np.zeros_like(x)
+    slopes: list[Array] = []
+    for part, radius in zip(parts, (67.5, 87.0, 70.0), strict=True):
+        power = part * np.sqrt(np.sqrt(part))  # part ** 1.25
+        total += power * part
+        slopes.append(power * np.float32(1 / radius))
+    length = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
+    np.maximum(length, 1e-5, out=length)
+    k = total ** np.float32(1 / 2.25)
+    # k - 1 over the length of its gradient, which is slopes / k ** 1.25
+    distance = (k - 1) * k * np.sqrt(np.sqrt(k)) / length
+    return distance.astype(np.float32), np.asarray(slopes[2] / length, dtype=np.float32)
+
+
+@cache
+def _base_maps() -> tuple[Array, Array, Array]:
+    """Height of the skull base, the cosine of its slope, and the thickness of its bone, over (|x|, y)."""
+    a, y = np.meshgrid(np.arange(100.0), np.arange(-130.0, 110.0), indexing="ij")
+    ridge = y - (-13 - 0.50 * a)  # in front of the petrous ridge: positive
+    wing = y - (11 + 0.22 * a)  # in front of the sphenoid ridge: positive
+    height = np.full(a.shape, -62.0)
+    middle = -41 + 0.010 * (a - 34) ** 2 + 0.007 * (y + 4) ** 2
+    height = np.where((ridge > 0) & (wing < 0), np.minimum(middle, -24), height)
+    front = -19 + 6 * np.exp(-(((a - 26) / 14) ** 2) - ((y - 42) / 18) ** 2) - 6 * np.exp(-((a / 6) ** 2))
+    height = np.where(wing >= 0, front, height)
+    petrous = -20 - 1.25 * np.clip(np.abs(ridge) * 0.89 - 2, 0, None) + np.where(a > 45, 0.25 * (a - 45), 0)
+    height = np.where(a > 9, np.maximum(height, np.clip(petrous, -62, None)), height)
+    lesser = -17 - 1.6 * np.clip(np.abs(wing) - 1.5, 0, None)
+    height = np.where(a > 10, np.maximum(height, lesser), height)
+    centre = np.where(y > -9, -25.0, -24 + 1.9 * (y + 9))  # sella, then the clivus
+    centre = np.maximum(centre, -64)
+    centre = np.maximum(centre, np.where(np.abs(y + 9) < 2.5, -20.0, -99))  # dorsum sellae
+    centre -= 8 * np.exp(-((a / 7) ** 2) - ((y + 1) / 5) ** 2)
+    height = np.where((a < 11) & (y < 12) & (y > -32), np.maximum(centre, -64), height)
+    hole = np.hypot(a / 15, (y + 43) / 18)
+    height = np.where(hole < 1, -110, height)
+    thickness = np.full(a.shape, 5.0)
+    thickness = np.where(wing > 0, 2.5, thickness)
+    thickness = np.where((ridge > 8) & (wing < -3), 3.0, thickness)
+    body = np.clip(1.25 - np.abs(ridge + 4) / 15, 0, 1) * (a > 8)
+    thickness = np.maximum(thickness, 26 * body)
+    thickness = np.where((a < 13) & (y < 14) & (y > -32), 11.0, thickness)
+    padded = height
+    for _ in range(3):
+        padded = _smooth(padded)
+        thickness = _smooth(thickness)
+    by_x, by_y = np.gradient(padded)
+    flatness = 1 / np.sqrt(1 + by_x**2 + by_y**2)
+    return padded.astype(np.float32), flatness.astype(np.float32), thickness.astype(np.float32)
+
+
+def _smooth(image: np.ndarray) -> np.ndarray:
+    for axis in (0, 1):
+        edge = np.pad(image, [(1, 1) if i == axis else (0, 0) for i in range(2)], mode="edge")
+        image = np.apply_along_axis(np.convolve, axis, edge, [0.25, 0.5, 0.25], mode="valid")
+    return image
+
+
+def shape_skull(points: Points, subject: Subject, pixel_mm: float, slice_mm: float, wobble: Array) -> Skull:
+    """Distances to skull and skin.
+
+    Args:
+        points: template coordinates, float32 (voxels,).
+        subject: whose head it is.
+        pixel_mm: side of a pixel in template millimetres.
+        slice_mm: distance of the slices in template millimetres.
+        wobble: smooth noise, float32 (voxels,), for the thickness of bone and scalp.
+    """
+    x, y, z = points
+    side = np.abs(x)
+    vault, upright = vault_distance(points)
+    height, flatness, base = (sample_map(m, side, y, _ORIGIN) for m in _base_maps())
+    below = (height - z) * flatness
+    cavity = np.maximum(vault, below)
+    from_base = below > vault
+    edge = np.float32(1.1 * pixel_mm) + np.where(from_base, flatness, upright) * np.float32(0.75 * slice_mm)
+    # The vault is thickest at the back of the head and thin over the temples.
+    thickness = np.float32(subject.vault_mm) * (1 + np.float32(0.16) * wobble)
+    thickness = thickness * (1 + np.float32(0.25) * ramp(-y, 40, 100) + np.float32(0.15) * ramp(y, 30, 70))
+    thin = ramp(side, 45, 62) * (1 - ramp(np.abs(y - 5), 20, 45)) * (1 - ramp(z, 5, 35))
+    thickness = thickness * (1 - np.float32(0.5) * thin)
+    thickness = np.where(from_base & (z < 4), base * (1 + np.float32(0.15) * wobble), thickness)
+    scalp = np.float32(subject.scalp_mm) * (1 + np.float32(0.18) * wobble)
+    scalp = scalp + np.float32(5) * thin + np.float32(4) * ramp(-z, 10, 50) * ramp(-y, 20, 70)
+    head = vault - np.float32(subject.vault_mm) - scalp
+    lower = z < 8
+    head[lower] = np.minimum(head[lower], _face_distance((x[lower], y[lower], z[lower])))
+    return Skull(cavity, vault, head, np.maximum(thickness, 1.8).astype(np.float32), edge, -below)
+
+
+def _face_distance(points: Points) -> Array:
+    """Signed distance to the face, the nose, the ears and the neck."""
+    x, y, z = points
+    side = (np.abs(x), y, z)
+    face = ellipsoid(points, (0, 18, -58), (70, 71, 64))
+    nose = capsule(points, (0, 85, -36), (0, 99, -62), 6, 9)
+    ear = ellipsoid(side, (82, -32, -38), (4, 15, 24))
+    neck = capsule(points, (0, -34, -40), (0, -34, -120), 58, 56, stretch=(1.0, 1.0, 1.0))
+    result = np.minimum(np.minimum(face, neck), np.minimum(nose, ear))
+    for eye in (-33.0, 33.0):
+        socket = ellipsoid(points, (eye, 92, -37), (15, 9, 8))
+        result = np.maximum(result, -socket)
+    return np.asarray(result)
+
+
+def paint_skull(canvas: Array, skull: Skull, points: Points, texture: Array, fine: Array) -> None:
+    """Scalp, muscle and bone of the vault and the base, onto `canvas` (float32, voxels, HU), in place.
+
+    Args:
+        canvas: the CT numbers so far.
+        skull: from :func:`shape_skull`.
+        points: template coordinates.
+        texture: smooth noise for marbling.
+        fine: fine noise for diploe and air cells.
+    """
+    x, y, z = points
+    side = np.abs(x)
+    width = skull.edge
+    depth = -skull.head
+    # Skin, then fat with septa, then muscle where there is some.
+    canvas += inside(skull.head, width) * np.float32(hu.SKIN - hu.AIR)
+    over = skull.vault - skull.thickness  # above the bone
+    muscle = ramp(side, 40, 56) * (1 - ramp(np.abs(y - 2), 28, 46)) * (1 - ramp(z, 10, 42))
+    low = np.maximum(ramp(-z, 22, 38), ramp(-z, 6, 26) * ramp(-y, 45, 75))
+    galea = (over < 1.8) & (z > -25)
+    fat = (depth > 1.6) & ~galea
+    share = inside(np.float32(1.6) - depth, width * np.float32(0.7)) * fat
+    marble = np.clip(0.5 + 0.9 * texture, 0, 1)
+    meat = np.clip(np.maximum(muscle * (depth > 3.5), low * (0.35 + 0.65 * marble) * (depth > 5)), 0, 1)
+    canvas += share * (np.float32(hu.FAT) + meat * np.float32(hu.MUSCLE - hu.FAT) - canvas)
+    # Bone.
+    outer = skull.cavity - skull.thickness
+    face_front = (z < skull_front(y)) & (skull.vault > -8)
+    bone = inside(-skull.cavity, width) * inside(outer, width)
+    bone[face_front & (skull.above_base < 0) & (skull.above_base < -skull.thickness)] = 0
+    middle = np.abs(skull.cavity / skull.thickness - np.float32(0.5))
+    spongy = (1 - ramp(middle, 0.12, 0.34)) * ramp(skull.thickness, 3.0, 5.0)
+    value = np.float32(hu.CORTICAL_BONE) - spongy * np.float32(hu.CORTICAL_BONE - hu.DIPLOE) * (1 + 0.25 * fine)
+    petrous = (skull.thickness > 9) & (z < -8) & (side > 9)
+    value = np.where(petrous, np.float32(1000) + 320 * texture, value)
+    canvas += bone * (value - canvas)
+
+
+def skull_front(y: Array) -> Array:
+    """Below this height, in front, the vault gives way to the face."""
+    return np.where(y > 10, np.float32(-14), np.float32(-200))
+
+
+def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel_mm: float, fluid: Array) -> None:
+    """Orbits, sinuses, petrous and facial bones below the brain, onto `canvas`, in place.
+
+    Args:
+        canvas: CT numbers of the points that lie below z = 12 in the template.
+        points: their template coordinates.
+        fine: fine noise, for the walls of air cells.
+        texture: smooth noise.
+        pixel_mm: side of a pixel in template millimetres.
+        fluid: two shares 0 to 1: of the sinuses' and of the mastoid cells' air that is replaced by fluid.
+    """
+    x, y, z = points
+    side = (np.abs(x), y, z)
+    soft = 1.2 * pixel_mm
+
+    def lay(distance: Array, value: float | Array, edge: float = soft) -> None:
+        nonlocal canvas
+        canvas += inside(distance, edge) * (value - canvas)
+
+    air_sinus = hu.AIR + float(fluid[0]) * (hu.MUCOSA - hu.AIR)
+    air_mastoid = hu.AIR + float(fluid[1]) * (hu.MUCOSA - hu.AIR)
+    # Otic capsule, mastoid and its cells, ear canal.
+    lay(capsule(side, (22, -22, -32), (40, -31, -33), 4), hu.OTIC_BONE + 100 * texture)
+    mastoid = ellipsoid(side, (57, -40, -44), (10, 15, 19))
+    lay(mastoid, 800 + 200 * texture)
+    cells = (fine > -0.15) & (mastoid < -1.5)
+    canvas[cells] = air_mastoid + 120
+    tympanum = ellipsoid(side, (44, -24, -37), (4, 5, 6))
+    lay(tympanum, air_mastoid)
+    canal = capsule(side, (50, -24, -40), (90, -27, -41), 3.2)
+    lay(canal - 2, 900 * (1 - ramp(side[0], 64, 68)) + 20)
+    lay(canal, hu.AIR)
+    # Bones of the face.
+    cheek = capsule(side, (46, 62, -52), (66, 36, -50), 5.5)
+    lay(cheek, 1000)
+    lay(capsule(side, (66, 36, -50), (67, -10, -46), 2.6), 1200)
+    lay(capsule(side, (52, -8, -48), (50, 2, -90), 5.0), 900)
+    lay(capsule(side, (20, 8, -52), (18, 8, -80), 2.4), 900)  # pterygoid plates
+    # Cheek sinus, nose, ethmoid cells, sphenoid and frontal sinus.
+    maxillary = ellipsoid(side, (27, 52, -66), (15, 19, 16))
+    lay(maxillary - 2, 900)
+    lay(maxillary, air_sinus)
+    nose = np.maximum(side[0] - np.float32(13 - 0.0), np.maximum(np.abs(y - 52) - 36, np.abs(z + 66) - 26))
+    lay(nose, hu.AIR)
+    shells = capsule(side, (8, 30, -66), (8, 74, -66), 3.2, stretch=(1.0, 1.0, 2.2))
+    lay(shells, 45)
+    lay(side[0] - np.float32(1.2), np.where(nose < 0, np.float32(260), canvas))
+    lay(capsule(points, (0, 84, -38), (0, 91, -50), 3.5, stretch=(1.8, 1.0, 1.0)), 900)
+    ethmoid = np.maximum(side[0] - np.float32(12), np.maximum(np.abs(y - 47) - 24, np.abs(z + 34) - 10))
+    lay(ethmoid - 1.5, 700)
+    walls = np.abs(fine) < 0.35
+    lay(ethmoid, np.where(walls, np.float32(250), np.float32(air_sinus)))
+    sphenoid = ellipsoid(side, (7.5, 14, -39), (6.8, 10, 9))
+    lay(sphenoid - 2, 900)
+    lay(sphenoid, air_sinus)
+    frontal = ellipsoid(side, (9, 73, -14), (8 + 0, 4.5, 12))
+    lay(frontal - 2.5, 1200)
+    lay(frontal, air_sinus)
+    _paint_orbits(canvas, side, soft)
+
+
+def _paint_orbits(canvas: Array, side: Points, soft: float) -> None:
+    cone = capsule(side, (32, 66, -37), (15, 22, -32), 19, 4.5)
+    near = cone < 6
+    part: Points = (side[0][near], side[1][near], side[2][near])
+    values = canvas[near]
+    cone = cone[near]
+
+    def lay(distance: Array, value: float) -> None:
+        nonlocal values
+        values += inside(distance, soft) * (np.float32(value) - values)
+
+    is_air = values < -500
+    rim = np.maximum(cone - 2.4, part[1] - np.float32(68))
+    lay(rim, 1000)
+    values[is_air & (part[1] > 68)] = hu.AIR
+    fat = np.where(is_air & (cone > -2), np.float32(9), cone)
+    lay(fat, hu.FAT)
+    for start, end, radius in (
+        ((20.5, 66, -37), (14, 26, -33), 2.2),
+        ((45, 64, -37), (18, 26, -33), 2.2),
+        ((32, 66, -26), (17, 26, -30), 2.2),
+        ((32, 66, -48), (17, 26, -36), 2.2),
+        ((32, 58, -37), (15, 20, -31), 2.1),
+    ):
+        lay(capsule(part, start, end, radius), 45)
+    globe = ellipsoid(part, (33, 69, -37), (12, 12, 12))
+    lay(globe, 45)
+    lay(globe + 1.6, hu.VITREOUS)
+    lay(ellipsoid(part, (33, 77.5, -37), (4.6, 2.3, 4.6)), hu.LENS)
+    canvas[near] = values
