@@ -1,0 +1,149 @@
+"""Judges by its values whether a volume is a head in Hounsfield units, and how much of the head it shows.
+
+All measures are taken on the coarse copy. The thresholds are wide: they tell a head from an abdomen, a phantom or
+an uncalibrated series, and are no diagnosis. Where each comes from is written beside it; docs/scans.md has the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ScanError
+from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.records import ScanWarning
+
+__all__ = ["check_head"]
+
+_AIR_BELOW_HU = -850.0
+_MIN_AIR = 0.01
+"""Part of the picture that is air: a head leaves more than a third of a usual field of view free."""
+_BONE_HU = 200.0
+_BRAIN_HU = (-15.0, 90.0)
+"""Means over 2 mm: cerebrospinal fluid to fresh blood."""
+_MEDIAN_HU = (5.0, 65.0)
+"""Median of what lies within the skull; brain with fluid is 10 to 45, with contrast somewhat more."""
+_MIN_BRAIN_ML = 150.0
+"""Half the brain of a newborn; an abdomen between ribs and spine measures below 60."""
+_MIN_BRAIN_AREA_CM2 = 10.0
+_MIN_BRAIN_PART = 0.6
+"""Of what bone encloses in a slice: brain slices have 0.9, an abdomen between ribs 0.5."""
+_MIN_BONE_PART = 0.05
+"""Of the body in a slice: 0.12 and more in heads, 0.03 to 0.05 in an abdomen."""
+_MAX_HEAD_AREA_CM2 = 450.0
+"""Of a slice: 20 cm x 25 cm with the jaw is 400; an abdomen has 500 to 1000."""
+_VERTEX_AREA_CM2 = 30.0
+_BASE_AREA_CM2 = 90.0
+_CUT_MM = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Measures:
+    """Per slice, float64 (slices,): areas in cm2; and the volume of brain slices in mL."""
+
+    body: npt.NDArray[np.float64]
+    brain: npt.NDArray[np.float64]
+    brain_ml: float
+    median_hu: float
+
+
+def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
+    """Refuse what is no head in Hounsfield units.
+
+    Args:
+        coarse: from :func:`molre_edge.scans.coarse.shrink`.
+
+    Returns:
+        Warnings about coverage and values.
+
+    Raises:
+        ScanError: ``skull_stripped``, ``not_hounsfield``, ``not_head`` or ``no_brain_tissue``.
+    """
+    _check_stripped(coarse)
+    low, high = (float(value) for value in np.percentile(coarse.hu, (1, 99.5)))
+    if (coarse.hu < _AIR_BELOW_HU).mean() < _MIN_AIR:
+        raise ScanError(
+            "not_hounsfield",
+            f"the values run from {low:.0f} to {high:.0f} and nothing is near -1000, where air lies: they are not in "
+            "Hounsfield units; give the original series, or convert the values",
+        )
+    measures = _measure(coarse)
+    if measures.brain_ml < _MIN_BRAIN_ML:
+        area = float(np.median(measures.body))
+        if area > _MAX_HEAD_AREA_CM2:
+            raise ScanError("not_head", f"a slice shows {area:.0f} cm2 of body, more than a head has: give a head CT")
+        raise ScanError(
+            "no_brain_tissue",
+            f"{measures.brain_ml:.0f} mL of brain-like tissue lie within bone; at least {_MIN_BRAIN_ML:.0f} mL are "
+            "expected: this is another part of the body, a phantom, or not in Hounsfield units",
+        )
+    return tuple(_warnings(coarse, measures))
+
+
+def _check_stripped(coarse: Coarse) -> None:
+    border = np.concatenate([coarse.hu[:, 0].ravel(), coarse.hu[:, -1].ravel(), coarse.hu[[0, -1]].ravel()])
+    values, counts = np.unique(border, return_counts=True)
+    inside = coarse.hu[coarse.hu != values[np.argmax(counts)]]
+    inside = inside[inside > _AIR_BELOW_HU]
+    if counts.max() < 0.5 * border.size or inside.size < 1000:
+        return
+    median, high = np.percentile(inside, (50, 99.5))
+    if high < _BONE_HU and _MEDIAN_HU[0] <= median <= _MEDIAN_HU[1]:
+        raise ScanError(
+            "skull_stripped", "the skull was removed; the model reads heads with their skull: give the original series"
+        )
+
+
+def _measure(coarse: Coarse) -> _Measures:
+    bone = (coarse.hu > _BONE_HU) & coarse.body
+    inside = _enclosed(bone) & ~bone
+    brain = inside & coarse.body & (coarse.hu > _BRAIN_HU[0]) & (coarse.hu < _BRAIN_HU[1])
+    cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] / 100.0
+    body, bones, enclosed, area = (mask.sum(axis=(1, 2)) * cm2 for mask in (coarse.body, bone, inside, brain))
+    brainy = (
+        (area > _MIN_BRAIN_AREA_CM2) & (area > _MIN_BRAIN_PART * enclosed)
+        & (bones > _MIN_BONE_PART * body) & (body < _MAX_HEAD_AREA_CM2)
+    )  # fmt: skip
+    volume = float((area * brainy * coarse.thickness_mm).sum() / 10.0)
+    values = coarse.hu[brain & brainy[:, None, None]]
+    return _Measures(body, area * brainy, volume, float(np.median(values)) if values.size else float("nan"))
+
+
+def _enclosed(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Pixels with bone on all four sides in their slice."""
+    seen = np.logical_or.accumulate
+    front, back = seen(bone, axis=1), seen(bone[:, ::-1], axis=1)[:, ::-1]
+    right, left = seen(bone, axis=2), seen(bone[:, :, ::-1], axis=2)[:, :, ::-1]
+    enclosed: npt.NDArray[np.bool_] = front & back & right & left
+    return enclosed
+
+
+def _warnings(coarse: Coarse, measures: _Measures) -> list[ScanWarning]:
+    found = []
+    if measures.brain[-1] > _VERTEX_AREA_CM2:
+        found.append(
+            ScanWarning("vertex_missing", "the top slice still shows brain: the top of the head is not covered")
+        )
+    if measures.brain[0] > _BASE_AREA_CM2:
+        found.append(
+            ScanWarning("base_missing", "the lowest slice still shows much brain: its lower part is not covered")
+        )
+    if not _MEDIAN_HU[0] <= measures.median_hu <= _MEDIAN_HU[1]:
+        found.append(
+            ScanWarning(
+                "unusual_brain_values", f"the median within the skull is {measures.median_hu:.0f} HU, usual is 10 to 45"
+            )
+        )
+    body = coarse.body[measures.brain > 0]
+    rows, cols = coarse.pixel_mm
+    sides = (
+        body[:, 0].sum(1) * cols,
+        body[:, -1].sum(1) * cols,
+        body[:, :, 0].sum(1) * rows,
+        body[:, :, -1].sum(1) * rows,
+    )
+    if any((side > _CUT_MM).mean() > 0.1 for side in sides):
+        found.append(ScanWarning("head_cut_off", "the head reaches beyond the picture's edge"))
+    return found

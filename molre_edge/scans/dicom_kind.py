@@ -1,0 +1,139 @@
+"""Names what a DICOM object is, from its header alone, and refuses what is no head CT volume.
+
+Sources: DICOM PS3.4 B.5 (storage classes), PS3.3 C.8.2.1.1.1 and C.8.16.1 (image type values), PS3.5 A (syntaxes).
+"""
+
+from __future__ import annotations
+
+from molre_edge.errors import ScanError
+from molre_edge.scans.dicom_header import DicomHeader
+
+__all__ = ["LOSSLESS", "check_kind", "check_storage", "is_media_directory", "is_native", "syntax_name"]
+
+_CLASS = "1.2.840.10008.5.1.4.1.1."
+_CT_CLASSES = (_CLASS + "2", _CLASS + "2.1", _CLASS + "2.2")
+_SECONDARY_CLASSES = tuple(_CLASS + end for end in ("7", "7.1", "7.2", "7.3", "7.4"))
+_OTHER_CLASSES = {
+    _CLASS + "481.1": "a radiotherapy image",
+    _CLASS + "481.2": "a radiotherapy dose",
+    _CLASS + "481.3": "a radiotherapy structure set",
+    _CLASS + "481.5": "a radiotherapy plan",
+    _CLASS + "481.8": "a radiotherapy ion plan",
+    _CLASS + "66.4": "a segmentation",
+    _CLASS + "66.5": "a surface segmentation",
+    _CLASS + "104.1": "a PDF document",
+    _CLASS + "4": "a magnetic resonance image",
+    _CLASS + "4.1": "a magnetic resonance image",
+    _CLASS + "20": "a nuclear medicine image",
+    _CLASS + "128": "a PET image",
+    _CLASS + "30": "a parametric map",
+}
+_OTHER_FAMILIES = (
+    (_CLASS + "88.", "a structured report"),
+    (_CLASS + "9.", "a waveform such as an ECG"),
+    (_CLASS + "11.", "a presentation state"),
+    (_CLASS + "481.", "a radiotherapy object"),
+    (_CLASS + "6.", "an ultrasound image"),
+)
+_MODALITIES = {"MR": "a magnetic resonance image", "PT": "a PET image", "SR": "a structured report"}
+_DERIVED_MAPS = {
+    "PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "TTD", "PBV", "PERMEABILITY", "FLOW", "MIP",
+    "MINIP", "MAX_IP", "MIN_IP", "MAXIMUM", "MINIMUM", "PROJECTION", "VOLUME_RENDERING", "VOLREN", "VRT", "3D", "SSD",
+    "SURFACE", "SUBTRACTION", "SUBTRACT", "DSA", "IODINE", "WATER_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM",
+    "EFFECTIVE_Z", "ELECTRON_DENSITY", "RHO_Z", "MATERIAL_SPECIFIC", "MATERIAL_FRACTION", "OVERLAY", "FUSED", "COLOR",
+    "BONEREMOVAL", "BONE_REMOVAL", "CURVED", "PANORAMIC", "STDDEV", "DENSITY_MAP",
+}  # fmt: skip
+"""Image Type values of pictures computed from CT that are no attenuation of the head's tissue."""
+_NOT_HEAD = {
+    "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "CHESTABDOMENPELVIS",
+    "LUNG", "LUNGS", "HEART", "CARDIAC", "LIVER", "KIDNEY", "BLADDER", "COLON", "PANCREAS", "LSPINE", "TSPINE",
+    "LUMBARSPINE", "TLSPINE", "SSPINE", "COCCYX", "HIP", "KNEE", "LEG", "FOOT", "ANKLE", "ARM", "ELBOW", "HAND",
+    "WRIST", "SHOULDER", "FEMUR", "TIBIA", "EXTREMITY", "FINGER", "TOE", "BREAST", "AORTA", "UPPERLEG", "LOWERLEG",
+}  # fmt: skip
+"""Body Part Examined values that exclude a head; others (absent, NECK, PARTIALBODY) are decided by the anatomy."""
+
+LOSSLESS = {
+    "1.2.840.10008.1.2": "Implicit VR Little Endian",
+    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
+    "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
+    "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
+    "1.2.840.10008.1.2.5": "RLE Lossless",
+    "1.2.840.10008.1.2.4.57": "JPEG Lossless (process 14)",
+    "1.2.840.10008.1.2.4.70": "JPEG Lossless (process 14, SV1)",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
+    "1.2.840.10008.1.2.4.201": "High-Throughput JPEG 2000 Lossless",
+    "1.2.840.10008.1.2.4.202": "High-Throughput JPEG 2000 with RPCL Lossless",
+}
+"""Transfer syntaxes that keep every value, with their names."""
+NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
+_MAYBE_LOSSLESS = {"1.2.840.10008.1.2.4.91": "JPEG 2000", "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000"}
+_LOSSY = {"1.2.840.10008.1.2.4.50": "JPEG Baseline", "1.2.840.10008.1.2.4.51": "JPEG Extended"}
+
+
+def syntax_name(uid: str) -> str:
+    """The name of a transfer syntax for messages and reports."""
+    names = {**LOSSLESS, **_MAYBE_LOSSLESS, **_LOSSY, NEAR_LOSSLESS: "JPEG-LS Near-Lossless"}
+    return names.get(uid, "an unknown transfer syntax")
+
+
+def is_native(uid: str) -> bool:
+    """Whether a transfer syntax stores pixels as they are, so that their size is known."""
+    return uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+def is_media_directory(header: DicomHeader) -> bool:
+    """Whether the file is a DICOMDIR, by whatever name."""
+    return header.sop_class == "1.2.840.10008.1.3.10"
+
+
+def check_kind(header: DicomHeader) -> None:
+    """Refuse an object that is no original or reformatted CT slice of a head.
+
+    Raises:
+        ScanError: ``not_ct``, ``localizer``, ``dose_page``, ``secondary_capture``, ``derived_map`` or ``not_head``.
+    """
+    words = {part for value in header.image_type for part in (value, *value.split())}
+    what = _OTHER_CLASSES.get(header.sop_class) or next(
+        (name for start, name in _OTHER_FAMILIES if header.sop_class.startswith(start)), None
+    )
+    if what is None and header.modality not in ("CT", ""):
+        what = _MODALITIES.get(header.modality, "an object of another modality")
+    if what:
+        raise ScanError("not_ct", f"it is {what}, not CT: give a head CT series")
+    if words & {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}:
+        raise ScanError("localizer", "it is a scout (localizer) view, not a slice: give the axial series")
+    if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or "SCREEN SAVE" in header.image_type:
+        if words & {"DOSE_INFO", "DOSE"}:
+            raise ScanError("dose_page", "it is a dose page, not a slice: give the axial series")
+        raise ScanError(
+            "secondary_capture",
+            "it is a secondary capture (a picture or scanned film), not CT slices: give the original",
+        )
+    if header.sop_class and header.sop_class not in _CT_CLASSES:
+        raise ScanError("not_ct", "its SOP class is not one of the CT image classes: give a head CT series")
+    if words & _DERIVED_MAPS:
+        raise ScanError("derived_map", "it is a map computed from CT (perfusion, projection, material), not CT values")
+    if header.body_part.replace(" ", "").replace("_", "") in _NOT_HEAD:
+        raise ScanError("not_head", "the header names another part of the body: give a head CT")
+    if not header.has_pixels:
+        raise ScanError("corrupt_header", "the CT image has no rows and columns: export the series again")
+
+
+def check_storage(header: DicomHeader) -> None:
+    """Refuse compression that loses what matters, and syntaxes that can't be decoded.
+
+    Near-lossless JPEG-LS passes here: its largest error is known only from its code stream.
+
+    Raises:
+        ScanError: ``lossy`` or ``unsupported_syntax``.
+    """
+    if header.syntax in _LOSSY or (header.lossy and header.syntax != NEAR_LOSSLESS):
+        raise ScanError(
+            "lossy",
+            "the pixels were compressed with loss, so small differences in HU are gone: give the original series",
+        )
+    if header.syntax not in LOSSLESS and header.syntax not in _MAYBE_LOSSLESS and header.syntax != NEAR_LOSSLESS:
+        raise ScanError(
+            "unsupported_syntax", f"stored in {syntax_name(header.syntax)}: export as Explicit VR Little Endian"
+        )
