@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.codestream import read_codestream
-from molre_edge.scans.dicom_header import DicomHeader, Frame
+from molre_edge.scans.dicom_frames import Frame
+from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import syntax_name
 from molre_edge.scans.quiet import quietly
 from molre_edge.specs import HU_MIN

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.dicom_header import DicomHeader, Frame, open_dicom, read_image_header
+from molre_edge.scans.dicom_frames import Frame
+from molre_edge.scans.dicom_header import DicomHeader, read_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage, syntax_name
+from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames, to_hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
 from molre_edge.scans.limits import check_size

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.dicom_header import DicomHeader, open_dicom, read_header, read_image_header
+from molre_edge.scans.dicom_header import DicomHeader, read_header, read_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native
+from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_volume import check_series
 from molre_edge.scans.kernel import is_bone_kernel
 from molre_edge.scans.records import RejectedScan, ScanSource

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.dicom_header import Frame
+from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.records import ScanWarning
 
 __all__ = ["MIN_COVERAGE_MM", "MIN_SLICES", "Stack", "check_steps", "frame_axes", "stack_frames"]
