@@ -112,3 +112,81 @@ def _epidural(plan: Plan) -> None:
     plan.labels.add("epidural_hemorrhage")
     centre = (plan.side * 60.0, float(plan.rng.uniform(-45, 25)), float(plan.rng.uniform(-2, 30)))
     fill(plan, lens(plan.side, float(plan.rng.uniform(10, 24)), centre, float(plan.rng.uniform(32, 44))), _clotted)
+
+
+@lesion("intraventricular_hemorrhage")
+def _intraventricular(plan: Plan) -> None:
+    plan.labels.add("intraventricular_hemorrhage")
+    level = float(plan.rng.uniform(-36, -16))
+    cast = bool(plan.rng.random() < 0.4)
+    plan.subject.ventricle *= 1.15
+
+    def paint(brain: Brain) -> None:
+        y = brain.points[1]
+        sunk = 1 - ramp(y + 0.8 * brain.texture, level - 2, level + 2)  # blood settles in the occipital horns
+        if cast:
+            sunk = np.maximum(sunk, (brain.points[0] * plan.side > 1) * ramp(brain.texture, -0.6, 0.4))
+        share = inside(brain.ventricle, brain.edge) * sunk
+        mix(brain.values, share.astype(np.float32), hu.CLOTTED_BLOOD - 3)
+
+    plan.in_brain.append(paint)
+
+
+@lesion("subarachnoid_hemorrhage")
+@lesion("aneurysmal_subarachnoid_hemorrhage")
+def _aneurysmal(plan: Plan) -> None:
+    plan.labels.add("aneurysmal_subarachnoid_hemorrhage")
+    strength = float(plan.rng.uniform(0.8, 1.0))
+
+    def paint(brain: Brain) -> None:
+        x, y, z = brain.moved
+        reach = 1 - ramp(np.sqrt(x * x + (y - 2) ** 2 + (1.3 * (z + 14)) ** 2), 38, 62)
+        share = np.maximum(brain.cistern, brain.fluid * reach) * inside(-brain.ventricle, brain.edge)
+        share = share * (1 - ramp(-z, 38, 52)) * np.float32(strength)
+        mix(brain.values, np.asarray(share, dtype=np.float32), hu.CLOTTED_BLOOD - 8 + 3 * brain.fine)
+
+    plan.in_brain.append(paint)
+
+
+@lesion("traumatic_subarachnoid_hemorrhage")
+def _traumatic(plan: Plan) -> None:
+    plan.labels.add("traumatic_subarachnoid_hemorrhage")
+    centre = (plan.side * 48.0, float(plan.rng.uniform(-50, 30)), float(plan.rng.uniform(5, 50)))
+    plan.subject.sulcus_mm = max(plan.subject.sulcus_mm, 1.6)
+
+    def paint(brain: Brain) -> None:
+        near = 1 - ramp(blob(brain.points, centre, (34, 34, 34), brain.texture), -8, 2)
+        share = brain.fluid * near * ramp(brain.depth, 0.5, 2) * inside(-brain.ventricle, brain.edge)
+        mix(brain.values, share.astype(np.float32), hu.CLOTTED_BLOOD - 6)
+
+    plan.in_brain.append(paint)
+
+
+@lesion("hemorrhagic_contusion")
+def _contusion(plan: Plan) -> None:
+    plan.labels.add("hemorrhagic_contusion")
+    centre = site(plan, "frontal pole", "temporal pole")
+    size = float(plan.rng.uniform(11, 18))
+
+    def paint(brain: Brain) -> None:
+        distance = blob(brain.points, centre, (size, 1.2 * size, size), brain.texture)
+        bruised = inside(distance - 4, 6.0) * (1 - brain.fluid) * ramp(brain.depth, 0, 2)
+        mix(brain.values, bruised * np.float32(0.75), hu.CONTUSED_BRAIN)
+        spots = ramp(0.6 * brain.texture + 0.9 * brain.fine, -0.1, 0.5) * inside(distance, 4.0)
+        mix(brain.values, spots * ramp(brain.depth, 0.5, 2), hu.CLOTTED_BLOOD - 2)
+
+    plan.in_brain.append(paint)
+    plan.masses.append(Mass(centre, 0.55 * size))
+
+
+@lesion("chronic_hemorrhage")
+def _chronic_haemorrhage(plan: Plan) -> None:
+    plan.labels.add("chronic_hemorrhage")
+    centre = site(plan, "lentiform", "frontal", "parietal")
+    size = float(plan.rng.uniform(6, 10))
+
+    def paint(brain: Brain) -> None:
+        slit = blob(brain.points, centre, (0.6 * size, 1.8 * size, 1.2 * size), brain.texture, 0.12)
+        mix(brain.values, inside(slit, 1.5 * brain.edge) * ramp(brain.depth, 1, 3), hu.SCAR + 4)
+
+    plan.in_brain.append(paint)

@@ -13,6 +13,7 @@ import numpy as np
 from molre_edge.scans.synthetic import tissues as hu
 from molre_edge.scans.synthetic.fields import (
     Array,
+    Mask,
     Points,
     capsule,
     ellipsoid,
@@ -20,6 +21,7 @@ from molre_edge.scans.synthetic.fields import (
     lattice_noise,
     ramp,
     sample_grid,
+    sheet,
 )
 from molre_edge.scans.synthetic.subject import Subject, stream
 
@@ -84,14 +86,14 @@ def draw_folds(seed: int) -> Folds:
     slopes = np.gradient(noise, _FOLD_STEP)
     steep = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
     distance = np.clip(np.abs(noise) / (steep + 0.25 * steep.mean()), 0, 9).astype(np.float32)
-    depth = 13 + 4.5 * lattice_noise(rng, 26.0, (axes[0], axes[1], axes[2]))
-    return Folds(distance, np.clip(depth, 5, 22).astype(np.float32))
+    depth = 17 + 5 * lattice_noise(rng, 26.0, (axes[0], axes[1], axes[2]))
+    return Folds(distance, np.clip(depth, 6, 25).astype(np.float32))
 
 
 def tentorium_height(x: Array, y: Array) -> Array:
     """Height of the tentorium over (x, y)."""
     ridge = 6 - 0.0115 * x * x - np.float32(0.0075) * np.clip(-(y + 46), 0, None) ** 2
-    return np.asarray(ridge - np.float32(0.010) * np.clip(y + 40, 0, None) ** 2, dtype=np.float32)
+    return np.asarray(ridge - np.float32(0.004) * np.clip(y + 40, 0, None) ** 2, dtype=np.float32)
 
 
 def ventricle_distance(points: Points, factor: float, horns: float = 1.0) -> Array:
@@ -120,7 +122,7 @@ def ventricle_distance(points: Points, factor: float, horns: float = 1.0) -> Arr
     lateral = pieces[0]
     for piece in pieces[1:]:
         mixed = np.clip(0.5 + (lateral - piece) / 6, 0, 1)  # smooth union over 3 mm
-        lateral = lateral + (piece - lateral) * mixed - 3 * mixed * (1 - mixed)
+        lateral = np.asarray(lateral + (piece - lateral) * mixed - 3 * mixed * (1 - mixed), dtype=np.float32)
     lateral = np.maximum(lateral, 0.9 - part[0])  # septum
     caudate = ellipsoid(part, (14.5 + 2.5 * (r - 1), 15, 8), (5.2, 11, 9.5))
     lateral = np.maximum(lateral, -caudate)
@@ -148,15 +150,16 @@ def _cistern_share(brain: Brain, factor: float) -> Array:
     edge = brain.edge
     f = factor
     midbrain = ellipsoid(side, (0, -21, -10), (17, 14.5, 13))
-    notch = ellipsoid(side, (0, -9, -9), (5.5, 5, 12))  # interpeduncular fossa
+    notch = ellipsoid(side, (0, -9, -12), (5, 4.5, 10))  # interpeduncular fossa
     midbrain = np.maximum(midbrain, -notch)
     pons = ellipsoid(side, (0, -25, -29), (18.5, 13.5, 13.5))
     medulla = capsule(side, (0, -33, -44), (0, -42, -80), 9.0, 7.0)
     stem = np.minimum(midbrain, np.minimum(pons, medulla))
+    wave = brain.texture[near]
     rooms = [
         np.maximum(ellipsoid(side, (0, 2, -18), (13.5 * f, 13.5 * f, 9)), -(stem - 1.0)),  # suprasellar
         capsule(side, (10, 5, -17), (34, 10, -13), 2.6 * f, 2.2 * f, (1.0, 1.0, 1.3)),  # to the sylvian fissure
-        np.maximum(np.abs(midbrain - 1.4 * f) - 1.4 * f, side[1] * 0 + (-side[2] - 19)),  # ambient
+        np.maximum(np.abs(midbrain - 1.0 * f) - 0.8 * f * (1 + 0.9 * wave), -side[2] - 19),  # ambient
         capsule(side, (0, -40, 3), (9, -37, -3), 3.4 * f, 2.0 * f, (1.0, 1.0, 1.5)),  # quadrigeminal
         np.maximum(np.abs(pons - 1.7 * f) - 1.7 * f, side[1] + 22),  # prepontine
         capsule(side, (18, -27, -35), (32, -32, -37), 3.0 * f, 2.2 * f),  # cerebellopontine angle
@@ -180,12 +183,13 @@ def _sylvian(points: Points, width: float, noise: Array) -> Array:
     near = (side > 27) & (y > -52) & (y < 30) & (z > -24) & (z < 32)
     ax, py, pz, n = side[near], y[near], z[near], noise[near]
     level = np.float32(-3.5) - np.float32(0.42) * py + 1.6 * n
-    sheet = np.abs(pz - level) * np.float32(0.9) - np.float32(0.55 * width) - np.float32(0.9)
-    sheet = np.maximum(sheet, np.maximum(37 - ax, np.abs(py + 12) - 34))
+    narrow = 0.5 + 0.5 * ramp(py, -45, 10)
+    gap = np.abs(pz - level) * np.float32(0.9) - np.float32(0.5 * width + 0.1) * narrow * (1 + 0.5 * n)
+    gap = np.maximum(gap, np.maximum(37 - ax, np.abs(py + 12) - 34))
     ball = ellipsoid((ax, py, pz), (17, 1, 3), (23.5, 25, 21))
-    insula = np.abs(ball - 0.8 - 0.6 * n) - np.float32(0.5 * width + 0.5)
+    insula = np.abs(ball - 0.8 - 0.6 * n) - np.float32(0.42 * width) * (1 + 0.9 * n)
     insula = np.maximum(insula, np.maximum(31 - ax, np.abs(py - 0) - 23))
-    far[near] = np.minimum(sheet, insula)
+    far[near] = np.minimum(gap, insula)
     return far
 
 
@@ -217,7 +221,7 @@ def render_brain(
     behind = ramp(-(py + np.float32(0.50) * np.abs(px)), 12, 22)
     brain.cerebellum = inside(tent, edge) * behind
     # Midline.
-    midline = np.abs(x + np.float32(0.5) * n)
+    midline = np.abs(x - np.float32(0.5) * n)
     callosum = ((y + 8) / np.float32(41)) ** 2 + ((z - 1) / np.float32(27)) ** 2
     open_midline = ((callosum > 1) & (z > -14) & (tent > 0) & ((y > 6) | (z > 4))) | ((y > 28) & (z > -24))
     gap = midline - np.float32(0.45 * subject.sulcus_mm + 0.35)
@@ -227,11 +231,12 @@ def render_brain(
     radius = np.sqrt(dx * dx + dy * dy + dz * dz) + np.float32(1)
     up = 1 + np.clip(brain.surface, 0, 30) / radius
     at: Points = (dx * up + np.float32(_CENTRE[0]), dy * up + np.float32(_CENTRE[1]), dz * up + np.float32(_CENTRE[2]))
-    sheet = sample_grid(folds.distance, at, _FOLD_ORIGIN, _FOLD_STEP) * np.sqrt(1 / up)
+    away = sample_grid(folds.distance, at, _FOLD_ORIGIN, _FOLD_STEP) * np.sqrt(1 / up)
     reach = sample_grid(folds.depth, at, _FOLD_ORIGIN, _FOLD_STEP)
     past = np.clip(brain.surface - reach, 0, None)
-    shallow = np.clip(1 - brain.surface / 26, 0.3, 1)
-    fold = np.sqrt(sheet * sheet + past * past) - np.float32(0.5 * subject.sulcus_mm) * shallow
+    shallow = np.clip(1.15 - brain.surface / 24, 0.3, 1)
+    fold = np.sqrt(away * away + past * past) - np.float32(0.5 * subject.sulcus_mm) * shallow
+    fold = np.minimum(fold, _medial_folds(brain, folds, gap, open_midline, subject.sulcus_mm))
     fold = np.where(brain.cerebellum > 0.5, np.float32(9), fold)
     sylvian = _sylvian(brain.moved, subject.sulcus_mm, n)
     supra = np.minimum(np.minimum(fold, gap), sylvian) + closing * np.float32(0.5 * subject.sulcus_mm + 0.6)
@@ -244,8 +249,28 @@ def render_brain(
     fluid = np.maximum(inside(brain.sulcus, edge * 0.9), inside(brain.ventricle + np.float32(0.4) * brain.fine, edge))
     brain.fluid = np.maximum(fluid, brain.cistern)
     brain.values += brain.fluid * (np.float32(hu.CSF) - brain.values)
-    _render_dura(brain, tent, behind, open_midline)
+    _render_dura(brain, tent, behind)
     _render_calcium(brain, subject)
+
+
+def _medial_folds(brain: Brain, folds: Folds, gap: Array, open_midline: Mask, width: float) -> Array:
+    """Signed distance to the sulci of the hemispheres' inner faces, which run straight away from the midline."""
+    x, y, z = brain.moved
+    result = np.full(x.shape, np.float32(9))
+    near = np.flatnonzero((gap > 0) & (gap < 15) & open_midline & (np.abs(x) < 20))
+    # The folds of another place of the same grid, on each side its own.
+    inward, wave = gap[near], brain.texture[near]
+    place = np.float32(66) - inward
+    at: Points = (
+        np.where(x[near] > 0, place, -place),
+        y[near] + np.float32(0.6) * inward + 2 * wave,
+        z[near] + np.float32(0.4) * inward + 2 * wave,
+    )
+    away = sample_grid(folds.distance, at, _FOLD_ORIGIN, _FOLD_STEP)
+    reach = sample_grid(folds.depth, at, _FOLD_ORIGIN, _FOLD_STEP) * np.float32(0.55)
+    past = np.clip(inward - reach, 0, None)
+    result[near] = np.sqrt(away * away + past * past) - np.float32(0.3 * width) * (1 - inward / 18)
+    return result
 
 
 def _render_matter(brain: Brain, subject: Subject) -> None:
@@ -271,7 +296,7 @@ def _render_matter(brain: Brain, subject: Subject) -> None:
     arbor = ramp(brain.surface + 2.2 * brain.texture, 9, 17) * 0.65
     leaves = np.float32(0.5) + np.float32(0.25) * brain.fine
     stem = inside(ellipsoid(side, (0, -26, -28), (17, 14, 22)), 4.0)
-    cerebellar = np.clip(1 - arbor + 0.12 * leaves - 0.05, 0, 1)
+    cerebellar = np.clip(1 - arbor + 0.5 * leaves - 0.25, -0.1, 1.1)
     grey = grey + below * (cerebellar - grey)
     grey = grey + stem * (np.float32(0.4) - grey)
     brain.grey = grey.astype(np.float32)
@@ -282,17 +307,16 @@ def _render_matter(brain: Brain, subject: Subject) -> None:
     brain.values = np.asarray(white + grey * step + np.float32(0.5) * brain.texture, dtype=np.float32)
 
 
-def _render_dura(brain: Brain, tent: Array, behind: Array, open_midline: Array) -> None:
+def _render_dura(brain: Brain, tent: Array, behind: Array) -> None:
     """Falx, tentorium and venous sinuses."""
     x, y, z = brain.points
     edge = brain.edge
     values = brain.values
-    bent = x + np.float32(0.5) * brain.texture
-    falx = np.abs(bent) - np.float32(0.75)
+    bent = x + np.float32(0.25) * brain.texture
     below = np.where(y > -45, ((y + 8) / np.float32(52)) ** 2 + ((z - 2) / np.float32(33)) ** 2 - 1, tent)
-    share = inside(falx, edge) * ((below > 0) & (z > -8) & (tent > -1)) * np.float32(0.75)
+    share = sheet(bent, 0.7, edge) * ((below > 0) & (z > -8) & (tent > -1)) * np.float32(0.9)
     values += share * (np.float32(hu.DURA) - values)
-    roof = inside(np.abs(tent) - np.float32(0.5), edge) * behind * np.float32(0.55)
+    roof = sheet(tent, 0.5, 2 * edge) * behind
     values += roof * (np.float32(hu.DURA) - values)
     # Superior sagittal, straight, transverse sinus, torcula.
     wall = -brain.depth

@@ -9,12 +9,12 @@ import numpy as np
 
 from molre_edge.errors import ConfigError
 from molre_edge.findings import default_findings
-from molre_edge.scans.synthetic import bleeds
+from molre_edge.scans.synthetic import bleeds, infarcts, injuries, masses, structure, surgery
 from molre_edge.scans.synthetic.plan import LESIONS
 
 __all__ = ["SUPPORTED_FINDINGS", "check_names", "random_findings", "with_parents"]
 
-_MAKERS = (bleeds,)  # imported for their registrations
+_MAKERS = (bleeds, infarcts, injuries, masses, structure, surgery)  # imported for their registrations
 
 SUPPORTED_FINDINGS: tuple[str, ...] = tuple(f.name for f in default_findings() if f.name in LESIONS)
 """Names of the findings that a synthetic head can show, in the order of the 75."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Array",
     "Ints",
+    "Mask",
     "Points",
     "box_blur",
     "capsule",
@@ -19,11 +20,13 @@ __all__ = [
     "ramp",
     "sample_grid",
     "sample_map",
+    "sheet",
     "spline_weights",
 ]
 
 Array = NDArray[np.float32]
 Ints = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 Points = tuple[Array, Array, Array]
 """Coordinates (x, y, z) of the same points: x to the patient's left, y to the front, z to the top, mm."""
 
@@ -40,6 +43,13 @@ def inside(distance: Array, width: Array | float) -> Array:
     if isinstance(width, np.ndarray):
         return np.asarray(np.clip(0.5 - distance / width, 0.0, 1.0))
     return np.asarray(np.clip(np.float32(0.5) - distance * np.float32(1.0 / width), 0.0, 1.0))
+
+
+def sheet(distance: Array, half: Array | float, width: float) -> Array:
+    """Share of a voxel that is covered by a sheet of half thickness `half`, from the distance to its middle."""
+    low = np.clip(0.5 + (half - np.abs(distance)) / width, 0, 1)
+    high = np.clip(0.5 + (half + np.abs(distance)) / width, 0, 1)
+    return np.asarray(low + high - 1, dtype=np.float32)
 
 
 def ellipsoid(points: Points, centre: Sequence[float], radii: Sequence[float]) -> Array:
@@ -79,8 +89,7 @@ def capsule(
         offset -= along * np.float32(component)
         square += offset * offset
     np.sqrt(square, out=square)
-    square -= np.float32(radius) + along * np.float32(last - radius)
-    return square
+    return np.asarray(square - (np.float32(radius) + along * np.float32(last - radius)))
 
 
 def spline_weights(positions: NDArray[np.floating], step: float, count: int, origin: float) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,9 @@ def write_nifti(head: SyntheticHead, path: Path) -> Path:
 
     Array axes run to the patient's left, back and top, so the affine to NIfTI's RAS+ millimetres has two minus signs.
     """
-    import nibabel
+    import nibabel as nibabel_untyped
+
+    nibabel: Any = nibabel_untyped
 
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"A NIfTI file ends in .nii or .nii.gz, got {path.name!r}")

@@ -148,7 +148,7 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     points = []
     for row in subject.rotation.astype(np.float32) / np.asarray(subject.scale, np.float32)[:, None]:
         warp = lattice_noise(rng, 48.0, axes).reshape(-1)[index]
-        warp *= np.float32(1.9)
+        warp *= np.float32(1.5)
         warp += row[0] * scanner[0]
         warp += row[1] * scanner[1]
         warp += row[2] * scanner[2]
@@ -159,6 +159,7 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     pixel = max(grid.spacing[1] / subject.scale[1], grid.spacing[2] / subject.scale[0])
     thick = grid.spacing[0] / subject.scale[2]
     skull = shape_skull((points[0], points[1], points[2]), subject, pixel, thick, wobble)
+    skull.head -= plan.scalp((points[0], points[1], points[2]))
     keep = np.flatnonzero(skull.head < np.float32(pixel + 0.6 * thick))
     skull = skull.take(keep)
     index = index[keep]
@@ -168,7 +169,9 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     low = np.flatnonzero(head[2] < 8)
     part: Points = (head[0][low], head[1][low], head[2][low])
     values = scene.values[low]
-    paint_face(values, part, scene.fine[low], scene.texture[low], pixel, np.asarray(plan.fluid, np.float32))
+    paint_face(
+        values, part, skull.vault[low], scene.fine[low], scene.texture[low], pixel, np.asarray(plan.fluid, np.float32)
+    )
     scene.values[low] = values
     _render_brain(scene, plan, draw_folds(seed))
     for paint in plan.in_head:

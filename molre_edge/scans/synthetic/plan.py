@@ -84,6 +84,8 @@ class Plan:
         labels: findings that are shown, without their parents.
         masses: what pushes the brain outward from a centre.
         collections: what pushes it inward from the skull.
+        closings: where sulci are pressed shut, 0 to 1, at given points.
+        swell_scalp: where the scalp is thicker: centre (template mm), by how many mm, how wide in mm.
         swelling: 0 to 1, closes sulci everywhere.
         in_brain: painters of the brain, after its anatomy.
         in_head: painters of the whole head, after bone and brain.
@@ -98,6 +100,8 @@ class Plan:
     labels: set[str] = field(default_factory=set)
     masses: list[Mass] = field(default_factory=list)
     collections: list[Collection] = field(default_factory=list)
+    closings: list[Callable[[Points], Array]] = field(default_factory=list)
+    swell_scalp: list[tuple[Site, float, float]] = field(default_factory=list)
     swelling: float = 0.0
     in_brain: list[Callable[[Brain], None]] = field(default_factory=list)
     in_head: list[Callable[[Scene], None]] = field(default_factory=list)
@@ -134,7 +138,17 @@ class Plan:
             )
         for collection in self.collections:
             total += np.clip(collection.thickness(points) / 9, 0, 1) * (points[0] * collection.side > 0)
-        return np.minimum(total, 1).astype(np.float32)
+        for close in self.closings:
+            total = np.maximum(total, close(points))
+        return np.asarray(np.minimum(total, 1), dtype=np.float32)
+
+    def scalp(self, points: Points) -> Array | float:
+        """By how many mm the scalp is thicker at each point."""
+        total: Array | float = 0.0
+        for centre, thick, wide in self.swell_scalp:
+            square = sum((c - np.float32(m)) ** 2 for c, m in zip(points, centre, strict=True))
+            total = total + np.float32(thick) * np.clip(1 - square / np.float32((1.25 * wide) ** 2), 0, 1)
+        return total
 
     def consequences(self) -> set[str]:
         """Findings that follow from what pushes: measured on the midline and around the ventricles, beyond 5 mm."""

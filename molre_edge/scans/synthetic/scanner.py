@@ -16,8 +16,7 @@ def blur_slices(volume: Array, share: float) -> Array:
     padded = np.concatenate([volume[:1], volume, volume[-1:]])
     result = padded[:-2] + padded[2:]
     result *= np.float32(share)
-    result += volume * np.float32(1 - 2 * share)
-    return result
+    return np.asarray(result + volume * np.float32(1 - 2 * share))
 
 
 def add_noise(volume: Array, rng: np.random.Generator, sd_hu: float, pixel_mm: float) -> None:

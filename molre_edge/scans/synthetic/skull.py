@@ -48,7 +48,7 @@ class Skull:
 def vault_distance(points: Points) -> tuple[Array, Array]:
     """Signed distance to the vault's inner surface, and how much its normal points along z (0 to 1)."""
     x, y, z = points
-    width = 1 - np.float32(0.0016) * (y + np.float32(25))
+    width = 1 - np.float32(0.0013) * (y + np.float32(25))
     parts = [np.abs(x / (width * np.float32(67.5))), np.abs(y + np.float32(18)) / np.float32(87)]
     parts.append(np.abs(z - np.float32(8)) / np.float32(70))
     total = np.zeros_like(x)
@@ -88,7 +88,7 @@ def _base_maps() -> tuple[Array, Array, Array]:
     hole = np.hypot(a / 15, (y + 43) / 18)
     height = np.where(hole < 1, -110, height)
     thickness = np.full(a.shape, 5.0)
-    thickness = np.where(wing > 0, 2.5, thickness)
+    thickness = np.where(wing > 0, 1.9, thickness)
     thickness = np.where((ridge > 8) & (wing < -3), 3.0, thickness)
     body = np.clip(1.25 - np.abs(ridge + 4) / 15, 0, 1) * (a > 8)
     thickness = np.maximum(thickness, 26 * body)
@@ -123,7 +123,9 @@ def shape_skull(points: Points, subject: Subject, pixel_mm: float, slice_mm: flo
     side = np.abs(x)
     vault, upright = vault_distance(points)
     height, flatness, base = (sample_map(m, side, y, _ORIGIN) for m in _base_maps())
-    below = (height - z) * flatness
+    # Beyond the surface's own slope its distance is that along z, or a steep wall would reach far up.
+    below = (height - z) * np.maximum(flatness, ramp(z - height, 5, 30))
+    below = below + 1.3 * wobble * ramp(z - height, -12, 2)
     cavity = np.maximum(vault, below)
     from_base = below > vault
     edge = np.float32(1.1 * pixel_mm) + np.where(from_base, flatness, upright) * np.float32(0.75 * slice_mm)
@@ -174,17 +176,21 @@ def paint_skull(canvas: Array, skull: Skull, points: Points, texture: Array, fin
     canvas += inside(skull.head, width) * np.float32(hu.SKIN - hu.AIR)
     over = skull.vault - skull.thickness  # above the bone
     muscle = ramp(side, 40, 56) * (1 - ramp(np.abs(y - 2), 28, 46)) * (1 - ramp(z, 10, 42))
-    low = np.maximum(ramp(-z, 22, 38), ramp(-z, 6, 26) * ramp(-y, 45, 75))
+    low = np.maximum(ramp(-z, 16, 30), ramp(-z, 2, 22) * ramp(-y, 45, 75))
     galea = (over < 1.8) & (z > -25)
     fat = (depth > 1.6) & ~galea
     share = inside(np.float32(1.6) - depth, width * np.float32(0.7)) * fat
-    marble = np.clip(0.5 + 0.9 * texture, 0, 1)
-    meat = np.clip(np.maximum(muscle * (depth > 3.5), low * (0.35 + 0.65 * marble) * (depth > 5)), 0, 1)
+    planes = ramp(np.abs(texture), 0.08, 0.3)  # thin sheets of fat between the muscles
+    meat = np.maximum(muscle * ramp(depth, 3.0, 4.5), low * planes * ramp(depth, 4, 6.5))
     canvas += share * (np.float32(hu.FAT) + meat * np.float32(hu.MUSCLE - hu.FAT) - canvas)
     # Bone.
     outer = skull.cavity - skull.thickness
     face_front = (z < skull_front(y)) & (skull.vault > -8)
-    bone = inside(-skull.cavity, width) * inside(outer, width)
+    bone = inside(outer, width) - inside(skull.cavity, width)
+    # The base ends at the rim of the foramen magnum; below it are the first vertebra and the neck.
+    around = np.hypot(x, (y + 43) * np.float32(0.85))
+    bone *= 1 - ramp(-z, 58, 62) * ramp(around, 17, 22)
+    bone *= 1 - ramp(-z, 62, 65)
     bone[face_front & (skull.above_base < 0) & (skull.above_base < -skull.thickness)] = 0
     middle = np.abs(skull.cavity / skull.thickness - np.float32(0.5))
     spongy = (1 - ramp(middle, 0.12, 0.34)) * ramp(skull.thickness, 3.0, 5.0)
@@ -196,15 +202,24 @@ def paint_skull(canvas: Array, skull: Skull, points: Points, texture: Array, fin
 
 def skull_front(y: Array) -> Array:
     """Below this height, in front, the vault gives way to the face."""
-    return np.where(y > 10, np.float32(-14), np.float32(-200))
+    return np.asarray(np.where(y > 10, np.float32(-14), np.float32(-200)))
 
 
-def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel_mm: float, fluid: Array) -> None:
+def paint_face(
+    canvas: Array,
+    points: Points,
+    vault: Array,
+    fine: Array,
+    texture: Array,
+    pixel_mm: float,
+    fluid: tuple[float, float],
+) -> None:
     """Orbits, sinuses, petrous and facial bones below the brain, onto `canvas`, in place.
 
     Args:
         canvas: CT numbers of the points that lie below z = 12 in the template.
         points: their template coordinates.
+        vault: their signed distance to the vault.
         fine: fine noise, for the walls of air cells.
         texture: smooth noise.
         pixel_mm: side of a pixel in template millimetres.
@@ -218,8 +233,8 @@ def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel
         nonlocal canvas
         canvas += inside(distance, edge) * (value - canvas)
 
-    air_sinus = hu.AIR + float(fluid[0]) * (hu.MUCOSA - hu.AIR)
-    air_mastoid = hu.AIR + float(fluid[1]) * (hu.MUCOSA - hu.AIR)
+    air_sinus = hu.AIR + fluid[0] * (hu.MUCOSA - hu.AIR)
+    air_mastoid = hu.AIR + fluid[1] * (hu.MUCOSA - hu.AIR)
     # Otic capsule, mastoid and its cells, ear canal.
     lay(capsule(side, (22, -22, -32), (40, -31, -33), 4), hu.OTIC_BONE + 100 * texture)
     mastoid = ellipsoid(side, (57, -40, -44), (10, 15, 19))
@@ -231,6 +246,9 @@ def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel
     canal = capsule(side, (50, -24, -40), (90, -27, -41), 3.2)
     lay(canal - 2, 900 * (1 - ramp(side[0], 64, 68)) + 20)
     lay(canal, hu.AIR)
+    # First cervical vertebra: a ring with heavy flanks.
+    ring = np.abs(np.hypot(x * np.float32(0.82), y + 41) - 16) - (2.2 + 4.5 * ramp(side[0], 9, 17))
+    lay(np.maximum(ring, np.abs(z + 76) - 7), 850 + 150 * texture)
     # Bones of the face.
     cheek = capsule(side, (46, 62, -52), (66, 36, -50), 5.5)
     lay(cheek, 1000)
@@ -241,7 +259,9 @@ def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel
     maxillary = ellipsoid(side, (27, 52, -66), (15, 19, 16))
     lay(maxillary - 2, 900)
     lay(maxillary, air_sinus)
-    nose = np.maximum(side[0] - np.float32(13 - 0.0), np.maximum(np.abs(y - 52) - 36, np.abs(z + 66) - 26))
+    nose = np.maximum(
+        side[0] - 13 + 9 * ramp(y, 62, 90) - texture, np.maximum(np.abs(y - 50) - 38, np.abs(z + 66) - 26)
+    )
     lay(nose, hu.AIR)
     shells = capsule(side, (8, 30, -66), (8, 74, -66), 3.2, stretch=(1.0, 1.0, 2.2))
     lay(shells, 45)
@@ -254,8 +274,9 @@ def paint_face(canvas: Array, points: Points, fine: Array, texture: Array, pixel
     sphenoid = ellipsoid(side, (7.5, 14, -39), (6.8, 10, 9))
     lay(sphenoid - 2, 900)
     lay(sphenoid, air_sinus)
-    frontal = ellipsoid(side, (9, 73, -14), (8 + 0, 4.5, 12))
-    lay(frontal - 2.5, 1200)
+    frontal = np.maximum(ellipsoid(side, (10, 66.5, -13), (10, 6, 12)), 2.2 - vault)
+    frontal = frontal + 1.5 * texture
+    lay(frontal - 2.0, 1100)
     lay(frontal, air_sinus)
     _paint_orbits(canvas, side, soft)
 
