@@ -29,6 +29,8 @@ __all__ = ["MAX_NEAR_HU", "DecodedFrame", "decode_frames", "to_hounsfield"]
 
 MAX_NEAR_HU = 5.0
 """Largest error of a near-lossless value that is accepted, with a warning: below the noise of a head CT."""
+PADDING_IS_TISSUE_HU = -500.0
+"""A padding value above this also occurs in tissue (some writers say 0): it is then replaced only from the border in."""
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
 DecodedFrame = tuple[npt.NDArray[np.integer[Any]], int]
@@ -134,6 +136,17 @@ def _decode_jpeg_lossless(dataset: FileDataset, header: DicomHeader) -> Iterator
             yield sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))[0]
 
 
+def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The connected parts of a mask that touch the picture's border."""
+    import SimpleITK as sitk
+
+    connected: Any = sitk.ConnectedComponent
+    labels = sitk.GetArrayFromImage(connected(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
+    return touching
+
+
 def to_hounsfield(
     stored: npt.NDArray[np.integer[Any]], frame: Frame, padding: tuple[int, int] | None
 ) -> npt.NDArray[np.float32]:
@@ -149,5 +162,8 @@ def to_hounsfield(
     """
     hu = stored.astype(np.float64) * frame.slope + frame.intercept
     if padding is not None:
-        hu[(stored >= padding[0]) & (stored <= padding[1])] = HU_MIN
+        outside = (stored >= padding[0]) & (stored <= padding[1])
+        if max(value * frame.slope + frame.intercept for value in padding) > PADDING_IS_TISSUE_HU and outside.any():
+            outside = _from_border(outside)
+        hu[outside] = HU_MIN
     return np.maximum(hu, HU_MIN).astype(np.float32)
