@@ -8,7 +8,7 @@ from __future__ import annotations
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_header import DicomHeader
 
-__all__ = ["LOSSLESS", "check_kind", "check_storage", "is_media_directory", "is_native", "syntax_name"]
+__all__ = ["LOSSLESS", "check_kind", "check_storage", "is_media_directory", "is_native", "may_be_lossy", "syntax_name"]
 
 _CLASS = "1.2.840.10008.5.1.4.1.1."
 _CT_CLASSES = (_CLASS + "2", _CLASS + "2.1", _CLASS + "2.2")
@@ -80,6 +80,11 @@ def syntax_name(uid: str) -> str:
 def is_native(uid: str) -> bool:
     """Whether a transfer syntax stores pixels as they are, so that their size is known."""
     return uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+def may_be_lossy(uid: str) -> bool:
+    """Whether a transfer syntax allows loss that its code stream can't exclude."""
+    return uid in _MAYBE_LOSSLESS
 
 
 def is_media_directory(header: DicomHeader) -> bool:

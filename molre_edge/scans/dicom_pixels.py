@@ -6,6 +6,7 @@ Lossless goes through SimpleITK's GDCM, since pylibjpeg's decoder for it is GPL.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ __all__ = ["MAX_NEAR_HU", "DecodedFrame", "decode_frames", "to_hounsfield"]
 MAX_NEAR_HU = 5.0
 """Largest error of a near-lossless value that is accepted, with a warning: below the noise of a head CT."""
 PADDING_IS_TISSUE_HU = -500.0
-"""A padding value above this also occurs in tissue (some writers say 0): it is then replaced only from the border in."""
+"""A padding value above this (some writers say 0) also occurs in tissue: it is replaced only from the border in."""
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
 DecodedFrame = tuple[npt.NDArray[np.integer[Any]], int]
@@ -50,29 +51,30 @@ def decode_frames(dataset: FileDataset, header: DicomHeader) -> Iterator[Decoded
     Raises:
         ScanError: ``corrupt_pixels``, ``lossy`` or ``unsupported_syntax``.
     """
+    with _decoding(header):
+        errors = _check_codestreams(dataset, header)
+    frames = (_decode_jpeg_lossless if header.syntax in _JPEG_LOSSLESS else _decode_with_pydicom)(dataset, header)
+    for error in errors:
+        with _decoding(header):
+            frame = next(frames)
+        if frame.shape != (header.rows, header.cols) or frame.dtype.kind not in "iu":
+            raise ScanError("corrupt_pixels", "a decoded slice has another size than its header says")
+        yield frame, error
+
+
+@contextlib.contextmanager
+def _decoding(header: DicomHeader) -> Iterator[None]:
     try:
         with quietly():
-            errors = _check_codestreams(dataset, header)
-            if header.syntax in _JPEG_LOSSLESS:
-                frames = _decode_jpeg_lossless(dataset, header)
-            else:
-                frames = _decode_with_pydicom(dataset)
-            count = 0
-            for error, frame in zip(errors, frames, strict=True):
-                if frame.shape != (header.rows, header.cols) or frame.dtype.kind not in "iu":
-                    raise ScanError("corrupt_pixels", "a decoded slice has another size than its header says")
-                count += 1
-                yield frame, error
-    except ScanError:
+            yield
+    except (ScanError, MemoryError):
         raise
     except Exception as error:  # the decoders raise nearly anything on broken data
         name = syntax_name(header.syntax)
         raise ScanError(
             "corrupt_pixels",
-            f"the pixels ({name}) can't be decoded, or end too early: copy the file again from its source",
+            f"the pixels ({name}) can't be decoded or end too early: copy the file again from its source",
         ) from error
-    if count != header.frame_count:
-        raise ScanError("corrupt_pixels", f"{header.frame_count} frames were announced, {count} are there")
 
 
 def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
@@ -102,10 +104,12 @@ def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
                 "lossy", "the slices were compressed with a transformation that loses detail: give the original"
             )
         errors.append(stream.near)
+    if len(errors) != header.frame_count:
+        raise ScanError("corrupt_pixels", f"{header.frame_count} frames were announced, {len(errors)} are there")
     return errors
 
 
-def _decode_with_pydicom(dataset: FileDataset) -> Iterator[npt.NDArray[np.integer[Any]]]:
+def _decode_with_pydicom(dataset: FileDataset, _: DicomHeader) -> Iterator[npt.NDArray[np.integer[Any]]]:
     from pydicom.pixels.utils import iter_pixels
 
     yield from iter_pixels(dataset, raw=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader, read_image_header
-from molre_edge.scans.dicom_kind import check_kind, check_storage, syntax_name
+from molre_edge.scans.dicom_kind import check_kind, check_storage, may_be_lossy, syntax_name
 from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames, to_hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
@@ -146,6 +146,10 @@ def _turn(hu: npt.NDArray[np.float32], stack: Stack) -> npt.NDArray[np.float32]:
 def _header_warnings(headers: Sequence[DicomHeader], error_hu: float) -> Iterator[ScanWarning]:
     if error_hu:
         yield ScanWarning("near_lossless", f"near-lossless compression changed values by up to {error_hu:g} HU")
+    if any(may_be_lossy(header.syntax) for header in headers):
+        yield ScanWarning(
+            "compression_unclear", "the transfer syntax allows loss; the header and the wavelet show none"
+        )
     if any(header.contrast for header in headers):
         yield ScanWarning("contrast", "a contrast agent is named in the header")
     if any(is_bone_kernel(header.kernel) for header in headers):

@@ -1,7 +1,7 @@
 """From a volume to the model's grid: a fixed field centred on the head, and equal bins from the top of the head down.
 
-Everything here is linear: a matrix for the rows, one for the columns and one for the slices, so it is exact, the same
-on every machine up to rounding, and fast.
+Everything here is linear: a matrix for the rows, one for the columns and one for the slices, in double precision. So it
+is exact, the same on every machine and with any number of threads once rounded to half floats, and fast.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
         planes = {index: down @ _over_air(volume.hu[index]) @ across for index in _used(weights.max(axis=0))}
         result = np.stack([_mix(planes, row) for row in weights])
     else:
-        result = np.empty(grid.shape, np.float32)
+        result = np.empty(grid.shape)
         for index, row in enumerate(weights):
             planes = {at: _over_air(volume.hu[at]) for at in _used(row)}
             result[index] = down @ _mix(planes, row) @ across
-    rounded: npt.NDArray[np.float16] = np.clip(result + np.float32(HU_MIN), HU_MIN, HU_MAX).astype(np.float16)
+    rounded: npt.NDArray[np.float16] = np.clip(result + HU_MIN, HU_MIN, HU_MAX).astype(np.float16)
     return rounded
 
 
@@ -63,13 +63,12 @@ def _used(weights: npt.NDArray[Any]) -> list[int]:
     return [int(index) for index in np.flatnonzero(weights)]
 
 
-def _over_air(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _over_air(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """HU above air, so that outside the data is zero; clipped first, so that metal does not spread."""
-    clipped: npt.NDArray[np.float32] = np.clip(plane, HU_MIN, HU_MAX) - np.float32(HU_MIN)
-    return clipped
+    return np.clip(plane, HU_MIN, HU_MAX).astype(np.float64) - HU_MIN
 
 
-def _mix(planes: dict[int, npt.NDArray[np.float32]], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _mix(planes: dict[int, npt.NDArray[np.float64]], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     total = np.zeros_like(next(iter(planes.values())))
     for index in _used(weights):
         total += weights[index] * planes[index]
@@ -114,7 +113,7 @@ def _middle(profile: npt.NDArray[np.float64]) -> float:
 
 def pixel_weights(
     count: int, pixel_mm: float, centre_mm: float, out_count: int, out_pixel_mm: float
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """Weights that resample one axis in the plane, linearly and without aliasing.
 
     Args:
@@ -125,7 +124,7 @@ def pixel_weights(
         out_pixel_mm: their distance.
 
     Returns:
-        float32 (out_count, count). Rows sum to 1 inside the volume, to less where the field reaches beyond it.
+        float64 (out_count, count). Rows sum to 1 inside the volume, to less where the field reaches beyond it.
     """
     centres = (centre_mm + (np.arange(out_count) - (out_count - 1) / 2) * out_pixel_mm) / pixel_mm
     width = max(1.0, out_pixel_mm / pixel_mm)
@@ -137,12 +136,12 @@ def pixel_weights(
     inside = (lattice >= 0) & (lattice < count)
     rows = np.broadcast_to(np.arange(out_count)[:, None], lattice.shape)
     weights[rows[inside], lattice[inside].astype(int)] = taps[inside]
-    return weights.astype(np.float32)
+    return weights
 
 
 def bin_weights(
     positions: npt.NDArray[np.float64], thickness: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """Weights that average the piecewise linear profile through the slices over each bin, exactly.
 
     Half a slice thickness beyond the first and last position the profile is constant; farther out it is air.
@@ -153,10 +152,11 @@ def bin_weights(
         edges: float64 (bins + 1,), increasing, mm.
 
     Returns:
-        float32 (bins, slices).
+        float64 (bins, slices).
     """
     integral = _integrals(positions, thickness, edges)
-    return (np.diff(integral, axis=0) / np.diff(edges)[:, None]).astype(np.float32)
+    weights: npt.NDArray[np.float64] = np.diff(integral, axis=0) / np.diff(edges)[:, None]
+    return weights
 
 
 def _integrals(

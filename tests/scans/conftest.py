@@ -17,7 +17,7 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def head_hu(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """HU at points in LPS, mm: an ellipsoid of brain (35) in bone (900) in scalp (10), a bleed (75) at the left front."""
+    """HU at points in LPS, mm: an ellipsoid of brain (35) in bone (900) in scalp (10); a bleed (75) left in front."""
 
     def within(rx: float, ry: float, rz: float) -> np.ndarray:
         return (x / rx) ** 2 + (y / ry) ** 2 + (z / rz) ** 2 < 1.0

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000, generate_uid
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, generate_uid
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, ScanSource, find_scans, read_scan, to_grid
@@ -129,7 +129,9 @@ def test_a_tilted_gantry_is_set_upright(tmp_path: Path, write_series: Any, degre
     middles = [np.array([0.0, 0.0, z]) for z in np.arange(-110.0, 111.0, 4.0)]  # the table moves along z alone
     positions = [middle - 127.0 * np.array([1.0, 0, 0]) - 150.0 * down for middle in middles]
     from_plane = np.array([middle @ normal for middle in middles])
-    write_series(tmp_path / "a", positions, orientation=orientation, stack=_sampled(positions, orientation), thickness=4.0)
+    write_series(
+        tmp_path / "a", positions, orientation=orientation, stack=_sampled(positions, orientation), thickness=4.0
+    )
     volume = read(tmp_path / "a")
     assert volume.facts["tilt_degrees"] == pytest.approx(abs(degrees), abs=0.01)
     assert volume.facts["tilt_corrected"]
@@ -150,7 +152,8 @@ def _sampled(positions: list[np.ndarray], orientation: tuple[float, ...]) -> np.
     plane = rows[..., None] * 2.0 * down + cols[..., None] * 2.0 * across
     points = [np.moveaxis(plane + position, -1, 0) for position in positions]
     inside = [
-        [(x / a) ** 2 + (y / b) ** 2 + (z / a) ** 2 < 1 for a, b in ((80, 100), (76, 96), (70, 90))] for x, y, z in points
+        [(x / a) ** 2 + (y / b) ** 2 + (z / a) ** 2 < 1 for a, b in ((80, 100), (76, 96), (70, 90))]
+        for x, y, z in points
     ]
     return np.stack([np.select([brain, bone, skin], [35.0, 900.0, 10.0], -1000.0) for skin, bone, brain in inside])
 
@@ -290,7 +293,7 @@ def test_a_broken_compressed_slice_is_refused(tmp_path: Path, write_series: Any)
 
 
 def test_a_code_stream_larger_than_its_header_is_refused_before_decoding(tmp_path: Path, write_series: Any) -> None:
-    stream = b"\xff\x4f\xff\x51" + b"\x00\x29" + b"\x00\x00" + (60000).to_bytes(4, "big") * 2 + bytes(8) + bytes(17)
+    stream = b"\xff\x4f\xff\x51" + b"\x00\x29" + b"\x00\x00" + (60000).to_bytes(4, "big") * 2 + bytes(8) + bytes(21)
     stream += b"\xff\x52\x00\x0c" + bytes([0, 0, 0, 1, 0, 5, 4, 4, 0, 1])
 
     def edit(dataset: Dataset, index: int) -> None:
