@@ -136,14 +136,16 @@ def _intraventricular(plan: Plan) -> None:
 @lesion("aneurysmal_subarachnoid_hemorrhage")
 def _aneurysmal(plan: Plan) -> None:
     plan.labels.add("aneurysmal_subarachnoid_hemorrhage")
-    strength = float(plan.rng.uniform(0.8, 1.0))
+    strength = float(plan.rng.uniform(0.85, 1.0))
+    plan.subject.cistern *= 1.15
+    plan.subject.sulcus_mm = max(plan.subject.sulcus_mm, 1.8)
 
     def paint(brain: Brain) -> None:
         x, y, z = brain.moved
-        reach = 1 - ramp(np.sqrt(x * x + (y - 2) ** 2 + (1.3 * (z + 14)) ** 2), 38, 62)
+        reach = 1 - ramp(np.sqrt(x * x + (y - 2) ** 2 + (1.3 * (z + 14)) ** 2), 42, 74)
         share = np.maximum(brain.cistern, brain.fluid * reach) * inside(-brain.ventricle, brain.edge)
         share = share * (1 - ramp(-z, 38, 52)) * np.float32(strength)
-        mix(brain.values, np.asarray(share, dtype=np.float32), hu.CLOTTED_BLOOD - 8 + 3 * brain.fine)
+        mix(brain.values, np.minimum(1.35 * share, 1).astype(np.float32), hu.CLOTTED_BLOOD - 5 + 3 * brain.fine)
 
     plan.in_brain.append(paint)
 

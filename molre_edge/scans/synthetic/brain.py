@@ -159,10 +159,12 @@ def _cistern_share(brain: Brain, factor: float) -> Array:
     rooms = [
         np.maximum(ellipsoid(side, (0, 2, -18), (13.5 * f, 13.5 * f, 9)), -(stem - 1.0)),  # suprasellar
         capsule(side, (10, 5, -17), (34, 10, -13), 2.6 * f, 2.2 * f, (1.0, 1.0, 1.3)),  # to the sylvian fissure
-        np.maximum(np.abs(midbrain - 1.0 * f) - 0.8 * f * (1 + 0.9 * wave), -side[2] - 19),  # ambient
+        np.maximum(
+            np.abs(midbrain - 0.9 * f) - 0.7 * f * (1 + 0.9 * wave), np.maximum(-side[2] - 19, side[2] + 4)
+        ),  # ambient
         capsule(side, (0, -40, 3), (9, -37, -3), 3.4 * f, 2.0 * f, (1.0, 1.0, 1.5)),  # quadrigeminal
         np.maximum(np.abs(pons - 1.7 * f) - 1.7 * f, side[1] + 22),  # prepontine
-        capsule(side, (18, -27, -35), (32, -32, -37), 3.0 * f, 2.2 * f),  # cerebellopontine angle
+        capsule(side, (17, -36, -31), (30, -45, -33), 2.6 * f, 1.6 * f),  # cerebellopontine angle
         np.maximum(np.abs(medulla - 1.8 * f) - 1.8 * f, side[2] + 40),
         ellipsoid(side, (0, -72, -60), (15 * f, 15 * f, 9 * f)),  # cisterna magna
         capsule(side, (0, -48, 7), (0, -62, 5), 2.2 * f, 1.2),  # superior cerebellar

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from molre_edge.scans.synthetic.subject import Subject, draw_subject, stream
 from molre_edge.specs import HU_MAX, HU_MIN
 
 __all__ = ["SyntheticHead", "make_head"]
+
+_THIN_SLICE_MM = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,12 @@ def make_head(
     spacing = spacing_mm or (160.0 / slices, 230.4 / rows, 230.4 / cols)
     plan = make_plan(seed, names)
     grid = _place(plan.subject, shape, spacing)
-    volume = np.full(shape, hu.AIR, dtype=np.float32)
-    _render(volume, grid, plan, seed)
+    # A thick slice is the mean of two thinner ones: oblique surfaces blur as they do in a scanner.
+    layers = 2 if spacing[0] > _THIN_SLICE_MM else 1
+    volume = np.full((slices * layers, rows, cols), hu.AIR, dtype=np.float32)
+    _render(volume, grid.finer(layers), plan, seed)
+    if layers > 1:
+        volume = volume.reshape(slices, layers, rows, cols).mean(axis=1, dtype=np.float32)
     subject = plan.subject
     noise = stream(seed, "noise")
     volume = blur_slices(volume, min(subject.slice_blur * 5.0 / spacing[0], 0.2))
@@ -116,6 +122,13 @@ class _Grid:
     centre: tuple[float, float]
     back_mm: float
     subject: Subject
+
+    def finer(self, layers: int) -> _Grid:
+        """The same with each slice cut into thinner ones."""
+        step = self.spacing[0] / layers
+        offsets = (np.arange(layers, dtype=np.float32) - np.float32((layers - 1) / 2)) * np.float32(step)
+        z = (self.z[:, None] + offsets[None, :]).reshape(-1)
+        return replace(self, z=z, spacing=(step, *self.spacing[1:]))
 
     def locate(self, place: tuple[float, float, float]) -> tuple[int, float, float]:
         """Slice index, row and column position (mm) of a place in template coordinates."""
@@ -169,9 +182,8 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     low = np.flatnonzero(head[2] < 8)
     part: Points = (head[0][low], head[1][low], head[2][low])
     values = scene.values[low]
-    paint_face(
-        values, part, skull.vault[low], scene.fine[low], scene.texture[low], pixel, np.asarray(plan.fluid, np.float32)
-    )
+    fluid = (plan.fluid[0], plan.fluid[1])
+    paint_face(values, part, skull.vault[low], scene.fine[low], scene.texture[low], pixel, fluid)
     scene.values[low] = values
     _render_brain(scene, plan, draw_folds(seed))
     for paint in plan.in_head:

@@ -22,12 +22,14 @@ def territory(points: Points, side: int, direction: tuple[float, float, float], 
         opening: cosine of half the angle.
         noise: makes the border uneven.
     """
-    apex = (side * 20.0, -12.0, 12.0)
-    offset = [c - np.float32(a) for c, a in zip(points, apex, strict=True)]
+    apex = (side * 14.0, -12.0, 10.0)
+    # A territory is wider from front to back than across.
+    scale = (1.0, 0.62, 0.75)
+    offset = [(c - np.float32(a)) * np.float32(k) for c, a, k in zip(points, apex, scale, strict=True)]
     length = np.sqrt(offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2) + 1
     norm = float(np.linalg.norm(direction))
     along = (offset[0] * side * direction[0] + offset[1] * direction[1] + offset[2] * direction[2]) / (length * norm)
-    return ramp(np.asarray(along + np.float32(0.03) * noise, dtype=np.float32), opening - 0.02, opening + 0.03)
+    return ramp(np.asarray(along + np.float32(0.07) * noise, dtype=np.float32), opening - 0.02, opening + 0.03)
 
 
 def _middle_cerebral(plan: Plan, brain: Brain, opening: float) -> Array:
@@ -44,7 +46,7 @@ def _darken(brain: Brain, share: Array, value: float, uneven: float = 1.0) -> No
 @lesion("acute_ischemic_infarct")
 def _acute(plan: Plan) -> None:
     plan.labels.add("acute_ischemic_infarct")
-    opening = float(plan.rng.uniform(0.70, 0.90))
+    opening = float(plan.rng.uniform(0.58, 0.82))
     value = float(plan.rng.uniform(17, 21))
     plan.closings.append(lambda points: 0.8 * _wedge(plan, points, opening))
     plan.in_brain.append(lambda brain: _darken(brain, 0.92 * _middle_cerebral(plan, brain, opening), value))
@@ -74,7 +76,7 @@ def _early(plan: Plan) -> None:
 @lesion("subacute_infarct")
 def _subacute(plan: Plan) -> None:
     plan.labels.add("subacute_infarct")
-    opening = float(plan.rng.uniform(0.78, 0.92))
+    opening = float(plan.rng.uniform(0.68, 0.85))
     value = float(plan.rng.uniform(12, 16))
     plan.closings.append(lambda points: 0.6 * _wedge(plan, points, opening))
     plan.in_brain.append(lambda brain: _darken(brain, 0.95 * _middle_cerebral(plan, brain, opening), value))
@@ -111,7 +113,7 @@ def _dense_artery(plan: Plan) -> None:
 @lesion("chronic_infarct")
 def _chronic(plan: Plan) -> None:
     plan.labels |= {"chronic_infarct", "encephalomalacia_gliosis"}
-    opening = float(plan.rng.uniform(0.86, 0.93))
+    opening = float(plan.rng.uniform(0.78, 0.88))
 
     def paint(brain: Brain) -> None:
         share = _middle_cerebral(plan, brain, opening)

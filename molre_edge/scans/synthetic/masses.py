@@ -110,7 +110,7 @@ def _arachnoid(plan: Plan) -> None:
 def _epidermoid(plan: Plan) -> None:
     plan.labels.add("epidermoid_or_dermoid")
     size = float(plan.rng.uniform(8, 13))
-    _round(plan, (plan.side * 22.0, -28, -36), (size, size, size), 10, push=0.7, uneven=0.2)
+    _round(plan, (plan.side * 21.0, -43, -30), (size, size, size), 10, push=0.7, uneven=0.2)
 
 
 @lesion("intracranial_lipoma")

@@ -125,7 +125,9 @@ class Plan:
         for collection in self.collections:
             reach = np.clip(0.5 + 0.5 * collection.side * points[0] / 62, 0, 1)
             push = np.where(reach > 0.5, 1 - (1 - reach) * 2 * (1 - collection.push), reach * 2 * collection.push)
-            total[0] -= np.float32(collection.side) * collection.thickness(points) * push.astype(np.float32)
+            # The whole slab of brain at this height moves, as far as the collection over it is thick.
+            outside: Points = (np.full_like(points[0], collection.side * 60), points[1], points[2])
+            total[0] -= np.float32(collection.side) * collection.thickness(outside) * push.astype(np.float32)
         return total[0], total[1], total[2]
 
     def closing(self, points: Points) -> Array:
@@ -192,7 +194,8 @@ def blob(points: Points, centre: Site, radii: tuple[float, float, float], noise:
     total = np.zeros_like(points[0])
     for c, m, r in zip(points, centre, radii, strict=True):
         total += ((c - np.float32(m)) * np.float32(1 / r)) ** 2
-    return np.asarray((np.sqrt(total) - 1 + np.float32(rough) * noise) * size, dtype=np.float32)
+    uneven = np.float32(rough * min(float(size), 13.0)) * noise
+    return np.asarray((np.sqrt(total) - 1) * size + uneven, dtype=np.float32)
 
 
 def mix(values: Array, share: Array, target: float | Array) -> None:

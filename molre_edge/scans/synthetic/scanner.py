@@ -75,7 +75,7 @@ def add_metal_streaks(
     for _ in range(7):
         order = int(rng.integers(3, 15))
         waves += np.float32(rng.uniform(0.5, 1)) * np.sin(order * angle + np.float32(rng.uniform(0, 6.3)))
-    waves = waves * np.float32(620 * size) / (radius + 8)
+    waves = waves * np.float32(420 * size) / (radius + 6) * np.exp(-radius * np.float32(1 / 70))
     for shift, share in ((0, 1.0), (-1, 0.4), (1, 0.4)):
         if 0 <= index + shift < volume.shape[0]:
             volume[index + shift] += np.float32(share) * waves

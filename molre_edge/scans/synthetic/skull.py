@@ -127,14 +127,15 @@ def shape_skull(points: Points, subject: Subject, pixel_mm: float, slice_mm: flo
     below = (height - z) * np.maximum(flatness, ramp(z - height, 5, 30))
     below = below + 1.3 * wobble * ramp(z - height, -12, 2)
     cavity = np.maximum(vault, below)
-    from_base = below > vault
-    edge = np.float32(1.1 * pixel_mm) + np.where(from_base, flatness, upright) * np.float32(0.75 * slice_mm)
+    level = upright + ramp(below - vault, -3, 3) * (flatness - upright)
+    edge = np.float32(1.1 * pixel_mm) + level * np.float32(0.75 * slice_mm)
     # The vault is thickest at the back of the head and thin over the temples.
     thickness = np.float32(subject.vault_mm) * (1 + np.float32(0.16) * wobble)
     thickness = thickness * (1 + np.float32(0.25) * ramp(-y, 40, 100) + np.float32(0.15) * ramp(y, 30, 70))
     thin = ramp(side, 45, 62) * (1 - ramp(np.abs(y - 5), 20, 45)) * (1 - ramp(z, 5, 35))
     thickness = thickness * (1 - np.float32(0.5) * thin)
-    thickness = np.where(from_base & (z < 4), base * (1 + np.float32(0.15) * wobble), thickness)
+    share = ramp(below - vault, -5, 4) * ramp(-z, -6, 4)
+    thickness = thickness + share * (base * (1 + np.float32(0.15) * wobble) - thickness)
     scalp = np.float32(subject.scalp_mm) * (1 + np.float32(0.18) * wobble)
     scalp = scalp + np.float32(5) * thin + np.float32(4) * ramp(-z, 10, 50) * ramp(-y, 20, 70)
     head = vault - np.float32(subject.vault_mm) - scalp

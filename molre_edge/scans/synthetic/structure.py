@@ -21,12 +21,13 @@ def _shift(plan: Plan) -> None:
         return
     if plan.rng.random() < 0.5:
         plan.labels.add("acute_subdural_hematoma")
-        middle = (float(plan.rng.uniform(-25, 10)), float(plan.rng.uniform(18, 26)))
+        middle = (float(plan.rng.uniform(-15, 10)), float(plan.rng.uniform(16, 24)))
         layer = crescent(plan.side, float(plan.rng.uniform(14, 19)), middle, (42, 30))
         fill(plan, layer, lambda brain: hu.CLOTTED_BLOOD - 2 + 3 * brain.texture)
     else:
         plan.labels.add("intraparenchymal_hemorrhage")
-        haematoma(plan, site(plan, "lentiform"), float(plan.rng.uniform(26, 30)))
+        x, y, z = site(plan, "lentiform")
+        haematoma(plan, (plan.side * max(abs(x), 31.0), y, z), float(plan.rng.uniform(27, 30)))
 
 
 @lesion("sulcal_or_cisternal_effacement")
