@@ -20,7 +20,7 @@ from molre_edge.scans.codestream import read_codestream
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import syntax_name
-from molre_edge.scans.quiet import quietly
+from molre_edge.scans.quiet import quietly, stderr_of_libraries
 from molre_edge.specs import HU_MIN
 
 if TYPE_CHECKING:
@@ -137,7 +137,11 @@ def _decode_jpeg_lossless(dataset: FileDataset, header: DicomHeader) -> Iterator
             bare.PixelData = encapsulate([data])
             bare["PixelData"].VR = "OB"
             bare.save_as(path, enforce_file_format=True)
-            yield sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))[0]
+            with stderr_of_libraries() as said:
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            if said:
+                raise ScanError("corrupt_pixels", "a compressed slice is damaged: copy the file again from its source")
+            yield sitk.GetArrayFromImage(image)[0]
 
 
 def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["quietly"]
+__all__ = ["quietly", "stderr_of_libraries"]
 
 _LOCK = threading.RLock()  # the warning filters are one per process
 _LOGGERS = ("pydicom", "nibabel", "nibabel.global", "pylibjpeg", "openjpeg")
@@ -32,3 +34,31 @@ def quietly() -> Iterator[list[warnings.WarningMessage]]:
         finally:
             for logger, disabled in zip(loggers, before, strict=True):
                 logger.disabled = disabled
+
+
+@contextlib.contextmanager
+def stderr_of_libraries() -> Iterator[list[str]]:
+    """Capture what C code writes to the process's stderr while the block runs.
+
+    GDCM's JPEG decoder tells of damaged data only there, and goes on with made-up pixels.
+
+    Yields:
+        A list that holds the text once the block has ended; empty when nothing was written.
+    """
+    said: list[str] = []
+    with _LOCK, contextlib.ExitStack() as stack:
+        try:
+            real = os.dup(2)
+        except OSError:  # no stderr at all
+            yield said
+            return
+        stack.callback(os.close, real)
+        file = stack.enter_context(tempfile.TemporaryFile())
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(real, 2)
+            file.seek(0)
+            if text := file.read().decode(errors="replace"):
+                said.append(text)

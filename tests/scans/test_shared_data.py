@@ -187,3 +187,15 @@ def test_every_file_is_accounted_for_and_nothing_is_printed(data_dir: Path, capf
         except ScanError as error:
             assert str(data_dir) not in str(error)
     assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_jpeg_lossless_is_refused_without_a_word_on_stderr(
+    data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray((data_dir / TOSHIBA / "CT2_JPLL").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2] = b"\xff\xd9"  # the picture ends in its middle
+    (tmp_path / "damaged").write_bytes(data)
+    with pytest.raises(ScanError) as caught:
+        one_slice(tmp_path / "damaged")
+    assert caught.value.code == "corrupt_pixels"
+    assert capfd.readouterr() == ("", "")
