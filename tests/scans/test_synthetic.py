@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -355,8 +356,9 @@ def test_nifti_and_dicom_agree_on_left_and_right(suffix: str, tmp_path: Path) ->
     head = make_head(SEED, ["acute_subdural_hematoma"], shape=SMALL)
     items = [pydicom.dcmread(p) for p in write_dicom_series(head, tmp_path / "series")]
     path = write_nifti(head, tmp_path / f"head{suffix}")
-    image = nibabel.load(path)
-    assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
+    image: Any = nibabel.load(path)
+    axes: Any = nibabel.aff2axcodes
+    assert axes(image.affine) == ("L", "P", "S")
     data = np.asarray(image.dataobj)
     for index, row, col in ((0, 0, 0), (12, 40, 70), (19, 95, 3)):
         where = dicom_position(items[index], row, col) * (-1, -1, 1)  # LPS to RAS

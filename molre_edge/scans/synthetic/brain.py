@@ -269,7 +269,7 @@ def _medial_folds(brain: Brain, folds: Folds, gap: Array, open_midline: Mask, wi
         z[near] + np.float32(0.4) * inward + 2 * wave,
     )
     away = sample_grid(folds.distance, at, _FOLD_ORIGIN, _FOLD_STEP)
-    reach = sample_grid(folds.depth, at, _FOLD_ORIGIN, _FOLD_STEP) * np.float32(0.55)
+    reach = np.clip(sample_grid(folds.depth, at, _FOLD_ORIGIN, _FOLD_STEP) * np.float32(1.1) - 11, 0, 14)
     past = np.clip(inward - reach, 0, None)
     result[near] = np.sqrt(away * away + past * past) - np.float32(0.3 * width) * (1 - inward / 18)
     return result

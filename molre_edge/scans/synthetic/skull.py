@@ -134,7 +134,7 @@ def shape_skull(points: Points, subject: Subject, pixel_mm: float, slice_mm: flo
     thickness = thickness * (1 + np.float32(0.25) * ramp(-y, 40, 100) + np.float32(0.15) * ramp(y, 30, 70))
     thin = ramp(side, 45, 62) * (1 - ramp(np.abs(y - 5), 20, 45)) * (1 - ramp(z, 5, 35))
     thickness = thickness * (1 - np.float32(0.5) * thin)
-    share = ramp(below - vault, -5, 4) * ramp(-z, -6, 4)
+    share = ramp(below - vault, -2, 4) * ramp(-z, -6, 4)
     thickness = thickness + share * (base * (1 + np.float32(0.15) * wobble) - thickness)
     scalp = np.float32(subject.scalp_mm) * (1 + np.float32(0.18) * wobble)
     scalp = scalp + np.float32(5) * thin + np.float32(4) * ramp(-z, 10, 50) * ramp(-y, 20, 70)

@@ -77,7 +77,7 @@ def draw_subject(seed: int) -> Subject:
         rotation=_rotation(float(angles[0]), float(angles[1]), float(angles[2])),
         offset_mm=(float(rng.uniform(-5, 5)), float(rng.uniform(-5, 5)), 0.0),
         age=age,
-        sulcus_mm=1.15 + 1.6 * wear,
+        sulcus_mm=1.35 + 1.6 * wear,
         rim_mm=0.9 + 2.1 * wear,
         ventricle=0.85 + 0.5 * wear + 0.07 * float(rng.standard_normal()),
         cistern=0.92 + 0.25 * wear,
