@@ -10,7 +10,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, generate_uid
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, ScanSource, find_scans, read_scan, to_grid
@@ -69,6 +70,78 @@ def test_rescale_is_applied_slice_by_slice(tmp_path: Path, write_series: Any, he
 
     write_series(tmp_path / "b", edit=edit)
     assert np.abs(read(tmp_path / "b").hu - read(head_folder).hu).max() <= 1.0  # halves were cut
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.5",
+        "1.2.840.10008.1.2.4.80",
+        "1.2.840.10008.1.2.4.90",
+    ],
+)
+def test_lossless_syntaxes_keep_every_value(tmp_path: Path, write_series: Any, head_folder: Path, syntax: str) -> None:
+    plugins = {"4.80": "pyjpegls", "4.90": "pylibjpeg", "2.5": "pydicom"}
+
+    def edit(dataset: Dataset, index: int) -> None:
+        if plugin := plugins.get(syntax[-4:].lstrip(".")) or plugins.get(syntax[-3:]):
+            dataset.compress(syntax, encoding_plugin=plugin)
+            return
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax.endswith("1.2.2"):
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+            dataset["PixelData"].VR = "OW"
+
+    write_series(tmp_path / "b", edit=edit)
+    assert pydicom.dcmread(tmp_path / "b" / "000.dcm").file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read(tmp_path / "b").hu, read(head_folder).hu)
+
+
+def _multi_frame(folder: Path, path: Path) -> None:
+    """Put the slices of a folder into one Enhanced CT file, top slice first."""
+    slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir(), reverse=True)]
+    whole = pydicom.dcmread(sorted(folder.iterdir())[0])
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    whole.NumberOfFrames = len(slices)
+    whole.PixelData = b"".join(one.PixelData for one in slices)
+
+    def item(**values: Any) -> Sequence:
+        dataset = Dataset()
+        for name, value in values.items():
+            setattr(dataset, name, value)
+        return Sequence([dataset])
+
+    shared = Dataset()
+    shared.PixelMeasuresSequence = item(PixelSpacing=whole.PixelSpacing, SliceThickness=whole.SliceThickness)
+    shared.PlaneOrientationSequence = item(ImageOrientationPatient=whole.ImageOrientationPatient)
+    shared.PixelValueTransformationSequence = item(RescaleSlope=1, RescaleIntercept=0, RescaleType="HU")
+    each = []
+    for one in slices:
+        frame = Dataset()
+        frame.PlanePositionSequence = item(ImagePositionPatient=one.ImagePositionPatient)
+        each.append(frame)
+    whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence = Sequence([shared]), Sequence(each)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(whole, name)
+    del whole.RescaleSlope, whole.RescaleIntercept
+    whole.save_as(path, enforce_file_format=True)
+
+
+def test_a_multi_frame_file_is_a_volume(tmp_path: Path, head_folder: Path) -> None:
+    (tmp_path / "b").mkdir()
+    _multi_frame(head_folder, tmp_path / "b" / "frames.dcm")
+    expected = read(head_folder)
+    for path in (tmp_path / "b", tmp_path / "b" / "frames.dcm"):
+        volume = read(path)
+        np.testing.assert_array_equal(volume.hu, expected.hu)
+        np.testing.assert_array_equal(volume.positions_mm, expected.positions_mm)
+    dataset = pydicom.dcmread(tmp_path / "b" / "frames.dcm")
+    del dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence
+    dataset.save_as(tmp_path / "b" / "frames.dcm")
+    assert refusal(tmp_path / "b") == "no_geometry"
 
 
 def test_padding_becomes_air(tmp_path: Path, write_series: Any) -> None:
