@@ -15,6 +15,7 @@ from molre_edge.scans.synthetic.head import SyntheticHead
 
 __all__ = ["write_dicom_series", "write_nifti"]
 
+_VERTEX_REACH_MM = 45.0  # how far before or behind the middle of the field the top of a head may lie
 _STUDY_DATE = "20000101"  # nobody's; a fixed one keeps the files the same for a seed
 
 
@@ -27,24 +28,25 @@ def _first_voxel_mm(head: SyntheticHead) -> tuple[float, float, float]:
 def _tilted(head: SyntheticHead, tilt_degrees: float) -> Array:
     """The head as seen by a gantry tilted by the angle, with slices as far apart along z as before.
 
-    A tilted slice's rows run along (0, cos, -sin): a row that is farther back lies lower for a positive angle.
+    A tilted slice's rows run along (0, cos, -sin): a row that is farther back lies lower for a positive angle. Slices
+    are added at the top, so that the vertex is still in the volume; what lies below the volume repeats its lowest slice.
     """
     angle = math.radians(tilt_degrees)
-    slices, rows, _ = head.hu.shape
+    slices, rows, cols = head.hu.shape
     step_z, step_y, _ = head.spacing_mm
     offset = (np.arange(rows) - (rows - 1) / 2) * step_y  # along the tilted rows
-    result = np.full_like(head.hu, -1000.0)
+    count = slices + math.ceil(_VERTEX_REACH_MM * abs(math.sin(angle)) / step_z)
+    result = np.full((count, rows, cols), -1000.0, dtype=np.float32)
     source_y = (rows - 1) / 2 + offset * math.cos(angle) / step_y
     for row in range(rows):
-        y0 = int(np.clip(np.floor(source_y[row]), 0, rows - 2))
+        y0 = int(np.clip(np.floor(source_y[row]), 0, max(rows - 2, 0)))
         fy = float(np.clip(source_y[row] - y0, 0, 1))
-        plane = head.hu[:, y0] * np.float32(1 - fy) + head.hu[:, y0 + 1] * np.float32(fy)
-        source_z = np.arange(slices) - offset[row] * math.sin(angle) / step_z
-        z0 = np.floor(source_z).astype(int)
-        fz = (source_z - z0).astype(np.float32)[:, None]
-        known = (source_z >= 0) & (source_z <= slices - 1)
-        low, high = plane[np.clip(z0, 0, slices - 1)], plane[np.clip(z0 + 1, 0, slices - 1)]
-        result[known, row] = (low + fz * (high - low))[known]
+        plane = head.hu[:, y0] * np.float32(1 - fy) + head.hu[:, min(y0 + 1, rows - 1)] * np.float32(fy)
+        source_z = np.clip(np.arange(count) - offset[row] * math.sin(angle) / step_z, 0, None)
+        known = source_z <= slices - 1
+        z0 = np.floor(source_z[known]).astype(int)
+        fz = (source_z[known] - z0).astype(np.float32)[:, None]
+        result[known, row] = plane[z0] * (1 - fz) + plane[np.minimum(z0 + 1, slices - 1)] * fz
     return np.asarray(np.rint(result), dtype=np.float32)
 
 
@@ -60,7 +62,8 @@ def write_dicom_series(
         head: what to write.
         folder: made if it is missing; files are named ``0001.dcm`` and so on, from inferior to superior.
         tilt_degrees: tilt of the gantry, -30 to 30: image planes are tilted about the patient's left-right axis while
-            positions still move along z alone, as real scanners do. The anatomy is resampled accordingly.
+            positions still move along z alone, as real scanners do. The anatomy is resampled accordingly, and a few
+            slices are added at the top so that the vertex stays in.
         patient_id: ``SYNTHETIC-<seed>`` by default.
 
     Returns:

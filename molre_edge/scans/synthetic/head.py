@@ -11,10 +11,11 @@ from molre_edge.errors import ConfigError
 from molre_edge.scans.synthetic import tissues as hu
 from molre_edge.scans.synthetic.brain import Brain, Folds, draw_folds, render_brain
 from molre_edge.scans.synthetic.catalogue import check_names, with_parents
+from molre_edge.scans.synthetic.face import paint_face
 from molre_edge.scans.synthetic.fields import Array, Points, lattice_noise
 from molre_edge.scans.synthetic.plan import LESIONS, Plan, Scene
 from molre_edge.scans.synthetic.scanner import add_head_rest, add_metal_streaks, add_noise, add_streaks, blur_slices
-from molre_edge.scans.synthetic.skull import paint_face, paint_skull, shape_skull
+from molre_edge.scans.synthetic.skull import paint_skull, shape_skull
 from molre_edge.scans.synthetic.subject import Subject, draw_subject, stream
 from molre_edge.specs import HU_MAX, HU_MIN
 
