@@ -32,6 +32,7 @@ MAX_NEAR_HU = 5.0
 """Largest error of a near-lossless value that is accepted, with a warning: below the noise of a head CT."""
 PADDING_IS_TISSUE_HU = -500.0
 """A padding value above this (some writers say 0) also occurs in tissue: it is replaced only from the border in."""
+_RLE = "1.2.840.10008.1.2.5"
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
 DecodedFrame = tuple[npt.NDArray[np.integer[Any]], int]
@@ -91,12 +92,12 @@ def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
     for data in generate_frames(dataset.PixelData, number_of_frames=header.frame_count):
         if len(data) > 2 * expected + 65536:
             raise ScanError("corrupt_pixels", "a compressed slice is larger than its pixels: export the series again")
+        if header.syntax == _RLE:
+            errors.append(0)
+            continue
         stream = read_codestream(data)
         if stream is None:
-            if ".4." in header.syntax.removeprefix("1.2.840.10008.1.2"):
-                raise ScanError("corrupt_pixels", "a compressed slice has no valid start: export the series again")
-            errors.append(0)  # RLE
-            continue
+            raise ScanError("corrupt_pixels", "a compressed slice has no valid start: export the series again")
         if (stream.rows, stream.cols) != (header.rows, header.cols):
             raise ScanError("corrupt_pixels", "a compressed slice has another size than its header says")
         if not stream.reversible:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def _facts(headers: Sequence[DicomHeader], stack: Stack, sheared: bool) -> dict[
     return {
         "kind": "dicom",
         "transfer_syntaxes": sorted({syntax_name(header.syntax) for header in headers}),
-        "scanner": headers[0].scanner,
+        "scanner": _plain(headers[0].scanner),
         "slices": len(stack.frames),
         "rows": headers[0].rows,
         "cols": headers[0].cols,
@@ -173,5 +174,10 @@ def _facts(headers: Sequence[DicomHeader], stack: Stack, sheared: bool) -> dict[
         "step_mm": [round(float(value), 3) for value in (steps.min(), steps.max())],
         "tilt_degrees": round(stack.tilt_degrees, 2),
         "tilt_corrected": sheared,
-        "kernel": headers[0].kernel,
+        "kernel": _plain(headers[0].kernel),
     }
+
+
+def _plain(text: str) -> str:
+    """A header's word as a report may show it: short, and without anything but letters, digits and a few signs."""
+    return re.sub(r"[^A-Za-z0-9 .,+/_()-]", "", text)[:64]

@@ -61,6 +61,7 @@ def write_series() -> WriteSeries:
         stack: np.ndarray | None = None,
         orientation: Sequence[float] = AXIAL,
         pixel: tuple[float, float] = (2.0, 2.0),
+        shape: tuple[int, int] = (128, 128),
         thickness: float | None = 5.0,
         study: str | None = None,
         edit: Callable[[Dataset, int], None] | None = None,
@@ -69,7 +70,7 @@ def write_series() -> WriteSeries:
     ) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         positions = axial_positions() if positions is None else positions
-        stack = stack_of_head(positions, orientation, pixel) if stack is None else stack
+        stack = stack_of_head(positions, orientation, pixel, shape) if stack is None else stack
         series = generate_uid()
         study = study or generate_uid()
         paths = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,11 @@ def test_incomplete_heads_are_accepted_with_a_warning(tmp_path: Path, write_seri
     assert codes(read(tmp_path / "high")) == {"base_missing"}
 
 
+def test_a_head_that_is_cut_off_is_accepted_with_a_warning(tmp_path: Path, write_series: Any) -> None:
+    write_series(tmp_path / "a", [(-65.0, -127.0, z) for z in Z], shape=(128, 90))
+    assert codes(read(tmp_path / "a")) == {"head_cut_off"}
+
+
 def test_truncated_pixels_are_refused_and_named(head_folder: Path) -> None:
     path = head_folder / "003.dcm"
     path.write_bytes(path.read_bytes()[:-10000])
@@ -394,6 +400,7 @@ def test_nothing_that_names_a_person_leaves_the_reader(tmp_path: Path, write_ser
     write_series(tmp_path / "Secret^Name", ContrastBolusAgent="X")
     volume = read(tmp_path / "Secret^Name")
     shown = repr((volume.warnings, volume.facts))
+    assert json.loads(json.dumps(volume.facts)) == volume.facts  # plain data
     assert "Secret" not in shown and "SECRET" not in shown and "1.2.826" not in shown and str(tmp_path) not in shown
     write_series(tmp_path / "b", BodyPartExamined="CHEST")
     reasons = repr([entry.reason for entry in find_scans(tmp_path / "b").rejected])
