@@ -31,6 +31,11 @@ def plain() -> SyntheticHead:
 
 
 @pytest.fixture(scope="module")
+def finer() -> SyntheticHead:
+    return make_head(SEED, shape=(32, 112, 112))
+
+
+@pytest.fixture(scope="module")
 def full() -> SyntheticHead:
     return make_head(4)
 
@@ -176,10 +181,9 @@ BLEEDS = [
 
 
 @pytest.mark.parametrize("finding", BLEEDS)
-def test_clotted_blood_is_denser_than_brain(finding: str) -> None:
-    shape = (32, 128, 128)
-    plain = make_head(SEED, shape=shape).hu
-    hu = make_head(SEED, [finding], shape=shape).hu
+def test_clotted_blood_is_denser_than_brain(finding: str, finer: SyntheticHead) -> None:
+    plain = finer.hu
+    hu = make_head(SEED, [finding], shape=plain.shape).hu
     blood = hu[(hu - plain > 18) & (plain < 60) & (plain > -30)]
     assert blood.size >= 3
     assert 45 < np.median(blood) < 90
@@ -222,10 +226,9 @@ EXTREMES = {
 
 
 @pytest.mark.parametrize(("finding", "bounds"), EXTREMES.items())
-def test_air_fat_calcium_and_metal(finding: str, bounds: tuple[int, int]) -> None:
-    shape = (32, 128, 128)
-    plain = make_head(SEED, shape=shape).hu
-    hu = make_head(SEED, [finding], shape=shape).hu
+def test_air_fat_calcium_and_metal(finding: str, bounds: tuple[int, int], finer: SyntheticHead) -> None:
+    plain = finer.hu
+    hu = make_head(SEED, [finding], shape=plain.shape).hu
     inside = (plain > -20) & (plain < 60)
     values = hu[inside]
     extreme = values.min() if bounds[0] < 0 else values.max()

@@ -28,8 +28,8 @@ def _first_voxel_mm(head: SyntheticHead) -> tuple[float, float, float]:
 def _tilted(head: SyntheticHead, tilt_degrees: float) -> Array:
     """The head as seen by a gantry tilted by the angle, with slices as far apart along z as before.
 
-    A tilted slice's rows run along (0, cos, -sin): a row that is farther back lies lower for a positive angle. Slices
-    are added at the top, so that the vertex is still in the volume; what lies below the volume repeats its lowest slice.
+    A tilted slice's rows run along (0, cos, -sin): a row that is farther back lies lower for a positive angle.
+    Slices are added at the top, so that the vertex is still there; what lies below the volume repeats its lowest slice.
     """
     angle = math.radians(tilt_degrees)
     slices, rows, cols = head.hu.shape
