@@ -1,7 +1,7 @@
 """From a volume to the model's grid: a fixed field centred on the head, and equal bins from the top of the head down.
 
 Everything here is linear: a matrix for the rows, one for the columns and one for the slices, in double precision. So it
-is exact, the same on every machine and with any number of threads once rounded to half floats, and fast.
+is fast, and differences between machines stay far below the rounding to half floats.
 """
 
 from __future__ import annotations
