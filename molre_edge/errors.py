@@ -13,6 +13,7 @@ __all__ = [
     "ExportError",
     "MissingDependencyError",
     "MolreEdgeError",
+    "ParityFailedError",
     "RunError",
     "ScanError",
 ]
@@ -36,6 +37,10 @@ class BundleError(MolreEdgeError):
 
 class ExportError(MolreEdgeError):
     """An export was refused: a check on the graph or its parity failed. The message names the check."""
+
+
+class ParityFailedError(ExportError):
+    """A graph answers too far from PyTorch for its gate. The message names the checks that failed."""
 
 
 class EngineError(MolreEdgeError):

@@ -1,0 +1,150 @@
+"""ONNX Runtime: the runner that works everywhere, and the judge of every graph before an engine is built from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.bundle import Bundle
+from molre_edge.engines.runner import RunResult, check_volume
+from molre_edge.errors import EngineError, MissingDependencyError
+from molre_edge.parity import Outputs
+from molre_edge.specs import Precision, TensorSpec
+
+__all__ = ["OnnxRuntimeRunner"]
+
+
+class OnnxRuntimeRunner:
+    """Runs one graph with ONNX Runtime on the CPU, or on an NVIDIA GPU where the installed build has CUDA.
+
+    Attributes:
+        name: ``onnxruntime:<precision>``.
+        precision: of the graph.
+    """
+
+    def __init__(
+        self,
+        graph: bytes,
+        precision: Precision,
+        *,
+        threads: int | None = None,
+        optimise: bool = True,
+        cpu_only: bool = False,
+    ) -> None:
+        """Take a graph; nothing is loaded before the block is entered.
+
+        Args:
+            graph: a serialised ONNX model, already checked against its hash.
+            precision: its precision, for the name.
+            threads: intra-operator threads; None takes the cores that this process may use.
+            cpu_only: leave a GPU alone, even where ONNX Runtime could use it.
+            optimise: False runs the graph node by node as it is written (export's rounding check needs that).
+        """
+        self.name = f"onnxruntime:{precision}"
+        self.precision = precision
+        self._graph, self._optimise = graph, optimise
+        self._wanted = ("CPUExecutionProvider",) if cpu_only else ("CUDAExecutionProvider", "CPUExecutionProvider")
+        self._threads = threads or _usable_cores()
+        self._session: Any = None
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, precision: Precision, *, threads: int | None = None) -> OnnxRuntimeRunner:
+        """The runner of a bundle's graph, its hash checked.
+
+        Raises:
+            BundleError: no such graph, or an altered one.
+        """
+        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads)
+
+    def __enter__(self) -> OnnxRuntimeRunner:
+        """Load the graph."""
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingDependencyError("Running a graph", "onnxruntime", "export") from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if not self._optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        providers = [name for name in self._wanted if name in ort.get_available_providers()]
+        try:
+            self._session = ort.InferenceSession(self._graph, options, providers=providers)
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {error}. Install the version "
+                f"named in the bundle's manifest, or export the checkpoint again"
+            ) from error
+        self._graph = b""  # the session has its own copy
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the session."""
+        self._session = None
+
+    @property
+    def input_spec(self) -> TensorSpec:
+        """The volume as the graph takes it."""
+        return _spec(self._loaded().get_inputs()[0])
+
+    @property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """The graph's outputs."""
+        return tuple(_spec(value) for value in self._loaded().get_outputs())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Runtime, device and mode."""
+        import onnxruntime as ort
+
+        return {
+            "runtime": "ONNX Runtime",
+            "version": ort.__version__,
+            "device": self._loaded().get_providers()[0].removesuffix("ExecutionProvider"),
+            "threads": self._threads,
+            "graph_optimisation": self._optimise,
+        }
+
+    def run(self, volume: npt.NDArray[np.float16]) -> RunResult:
+        """Answer a batch; float16 HU [batch, slices, rows, cols]."""
+        session, spec = self._loaded(), self.input_spec
+        check_volume(volume, spec)
+        start = time.perf_counter()
+        feed = {spec.name: np.ascontiguousarray(volume, dtype=spec.dtype)}
+        fed = time.perf_counter()
+        names = [value.name for value in session.get_outputs()]
+        values = session.run(names, feed)
+        done = time.perf_counter()
+        by_name = {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}
+        outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))
+        end = time.perf_counter()
+        phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
+        return RunResult(outputs, {name: 1e3 * seconds for name, seconds in phases.items()})
+
+    def _loaded(self) -> Any:
+        if self._session is None:
+            raise EngineError(f"{self.name} is not ready: use it in a 'with' block")
+        return self._session
+
+
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
+    return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on: in a container fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

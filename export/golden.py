@@ -1,0 +1,66 @@
+"""Golden volumes: what an engine is asked on every box, and at export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ConfigError
+from molre_edge.specs import HU_MAX, HU_MIN, Grid
+
+__all__ = ["MIN_GOLDEN", "synthetic_volumes"]
+
+MIN_GOLDEN = 2
+"""Fewer can't show that two scans get two mixtures."""
+
+_LESIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("acute_subdural_hematoma",),
+    ("acute_ischemic_infarct",),
+    ("intraparenchymal_hemorrhage",),
+    ("cerebral_atrophy", "small_vessel_ischemic_disease"),
+    ("aneurysm_clip_or_coil",),
+    ("hydrocephalus", "ventricular_shunt_or_drain"),
+)
+"""From a normal head to metal: the intensities that a head CT can have."""
+
+
+def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[np.float16]:
+    """Seeded synthetic volumes on the model's grid: heads with lesions, and one with the extremes of HU.
+
+    Args:
+        grid: the model's.
+        count: how many, at least two.
+        seed: the same seed gives the same bytes.
+
+    Returns:
+        float16 [count, slices, rows, cols], HU.
+    """
+    from molre_edge.scans import to_grid
+    from molre_edge.scans.synthetic import make_head
+
+    if count < MIN_GOLDEN:
+        raise ConfigError(f"golden volumes: expected at least {MIN_GOLDEN}, got {count}")
+    volumes = [extreme_volume(grid, seed)]
+    for i in range(count - 1):
+        head = make_head(seed + i, _LESIONS[i % len(_LESIONS)])
+        volumes.append(to_grid(head.as_volume(), grid))
+    return np.stack(volumes)
+
+
+def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:
+    """Blocks of every HU from the lowest to the highest, next to each other: no head, but what a head may contain."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.choice(np.linspace(HU_MIN, HU_MAX, 64), size=(grid.slices, -(-grid.rows // 8), -(-grid.cols // 8)))
+    volume = np.kron(blocks, np.ones((1, 8, 8)))[:, : grid.rows, : grid.cols]
+    return volume.astype(np.float16)
+
+
+def batches(count: int) -> Iterable[slice]:
+    """Slices of 1, 2 and 3 volumes in turn: a graph whose batch is a constant can't answer all of them."""
+    start, size = 0, 1
+    while start < count:
+        yield slice(start, min(start + size, count))
+        start, size = start + size, size % 3 + 1

@@ -1,0 +1,178 @@
+"""PyTorch to ONNX: the float32 graph, simplified and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from molre_edge.bundle import GraphFacts
+from molre_edge.errors import ExportError
+from molre_edge.specs import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+    from molre_edge.model.classifier import HeadCTClassifier
+
+__all__ = ["MAX_IR_VERSION", "OPSET", "check_graph", "export_fp32", "graph_facts"]
+
+OPSET = 20
+"""What TensorRT 10.3 (JetPack 6) parses; from 23 on the exporter emits Attention, which it does not know."""
+
+MAX_IR_VERSION = 10
+"""The newest IR that ONNX Runtime 1.23 (Python 3.10) reads."""
+
+_MAX_BYTES = 2_000_000_000
+"""A protobuf message ends at 2 GiB; larger models would need external data."""
+
+_CONTROL_FLOW = {"If", "Loop", "Scan"}
+
+
+def export_fp32(model: HeadCTClassifier) -> onnx.ModelProto:
+    """Trace the model with torch.export, only the batch dynamic, and simplify the graph.
+
+    Args:
+        model: in eval mode.
+
+    Raises:
+        ExportError: the exporter or the simplifier failed, or the graph is too large for one file.
+    """
+    import onnxsim
+    import torch
+
+    class _Answers(torch.nn.Module):
+        """The classifier with a tuple for an answer, without the gates where there are none."""
+
+        def __init__(self, classifier: HeadCTClassifier) -> None:
+            super().__init__()
+            self.classifier = classifier
+
+        def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(answer for answer in self.classifier(volume) if answer is not None)
+
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    if weights > _MAX_BYTES:
+        raise ExportError(
+            f"the model has {weights / 1e9:.1f} GB of float32 weights; graphs above {_MAX_BYTES / 1e9:.0f} GB are not "
+            f"supported, since they do not fit into one ONNX file"
+        )
+    example = torch.zeros(2, *model.config.grid.shape)  # a batch of one would be taken for a constant
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                _Answers(model).eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes={"volume": {0: torch.export.Dim("batch", min=1)}},
+                input_names=["volume"],
+                output_names=output_names(model),
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            graph = program.model_proto
+        except Exception as error:  # the exporter raises a family of its own, each with a long report
+            raise ExportError(f"PyTorch's ONNX exporter failed: {_first_line(error)}") from error
+        try:
+            simplified, good = onnxsim.simplify(graph)
+        except Exception as error:
+            raise ExportError(f"onnxsim failed: {_first_line(error)}") from error
+    if not good:
+        raise ExportError("onnxsim says that its graph does not answer as the exported one; please report this model")
+    return simplified  # type: ignore[no-any-return]
+
+
+def output_names(model: HeadCTClassifier) -> list[str]:
+    """logits, gates (absent for K = 0), embedding."""
+    return ["logits", *(["gates"] if model.config.adapter.experts else []), "embedding"]
+
+
+def check_graph(graph: onnx.ModelProto, model: HeadCTClassifier) -> None:
+    """Check what every target relies on.
+
+    The ONNX checker with shape inference, opset and IR version, no control flow, no foreign operators, normalisation
+    layers kept whole, only the batch dynamic.
+
+    Raises:
+        ExportError: names the check that failed.
+    """
+    import onnx
+    import torch
+
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except Exception as error:
+        raise ExportError(f"the ONNX checker refuses the graph: {_first_line(error)}") from error
+    facts = graph_facts(graph, "")
+    if facts.opset != OPSET or facts.ir_version > MAX_IR_VERSION:
+        raise ExportError(
+            f"the graph has opset {facts.opset} and IR version {facts.ir_version}; expected opset {OPSET} and IR "
+            f"version {MAX_IR_VERSION} at most, for TensorRT 10.3 and ONNX Runtime 1.23"
+        )
+    counts = Counter(node.op_type for node in graph.graph.node)
+    foreign = sorted({node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
+    if flow := sorted(_CONTROL_FLOW & set(counts)):
+        raise ExportError(f"the graph has control flow ({', '.join(flow)}); TensorRT would split it or fall back")
+    if foreign:
+        raise ExportError(f"the graph has operators outside the ONNX standard: {', '.join(foreign)}")
+    norms = sum(isinstance(module, torch.nn.LayerNorm) for module in model.modules())
+    if counts["LayerNormalization"] != norms:
+        raise ExportError(
+            f"the graph has {counts['LayerNormalization']} LayerNormalization nodes, the model {norms} layers: "
+            f"decomposed norms overflow in float16"
+        )
+    for spec in (*facts.inputs, *facts.outputs):
+        if spec.shape[0] is not None or None in spec.shape[1:]:
+            raise ExportError(f"{spec}: expected the batch, and nothing else, to be dynamic")
+    expected = ["volume", *output_names(model)]
+    if [spec.name for spec in (*facts.inputs, *facts.outputs)] != expected:
+        raise ExportError(f"the graph has {[s.name for s in (*facts.inputs, *facts.outputs)]}, expected {expected}")
+
+
+def graph_facts(graph: onnx.ModelProto, file: str) -> GraphFacts:
+    """What the manifest says of a graph."""
+    opset = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    return GraphFacts(
+        file=file,
+        inputs=tuple(_spec(value) for value in graph.graph.input),
+        outputs=tuple(_spec(value) for value in graph.graph.output),
+        opset=int(opset),
+        ir_version=int(graph.ir_version),
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    kind = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress notes off the user's screen; its errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    """An error's first line; the exporter's own runs over pages."""
+    cause: Any = error.__cause__ or error
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0] if lines else 'no message'}"
