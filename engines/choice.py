@@ -62,8 +62,8 @@ def choose_engine(
     if runtime == "torch":
         if checkpoint is None:
             raise EngineError(
-                "--engine torch needs the checkpoint that the bundle was exported from: put it beside the bundle, or name "
-                "it with --reference"
+                "--engine torch needs the checkpoint that the bundle was exported from: put it beside the bundle, or "
+                "name it with --reference"
             )
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint), "asked for")
     runner = OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads)

@@ -55,8 +55,8 @@ def read_labels(
             labels[scan] = np.array([_value(path, number, name, row.get(name)) for name in findings])
     if not labels:
         raise RunError(
-            f"{path}: none of its {len(rows)} rows names a scan of this run; 'scan' is a path relative to the CSV or to "
-            f"the folder of scans"
+            f"{path}: none of its {len(rows)} rows names a scan of this run; 'scan' is a path relative to the CSV or "
+            f"to the folder of scans"
         )
     return labels
 

@@ -57,8 +57,8 @@ def choose_reference(wish: str, bundle: Bundle) -> Reference:
     path = Path(wish)
     if not path.is_file():
         raise RunError(
-            f"--reference {wish}: no such file, and none of {', '.join(_WORDS)}; give the checkpoint that the bundle was "
-            f"exported from"
+            f"--reference {wish}: no such file, and none of {', '.join(_WORDS)}; give the checkpoint that the bundle "
+            f"was exported from"
         )
     if missing:
         raise MissingDependencyError("The PyTorch reference", missing[0], "export")

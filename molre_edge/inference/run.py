@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,7 +37,10 @@ from molre_edge.parity import (
 )
 from molre_edge.scans import ScanSource, find_scans, read_scan, to_grid
 
-__all__ = ["Progress", "RunSummary", "run_scans"]
+__all__ = ["LabelReader", "Progress", "RunSummary", "run_scans"]
+
+LabelReader = Callable[[Mapping[str, str]], Mapping[str, npt.NDArray[np.float64]]]
+"""Scan id -> path relative to the scans' folder, to scan id -> float64 [findings], NaN where unknown."""
 
 
 class Progress(Protocol):
@@ -98,14 +101,13 @@ def run_scans(
     progress: Progress,
     reference_scans: int | None = None,
     all_series: bool = False,
-    labels: Mapping[str, npt.NDArray[np.float64]] | None = None,
-    read_labels_of: Any = None,
+    read_labels: LabelReader | None = None,
     command: str = "",
     notes: tuple[str, ...] = (),
 ) -> RunSummary:
     """Run an engine over scans.
 
-    One bad scan never stops the run: it is noted with its reason. Each scan's answers are on disk before the next starts.
+    One bad scan never stops the run: it is noted with its reason. A scan's answers are on disk before the next starts.
 
     Args:
         scans: a file or folder.
@@ -119,8 +121,7 @@ def run_scans(
         progress: is told.
         reference_scans: the reference runs on the first so many scans; None for all.
         all_series: take every series of a study.
-        labels: by scan id; NaN is unknown.
-        read_labels_of: makes labels from id -> path once the scans are known (see :mod:`.labels`).
+        read_labels: makes labels once ids and paths of the scans are known (see :mod:`molre_edge.inference.labels`).
         command: for the report, without the scans' path.
         notes: for the report.
 
@@ -128,8 +129,9 @@ def run_scans(
         RunError: no file to look at, or a damaged store.
     """
     todo = store.enter(find_scans(scans, all_series=all_series), scans)
-    if read_labels_of is not None:
-        labels = read_labels_of({entry.scan: entry.path for entry in store.entries if entry.key[:8] != "rejected"})
+    labels = None
+    if read_labels is not None:
+        labels = read_labels({entry.scan: entry.path for entry in store.entries if entry.fingerprint})
     progress.started(len(todo), store.count("done"), store.count("rejected"))
     golden = bundle.golden() if reference.kind == "golden" or todo else None
     if todo:
@@ -199,7 +201,7 @@ def _conclude(
     pair = _pair(records, reference, runner, golden, labels)
     numbers = verdict = None
     if pair is not None:
-        scans, expected, got, truth = pair
+        _, expected, got, truth = pair
         numbers = compare(expected, got, findings=bundle.findings, thresholds=bundle.thresholds, labels=truth)
         verdict = judge(numbers, gate)
     elif reference.kind != "none":

@@ -147,8 +147,8 @@ class RunStore:
         for name, value in asdict(task).items():
             if theirs.get(name) != value:
                 raise RunError(
-                    f"{folder}: that run had another {'folder of scans' if name == 'scans' else name}; start a new one, "
-                    f"or resume it with its own options"
+                    f"{folder}: that run had another {'folder of scans' if name == 'scans' else name}; start a new "
+                    f"one, or resume it with its own options"
                 )
         (folder / "outputs").mkdir(exist_ok=True)
         return cls(folder, task, _read_entries(folder / "scans.csv"), str(head.get("started", "")))

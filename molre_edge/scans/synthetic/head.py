@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molre_edge.errors import ConfigError
+from molre_edge.scans.records import HeadVolume
 from molre_edge.scans.synthetic import tissues as hu
 from molre_edge.scans.synthetic.brain import Brain, Folds, draw_folds, render_brain
 from molre_edge.scans.synthetic.catalogue import check_names, with_parents
@@ -40,6 +41,12 @@ class SyntheticHead:
     spacing_mm: tuple[float, float, float]
     labels: frozenset[str]
     seed: int
+
+    def as_volume(self) -> HeadVolume:
+        """The head as if it had been read from files, for :func:`molre_edge.scans.to_grid`."""
+        between, down, across = self.spacing_mm
+        positions = np.arange(len(self.hu)) * between
+        return HeadVolume(self.hu, positions, np.full(len(self.hu), between), (down, across), (), {})
 
 
 def make_head(
