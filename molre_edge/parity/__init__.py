@@ -5,6 +5,7 @@ nothing here runs a model.
 """
 
 from molre_edge.parity.auc import AucComparison, auc, compare_auc
+from molre_edge.parity.comparison import compare
 from molre_edge.parity.gate import GATES, Gate, load_gates
 from molre_edge.parity.numbers import (
     Differences,
@@ -14,7 +15,6 @@ from molre_edge.parity.numbers import (
     NonFinite,
     ParityNumbers,
     WorstScan,
-    compare,
 )
 from molre_edge.parity.outputs import Outputs, ParityError, sigmoid
 from molre_edge.parity.report import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.parity.outputs import FloatArray
+from molre_edge.parity.outputs import FloatArray, ParityError
 
 __all__ = ["Z_95", "AucComparison", "auc", "compare_auc"]
 
@@ -85,7 +85,12 @@ def auc(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float:
     Args:
         scores: float (n,), finite; any monotone scale, so logits serve as well as probabilities.
         positive: bool (n,), with at least one of each class.
+
+    Raises:
+        ParityError: a class is empty; the area is then not defined.
     """
+    if positive.all() or not positive.any():
+        raise ParityError("AUC: expected at least one scan with the finding and one without")
     return float(_components(scores, positive)[0].mean())
 
 

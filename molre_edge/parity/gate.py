@@ -7,7 +7,6 @@ what a release has to pass.)
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -72,8 +71,8 @@ class Gate:
             value = getattr(self, name)
             if value is None and name != "flip_margin":
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or not low <= value <= high:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value <= high:  # nan is in no range
                 raise ConfigError(
                     f"gate {self.name}, {name}: expected a number from {low:g} to {high:g}, got {value!r}"
                 )
@@ -106,7 +105,7 @@ def load_gates(path: Path | str) -> dict[Precision, Gate]:
     """
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except OSError as error:
         raise ConfigError(f"{path.name}: can't be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -12,8 +13,18 @@ import numpy.typing as npt
 
 from molre_edge.findings import default_findings
 from molre_edge.parity.auc import Z_95
+from molre_edge.parity.gate import Gate
 from molre_edge.parity.numbers import GateNumbers, ParityNumbers
 from molre_edge.parity.report import DISCLAIMER, Report
+from molre_edge.parity.text import (
+    auc_difference,
+    cosine,
+    digits_beside,
+    milliseconds,
+    number,
+    percent,
+    probability,
+)
 from molre_edge.parity.verdict import Check
 
 __all__ = ["render"]
@@ -29,6 +40,7 @@ _TITLES = {
 }
 _POINTS = 1500  # drawn in the agreement plot; more only make the file heavy
 _LARGEST = 300  # of them kept for the largest differences
+_LIMIT_DIGITS = 8  # a limit is shown as it was set
 _SHOWN_FLIPS = 4  # per finding; report.json has them all
 
 _F64 = npt.NDArray[np.float64]
@@ -42,12 +54,13 @@ def render(report: Report) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: dict[str, Callable[..., str]] = {
-        "num": _number,
-        "signed": _signed,
-        "p": _probability,
-        "ms": _ms,
-        "auc": _auc,
-        "dp": _column,
+        "num": number,
+        "signed": partial(number, signed=True),
+        "dp": partial(number, aligned=True),
+        "p": probability,
+        "ms": milliseconds,
+        "auc": auc_difference,
+        "cosine": cosine,
     }
     environment.filters.update(filters)
     source = resources.files("molre_edge.parity").joinpath("report.html").read_text(encoding="utf-8")
@@ -73,7 +86,7 @@ def _context(report: Report) -> dict[str, Any]:
         context |= {
             "agreement": _agreement(report),
             "groups": _groups(report, numbers),
-            "routing": _routing(numbers.gates) if numbers.gates and numbers.gates.experts > 1 else None,
+            "routing": _routing(numbers.gates, report.gate) if numbers.gates and numbers.gates.experts > 1 else None,
             "worst": [
                 {
                     "scan": report.scans[each.scan],
@@ -88,16 +101,16 @@ def _context(report: Report) -> dict[str, Any]:
 
 def _check_row(check: Check) -> dict[str, Any]:
     result = "not judged" if not check.judged else "pass" if check.passed else "fail"
-    sign = "≥" if check.name == "cosine" else "≤"
-    show: Callable[[float | None], str] = _number
+    show = percent if check.name == "flips" else number
     if check.name == "cosine":
-        show = _cosine
-    elif check.name == "flips":
-        show = _percent
+        measured, sign = cosine(check.measured), "≥"
+    else:
+        digits = 3 if check.measured is None else digits_beside(check.measured, check.limit)
+        measured, sign = show(check.measured, digits), "≤"
     return {
         "title": _TITLES[check.name],
-        "measured": show(check.measured),
-        "limit": "none" if check.limit is None else f"{sign} {show(check.limit)}",
+        "measured": measured,
+        "limit": "none" if check.limit is None else f"{sign} {show(check.limit, _LIMIT_DIGITS)}",
         "result": result,
         "text": check.text,
     }
@@ -127,7 +140,7 @@ def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
             "name": name.replace("_", " "),
             "rows": rows,
             "flips": sum(len(row["flips"]) for row in rows),
-            "limit": 100.0 * limit / scale if limit is not None and limit <= scale else None,
+            "limit": 100.0 * limit / scale if limit is not None and limit <= (numbers.dp.max_abs or 0.0) else None,
         }
         for name, rows in groups.items()
     ]
@@ -142,11 +155,12 @@ def _agreement(report: Report) -> dict[str, Any] | None:
     numbers = report.numbers
     if numbers is None or report.reference_outputs is None or report.engine_outputs is None:
         return None
-    reference, engine = report.reference_outputs.probabilities, report.engine_outputs.probabilities
+    outputs = report.reference_outputs, report.engine_outputs
+    reference, engine = (each.probabilities for each in outputs)
     limits = np.asarray(report.thresholds, dtype=np.float64)
     flipped = ((reference >= limits) != (engine >= limits)).ravel()
     mean, difference = ((reference + engine) / 2).ravel(), (engine - reference).ravel()
-    finite = np.flatnonzero(np.isfinite(difference))
+    finite = np.flatnonzero(np.isfinite(outputs[0].logits) & np.isfinite(outputs[1].logits))
     if not finite.size:
         return None
     mean, difference, flipped = mean[finite], difference[finite], flipped[finite]
@@ -170,7 +184,9 @@ def _agreement(report: Report) -> dict[str, Any] | None:
         "top": top,
         "bottom": top + height,
         "x_ticks": [{"x": round(left + width * share, 1), "text": f"{share:g}"} for share in (0, 0.25, 0.5, 0.75, 1)],
-        "y_ticks": [{"y": y(reach * share), "text": _signed(reach * share)} for share in (-1, -0.5, 0, 0.5, 1)],
+        "y_ticks": [
+            {"y": y(reach * share), "text": number(reach * share, signed=True)} for share in (-1, -0.5, 0, 0.5, 1)
+        ],
         "mean": y(centre),
         "band": [y(min(reach, centre + Z_95 * sd)), y(max(-reach, centre - Z_95 * sd))],
         "limits": [y(limit), y(-limit)] if limit is not None and limit <= reach else [],
@@ -203,8 +219,9 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if value <= step * power * (1 + 1e-9))
 
 
-def _routing(gates: GateNumbers) -> dict[str, Any]:
+def _routing(gates: GateNumbers, gate: Gate | None) -> dict[str, Any]:
     """Bars per router and the heat map of engine minus reference (mean gates, routers by experts)."""
+    noise = (gate.max_gate_l1 if gate else None) or 0.0
     difference = gates.mean_engine - gates.mean_reference
     known = np.abs(difference[np.isfinite(difference)])
     scale = float(known.max()) if known.size and known.max() > 0 else 1.0
@@ -214,6 +231,7 @@ def _routing(gates: GateNumbers) -> dict[str, Any]:
     cell_w, cell_h, left, top = 58, 24, 84, 24
     return {
         "numbers": gates,
+        "dynamic": gates.spread_reference is not None and gates.spread_reference > noise,
         "full": float(means.max()) if means.size and means.max() > 0 else 1.0,
         "scale": float(known.max()) if known.size else None,
         "routers": [
@@ -250,7 +268,7 @@ def _routing(gates: GateNumbers) -> dict[str, Any]:
                     "opacity": round(float(min(1.0, abs(difference[r, e]) / scale)), 3)
                     if np.isfinite(difference[r, e])
                     else 0.0,
-                    "text": _signed(_share(difference[r, e]), 2),
+                    "text": number(_share(difference[r, e]), 2, signed=True),
                 }
                 for r in range(gates.routers)
                 for e in range(gates.experts)
@@ -261,60 +279,3 @@ def _routing(gates: GateNumbers) -> dict[str, Any]:
 
 def _share(value: np.floating[Any] | float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """Two or three digits that matter: ``0``, ``0.0123``, ``3.2e-4``, ``12.5``; a dash for ``None``."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-3 or abs(value) >= 1e5:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−")
-
-
-def _column(value: float | None) -> str:
-    """As :func:`_number`, with trailing zeros so that a column of fractions lines up."""
-    if value is None or not 1e-3 <= abs(value) < 10:
-        return _number(value)
-    return f"{value:#.3g}".replace("-", "−")
-
-
-def _signed(value: float | None, digits: int = 3) -> str:
-    """As :func:`_number` with its sign."""
-    text = _number(value, digits)
-    return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
-
-
-def _probability(value: float | None) -> str:
-    """Three decimals, for probabilities and AUCs."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _auc(value: float | None) -> str:
-    """A difference of AUCs: four decimals and the sign."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{round(value, 4) + 0.0:+.4f}".replace("-", "−") if round(value, 4) else "0"
-
-
-def _cosine(value: float | None) -> str:
-    """Six decimals, of which no rounding makes a one."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return "1" if value == 1 else f"{math.floor(value * 1e6) / 1e6:.6f}".rstrip("0").replace("-", "−")
-
-
-def _percent(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return "0 %" if value == 0 else f"{_number(100 * value)} %"
-
-
-def _ms(value: float | None) -> str:
-    """Milliseconds with three digits that matter, and thin spaces in thousands."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from molre_edge.files import write_json, write_whole
 from molre_edge.parity.gate import Gate
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.outputs import Outputs
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Of report.json; raised when a field changes its meaning or goes away, not when one is added."""
+"""Of report.json: raised when a field changes its meaning or goes away, not when one is added."""
 
 DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
 
@@ -233,27 +232,13 @@ def write_report(folder: Path | str, report: Report) -> tuple[Path, Path]:
     """
     from molre_edge.parity.page import render
 
-    folder = Path(folder)
-    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    page = render(report)
-    folder.mkdir(parents=True, exist_ok=True)
-    return _write_whole(folder / "report.json", text), _write_whole(folder / "report.html", page)
-
-
-def _write_whole(path: Path, text: str) -> Path:
-    """Write a text under a temporary name in the same folder, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # a name that is not UTF-8 may stand in the command line; it is written as an escape
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    data, page = report.to_dict(), render(report)  # before either file: a report that can't be shown replaces none
+    paths = Path(folder) / "report.json", Path(folder) / "report.html"
+    write_json(paths[0], data)
+    with write_whole(paths[1]) as partial:
+        # a name that is not UTF-8 may stand in the command line; it is written as an escape, as in the JSON
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    return paths
 
 
 def _facts(facts: EngineFacts | ReferenceFacts | BundleFacts) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from molre_edge.parity.gate import Gate
 from molre_edge.parity.numbers import NonFinite, ParityNumbers
 from molre_edge.parity.outputs import ParityError
+from molre_edge.parity.text import cosine, rounded
 
 __all__ = ["Check", "Verdict", "judge"]
 
@@ -67,6 +67,8 @@ class Verdict:
     def summary(self) -> str:
         """One line: passed or failed, and what was not judged."""
         judged = len(self.checks) - len(self.not_judged)
+        if not self.passed and not self.failed:
+            return f"failed: no limit of the gate could be judged, {len(self.not_judged)} not judged"
         words = (
             f"{'passed' if self.passed else 'failed'}: {judged - len(self.failed)} of {judged} checks kept their limits"
         )
@@ -133,7 +135,8 @@ def _max_abs_dp(numbers: ParityNumbers, gate: Gate) -> Check:
         text = "not judged: no probability is finite in both"
     else:
         worst = max(numbers.per_finding, key=lambda each: -1.0 if each.dp.max_abs is None else each.dp.max_abs)
-        text = f"largest difference of a probability {measured:.3g}, in {worst.finding}"
+        shown = rounded(measured, gate.max_abs_dp)
+        text = f"largest difference of a probability {shown}, in {worst.finding}"
     return _check("max_abs_dp", measured, gate.max_abs_dp, text)
 
 
@@ -151,7 +154,7 @@ def _cosine(numbers: ParityNumbers, gate: Gate) -> Check:
     text = (
         "not judged: no embedding is finite in both"
         if measured is None
-        else f"smallest cosine of the embeddings {math.floor(measured * 1e6) / 1e6:.6f}"  # never rounded up to a limit
+        else f"smallest cosine of the embeddings {cosine(measured)}"
     )
     return _check("cosine", measured, gate.min_cosine, text, least=True)
 
@@ -165,8 +168,8 @@ def _gate_l1(numbers: ParityNumbers, gate: Gate) -> Check:
     if measured is None:
         return _check("gate_l1", None, gate.max_gate_l1, "not judged: no gate vector is finite in both")
     text = (
-        f"largest L1 distance of gates {measured:.3g}; the leading expert changed in {gates.leader_changes} of "
-        f"{gates.leader_total} gate vectors"
+        f"largest L1 distance of gates {rounded(measured, gate.max_gate_l1)}; the leading expert changed in "
+        f"{gates.leader_changes} of {gates.leader_total} gate vectors"
     )
     if gates.spread_reference is None:
         text += "; a single volume can't show that routing depends on the scan"
@@ -181,7 +184,7 @@ def _gate_l1(numbers: ParityNumbers, gate: Gate) -> Check:
 def _no_auc(numbers: ParityNumbers) -> str:
     if not numbers.labelled:
         return "not judged: no labels"
-    return "not judged: no finding has two labelled scans with it and two without"
+    return "not judged: no finding has finite answers for two labelled scans with it and two without"
 
 
 def _mean_auc(numbers: ParityNumbers, gate: Gate) -> Check:

@@ -1,0 +1,82 @@
+"""Numbers as people read them: a few digits that matter, never rounded across a limit. Standard library only."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["auc_difference", "cosine", "digits_beside", "milliseconds", "number", "percent", "probability", "rounded"]
+
+_NONE = "–"
+_MINUS = "−"
+_DIGITS = 3
+_EXACT = 17  # significant digits that tell any two float64 apart
+
+
+def digits_beside(measured: float, limit: float | None) -> int:
+    """Significant digits, at least three, with which `measured` rounds to its own side of an upper limit."""
+    if limit is None or not math.isfinite(measured):
+        return _DIGITS
+    for digits in range(_DIGITS, _EXACT):
+        if (float(f"{measured:.{digits}g}") <= limit) == (measured <= limit):
+            return digits
+    return _EXACT
+
+
+def rounded(measured: float, limit: float | None) -> str:
+    """A measured value in ASCII, for sentences that machines pass on: ``0.0123``, ``3.24e-05``."""
+    return f"{measured:.{digits_beside(measured, limit)}g}"
+
+
+def number(value: float | None, digits: int = _DIGITS, *, signed: bool = False, aligned: bool = False) -> str:
+    """The digits that matter: ``0``, ``0.0123``, ``3.24e−4``, ``12.5``, ``1800``; a dash for what is not finite.
+
+    Args:
+        value: what to show.
+        digits: significant digits; integers keep all of theirs.
+        signed: a plus before positive values.
+        aligned: keep trailing zeros, so that a column of fractions lines up.
+    """
+    if value is None or not math.isfinite(value):
+        return _NONE
+    if value == int(value) and abs(value) < 1e6:
+        text = str(int(value))
+    elif abs(value) < 1e-3 or abs(value) >= 1e6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        mantissa = mantissa if aligned or "." not in mantissa else mantissa.rstrip("0").rstrip(".")
+        text = f"{mantissa}e{int(exponent)}"
+    elif abs(value) >= 10.0**digits:
+        text = f"{value:.0f}"
+    else:
+        text = f"{value:#.{digits}g}" if aligned else f"{value:.{digits}g}"
+    return ("+" if signed and value > 0 else "") + text.replace("-", _MINUS)
+
+
+def probability(value: float | None) -> str:
+    """Three decimals, for probabilities and AUCs."""
+    return _NONE if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def auc_difference(value: float | None) -> str:
+    """Four decimals and the sign; ``0`` for what rounds to it."""
+    if value is None or not math.isfinite(value):
+        return _NONE
+    return f"{value:+.4f}".replace("-", _MINUS) if round(value, 4) else "0"
+
+
+def cosine(value: float | None) -> str:
+    """Six decimals, rounded down: nothing but 1 is shown as 1."""
+    if value is None or not math.isfinite(value):
+        return _NONE
+    return f"{math.floor(value * 1e6) / 1e6:.6f}".replace("-", _MINUS)
+
+
+def percent(fraction: float | None, digits: int = _DIGITS) -> str:
+    """A fraction in per cent."""
+    return _NONE if fraction is None or not math.isfinite(fraction) else f"{number(100 * fraction, digits)} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """Whole above 100, with narrow spaces between thousands; three digits that matter below."""
+    if value is None or not math.isfinite(value):
+        return _NONE
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 100 else f"{value:.3g}"
