@@ -1,0 +1,39 @@
+# make demo | test | lint: each sets up what it needs in .venv first.
+# Another environment or another package can be named: make test VENV=/path PACKAGE='some.whl[dev]'
+
+VENV ?= .venv
+PACKAGE ?= --editable '.[dev]'
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+# The pins are those of Python 3.11; a later Python takes them too, where their wheels exist for it.
+CONSTRAINTS := constraints/py311.txt
+TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.molre-edge-ready
+# Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
+TYPED := $(abspath $(VENV))/typed
+
+.PHONY: venv demo test lint
+
+venv: $(READY)
+
+# torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays.
+$(READY): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PACKAGE)
+	touch $@
+
+demo: venv
+	$(BIN)/molre-edge demo
+
+test: venv
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+# `build` is removed first: setuptools would pack again what an earlier build left there.
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build $(TYPED)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(TYPED) .
+	cd tests && MYPYPATH=$(TYPED) $(BIN)/mypy --config-file ../pyproject.toml -p molre_edge
