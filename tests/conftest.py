@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real CT data lie, when they are there."""
+"""Shared by all tests: where the real CT data lie, when they are there, and how hypothesis runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a busy or small machine is no failure
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

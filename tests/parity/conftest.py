@@ -53,10 +53,25 @@ def disturbed(reference: Outputs, size: float, seed: int = 1) -> Outputs:
     )
 
 
-def make_report(size: float = 0.004, n: int = 24, precision: Precision = Precision.FP16, **changes: Any) -> Report:
-    """A full report of 75 findings with labels, timing, failed scans, warnings and notes."""
-    reference = outputs(seed=3, n=n, gates=(8, 5, 6))
+def make_report(
+    size: float = 0.001,
+    n: int = 24,
+    precision: Precision = Precision.FP16,
+    gates: tuple[int, int, int] | None = (8, 5, 6),
+    broken: bool = False,
+    **changes: Any,
+) -> Report:
+    """A full report of 75 findings with labels, timing, failed scans, warnings and notes.
+
+    The default size passes the float16 gate; 0.2 fails five of its seven checks.
+    """
+    reference = outputs(seed=3, n=n, gates=gates)
     engine = disturbed(reference, size)
+    if broken:
+        engine.logits[min(2, n - 1), 4:9] = np.nan
+        engine.embedding[0, 0] = np.inf
+        if engine.gates is not None:
+            engine.gates[n - 1, 0, 0, 0] = np.nan
     thresholds = np.median(reference.probabilities, axis=0) + 0.013
     rng = np.random.default_rng(5)
     labels = (rng.random((n, 75)) < 0.15 + 0.6 * reference.probabilities).astype(float)
@@ -156,7 +171,19 @@ def make_report(size: float = 0.004, n: int = 24, precision: Precision = Precisi
     return replace(report, **changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def full_report() -> Callable[..., Report]:
     """:func:`make_report`."""
     return make_report
+
+
+@pytest.fixture(scope="session")
+def make_outputs() -> Callable[..., Outputs]:
+    """:func:`outputs`."""
+    return outputs
+
+
+@pytest.fixture(scope="session")
+def disturb() -> Callable[..., Outputs]:
+    """:func:`disturbed`."""
+    return disturbed

@@ -1,0 +1,120 @@
+"""Gates hold sensible limits, and a TOML file changes only what it names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molre_edge.errors import ConfigError
+from molre_edge.parity import GATES, Gate, load_gates
+from molre_edge.specs import Precision
+
+LIMITS = [field.name for field in fields(Gate) if field.name != "name"]
+LOW = {name: -1.0 if name == "min_cosine" else 0.0 for name in LIMITS}
+HIGH = {name: 2.0 if name == "max_gate_l1" else 1.0 for name in LIMITS}
+
+
+def toml(folder: Path, text: str | bytes) -> Path:
+    path = folder / "gates.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_every_precision_has_a_gate_of_its_name_that_judges_everything() -> None:
+    assert {precision: gate.name for precision, gate in GATES.items()} == {p: p.value for p in Precision}
+    assert all(value is not None for gate in GATES.values() for value in gate.to_dict().values())
+
+
+def test_a_lower_precision_is_never_held_to_a_stricter_limit() -> None:
+    fp32, fp16, int8 = (GATES[p] for p in (Precision.FP32, Precision.FP16, Precision.INT8))
+    for name in ("max_abs_dp", "max_flips_fraction", "max_gate_l1", "max_mean_auc_drop", "max_finding_auc_drop"):
+        assert getattr(fp32, name) <= getattr(fp16, name) <= getattr(int8, name)
+    assert fp32.min_cosine > fp16.min_cosine > int8.min_cosine  # type: ignore[operator]
+
+
+@given(st.sampled_from(LIMITS), st.floats(0, 1))
+def test_a_limit_within_its_range_is_taken(name: str, share: float) -> None:
+    value = LOW[name] + share * (HIGH[name] - LOW[name])
+    assert getattr(replace(GATES[Precision.FP16], **{name: value}), name) == value
+
+
+@given(
+    st.sampled_from(LIMITS),
+    st.floats(max_value=-1.0, exclude_max=True)
+    | st.floats(min_value=2.0, exclude_min=True)
+    | st.sampled_from([math.nan, True, False, "0.1", [0.1], 10**400]),
+)
+def test_a_limit_out_of_its_range_or_of_another_type_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"gate fp16, {name}: expected a number from {LOW[name]:g} to {HIGH[name]:g}"
+    ):
+        replace(GATES[Precision.FP16], **{name: value})
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+def test_a_gate_needs_a_name(name: Any) -> None:
+    with pytest.raises(ConfigError, match="gate name: expected a text"):
+        Gate(name, max_abs_dp=0.1)
+
+
+def test_a_gate_that_judges_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="every limit is off"):
+        Gate("mine", flip_margin=0.1)
+
+
+def test_an_empty_file_leaves_the_defaults(tmp_path: Path) -> None:
+    assert load_gates(toml(tmp_path, "")) == GATES
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_file_changes_only_what_it_names(tmp_path: Path, mark: bytes) -> None:
+    text = '[fp16]\nname = "clinic"\nmax_abs_dp = 0.02\nmax_flips_fraction = 1\nmin_cosine = "off"\n'
+    got = load_gates(str(toml(tmp_path, mark + text.encode())))
+    assert got[Precision.FP16] == replace(
+        GATES[Precision.FP16], name="clinic", max_abs_dp=0.02, max_flips_fraction=1, min_cosine=None
+    )
+    assert {**got, Precision.FP16: GATES[Precision.FP16]} == GATES
+
+
+def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
+    before = dict(GATES)
+    load_gates(toml(tmp_path, "[int8]\nmax_abs_dp = 0.5\n"))
+    assert before == GATES
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[fp8]\nmax_abs_dp = 0.1\n", r"gates.toml: unknown table \[fp8\], expected fp32, fp16, int8"),
+        ("[fp16]\nmax_dp = 0.1\n", r"gates.toml: \[fp16\] has an unknown key 'max_dp', expected name, max_abs_dp, "),
+        ("fp16 = 0.1\n", r"gates.toml: fp16: expected a table \[fp16\], got 0.1"),
+        ("[[fp16]]\nmax_abs_dp = 0.1\n", r"gates.toml: fp16: expected a table \[fp16\]"),
+        ("[fp16]\nmax_abs_dp = 1.5\n", "gates.toml: gate fp16, max_abs_dp: expected a number from 0 to 1, got 1.5"),
+        ("[fp16]\nmax_abs_dp = nan\n", "gates.toml: gate fp16, max_abs_dp: .* got nan"),
+        ('[fp16]\nmax_abs_dp = "none"\n', "gates.toml: gate fp16, max_abs_dp: .* got 'none'"),
+        ('[fp16]\nflip_margin = "off"\n', "gates.toml: gate fp16, flip_margin: expected a number"),
+        ('[fp16]\nname = "off"\n', "gates.toml: gate name: expected a text"),
+        ("[fp16\n", "gates.toml: not a TOML file"),
+        (b"[fp16]\nname = '\xff'\n", "gates.toml: not a TOML file"),
+        (
+            "[int8]\n" + "".join(f'{name} = "off"\n' for name in LIMITS if name != "flip_margin"),
+            "gates.toml: gate int8: every limit is off",
+        ),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_its_name(tmp_path: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_gates(toml(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gates\.toml: can't be read: No such file"):
+        load_gates(tmp_path / "gates.toml")
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_gates(tmp_path)
