@@ -115,10 +115,10 @@ class _MoLREConv(AdaptedLayer):
         base: nn.Conv2d | nn.Conv3d = self.base  # type: ignore[assignment]
         ones = (1,) * (x.dim() - 2)
         convolve = F.conv2d if x.dim() == 4 else F.conv3d
-        hidden = convolve(x, self.lora_A, None, base.stride, base.padding, base.dilation)  # type: ignore[arg-type]
+        hidden = convolve(x, self.lora_A, None, base.stride, base.padding, base.dilation)
         gates = self._stacked_gates(x)
         hidden = hidden * (self.scale if gates is None else gates.reshape(*gates.shape, *ones))
-        return base(x) + convolve(hidden, self.lora_B.reshape(*self.lora_B.shape, *ones))
+        return base(x) + convolve(hidden, self.lora_B.reshape(*self.lora_B.shape, *ones))  # type: ignore[no-any-return]
 
 
 class MoLREConv2d(_MoLREConv):

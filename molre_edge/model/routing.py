@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 
 import torch
@@ -50,7 +49,7 @@ class RoutingState:
     state dict. Layers of one group share the gates that the first of them to run has asked for.
     """
 
-    def __init__(self, level: Routing, routers: Sequence[nn.Module]) -> None:
+    def __init__(self, level: Routing, routers: nn.ModuleList) -> None:
         """Gates at `level`, from `routers`, one a group."""
         self.level = level
         self._routers = routers
@@ -102,7 +101,8 @@ class RoutingState:
     def _by_volume(self, gates: Tensor, site: Site) -> Tensor:
         if site is Site.VOLUME:
             return gates.unsqueeze(1)
-        return gates.unflatten(0, (-1, self._slices))
+        by_volume: Tensor = gates.unflatten(0, (-1, self._slices))
+        return by_volume
 
     def report(self) -> Tensor:
         """All gates of the pass: [batch, slices or 1, routers, K]; a volume's gates repeat along the slices."""
