@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import ConfigError
+from molre_edge.errors import ConfigError, ScanError
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
-__all__ = ["MIN_GOLDEN", "synthetic_volumes"]
+__all__ = ["MIN_GOLDEN", "batches", "extreme_volume", "scan_volumes", "synthetic_volumes"]
 
 MIN_GOLDEN = 2
 """Fewer can't show that two scans get two mixtures."""
@@ -64,3 +65,32 @@ def batches(count: int) -> Iterable[slice]:
     while start < count:
         yield slice(start, min(start + size, count))
         start, size = start + size, size % 3 + 1
+
+
+def scan_volumes(
+    path: Path, grid: Grid, count: int | None = None
+) -> tuple[npt.NDArray[np.float16], tuple[str, ...]]:
+    """Real scans on the model's grid.
+
+    Args:
+        path: a file or folder of scans.
+        grid: the model's.
+        count: the first so many; None for all.
+
+    Returns:
+        float16 [n, slices, rows, cols], HU, and why other scans can't be used.
+    """
+    from molre_edge.scans import find_scans, read_scan, to_grid
+
+    found = find_scans(path)
+    volumes, problems = list[npt.NDArray[np.float16]](), [f"{bad.path.name}: {bad.reason}" for bad in found.rejected]
+    for source in found.scans:
+        if count is not None and len(volumes) == count:
+            break
+        try:
+            volumes.append(to_grid(read_scan(source), grid))
+        except ScanError as error:
+            problems.append(f"{source.path.name}: {error}")
+    if not volumes:
+        return np.empty((0, *grid.shape), dtype=np.float16), tuple(problems)
+    return np.stack(volumes), tuple(problems)

@@ -224,7 +224,7 @@ def prove_routing(
         traces: from :func:`trace_routers`.
         reference: PyTorch's answers to at least two volumes.
         graph_answers: the graph's answers to the same volumes.
-        even_logits: the graph's logits for them with all gates even.
+        even_logits: the graph's logits for the first of them with all gates even.
         tolerance: largest allowed L1 distance between a gate vector of the graph and PyTorch's.
 
     Raises:
@@ -249,5 +249,5 @@ def prove_routing(
         adapted_layers=len(layers),
         gate_difference=difference,
         gate_error=float(error.max()),
-        logit_effect=float(np.abs(graph_answers.logits - even_logits).max()),
+        logit_effect=float(np.abs(graph_answers.logits[: len(even_logits)] - even_logits).max()),
     )

@@ -45,8 +45,9 @@ class SyntheticHead:
     def as_volume(self) -> HeadVolume:
         """The head as if it had been read from files, for :func:`molre_edge.scans.to_grid`."""
         between, down, across = self.spacing_mm
-        positions = np.arange(len(self.hu)) * between
-        return HeadVolume(self.hu, positions, np.full(len(self.hu), between), (down, across), (), {})
+        positions = np.arange(len(self.hu), dtype=np.float64) * between
+        hu = np.asarray(self.hu, dtype=np.float32)
+        return HeadVolume(hu, positions, np.full(len(hu), between), (down, across), (), {})
 
 
 def make_head(

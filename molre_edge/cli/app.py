@@ -1,0 +1,52 @@
+"""The program: its commands, in the order in which they are used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from molre_edge import __version__
+from molre_edge.cli.demo import demo
+from molre_edge.cli.export import export
+from molre_edge.cli.infer import infer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="molre-edge",
+    help=(
+        "Puts a trained Mixture of Low-Rank Experts (MoLRE) head-CT model on an edge device, and proves it unchanged.\n\n"
+        "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"molre-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(demo)
+app.command()(export)
+app.command()(infer)
+
+
+def main() -> None:
+    """The entry point of ``molre-edge``."""
+    app()

@@ -1,0 +1,165 @@
+"""What the commands share: where they speak, how they fail, and options with one meaning everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.errors import MolreEdgeError, ParityFailedError
+
+__all__ = [
+    "BundleOption",
+    "DigestOption",
+    "ExitCode",
+    "JsonOption",
+    "QuietOption",
+    "Speaker",
+    "UsageError",
+    "command",
+    "typed_command",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class ExitCode:
+    """What a command's exit code says."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    PARITY_FAILED = 3
+    SCANS_REJECTED = 4
+    INTERRUPTED = 130
+
+
+class UsageError(MolreEdgeError):
+    """A command was not used as its help says; exit code 2."""
+
+
+BundleOption = Annotated[
+    Path,
+    typer.Option("--bundle", help="The bundle's folder.", envvar="MOLRE_EDGE_BUNDLE", show_default=str(DEFAULT_BUNDLE)),
+]
+DigestOption = Annotated[
+    str | None,
+    typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another digest than this."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; tables and progress go to stderr.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; errors only.")]
+
+
+@dataclass
+class Speaker:
+    """Results on stdout, progress and problems on stderr.
+
+    Attributes:
+        as_json: the result is one JSON object on stdout, and tables go to stderr.
+        quiet: only the JSON object, problems and warnings are shown.
+        out: where tables and results go.
+        err: where progress and problems go.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    out: Console = field(init=False)
+    err: Console = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the consoles. Where nobody looks on, lines are not broken."""
+        self.err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        self.out = self.err if self.as_json else Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """A line of the result."""
+        if not self.quiet:
+            self.out.print(text, style=style, markup=False)
+
+    def tell(self, text: str, style: str | None = None) -> None:
+        """A line about how it goes."""
+        if not self.quiet:
+            self.err.print(text, style=style, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Something that must not be missed."""
+        self.err.print(f"warning: {text}", style="yellow", markup=False)
+
+    def show(self, table: Table) -> None:
+        """A table of the result."""
+        if not self.quiet:
+            self.out.print(table)
+
+    def result(self, data: dict[str, Any]) -> None:
+        """The result for programs."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """Shows the step that is running; on a terminal with a spinner, else one line a step."""
+        if self.quiet:
+            yield lambda name: None
+        elif self.err.is_terminal:
+            with self.err.status("") as status:
+                yield lambda name: status.update(f"[bold]{name}[/]")
+        else:
+            yield lambda name: self.tell(f"- {name}")
+
+
+def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn errors that the user can mend into a message and an exit code; anything else keeps its trace."""
+
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except UsageError as error:
+            _complain(str(error))
+            raise typer.Exit(ExitCode.USAGE) from None
+        except MolreEdgeError as error:
+            _complain(str(error))
+            raise typer.Exit(
+                ExitCode.PARITY_FAILED if isinstance(error, ParityFailedError) else ExitCode.ERROR
+            ) from None
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read stdout has gone, as 'head' does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.ERROR) from None
+        except OSError as error:  # a full disk, a folder that may not be written
+            _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+            raise typer.Exit(ExitCode.ERROR) from None
+
+    return run
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {text}", style="red", markup=False)
+
+
+def typed_command(hidden: dict[str, str]) -> str:
+    """The command as it was typed, with the paths in `hidden` replaced by a word: paths carry names of people.
+
+    Args:
+        hidden: argument -> the word that stands for it.
+    """
+    import shlex
+
+    words = [hidden.get(word, word) for word in sys.argv[1:]]
+    return shlex.join(["molre-edge", *words])

@@ -1,0 +1,146 @@
+"""What the demo runs on: a handful of synthetic scans and a small model with random weights.
+
+The model is untrained and its answers mean nothing. It is drawn so that a wrong export can't hide: experts and routers
+are far from zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that
+decisions can flip.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.scans import find_scans, read_scan, to_grid
+from molre_edge.specs import Grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from molre_edge.model.classifier import HeadCTClassifier
+
+__all__ = ["CHECKPOINT", "SCANS", "check_folder", "make_checkpoint", "make_scans"]
+
+CHECKPOINT = "ckpt.pt"
+SCANS = "scans"
+_OURS = {CHECKPOINT, SCANS, "edge-bundle", "edge-runs"}
+
+_HEADS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("acute_subdural_hematoma", "midline_shift"),
+    ("intraparenchymal_hemorrhage",),
+    ("acute_ischemic_infarct",),
+    ("cerebral_atrophy", "small_vessel_ischemic_disease"),
+    ("hydrocephalus", "ventricular_shunt_or_drain"),
+    ("epidural_hemorrhage", "calvarial_fracture"),
+    ("intra_axial_mass",),
+)
+_GRID = Grid(slices=8, rows=112, cols=112)
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that holds something else than an earlier demo.
+
+    Raises:
+        ConfigError: something is there already that must not be lost.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; name a folder for the demo")
+    there = {path.name for path in folder.iterdir()}
+    if there - _OURS:
+        raise ConfigError(f"{folder}: holds {sorted(there - _OURS)[0]}, which is no demo's; name another folder")
+    if there and not force:
+        raise ConfigError(f"{folder}: holds a demo already; --force makes it anew, or name another folder")
+
+
+def make_scans(folder: Path) -> None:
+    """Write synthetic head CT scans: DICOM series, one of them with a tilted gantry, and a NIfTI file."""
+    from molre_edge.scans.synthetic import make_head, write_dicom_series, write_nifti
+
+    for i, findings in enumerate(_HEADS):
+        head = make_head(100 + i, findings)
+        name = f"head-{i + 1}"
+        if i == len(_HEADS) - 1:
+            write_nifti(head, folder / f"{name}.nii.gz")
+        else:
+            write_dicom_series(head, folder / name, tilt_degrees=12.0 if i == 1 else 0.0)
+
+
+def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
+    """Draw the model, fit its head's scale and its thresholds to the scans, and write the checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        scans: folder of scans from :func:`make_scans`.
+        seed: of the weights.
+
+    Raises:
+        MissingDependencyError: torch or transformers is not installed.
+    """
+    try:
+        import torch
+
+        from molre_edge.model.checkpoint import save_checkpoint
+    except ImportError as error:
+        raise MissingDependencyError("The demo", str(error.name), "export") from error
+    volumes = np.stack([to_grid(read_scan(source), _GRID) for source in find_scans(scans).scans])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _draw(volumes)
+    save_checkpoint(model, path)
+
+
+def _draw(volumes: npt.NDArray[np.float16]) -> HeadCTClassifier:
+    from dataclasses import replace
+
+    import torch
+    from torch import nn
+
+    from molre_edge.model.adapters import AdaptedLayer
+    from molre_edge.model.classifier import HeadCTClassifier
+    from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
+
+    config = ModelConfig(
+        # ViT-S in width, half as deep: the smallest in which two adapted layers with routers stay below 0.5 %
+        backbone=BackboneConfig(id="dinov3-vits16", options={"num_hidden_layers": 6}),
+        grid=_GRID,
+        adapter=AdapterConfig(modules=("layer.3.attention.o_proj", "layer.5.attention.o_proj"), experts=6, rank=4),
+    )
+    model = HeadCTClassifier(config).eval()
+    for name, module in model.backbone.named_modules():
+        if isinstance(module, nn.Linear):  # at the 0.02 of an untrained ViT, answers would hardly depend on the image
+            nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
+    for module in model.modules():
+        if isinstance(module, AdaptedLayer):
+            nn.init.normal_(module.lora_B, std=0.02)
+    batch = torch.from_numpy(volumes.astype(np.float32))
+    with torch.no_grad():
+        _spread_gates(model, batch)
+        embedding = model(batch).embedding
+        # logits differ by 0.5 or so between scans, as probabilities of a trained model do at least
+        model.head.weight.normal_()
+        model.head.weight *= 0.5 / (embedding @ model.head.weight.T).std(dim=0)[:, None]
+        model.head.bias.copy_(torch.randn(len(config.findings)) - model.head.weight @ embedding.mean(dim=0))
+        probabilities = torch.sigmoid(model(batch).logits.double())
+    thresholds = tuple(float(p) for p in probabilities.quantile(0.5, dim=0))
+    model.config = replace(config, thresholds=thresholds)
+    return model
+
+
+def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
+    """Scale each router's logits over the scans' slices to mean 0 and deviation 1: one expert leads, others take part."""
+    for router in model.routers:
+        router.fc2.bias.zero_()
+        seen: list[Tensor] = []
+        handle = router.fc2.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
+        model(batch)
+        handle.remove()
+        logits = seen[0].flatten(0, -2)
+        deviation = logits.std(dim=0)
+        router.fc2.weight /= deviation[:, None]
+        router.fc2.bias -= logits.mean(dim=0) / deviation
