@@ -44,7 +44,7 @@ def number(value: float | None, digits: int = _DIGITS, *, signed: bool = False, 
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa if aligned or "." not in mantissa else mantissa.rstrip("0").rstrip(".")
         text = f"{mantissa}e{int(exponent)}"
-    elif abs(value) >= 10.0**digits:
+    elif abs(value) >= 10.0**digits - 0.5:  # the g format would turn to exponents
         text = f"{value:.0f}"
     else:
         text = f"{value:#.{digits}g}" if aligned else f"{value:.{digits}g}"
