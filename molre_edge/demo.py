@@ -133,8 +133,11 @@ def _draw(volumes: npt.NDArray[np.float16]) -> HeadCTClassifier:
 
 
 def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
-    """Scale each router's logits over the scans' slices to mean 0 and deviation 1: one expert leads, others take part."""
+    """Scale each router's logits over the scans' slices to mean 0 and deviation 1: one leads, others take part."""
+    from molre_edge.model.routing import Router
+
     for router in model.routers:
+        assert isinstance(router, Router)
         router.fc2.bias.zero_()
         seen: list[Tensor] = []
         handle = router.fc2.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))

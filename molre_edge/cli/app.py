@@ -16,7 +16,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="molre-edge",
     help=(
-        "Puts a trained Mixture of Low-Rank Experts (MoLRE) head-CT model on an edge device, and proves it unchanged.\n\n"
+        "Puts a trained Mixture of Low-Rank Experts (MoLRE) head-CT model on an edge device, and proves it unchanged."
+        "\n\n"
         "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
     ),
     no_args_is_help=True,

@@ -161,6 +161,13 @@ def _golden(
     return volumes, f"{len(volumes)} scans of the user"
 
 
+_SHOWN = {"max_abs_dp": "{:.1e}", "flips": "{:.2%}", "cosine": "{:.6f}", "gate_l1": "{:.1e}"}
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
 def show_export(result: ExportResult, speaker: Speaker) -> None:
     """Tell what was made."""
     table = Table(title="Parity with PyTorch on the golden volumes", title_justify="left")
@@ -168,19 +175,16 @@ def show_export(result: ExportResult, speaker: Speaker) -> None:
         table.add_column(heading, justify="left" if heading in {"graph", "verdict"} else "right")
     for precision, parity in result.parity.items():
         values = {check.name: check.measured for check in parity.verdict.checks}
-        numbers = (
-            "–" if (value := values[name]) is None else form.format(value)
-            for name, form in (("max_abs_dp", "{:.1e}"), ("flips", "{:.2%}"), ("cosine", "{:.6f}"), ("gate_l1", "{:.1e}"))
-        )
-        table.add_row(str(precision), "passed" if parity.verdict.passed else "failed", *numbers)
+        verdict = "passed" if parity.verdict.passed else "failed"
+        table.add_row(str(precision), verdict, *(_cell(values[name], form) for name, form in _SHOWN.items()))
     speaker.show(table)
     if result.proof is None:
         speaker.say("Routing: none to prove")
     else:
         proof = result.proof
         speaker.say(
-            f"Routing is dynamic: {len(proof.routers)} routers reach {proof.adapted_layers} adapted layers in the graph; "
-            f"between golden volumes gates differ by up to {proof.gate_difference:.2g}, from PyTorch's by "
+            f"Routing is dynamic: {len(proof.routers)} routers reach {proof.adapted_layers} adapted layers in the "
+            f"graph; between golden volumes gates differ by up to {proof.gate_difference:.2g}, from PyTorch's by "
             f"{proof.gate_error:.1e} at most"
         )
     speaker.say(f"Adapters and routers add {result.added_fraction:.2%} to the model's parameters")

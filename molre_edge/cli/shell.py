@@ -28,7 +28,6 @@ __all__ = [
     "Speaker",
     "UsageError",
     "command",
-    "typed_command",
 ]
 
 _P = ParamSpec("_P")
@@ -151,15 +150,3 @@ def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _complain(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {text}", style="red", markup=False)
-
-
-def typed_command(hidden: dict[str, str]) -> str:
-    """The command as it was typed, with the paths in `hidden` replaced by a word: paths carry names of people.
-
-    Args:
-        hidden: argument -> the word that stands for it.
-    """
-    import shlex
-
-    words = [hidden.get(word, word) for word in sys.argv[1:]]
-    return shlex.join(["molre-edge", *words])

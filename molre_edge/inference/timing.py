@@ -17,8 +17,8 @@ ENGINE_PHASES: Mapping[str, str] = {
     "to_device": "conversion to the engine's dtype and copies to its device",
     "compute": "the network, windows and normalisation included, device synchronised",
     "from_device": "copies back and conversion to float32",
-    "post": "probabilities, and writing the scan's answers to disk",
-    "end_to_end": "all of the above for one scan, from its files to its stored answers; not the reference",
+    "post": "logits to probabilities",
+    "end_to_end": "all of the above for one scan, from its files to its probabilities; not the reference, not the results' files",
 }
 """Phases of an engine's time per scan, and what each includes. Discovery and warm-up are in none of them."""
 

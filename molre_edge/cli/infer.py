@@ -1,0 +1,339 @@
+"""``molre-edge infer``: scans to findings, times and a parity report."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.cli.shell import (
+    BundleOption,
+    DigestOption,
+    JsonOption,
+    QuietOption,
+    Speaker,
+    UsageError,
+    command,
+)
+from molre_edge.parity import DISCLAIMER, GATES, load_gates
+
+if TYPE_CHECKING:
+    from molre_edge.engines.runner import Runner
+    from molre_edge.inference.reference import Reference
+    from molre_edge.inference.run import RunSummary
+    from molre_edge.inference.store import RunStore, Task
+
+__all__ = ["InferOptions", "infer", "run_infer", "show_run"]
+
+DEFAULT_RUNS = Path("edge-runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions:
+    """What ``infer`` was asked for; see the command's help."""
+
+    scans: Path
+    engine: str = "fp16"
+    bundle: Path = DEFAULT_BUNDLE
+    out: Path | None = None
+    resume: bool = False
+    reference: str = "auto"
+    reference_scans: int | None = None
+    backbone_weights: Path | None = None
+    labels: Path | None = None
+    gates: Path | None = None
+    all_series: bool = False
+    expect_digest: str | None = None
+    threads: int | None = None
+
+
+@command
+def infer(
+    scans: Annotated[
+        Path, typer.Argument(exists=True, help="A DICOM or NIfTI file, or a folder with any of them, at any depth.")
+    ],
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", "-e", help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16' forces one; or 'torch'."
+        ),
+    ] = "fp16",
+    bundle: BundleOption = DEFAULT_BUNDLE,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run's folder. Default: ./edge-runs/<UTC time>.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run: that of --out, else the newest that fits.")
+    ] = False,
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference",
+            metavar="auto|golden|none|CKPT",
+            help="What to compare with: the PyTorch model of the checkpoint, the bundle's golden answers, or nothing. "
+            "auto: the model, if torch is installed and its checkpoint lies beside the bundle or here; else golden.",
+        ),
+    ] = "auto",
+    reference_scans: Annotated[
+        str, typer.Option("--reference-scans", metavar="N|all", help="Run the PyTorch model on the first N scans only.")
+    ] = "all",
+    backbone_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--backbone-weights",
+            exists=True,
+            file_okay=False,
+            help="Hugging Face folder for the PyTorch model, if its checkpoint has no backbone weights.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            exists=True,
+            dir_okay=False,
+            help="CSV with a column 'scan' and a column a finding (1, 0, empty): adds AUC to the parity report.",
+        ),
+    ] = None,
+    gates: Annotated[
+        Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
+    ] = None,
+    all_series: Annotated[
+        bool, typer.Option("--all-series", help="Every usable series of a study, not only the one to prefer.")
+    ] = False,
+    expect_digest: DigestOption = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the engine.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the bundle on scans: findings per scan, times by phase, and parity with the PyTorch reference.
+
+    Exit codes: 0 done; 1 an error that can be mended, or no scan could be used; 2 usage; 3 parity failed; 4 done, but
+    some scans could not be used; 130 interrupted (go on with --resume).
+    """
+    speaker = Speaker(as_json, quiet)
+    summary = run_infer(
+        InferOptions(
+            scans=scans,
+            engine=engine,
+            bundle=bundle,
+            out=out,
+            resume=resume,
+            reference=reference,
+            reference_scans=_count(reference_scans),
+            backbone_weights=backbone_weights,
+            labels=labels,
+            gates=gates,
+            all_series=all_series,
+            expect_digest=expect_digest,
+            threads=threads,
+        ),
+        speaker,
+    )
+    show_run(summary, speaker)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
+    """Wire bundle, runner, reference, store and run together."""
+    from molre_edge.engines.choice import choose_engine
+    from molre_edge.inference.labels import read_labels
+    from molre_edge.inference.reference import choose_reference
+    from molre_edge.inference.run import run_scans
+    from molre_edge.inference.store import Task
+
+    if not options.bundle.is_dir():
+        raise UsageError(
+            f"{options.bundle}: no such bundle. Make one with 'molre-edge export CKPT -o {options.bundle}', or name "
+            f"another with --bundle"
+        )
+    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
+    if options.reference not in {"auto", "golden", "none"} and not Path(options.reference).is_file():
+        raise UsageError(
+            f"--reference {options.reference}: no such file, and none of auto, golden, none; give the checkpoint that "
+            f"the bundle was exported from"
+        )
+    reference = choose_reference(options.reference, bundle)
+    choice = choose_engine(options.engine, bundle, checkpoint=reference.checkpoint, threads=options.threads)
+    gate = (GATES if options.gates is None else load_gates(options.gates))[choice.runner.precision]
+    speaker.tell(f"Engine: {choice.runner.name} ({choice.why})")
+    speaker.tell(f"Reference: {reference.why}")
+    task = Task(
+        bundle=bundle.digest,
+        engine=choice.runner.name,
+        reference=reference.kind,
+        scans=Task.hide(options.scans),
+        all_series=options.all_series,
+    )
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(choice.runner)
+        reference_runner = _reference_runner(reference, options, stack)
+        store = _store(options, task, speaker)
+        labels = None
+        if options.labels is not None:
+            labels = partial(read_labels, options.labels, options.scans, findings=bundle.findings)
+        try:
+            with _Bar(speaker) as bar:
+                return run_scans(
+                    options.scans,
+                    store,
+                    bundle=bundle,
+                    runner=runner,
+                    reference=reference,
+                    reference_runner=reference_runner,
+                    gate=gate,
+                    gate_source="default" if options.gates is None else f"--gates {options.gates.name}",
+                    progress=bar,
+                    reference_scans=options.reference_scans,
+                    all_series=options.all_series,
+                    read_labels=labels,
+                    command=_as_typed(options),
+                )
+        except KeyboardInterrupt:
+            speaker.warn(f"stopped; what is done is kept: add --resume -o {store.folder} to go on")
+            raise
+
+
+def _reference_runner(reference: Reference, options: InferOptions, stack: contextlib.ExitStack) -> Runner | None:
+    if reference.checkpoint is None:
+        return None
+    from molre_edge.engines.torch_runner import TorchRunner
+
+    runner = TorchRunner.from_checkpoint(reference.checkpoint, backbone_weights=options.backbone_weights)
+    return stack.enter_context(runner)
+
+
+def _store(options: InferOptions, task: Task, speaker: Speaker) -> RunStore:
+    from molre_edge.inference.store import RunStore
+
+    if options.resume:
+        folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
+        speaker.tell(f"Going on with {folder}")
+        return RunStore.resume(folder, task)
+    folder = options.out or DEFAULT_RUNS / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return RunStore.create(folder, task)
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--reference-scans {text}: expected a whole number of at least 1, or 'all'")
+    return int(text)
+
+
+def _as_typed(options: InferOptions) -> str:
+    """The command for the report; paths carry names of people and stay out."""
+    words = ["molre-edge infer SCANS --engine", options.engine]
+    if options.reference != "auto":
+        words += ["--reference", options.reference if options.reference in {"golden", "none"} else "CKPT"]
+    if options.reference_scans is not None:
+        words += ["--reference-scans", str(options.reference_scans)]
+    if options.backbone_weights is not None:
+        words.append("--backbone-weights DIR")
+    if options.labels is not None:
+        words.append("--labels CSV")
+    if options.gates is not None:
+        words.append("--gates TOML")
+    if options.all_series:
+        words.append("--all-series")
+    if options.expect_digest is not None:
+        words += ["--expect-digest", options.expect_digest]
+    if options.threads is not None:
+        words += ["--threads", str(options.threads)]
+    return " ".join(words)
+
+
+class _Bar:
+    """A progress bar on a terminal, a line a problem elsewhere."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+        self._bar = Progress(
+            TextColumn("scans"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=speaker.err,
+            disable=speaker.quiet or not speaker.err.is_terminal,
+        )
+        self._task = self._bar.add_task("scans", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, todo: int, done: int, rejected: int) -> None:
+        earlier = f", {done} done before" if done else ""
+        refused = f", {rejected} refused by their headers" if rejected else ""
+        self._speaker.tell(f"Scans: {todo} to do{earlier}{refused}")
+        self._bar.update(self._task, total=todo + done, completed=done)
+
+    def expected(self, text: str) -> None:
+        self._speaker.tell(text[0].upper() + text[1:])
+
+    def finished(self, scan: str, problem: str | None) -> None:
+        self._bar.advance(self._task)
+        if problem is not None:
+            self._speaker.warn(f"{scan} can't be used: {problem}")
+
+
+def show_run(summary: RunSummary, speaker: Speaker) -> None:
+    """Tell what a run found."""
+    speaker.show(_timing_table(summary))
+    if summary.rejected:
+        table = Table(title="Scans that can't be used", title_justify="left")
+        for heading in ("scan", "code", "reason"):
+            table.add_column(heading, overflow="fold")
+        for row in summary.rejected:
+            table.add_row(*row)
+        speaker.show(table)
+    if summary.verdict is not None:
+        for check in summary.verdict.checks:
+            mark = "✓" if check.passed else "–" if not check.judged else "✗"
+            speaker.say(f"  {mark} {check.name}: {check.text}")
+        speaker.say(f"Parity {summary.verdict.summary}", style="green" if summary.verdict.passed else "bold red")
+    for note in summary.notes:
+        speaker.say(f"Note: {note}")
+    speaker.say(f"{summary.done} scans answered, {len(summary.rejected)} can't be used")
+    speaker.say(f"Findings: {summary.folder / 'findings.csv'}  (ids and paths: {summary.folder / 'scans.csv'})")
+    speaker.say(f"Report: {summary.report}")
+    speaker.say(DISCLAIMER, style="dim")
+    if not summary.done:
+        speaker.err.print("error: no scan could be used; the reasons are in scans.csv", style="red", markup=False)
+    speaker.result(
+        {
+            "run": str(summary.folder),
+            "report": str(summary.report),
+            "scans": summary.done,
+            "rejected": [{"scan": s, "code": c, "reason": r} for s, c, r in summary.rejected],
+            "parity": None if summary.verdict is None else summary.verdict.to_dict(),
+            "timing": [vars(row) for row in summary.rows],
+            "exit_code": summary.exit_code,
+            "disclaimer": DISCLAIMER,
+        }
+    )
+
+
+def _timing_table(summary: RunSummary) -> Table:
+    table = Table(title="Milliseconds per scan, warm-up apart", title_justify="left")
+    for heading in ("who", "phase", "median", "p90", "p95", "p99", "scans/s"):
+        table.add_column(heading, justify="left" if heading in {"who", "phase"} else "right")
+    for row in summary.rows:
+        rate = "" if row.scans_per_second is None else f"{row.scans_per_second:.2f}"
+        times = (f"{value:.1f}" for value in (row.median_ms, row.p90_ms, row.p95_ms, row.p99_ms))
+        table.add_row(row.who, row.phase, *times, rate)
+    return table
