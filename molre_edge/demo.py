@@ -146,4 +146,4 @@ def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
         logits = seen[0].flatten(0, -2)
         deviation = logits.std(dim=0)
         router.fc2.weight /= deviation[:, None]
-        router.fc2.bias -= logits.mean(dim=0) / deviation
+        router.fc2.bias.sub_(logits.mean(dim=0) / deviation)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["InferOptions", "infer", "run_infer", "show_run"]
 
 DEFAULT_RUNS = Path("edge-runs")
+_SHOWN_REJECTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,9 +299,11 @@ def show_run(summary: RunSummary, speaker: Speaker) -> None:
         table = Table(title="Scans that can't be used", title_justify="left")
         for heading in ("scan", "code", "reason"):
             table.add_column(heading, overflow="fold")
-        for row in summary.rejected:
+        for row in summary.rejected[:_SHOWN_REJECTED]:
             table.add_row(*row)
         speaker.show(table)
+        if len(summary.rejected) > _SHOWN_REJECTED:
+            speaker.say(f"... and {len(summary.rejected) - _SHOWN_REJECTED} more, all in scans.csv")
     if summary.verdict is not None:
         for check in summary.verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"

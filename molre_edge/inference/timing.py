@@ -18,7 +18,7 @@ ENGINE_PHASES: Mapping[str, str] = {
     "compute": "the network, windows and normalisation included, device synchronised",
     "from_device": "copies back and conversion to float32",
     "post": "logits to probabilities",
-    "end_to_end": "all of the above for one scan, from its files to its probabilities; not the reference, not the results' files",
+    "end_to_end": "all of the above for one scan, files to probabilities; not the reference, not results' files",
 }
 """Phases of an engine's time per scan, and what each includes. Discovery and warm-up are in none of them."""
 
