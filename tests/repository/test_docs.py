@@ -1,0 +1,77 @@
+"""The pages' links lead somewhere, and nothing in the repository names a path of one machine."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_OURS = {".git", ".venv", "build", "dist", "node_modules"}
+MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:work|tmp|root|home|Users|opt/pypi|opt/wheels)/\w")
+
+
+def files(*patterns: str) -> list[Path]:
+    found = {path for pattern in patterns for path in ROOT.rglob(pattern) if path.is_file()}
+    return sorted(path for path in found if not NOT_OURS & set(path.relative_to(ROOT).parts[:-1]))
+
+
+PAGES = files("*.md")
+
+
+def links_of(text: str) -> Iterator[str]:
+    for block in MarkdownIt("commonmark").enable("table").parse(text):
+        for token in block.children or ():
+            target = token.attrs.get("href") or token.attrs.get("src")
+            if target:
+                yield str(target)
+
+
+def anchors_of(text: str) -> set[str]:
+    """The anchors that GitHub gives to headings: lower case, no punctuation, spaces as hyphens."""
+    tokens = MarkdownIt("commonmark").parse(text)
+    titles = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    unwanted = str.maketrans("", "", string.punctuation.replace("-", "").replace("_", ""))
+    return {title.lower().translate(unwanted).replace(" ", "-") for title in titles}
+
+
+def leads_somewhere(link: str, page: Path, root: Path) -> bool:
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return True  # outside: not ours to check, and a test needs no network
+    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+    if not target.is_relative_to(root) or not target.exists():
+        return False
+    return not parts.fragment or parts.fragment in anchors_of(target.read_text(encoding="utf-8"))
+
+
+def broken_links(page: Path, root: Path = ROOT) -> list[str]:
+    return [link for link in links_of(page.read_text(encoding="utf-8")) if not leads_somewhere(link, page, root)]
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A title\n\n[gone](gone.md) [here](#a-title) [there](#another) [far](https://example.org/x)\n")
+    assert broken_links(page, tmp_path) == ["gone.md", "#another"]
+
+
+@pytest.mark.parametrize(
+    "path", files("*.md", "*.py", "*.toml", "*.txt", "*.html", "*.json", "Makefile", "run"), ids=page_name
+)
+def test_no_file_names_a_path_of_one_machine(path: Path) -> None:
+    found = [line for line in path.read_text(encoding="utf-8").splitlines() if MACHINE_PATH.search(line)]
+    assert found == []
