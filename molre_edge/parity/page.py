@@ -57,6 +57,7 @@ def render(report: Report) -> str:
         "num": number,
         "signed": partial(number, signed=True),
         "dp": partial(number, aligned=True),
+        "shift": partial(number, aligned=True, signed=True),
         "p": probability,
         "ms": milliseconds,
         "auc": auc_difference,
