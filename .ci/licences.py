@@ -21,7 +21,7 @@ def main() -> int:
     for package in json.load(sys.stdin):
         name, licence = package["Name"], package["License"]
         bad = name not in READ and (GPL.search(licence) is not None or licence.strip().upper() in ("", "UNKNOWN"))
-        print(f"{'REFUSED' if bad else 'ok':8}{name:22}{package['Version']:14}{licence}")
+        print(f"{'REFUSED' if bad else 'ok':8}{name:28}{package['Version']:14}{licence}")
         refused += [name] if bad else []
     if refused:
         print(f"refused: {', '.join(refused)}", file=sys.stderr)
