@@ -7,6 +7,7 @@ decisions can flip.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molre_edge.model.classifier import HeadCTClassifier
+    from molre_edge.model.config import ModelConfig
 
-__all__ = ["CHECKPOINT", "SCANS", "check_folder", "make_checkpoint", "make_scans"]
+__all__ = ["CHECKPOINT", "SCANS", "check_folder", "draw_model", "make_checkpoint", "make_scans"]
 
 CHECKPOINT = "ckpt.pt"
 SCANS = "scans"
@@ -83,52 +85,52 @@ def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
         MissingDependencyError: torch or transformers is not installed.
     """
     try:
-        import torch
-
         from molre_edge.model.checkpoint import save_checkpoint
+        from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
     except ImportError as error:
         raise MissingDependencyError("The demo", str(error.name), "export") from error
-    volumes = np.stack([to_grid(read_scan(source), _GRID) for source in find_scans(scans).scans])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _draw(volumes)
-    save_checkpoint(model, path)
-
-
-def _draw(volumes: npt.NDArray[np.float16]) -> HeadCTClassifier:
-    from dataclasses import replace
-
-    import torch
-    from torch import nn
-
-    from molre_edge.model.adapters import AdaptedLayer
-    from molre_edge.model.classifier import HeadCTClassifier
-    from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
-
     config = ModelConfig(
         # ViT-S in width, half as deep: the smallest in which two adapted layers with routers stay below 0.5 %
         backbone=BackboneConfig(id="dinov3-vits16", options={"num_hidden_layers": 6}),
         grid=_GRID,
         adapter=AdapterConfig(modules=("layer.3.attention.o_proj", "layer.5.attention.o_proj"), experts=6, rank=4),
     )
-    model = HeadCTClassifier(config).eval()
-    for name, module in model.backbone.named_modules():
-        if isinstance(module, nn.Linear):  # at the 0.02 of an untrained ViT, answers would hardly depend on the image
-            nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
-    for module in model.modules():
-        if isinstance(module, AdaptedLayer):
-            nn.init.normal_(module.lora_B, std=0.02)
+    volumes = np.stack([to_grid(read_scan(source), _GRID) for source in find_scans(scans).scans])
+    save_checkpoint(draw_model(config, volumes, seed=seed), path)
+
+
+def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: int = 0) -> HeadCTClassifier:
+    """A classifier with random weights whose answers depend on the image, on its routers and on its experts.
+
+    Args:
+        config: of the model; the thresholds are set anew, to the medians of its probabilities.
+        volumes: float16 HU [n, slices, rows, cols], n at least 2: what scales and thresholds are fitted to.
+        seed: of the weights.
+    """
+    import torch
+    from torch import nn
+
+    from molre_edge.model.adapters import AdaptedLayer
+    from molre_edge.model.classifier import HeadCTClassifier
+
     batch = torch.from_numpy(volumes.astype(np.float32))
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = HeadCTClassifier(config).eval()
+        for name, module in model.backbone.named_modules():
+            if isinstance(module, nn.Linear):  # with the 0.02 of an untrained ViT, answers hardly depend on the image
+                nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
+        for module in model.modules():
+            if isinstance(module, AdaptedLayer):
+                nn.init.normal_(module.lora_B, std=0.02)
         _spread_gates(model, batch)
         embedding = model(batch).embedding
-        # logits differ by 0.5 or so between scans, as probabilities of a trained model do at least
+        # logits differ by 0.5 or so between scans, as those of a trained model do at least
         model.head.weight.normal_()
-        model.head.weight *= 0.5 / (embedding @ model.head.weight.T).std(dim=0)[:, None]
+        model.head.weight *= 0.5 / (embedding @ model.head.weight.T).std(dim=0).median()
         model.head.bias.copy_(torch.randn(len(config.findings)) - model.head.weight @ embedding.mean(dim=0))
         probabilities = torch.sigmoid(model(batch).logits.double())
-    thresholds = tuple(float(p) for p in probabilities.quantile(0.5, dim=0))
-    model.config = replace(config, thresholds=thresholds)
+    model.config = replace(config, thresholds=tuple(float(p) for p in probabilities.quantile(0.5, dim=0)))
     return model
 
 
