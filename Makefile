@@ -25,7 +25,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 demo: venv
-	$(BIN)/molre-edge demo
+	$(BIN)/molre-edge demo --force
 
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)
