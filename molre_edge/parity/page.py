@@ -69,9 +69,10 @@ def render(report: Report) -> str:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    numbers = report.numbers
+    numbers, name, precision = report.numbers, report.engine.name, report.engine.precision
     context: dict[str, Any] = {
         "report": report,
+        "engine": name if name.endswith(precision) else f"{name} {precision}",
         "disclaimer": DISCLAIMER,
         "state": "none" if report.verdict is None else "pass" if report.verdict.passed else "fail",
         "checks": [_check_row(check) for check in report.verdict.checks] if report.verdict else [],
@@ -167,7 +168,7 @@ def _agreement(report: Report) -> dict[str, Any] | None:
     mean, difference, flipped = mean[finite], difference[finite], flipped[finite]
     shown = _thin(difference, flipped)
     reach = _round_up(float(np.abs(difference).max()))
-    left, top, width, height = 76.0, 14.0, 552.0, 236.0
+    left, top, width, height = 92.0, 14.0, 536.0, 236.0
     middle = top + height / 2
 
     def y(value: float) -> float:

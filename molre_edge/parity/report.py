@@ -37,7 +37,7 @@ class EngineFacts:
     """What answered.
 
     Attributes:
-        name: the runner, such as ``onnxruntime`` or ``tensorrt``.
+        name: the runner, such as ``onnxruntime:fp16``.
         precision: of its graph, such as ``fp16``.
         runtime: library and version, such as ``ONNX Runtime 1.23.2``.
         device: in words, such as ``CPU (8 cores)``.

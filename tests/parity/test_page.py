@@ -196,9 +196,22 @@ def test_hostile_texts_are_shown_and_never_become_markup() -> None:
     assert not any("evil" in value or "alert" in value for _, _, value in page.attributes)
     shown = page.without_breaks()
     bare = re.sub(r"\s+", "", HOSTILE)
-    head = ["title", "created", "engine", "precision", "gate", "source", "volumes", "one", "two", "a_", "b_", "group"]
+    head = ["title", "created", "gate", "source", "volumes", "one", "two", "a_", "b_", "group"]
     lists = ["who", "phase", "includes", "failed", "code", "reason", "warned", "warning", "note"]
-    provenance = ["runtime", "device", "key", "value", "digest", "c", "g", "library", "version", "command"]
+    provenance = [
+        "engine",
+        "precision",
+        "runtime",
+        "device",
+        "key",
+        "value",
+        "digest",
+        "c",
+        "g",
+        "library",
+        "version",
+        "command",
+    ]
     missing = [place for place in head + lists + provenance if f"{place}{bare}" not in shown]
     assert missing == []
 
@@ -283,6 +296,18 @@ def test_scans_that_were_not_used_are_told_at_the_top_and_listed(full_report: Ca
 
 
 # Sections
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime:fp16"])
+def test_the_precision_is_told_once(full_report: Callable[..., Report], name: str) -> None:
+    engine = EngineFacts(name=name, precision="fp16", runtime="ONNX Runtime 1.32", device="CPU")
+    text = worded(full_report(n=2, engine=engine))
+    assert re.search(r"parity report .*? onnxruntime[: ]fp16 against pytorch checkpoint", text)
+
+
+def test_facts_of_the_reference_are_told_apart_from_those_of_the_engine(full_report: Callable[..., Report]) -> None:
+    reference = ReferenceFacts(kind="pytorch checkpoint", volumes="2 scans", details={"runtime": "PyTorch"})
+    assert "reference: runtime PyTorch" in worded(full_report(n=2, reference=reference))
 
 
 def test_every_finding_has_its_row_under_its_group(full_report: Callable[..., Report]) -> None:
