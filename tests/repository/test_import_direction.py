@@ -14,6 +14,7 @@ LAYERS = (
     ("export", "calibration", "inference", "training"),
     ("demo", "inspect", "doctor"),
     ("cli",),
+    ("__main__",),
 )
 """Parts of molre_edge; each may import its own layer and those before it. The version may be imported by all."""
 
