@@ -27,7 +27,7 @@ from molre_edge.parity.text import (
 )
 from molre_edge.parity.verdict import Check
 
-__all__ = ["render"]
+__all__ = ["POINTS", "render"]
 
 _TITLES = {
     "finite": "Finite values",
@@ -38,7 +38,8 @@ _TITLES = {
     "mean_auc_drop": "Mean AUC drop",
     "finding_auc_drop": "Worst AUC drop",
 }
-_POINTS = 1500  # drawn in the agreement plot; more only make the file heavy
+POINTS = 1500
+"""Drawn in the agreement plot at most; more only make the file heavy."""
 _LARGEST = 300  # of them kept for the largest differences
 _LIMIT_DIGITS = 8  # a limit is shown as it was set
 _SHOWN_FLIPS = 4  # per finding; report.json has them all
@@ -204,11 +205,11 @@ def _agreement(report: Report) -> dict[str, Any] | None:
 
 def _thin(difference: _F64, flipped: npt.NDArray[np.bool_]) -> list[int]:
     """Indices to draw: all when they are few, else flips, the largest differences and an even sample of the rest."""
-    if difference.size <= _POINTS:
+    if difference.size <= POINTS:
         return list(range(difference.size))
     largest = np.argsort(-np.abs(difference), kind="stable")
-    keep = {int(i) for i in np.flatnonzero(flipped)[:_POINTS]} | {int(i) for i in largest[:_LARGEST]}
-    room = max(0, _POINTS - len(keep))
+    keep = {int(i) for i in np.flatnonzero(flipped)[: POINTS - _LARGEST]} | {int(i) for i in largest[:_LARGEST]}
+    room = POINTS - len(keep)
     keep |= {int(i) for i in np.linspace(0, difference.size - 1, room).astype(int)} if room else set()
     return sorted(keep)
 
