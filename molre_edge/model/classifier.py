@@ -68,20 +68,42 @@ class HeadCTClassifier(nn.Module):
 
     def forward(self, volume: Tensor) -> ClassifierOutput:
         """Classify HU volumes [batch, slices, rows, cols]."""
+        self._state.start(volume.shape[1])
+        return self._answer(self._features(volume))
+
+    @property
+    def features_are_frozen(self) -> bool:
+        """Whether no module of the backbone is adapted, so that its features never change in training."""
+        return not any(isinstance(module, AdaptedLayer) for module in self.backbone.modules())
+
+    def features(self, volume: Tensor) -> Tensor:
+        """The backbone's features of HU volumes: [batch, slices, d] (2D) or [batch, d] (3D)."""
+        self._state.start(volume.shape[1])
+        features = self._features(volume)
+        self._state.start(1)
+        return features
+
+    def classify(self, features: Tensor) -> ClassifierOutput:
+        """Answer from :meth:`features`, where :attr:`features_are_frozen`; the same as from the volumes."""
+        self._state.start(features.shape[1] if features.dim() == 3 else 1)
+        return self._answer(features)
+
+    def _features(self, volume: Tensor) -> Tensor:
         slices = volume.shape[1]
-        self._state.start(slices)
         channels = self.intensity(volume.flatten(0, 1))  # [batch * slices, channels, rows, cols]
         if self.volumetric:
             stacked = channels.unflatten(0, (-1, slices)).transpose(1, 2)  # [batch, channels, slices, rows, cols]
-            embedding = self.backbone(stacked)
-        else:
-            embedding = self.pooling(self.backbone(channels).unflatten(0, (-1, slices)))
+            return self.backbone(stacked)  # type: ignore[no-any-return]
+        return self.backbone(channels).unflatten(0, (-1, slices))  # type: ignore[no-any-return]
+
+    def _answer(self, features: Tensor) -> ClassifierOutput:
+        embedding = self.pooling(features)
         logits = self.head(embedding)
         gates = None
         if self.config.adapter.experts > 1:
             gates = self._state.report()
         elif self.config.adapter.experts == 1:  # LoRA: one expert, always in full
-            gates = torch.ones(volume.shape[0], 1, len(self.routers), 1, dtype=logits.dtype, device=logits.device)
+            gates = torch.ones(logits.shape[0], 1, len(self.routers), 1, dtype=logits.dtype, device=logits.device)
         self._state.start(1)  # let the gates go
         return ClassifierOutput(logits, gates, embedding)
 
