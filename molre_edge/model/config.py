@@ -5,6 +5,8 @@ Without torch, so that a configuration can be read and shown anywhere.
 
 from __future__ import annotations
 
+import difflib
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
@@ -15,6 +17,8 @@ from molre_edge.findings import default_findings
 from molre_edge.specs import Grid
 
 __all__ = [
+    "DEFAULT_BUDGET",
+    "DEFAULT_WINDOWS",
     "AdapterConfig",
     "BackboneConfig",
     "ModelConfig",
@@ -24,7 +28,7 @@ __all__ = [
     "Routing",
 ]
 
-DEFAULT_WINDOWS = ((40.0, 80.0), (80.0, 200.0), (600.0, 2800.0))
+DEFAULT_WINDOWS: tuple[tuple[float, float], ...] = ((40.0, 80.0), (80.0, 200.0), (600.0, 2800.0))
 """(centre, width) in HU of the brain, blood and bone windows, as FM_HeadCT and NeuroVFM use them."""
 
 DEFAULT_BUDGET = 0.005
@@ -40,7 +44,10 @@ class Routing(str, Enum):
 
 
 class RouterSharing(str, Enum):
-    """Which adapted modules share one router: those of a block, none, or all of the model."""
+    """Which adapted modules share one router: those of a block, none, or all of the backbone.
+
+    The pooling and the head never share with the backbone: their units are others.
+    """
 
     BLOCK = "block"
     MODULE = "module"
@@ -59,13 +66,20 @@ class BackboneConfig:
     id: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the kinds; the backbone itself checks its options."""
+        if not isinstance(self.id, str) or not 0 < len(self.id) <= 100:
+            raise ConfigError(f"backbone.id: expected a name of up to 100 characters, got {_shown(self.id)}")
+        if not isinstance(self.options, dict) or not all(isinstance(key, str) for key in self.options):
+            raise ConfigError(f"backbone.options: expected a table of names and values, got {_shown(self.options)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
     """The low-rank experts.
 
     Attributes:
-        modules: which modules are adapted: full names (``backbone.vit.model.layer.11.attention.o_proj``) or their ends
+        modules: which modules are adapted: full names (``backbone.layer.11.attention.o_proj``) or their ends
             at a dot (``attention.o_proj``), as PEFT's ``target_modules`` list; ``*`` stands for any characters.
             Empty: no module is adapted.
         experts: K. 6 is the paper's, 1 is LoRA, 0 leaves the frozen layer.
@@ -80,6 +94,11 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if len(self.modules) > 1024 or not all(isinstance(name, str) and 0 < len(name) <= 256 for name in self.modules):
+            raise ConfigError(
+                f"adapter.modules: expected up to 1024 names or patterns of up to 256 characters, got "
+                f"{_shown(self.modules)}"
+            )
         _check_int("adapter.experts", self.experts, 0, 64)
         _check_int("adapter.rank", self.rank, 1, 512)
         _check_float("adapter.alpha", self.alpha, 1e-6, 1e6)
@@ -114,7 +133,7 @@ class RouterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolingConfig:
-    """Attention pooling over slices (gated off for 3D backbones): size of its hidden layer."""
+    """Attention pooling over slices: size of its hidden layer. 3D backbones have no pooling, and ignore it."""
 
     hidden: int = 128
 
@@ -152,10 +171,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what spans several fields."""
         if not self.findings or len(set(self.findings)) != len(self.findings):
-            raise ConfigError("findings: expected at least one name, each once")
+            raise ConfigError("findings: expected at least one name, and each name once")
         for name in self.findings:
-            if not name or len(name) > 100 or not name.replace("_", "").replace("-", "").isalnum():
-                raise ConfigError(f"findings: expected words of letters, digits, '_' and '-', got {name[:100]!r}")
+            if len(name) > 100 or not name.replace("_", "").replace("-", "").isalnum():
+                raise ConfigError(
+                    f"findings: expected words of up to 100 letters, digits, '_' and '-', got {_shown(name)}"
+                )
         if not self.thresholds:
             object.__setattr__(self, "thresholds", (0.5,) * len(self.findings))
         if len(self.thresholds) != len(self.findings):
@@ -196,10 +217,9 @@ class ModelConfig:
             values["windows"] = tuple(_pair(window) for window in _list(values["windows"], "windows"))
         for name in ("findings", "thresholds"):
             if name in values:
-                kinds: tuple[type, ...] = (str,) if name == "findings" else (int, float)
                 values[name] = tuple(_list(values[name], name))
-                if not all(isinstance(value, kinds) for value in values[name]):
-                    raise ConfigError(f"{name}: expected a list of {'names' if name == 'findings' else 'numbers'}")
+        if not all(isinstance(name, str) for name in values.get("findings", ())):
+            raise ConfigError("findings: expected a list of names")
         try:
             return cls(**values)
         except TypeError as error:
@@ -207,22 +227,28 @@ class ModelConfig:
 
 
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=Enum)
 
 
 def _section(kind: type[_T], data: Any, where: str) -> _T:
     values = dict(_known(kind, data, where))
     try:
         if kind is AdapterConfig and "modules" in values:
-            values["modules"] = tuple(str(module) for module in _list(values["modules"], "adapter.modules"))
+            values["modules"] = tuple(_list(values["modules"], "adapter.modules"))
         if kind is RouterConfig:
             for name, words in (("level", Routing), ("sharing", RouterSharing)):
                 if name in values:
-                    values[name] = words(values[name])
-        if kind is BackboneConfig and not isinstance(values.get("options", {}), dict):
-            raise ConfigError("backbone.options: expected a table of names and values")
+                    values[name] = _word(f"router.{name}", words, values[name])
         return kind(**values)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:  # a required name is missing
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _word(name: str, words: type[_E], value: Any) -> _E:
+    known = [word.value for word in words]
+    if value not in known:
+        raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {_shown(value)}")
+    return words(value)
 
 
 def _known(kind: type[Any], data: Any, where: str) -> Mapping[str, Any]:
@@ -230,9 +256,13 @@ def _known(kind: type[Any], data: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a table of names and values, got {type(data).__name__}")
     names = sorted(f.name for f in fields(kind))
-    unknown = sorted(str(key) for key in data if key not in names)
+    unknown = [key for key in data if key not in names]
     if unknown:
-        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+        near = [found for key in unknown[:3] for found in difflib.get_close_matches(str(key)[:100], names, n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(
+            f"{where}: unknown {', '.join(_shown(key) for key in unknown[:3])}{hint} (known: {', '.join(names)})"
+        )
     return data
 
 
@@ -244,19 +274,24 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _pair(value: Any) -> tuple[float, float]:
     numbers = _list(value, "windows")
-    if len(numbers) != 2 or not all(isinstance(number, int | float) for number in numbers):
-        raise ConfigError(f"windows: expected (centre, width) in HU, got {value!r}")
-    return float(numbers[0]), float(numbers[1])
+    if len(numbers) != 2:
+        raise ConfigError(f"windows: expected (centre, width) in HU, got {_shown(value)}")
+    return numbers[0], numbers[1]
 
 
 def _check_int(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
+        raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}")
 
 
 def _check_float(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ConfigError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}")
+        raise ConfigError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short, however long the value is."""
+    return reprlib.repr(value)
 
 
 def _plain(value: Any) -> Any:

@@ -123,7 +123,7 @@ def _load(module: nn.Module, folder: Path) -> None:
     module.vit.load_state_dict(loaded.state_dict())
 
 
-def _entry(name: str, parameters: int | None, adapted_layers: range, **shape: int) -> None:
+def _entry(name: str, parameters: int | None, grid: Grid, adapted_layers: range, **shape: int) -> None:
     def build(grid: Grid, channels: int, options: Mapping[str, Any]) -> nn.Module:
         unknown = sorted(set(options) - _OPTIONS)
         if unknown:
@@ -136,6 +136,7 @@ def _entry(name: str, parameters: int | None, adapted_layers: range, **shape: in
             id=name,
             dimensions=2,
             parameters=parameters,
+            grid=grid,
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
             adapted=tuple(f"layer.{i}.attention.o_proj" for i in adapted_layers),
@@ -156,7 +157,10 @@ def _shape(layers: int, width: int) -> dict[str, int]:
 
 
 # The last layers are adapted: as many d x d projections as fit in 0.5 % with a router of hidden size 8 each.
-_entry("dinov3-vits16", 21_596_544, range(10, 12), **_shape(12, 384))
-_entry("dinov3-vitb16", 85_660_416, range(7, 12), **_shape(12, 768))
-_entry("dinov3-vitl16", 303_129_600, range(10, 24), **_shape(24, 1024))
-_entry("dinov3-tiny", None, range(1, 2), **{**_shape(2, 64), "num_attention_heads": 2})
+_GRID, _TINY_GRID = Grid(slices=32, rows=224, cols=224), Grid(slices=4, rows=64, cols=64)
+_entry("dinov3-vits16", 21_596_544, _GRID, range(10, 12), **_shape(12, 384))
+_entry("dinov3-vitb16", 85_660_416, _GRID, range(7, 12), **_shape(12, 768))
+_entry("dinov3-vitl16", 303_129_600, _GRID, range(10, 24), **_shape(24, 1024))
+_entry(
+    "dinov3-tiny", None, Grid(slices=4, rows=64, cols=64), range(1, 2), **{**_shape(2, 64), "num_attention_heads": 2}
+)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from molre_edge.errors import ConfigError
+from molre_edge.model.config import DEFAULT_WINDOWS
 from molre_edge.specs import Grid
 
 __all__ = ["BackboneEntry", "backbone_entry", "backbone_ids", "register"]
@@ -24,23 +25,27 @@ class BackboneEntry:
         id: its name in checkpoints.
         dimensions: 2 (runs on slices, [units, channels, rows, cols] -> [units, d]) or
             3 (runs on volumes, [batch, channels, slices, rows, cols] -> [batch, d]).
-        parameters: number of parameters of the public definition, checked by a test; None for a tiny one of ours.
+        parameters: number of parameters of the definition, checked by a test; None for a tiny one of ours.
+        grid: the grid that a model reads unless it is told otherwise.
         mean, std: normalisation of the channels after windowing.
-        adapted: the default adapted modules, within the parameter budget.
+        adapted: the default adapted modules, within the parameter budget; empty for a baseline without MoLRE.
         build: (grid, channels, options) -> module with ``embed_dim``; random weights, nothing is downloaded.
         load: (module, folder) -> loads the public weights' layout from a local folder.
         source: where the definition comes from.
+        windows: (centre, width) in HU of the channels that the backbone was trained on, or the default three.
     """
 
     id: str
     dimensions: int
     parameters: int | None
+    grid: Grid
     mean: tuple[float, ...]
     std: tuple[float, ...]
     adapted: tuple[str, ...]
     build: Callable[[Grid, int, Mapping[str, Any]], nn.Module]
     load: Callable[[nn.Module, Path], None]
     source: str
+    windows: tuple[tuple[float, float], ...] = DEFAULT_WINDOWS
 
 
 _ENTRIES: dict[str, BackboneEntry] = {}

@@ -1,0 +1,69 @@
+"""The configuration that a backbone's name alone stands for."""
+
+from __future__ import annotations
+
+from molre_edge.errors import ConfigError
+from molre_edge.findings import default_findings
+from molre_edge.model.backbones.registry import BackboneEntry, backbone_entry
+from molre_edge.model.config import (
+    DEFAULT_BUDGET,
+    AdapterConfig,
+    BackboneConfig,
+    ModelConfig,
+    RouterConfig,
+    Routing,
+)
+from molre_edge.specs import Grid
+
+__all__ = ["default_config"]
+
+_TINY_BUDGET = 1.0
+"""Tiny forms are for tests and demos; one adapted layer is far more than 0.5 % of them."""
+
+
+def default_config(
+    backbone: str,
+    *,
+    adapter: str = "molre",
+    grid: Grid | None = None,
+    findings: tuple[str, ...] | None = None,
+    experts: int = 6,
+    rank: int = 8,
+) -> ModelConfig:
+    """A backbone with its own grid, windows, adapted modules and routing level.
+
+    Args:
+        backbone: an id of the registry.
+        adapter: ``molre`` (`experts` of `rank`, with routers), ``lora`` (one of `rank`, without) or ``none``.
+        grid: another grid than the backbone's.
+        findings: names of the outputs; the 75 by default.
+        experts: K of ``molre``.
+        rank: r of each expert.
+
+    Raises:
+        ConfigError: an unknown backbone or adapter, values out of range, or adapters asked for on a backbone that has
+            no default place for them.
+    """
+    entry = backbone_entry(backbone)
+    return ModelConfig(
+        backbone=BackboneConfig(id=entry.id),
+        grid=grid or entry.grid,
+        windows=entry.windows,
+        adapter=_adapter(entry, adapter, experts, rank),
+        router=RouterConfig(level=Routing.VOLUME if entry.dimensions == 3 else Routing.SLICE),
+        findings=findings or tuple(finding.name for finding in default_findings()),
+        budget=DEFAULT_BUDGET if entry.parameters is not None else _TINY_BUDGET,
+    )
+
+
+def _adapter(entry: BackboneEntry, kind: str, experts: int, rank: int) -> AdapterConfig:
+    if kind == "none":
+        return AdapterConfig(experts=0)
+    if kind not in ("molre", "lora"):
+        raise ConfigError(f"adapter: expected molre, lora or none, got {kind!r}")
+    if not entry.adapted:
+        raise ConfigError(
+            f"backbone {entry.id} is a baseline without adapters: it has no default place for them. Choose adapter "
+            f"'none', or write a configuration that names the modules to adapt"
+        )
+    return AdapterConfig(modules=entry.adapted, experts=1 if kind == "lora" else experts, rank=rank)
