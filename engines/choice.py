@@ -44,7 +44,12 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
 
 
 def choose_engine(
-    word: str, bundle: Bundle, *, checkpoint: Path | None = None, threads: int | None = None
+    word: str,
+    bundle: Bundle,
+    *,
+    checkpoint: Path | None = None,
+    backbone_weights: Path | None = None,
+    threads: int | None = None,
 ) -> EngineChoice:
     """The runner that a word means.
 
@@ -52,6 +57,7 @@ def choose_engine(
         word: see :func:`parse_engine`.
         bundle: opened.
         checkpoint: the reference's file, for ``torch``.
+        backbone_weights: the Hugging Face folder of a checkpoint without them, for ``torch``.
         threads: CPU threads of ONNX Runtime.
 
     Raises:
@@ -65,7 +71,7 @@ def choose_engine(
                 "--engine torch needs the checkpoint that the bundle was exported from: put it beside the bundle, or "
                 "name it with --reference"
             )
-        return EngineChoice(TorchRunner.from_checkpoint(checkpoint), "asked for")
+        return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
     runner = OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads)
     why = (
         "asked for" if runtime else f"ONNX Runtime on the {precision} graph: the bundle has no engine for this machine"

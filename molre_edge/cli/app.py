@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -50,4 +52,7 @@ app.command()(infer)
 
 def main() -> None:
     """The entry point of ``molre-edge``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal can't show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     app()

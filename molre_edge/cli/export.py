@@ -141,9 +141,7 @@ def export_checkpoint(
         )
 
 
-def _golden(
-    grid: Grid, scans: Path | None, count: int | None, speaker: Speaker
-) -> tuple[npt.NDArray[np.float16], str]:
+def _golden(grid: Grid, scans: Path | None, count: int | None, speaker: Speaker) -> tuple[npt.NDArray[np.float16], str]:
     from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
 
     if scans is None:

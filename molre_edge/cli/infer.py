@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +22,13 @@ from molre_edge.cli.shell import (
     UsageError,
     command,
 )
+from molre_edge.errors import EngineError, RunError
 from molre_edge.parity import DISCLAIMER, GATES, load_gates
 
 if TYPE_CHECKING:
     from molre_edge.engines.runner import Runner
+    from molre_edge.inference.conclusion import RunSummary
     from molre_edge.inference.reference import Reference
-    from molre_edge.inference.run import RunSummary
     from molre_edge.inference.store import RunStore, Task
 
 __all__ = ["InferOptions", "infer", "run_infer", "show_run"]
@@ -146,12 +146,16 @@ def infer(
 
 def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     """Wire bundle, runner, reference, store and run together."""
-    from molre_edge.engines.choice import choose_engine
+    from molre_edge.engines.choice import choose_engine, parse_engine
     from molre_edge.inference.labels import read_labels
-    from molre_edge.inference.reference import choose_reference
+    from molre_edge.inference.reference import choose_reference, find_checkpoint
     from molre_edge.inference.run import run_scans
     from molre_edge.inference.store import Task
 
+    try:
+        runtime, _ = parse_engine(options.engine)
+    except EngineError as error:
+        raise UsageError(str(error)) from error
     if not options.bundle.is_dir():
         raise UsageError(
             f"{options.bundle}: no such bundle. Make one with 'molre-edge export CKPT -o {options.bundle}', or name "
@@ -163,9 +167,17 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
             f"--reference {options.reference}: no such file, and none of auto, golden, none; give the checkpoint that "
             f"the bundle was exported from"
         )
-    reference = choose_reference(options.reference, bundle)
-    choice = choose_engine(options.engine, bundle, checkpoint=reference.checkpoint, threads=options.threads)
-    gate = (GATES if options.gates is None else load_gates(options.gates))[choice.runner.precision]
+    gates = GATES if options.gates is None else load_gates(options.gates)
+    labels = None if options.labels is None else read_labels(options.labels, bundle.findings)
+    reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
+    checkpoint = reference.checkpoint or (find_checkpoint(bundle) if runtime == "torch" else None)
+    choice = choose_engine(
+        options.engine,
+        bundle,
+        checkpoint=checkpoint,
+        backbone_weights=options.backbone_weights,
+        threads=options.threads,
+    )
     speaker.tell(f"Engine: {choice.runner.name} ({choice.why})")
     speaker.tell(f"Reference: {reference.why}")
     task = Task(
@@ -174,14 +186,14 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
         reference=reference.kind,
         scans=Task.hide(options.scans),
         all_series=options.all_series,
+        threads=options.threads,
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
         reference_runner = _reference_runner(reference, options, stack)
         store = _store(options, task, speaker)
-        labels = None
-        if options.labels is not None:
-            labels = partial(read_labels, options.labels, options.scans, findings=bundle.findings)
+        stack.callback(store.abandon)
+        go_on = f"what is done is kept: add --resume -o {store.folder} to go on"
         try:
             with _Bar(speaker) as bar:
                 return run_scans(
@@ -191,17 +203,19 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
                     runner=runner,
                     reference=reference,
                     reference_runner=reference_runner,
-                    gate=gate,
+                    gate=gates[choice.runner.precision],
                     gate_source="default" if options.gates is None else f"--gates {options.gates.name}",
                     progress=bar,
                     reference_scans=options.reference_scans,
                     all_series=options.all_series,
-                    read_labels=labels,
+                    labels=labels,
                     command=_as_typed(options),
                 )
         except KeyboardInterrupt:
-            speaker.warn(f"stopped; what is done is kept: add --resume -o {store.folder} to go on")
+            speaker.warn(f"stopped; {go_on}")
             raise
+        except OSError as error:  # a full disk, a folder that became read-only: the scans' own errors are ScanErrors
+            raise RunError(f"{error.filename or store.folder}: {error.strerror or error}; {go_on}") from error
 
 
 def _reference_runner(reference: Reference, options: InferOptions, stack: contextlib.ExitStack) -> Runner | None:
@@ -220,8 +234,17 @@ def _store(options: InferOptions, task: Task, speaker: Speaker) -> RunStore:
         folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
         speaker.tell(f"Going on with {folder}")
         return RunStore.resume(folder, task)
-    folder = options.out or DEFAULT_RUNS / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    return RunStore.create(folder, task)
+    return RunStore.create(options.out or _new_folder(), task)
+
+
+def _new_folder() -> Path:
+    """A folder of this run's own, also when two start within one second."""
+    name = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    for folder in (DEFAULT_RUNS / f"{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100)))):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise RunError(f"{DEFAULT_RUNS / name}: is there already, as are 98 more; name a folder with -o")
 
 
 def _count(text: str) -> int | None:
@@ -279,7 +302,7 @@ class _Bar:
 
     def started(self, todo: int, done: int, rejected: int) -> None:
         earlier = f", {done} done before" if done else ""
-        refused = f", {rejected} refused by their headers" if rejected else ""
+        refused = f", {rejected} can't be used" if rejected else ""
         self._speaker.tell(f"Scans: {todo} to do{earlier}{refused}")
         self._bar.update(self._task, total=todo + done, completed=done)
 
@@ -316,7 +339,10 @@ def show_run(summary: RunSummary, speaker: Speaker) -> None:
     speaker.say(f"Report: {summary.report}")
     speaker.say(DISCLAIMER, style="dim")
     if not summary.done:
-        speaker.err.print("error: no scan could be used; the reasons are in scans.csv", style="red", markup=False)
+        speaker.complain("no scan could be used; the reasons are in scans.csv")
+    if summary.verdict is not None and not summary.verdict.passed:
+        failed = ", ".join(check.name for check in summary.verdict.failed) or "nothing could be judged"
+        speaker.complain(f"parity failed: {failed}; see {summary.report}")
     speaker.result(
         {
             "run": str(summary.folder),

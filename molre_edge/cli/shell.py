@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from molre_edge.bundle import DEFAULT_BUNDLE
 from molre_edge.errors import MolreEdgeError, ParityFailedError
@@ -81,22 +82,26 @@ class Speaker:
 
     def __post_init__(self) -> None:
         """Open the consoles. Where nobody looks on, lines are not broken."""
-        self.err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-        self.out = self.err if self.as_json else Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.err = _console(sys.stderr)
+        self.out = self.err if self.as_json else _console(sys.stdout)
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line of the result."""
         if not self.quiet:
-            self.out.print(text, style=style, markup=False)
+            self.out.print(text, style=style)
 
     def tell(self, text: str, style: str | None = None) -> None:
         """A line about how it goes."""
         if not self.quiet:
-            self.err.print(text, style=style, markup=False)
+            self.err.print(text, style=style)
 
     def warn(self, text: str) -> None:
         """Something that must not be missed."""
-        self.err.print(f"warning: {text}", style="yellow", markup=False)
+        self.err.print(f"warning: {text}", style="yellow")
+
+    def complain(self, text: str) -> None:
+        """What went wrong."""
+        self.err.print(f"error: {text}", style="red")
 
     def show(self, table: Table) -> None:
         """A table of the result."""
@@ -115,7 +120,7 @@ class Speaker:
             yield lambda name: None
         elif self.err.is_terminal:
             with self.err.status("") as status:
-                yield lambda name: status.update(f"[bold]{name}[/]")
+                yield lambda name: status.update(Text(name, style="bold"))
         else:
             yield lambda name: self.tell(f"- {name}")
 
@@ -148,5 +153,11 @@ def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return run
 
 
+def _console(stream: TextIO) -> Console:
+    """A console that shows texts as they are: a name may look like markup, as [bold] or :warning: do."""
+    stderr, tty = stream is sys.stderr, stream.isatty()
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not tty)
+
+
 def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {text}", style="red", markup=False)
+    Speaker().complain(text)

@@ -3,68 +3,117 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import RunError
+from molre_edge.inference.entries import Entry, path_text
 
-__all__ = ["read_labels"]
+__all__ = ["LabelTable", "read_labels"]
+
+_SCAN = "scan"
+_VALUES = {"": float("nan"), "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
 
 
-def read_labels(
-    path: Path, root: Path, scans: Mapping[str, str], findings: Sequence[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Labels by scan id.
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels as a file has them, not brought together with scans yet.
+
+    Attributes:
+        path: of the file.
+        rows: line number, what the line names as its scan, and float64 [findings], NaN where unknown.
+    """
+
+    path: Path
+    rows: tuple[tuple[int, str, npt.NDArray[np.float64]], ...]
+
+    def of(self, entries: Iterable[Entry], root: Path) -> dict[str, npt.NDArray[np.float64]]:
+        """Labels by scan id; only of scans that the table names.
+
+        Args:
+            entries: the scans of a run.
+            root: the scans' folder or file.
+
+        Raises:
+            RunError: no line for any scan, two lines for one scan, or a line that names several scans.
+        """
+        base = (root if root.is_dir() else root.parent).resolve()
+        named: defaultdict[str, set[str]] = defaultdict(set)
+        for entry in entries:
+            if entry.fingerprint:  # what was left out by its header has none, and needs no label
+                named[entry.path].add(entry.scan)
+                named[entry.key].add(entry.scan)
+        labels: dict[str, npt.NDArray[np.float64]] = {}
+        for line, name, values in self.rows:
+            scan = self._scan(line, name, base, named)
+            if scan is not None and scan in labels:
+                raise RunError(f"{self.path}, line {line}: a second line for one scan")
+            if scan is not None:
+                labels[scan] = values
+        if not labels:
+            raise RunError(
+                f"{self.path}: none of its {len(self.rows)} lines names a scan of this run; '{_SCAN}' is a path "
+                f"relative to the CSV or to the folder of scans, as scans.csv has it in 'path'"
+            )
+        return labels
+
+    def _scan(self, line: int, name: str, base: Path, named: dict[str, set[str]]) -> str | None:
+        for folder in (self.path.parent, base):
+            place = path_text((folder / name).resolve(), base)
+            scans = named.get(place, set())
+            if len(scans) > 1:
+                raise RunError(
+                    f"{self.path}, line {line}: names a folder with {len(scans)} scans of this run; name a scan's "
+                    f"first file instead, as scans.csv has it in 'key'"
+                )
+            if scans:
+                return next(iter(scans))
+        return None
+
+
+def read_labels(path: Path, findings: Sequence[str]) -> LabelTable:
+    """Read and check the file.
 
     Args:
         path: CSV with a column ``scan`` (path of the scan, relative to the CSV or to the scans' folder) and a column a
             finding: 1, 0, or empty for unknown. Other columns are left alone.
-        root: the scans' folder.
-        scans: id -> the scan's path relative to `root`.
         findings: the model's, in order.
 
-    Returns:
-        id -> float64 [findings], NaN where unknown; only scans that the CSV names.
-
     Raises:
-        RunError: not readable, no such column, a value that is none, or no row for any scan.
+        RunError: not readable, without these columns, or with another value.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            columns = [str(name) for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path}: labels can't be read ({error})") from error
-    columns = set(rows[0]) if rows else set()
     known = [name for name in findings if name in columns]
-    if "scan" not in columns or not known:
+    if _SCAN not in columns or not known:
         raise RunError(
-            f"{path}: expected a column 'scan' and columns named as findings ({findings[0]}, ...), got "
-            f"{', '.join(sorted(str(c) for c in columns)[:8]) or 'an empty file'}"
+            f"{path}: expected a column '{_SCAN}' and columns named as findings ({findings[0]}, ...), separated by "
+            f"commas, got {', '.join(columns[:8]) or 'an empty file'}"
         )
-    base = root if root.is_dir() else root.parent
-    ids = {(base / relative).resolve(): scan for scan, relative in scans.items()}
-    labels: dict[str, npt.NDArray[np.float64]] = {}
-    for number, row in enumerate(rows, start=2):
-        named = (row["scan"] or "").strip()
-        places = [(folder / named).resolve() for folder in (path.parent, base)]
-        scan = next((ids[place] for place in places if place in ids), None)
-        if scan is not None:
-            labels[scan] = np.array([_value(path, number, name, row.get(name)) for name in findings])
-    if not labels:
-        raise RunError(
-            f"{path}: none of its {len(rows)} rows names a scan of this run; 'scan' is a path relative to the CSV or "
-            f"to the folder of scans"
-        )
-    return labels
+    twice = [name for name in (_SCAN, *known) if columns.count(name) > 1]
+    if twice:
+        raise RunError(f"{path}: has the column '{twice[0]}' twice")
+    table = []
+    for line, row in rows:
+        name = (row[_SCAN] or "").strip()
+        if not name or "\0" in name:
+            raise RunError(f"{path}, line {line}: names no scan")
+        table.append((line, name, np.array([_value(path, line, each, row.get(each)) for each in findings])))
+    return LabelTable(path, tuple(table))
 
 
-def _value(path: Path, row: int, name: str, text: str | None) -> float:
-    text = (text or "").strip()
-    if not text:
-        return float("nan")
-    if text not in {"0", "1", "0.0", "1.0"}:
-        raise RunError(f"{path}, line {row}, {name}: expected 1, 0 or nothing, got {text[:20]!r}")
-    return float(text)
+def _value(path: Path, line: int, name: str, text: str | None) -> float:
+    value = _VALUES.get((text or "").strip())
+    if value is None:
+        raise RunError(f"{path}, line {line}, {name}: expected 1, 0 or nothing, got {(text or '')[:20]!r}")
+    return value

@@ -31,12 +31,13 @@ class Reference:
     checkpoint: Path | None = None
 
 
-def choose_reference(wish: str, bundle: Bundle) -> Reference:
+def choose_reference(wish: str, bundle: Bundle, *, engine_is_reference: bool = False) -> Reference:
     """Choose by the user's wish.
 
     Args:
         wish: ``auto``, ``golden``, ``none`` or a checkpoint's path.
         bundle: the bundle that was exported from it.
+        engine_is_reference: the engine is the PyTorch model itself, so ``auto`` takes the golden answers.
 
     Raises:
         RunError: a path that is no file, or a checkpoint of another model.
@@ -48,6 +49,8 @@ def choose_reference(wish: str, bundle: Bundle) -> Reference:
         return Reference("golden", "the golden answers were asked for")
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     if wish == "auto":
+        if engine_is_reference:
+            return Reference("golden", "the golden answers, since the engine is the PyTorch model itself")
         if missing:
             return Reference("golden", f"the golden answers, since {missing[0]} is not installed")
         found = find_checkpoint(bundle)
@@ -62,10 +65,11 @@ def choose_reference(wish: str, bundle: Bundle) -> Reference:
         )
     if missing:
         raise MissingDependencyError("The PyTorch reference", missing[0], "export")
-    if sha256_of(path) != bundle.checkpoint_sha256:
+    digest = sha256_of(path)
+    if digest != bundle.checkpoint_sha256:
         raise RunError(
-            f"{path}: is not the checkpoint that the bundle was exported from (SHA-256 {sha256_of(path)[:12]}..., the "
-            f"manifest has {bundle.checkpoint_sha256[:12]}...)"
+            f"{path}: is not the checkpoint that the bundle was exported from (its SHA-256 is {digest[:12]}..., the "
+            f"manifest has {bundle.checkpoint_sha256[:12]}...); name that one, or take --reference golden"
         )
     return Reference("checkpoint", f"the PyTorch model of {path.name}", path)
 

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle import Bundle
 from molre_edge.files import write_whole
-from molre_edge.inference.store import Record, write_csv
+from molre_edge.inference.entries import write_csv
+from molre_edge.inference.records import Record
 from molre_edge.parity import DISCLAIMER
 
 __all__ = ["write_findings"]
 
 
 def write_findings(folder: Path, records: list[Record], bundle: Bundle, engine: str) -> None:
-    """Write ``findings.csv`` (a row a scan, a probability a finding) and ``findings.jsonl``, each whole."""
+    """Write ``findings.csv`` (a row a scan, a probability a finding) and ``findings.jsonl``, each whole.
+
+    What an engine answered that is not a number is empty in the one and ``null`` in the other: neither yes nor no.
+    """
     names = bundle.findings
     rows, lines = [], []
     for record in records:
-        probabilities = record.engine.probabilities[0]
-        positive = [n for n, p, t in zip(names, probabilities, bundle.thresholds, strict=True) if p >= t]
-        rows.append([record.scan, " ".join(positive), *(f"{p:.6f}" for p in probabilities)])
+        answers = [
+            (name, _number(p), float(t))
+            for name, p, t in zip(names, record.engine.probabilities[0], bundle.thresholds, strict=True)
+        ]
+        positive = [name for name, p, t in answers if p is not None and p >= t]
+        rows.append([record.scan, " ".join(positive), *("" if p is None else f"{p:.6f}" for _, p, _ in answers)])
+        gates = record.engine.gates
         line: dict[str, Any] = {
             "scan": record.scan,
             "engine": engine,
             "bundle": bundle.digest,
             "findings": {
-                name: {"probability": float(p), "threshold": float(t), "positive": bool(p >= t)}
-                for name, p, t in zip(names, probabilities, bundle.thresholds, strict=True)
+                name: {"probability": p, "threshold": t, "positive": None if p is None else p >= t}
+                for name, p, t in answers
             },
-            "gates": None if record.engine.gates is None else record.engine.gates[0].mean(axis=0).tolist(),
+            "gates": None if gates is None else [[_number(g) for g in row] for row in gates[0].mean(axis=0)],
             "warnings": [{"code": code, "text": text} for code, text in record.warnings],
             "scan_facts": dict(record.facts),
             "milliseconds": dict(record.engine_ms),
@@ -40,3 +49,7 @@ def write_findings(folder: Path, records: list[Record], bundle: Bundle, engine: 
     write_csv(folder / "findings.csv", ["scan", "positive", *names], rows)
     with write_whole(folder / "findings.jsonl") as partial:
         partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,35 +1,35 @@
-"""The files of a run: one record a scan, written whole, so that a run that was cut goes on where it stopped."""
+"""The folder of a run: answers are kept scan by scan, so that a run that was cut goes on where it stopped."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
-import io
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from molre_edge.errors import RunError
-from molre_edge.files import write_json, write_whole
-from molre_edge.parity import Outputs
+from molre_edge.files import write_json
+from molre_edge.inference.entries import Entry, path_text, read_entries, write_entries
+from molre_edge.inference.records import Record, read_record, write_record
 from molre_edge.scans import FoundScans, ScanSource
 
-__all__ = ["Entry", "Record", "RunStore", "Task"]
+__all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task"]
 
 RUN_FILE = "run.json"
+SCANS_FILE = "scans.csv"
+GONE = "gone"
+"""The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
+
 _FORMAT = "molre-edge-run"
-_ID = re.compile(r"scan-\d{4,}")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What defines a run's answers; a run is only resumed with the same.
+    """What defines a run's answers and times; a run is only resumed with the same.
 
     Attributes:
         bundle: the bundle's digest.
@@ -37,6 +37,7 @@ class Task:
         reference: ``checkpoint``, ``golden`` or ``none``.
         scans: SHA-256 of the scans' resolved path: paths carry names of people.
         all_series: whether every series of a study is taken.
+        threads: CPU threads asked for; None leaves them to the engine.
     """
 
     bundle: str
@@ -44,61 +45,12 @@ class Task:
     reference: str
     scans: str
     all_series: bool
+    threads: int | None = None
 
     @staticmethod
     def hide(path: Path) -> str:
         """The hash that stands for a path."""
         return hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of ``scans.csv``: a scan's anonymous id, and what only this file may say about it.
-
-    Attributes:
-        scan: ``scan-0001`` and so on.
-        path: its folder or file, relative to the scans' root.
-        key: its first file, relative to the root; tells series of one folder apart.
-        fingerprint: of its files' names, sizes and times.
-        status: ``pending``, ``done``, ``rejected`` or ``ignored``.
-        code: why it was rejected or ignored, a stable word.
-        reason: the same in a sentence.
-        files: how many.
-        warnings: of a scan that was read.
-    """
-
-    scan: str
-    path: str
-    key: str
-    fingerprint: str
-    status: str
-    code: str = ""
-    reason: str = ""
-    files: int = 0
-    warnings: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """A scan's answers.
-
-    Attributes:
-        scan: its id.
-        engine: answers of the engine, n = 1.
-        reference: of the reference, where it ran on this scan.
-        engine_ms: milliseconds by phase.
-        reference_ms: the same for the reference.
-        warnings: codes and texts.
-        facts: of the scan, without identifiers.
-    """
-
-    scan: str
-    engine: Outputs
-    reference: Outputs | None
-    engine_ms: Mapping[str, float]
-    reference_ms: Mapping[str, float] = field(default_factory=dict)
-    warnings: tuple[tuple[str, str], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RunStore:
@@ -118,7 +70,7 @@ class RunStore:
 
     @classmethod
     def create(cls, folder: Path, task: Task) -> RunStore:
-        """Start a run.
+        """Start a run in a new or empty folder; nothing is written into it before :meth:`begin`.
 
         Raises:
             RunError: the folder holds something already.
@@ -128,10 +80,8 @@ class RunStore:
                 f"{folder}: is there already; choose another folder with -o, or go on with an interrupted run with "
                 f"--resume"
             )
-        (folder / "outputs").mkdir(parents=True, exist_ok=True)
-        store = cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        store._write_head(finished=False)
-        return store
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @classmethod
     def resume(cls, folder: Path, task: Task) -> RunStore:
@@ -146,12 +96,10 @@ class RunStore:
             raise RunError(f"{folder / RUN_FILE}: damaged; start a new run")
         for name, value in asdict(task).items():
             if theirs.get(name) != value:
-                raise RunError(
-                    f"{folder}: that run had another {'folder of scans' if name == 'scans' else name}; start a new "
-                    f"one, or resume it with its own options"
-                )
-        (folder / "outputs").mkdir(exist_ok=True)
-        return cls(folder, task, _read_entries(folder / "scans.csv"), str(head.get("started", "")))
+                hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
+                what = f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
+                raise RunError(f"{folder}: that run had {what}; start a new one, or resume it with its own options")
+        return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")))
 
     @staticmethod
     def newest_unfinished(root: Path, task: Task) -> Path:
@@ -173,68 +121,85 @@ class RunStore:
         )
 
     def enter(self, found: FoundScans, root: Path) -> list[tuple[Entry, ScanSource]]:
-        """Give every scan its id, keeping those of an earlier start, and write ``scans.csv``.
+        """Give every scan its id, keeping those of an earlier start. Nothing is written before :meth:`begin`.
 
         Returns:
-            The scans whose answers are still missing.
+            The scans whose answers are still missing, or are of files that have changed since.
         """
         base = root if root.is_dir() else root.parent
-        known = {(entry.key, entry.path): entry for entry in self.entries}
+        known: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            known[entry.key, entry.path].append(entry)
+        number = max((entry.number for entry in self.entries), default=0)
         rows: list[Entry] = []
         todo: list[tuple[Entry, ScanSource]] = []
-        number = max((int(entry.scan.split("-")[1]) for entry in self.entries), default=0)
 
-        def identify(key: str, path: str) -> str:
+        def identify(path: str, key: str) -> tuple[str, Entry | None]:
             nonlocal number
-            old = known.get((key, path))
-            if old is not None:
-                return old.scan
+            if known[key, path]:
+                old = known[key, path].pop(0)
+                return old.scan, old
             number += 1
-            return f"scan-{number:04d}"
+            return f"scan-{number:04d}", None
 
         for source in found.scans:
-            path, key = _relative(source.path, base), _relative(source.files[0], base)
-            scan, mark = identify(key, path), source.fingerprint()
+            path, key = path_text(source.path, base), path_text(source.files[0], base)
+            scan, old = identify(path, key)
+            mark = source.fingerprint()
             entry = Entry(scan, path, key, mark, "pending", files=len(source.files))
-            old = known.get((key, path))
-            if old is not None and old.fingerprint == mark and old.status == "rejected":
-                entry = old
-            elif old is not None and old.fingerprint == mark and self._record_path(scan).is_file():
-                entry = self._done(old, self._read(scan))  # a cut run did not come to note it
-            else:
-                self._record_path(scan).unlink(missing_ok=True)
+            if old is not None and old.fingerprint == mark:
+                entry = self._as_it_stands(old)
+            if entry.status == "pending":
                 todo.append((entry, source))
             rows.append(entry)
+        paths = {entry.path for entry in rows}
         for status, group in (("rejected", found.rejected), ("ignored", found.ignored)):
             for item in group:
-                path = _relative(item.path, base)
-                scan = identify(f"{status}:{item.code}", path)
-                rows.append(
-                    Entry(scan, path, f"{status}:{item.code}", "", status, item.code, item.reason, files=item.files)
-                )
-        self.entries = sorted(rows, key=lambda entry: (len(entry.scan), entry.scan))
-        self._write_entries()
+                path, key = path_text(item.path, base), f"{status}:{item.code}"
+                scan, _ = identify(path, key)
+                rows.append(Entry(scan, path, key, "", status, item.code, item.reason, files=item.files))
+        for entry in (entry for left in known.values() for entry in left):
+            if entry.fingerprint and entry.path not in paths:
+                entry = self._as_it_stands(entry)
+                reason = "the scan was there at an earlier start and is not any more"
+                gone = replace(entry, status="rejected", code=GONE, reason=reason)
+                rows.append(gone if entry.status == "pending" else entry)
+        self.entries = sorted(rows, key=lambda entry: entry.number)
         return todo
+
+    def _as_it_stands(self, entry: Entry) -> Entry:
+        """An entry of an earlier start, with what that start did not come to note."""
+        if entry.status == "rejected" and entry.code != GONE:
+            return entry
+        try:
+            record = read_record(self._record_path(entry.scan), entry.scan)
+        except RunError:  # not answered yet, or damaged: asked again
+            return replace(entry, status="pending", code="", reason="", warnings="")
+        return _done(entry, record)
+
+    def begin(self) -> None:
+        """Write what is known before the first answer, and clear away what an earlier start left half done."""
+        outputs = self.folder / "outputs"
+        outputs.mkdir(parents=True, exist_ok=True)
+        self._write_head(finished=False)
+        self._write_entries()
+        kept = {entry.scan for entry in self.entries if entry.status == "done"}
+        for path in outputs.glob("*.npz"):
+            if path.stem not in kept:
+                path.unlink()
+        for folder in (self.folder, outputs):
+            for path in folder.glob(".*.partial*"):
+                path.unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Take away the folder of a run that did not come to begin; one that holds anything stays."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def add(self, entry: Entry, record: Record) -> None:
         """Keep a scan's answers: from here on it is done, whatever happens."""
-        arrays: dict[str, Any] = {}
-        for who, outputs in (("engine", record.engine), ("reference", record.reference)):
-            if outputs is None:
-                continue
-            arrays[f"{who}_logits"], arrays[f"{who}_embedding"] = outputs.logits, outputs.embedding
-            if outputs.gates is not None:
-                arrays[f"{who}_gates"] = outputs.gates
-        head = {
-            "engine_ms": dict(record.engine_ms),
-            "reference_ms": dict(record.reference_ms),
-            "warnings": record.warnings,
-            "facts": dict(record.facts),
-        }
-        arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-        with write_whole(self._record_path(entry.scan)) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays)
-        self._replace(self._done(entry, record))
+        write_record(self._record_path(entry.scan), record)
+        self._replace(_done(entry, record))
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:
         """Note why a scan can't be used."""
@@ -242,8 +207,13 @@ class RunStore:
         self._write_entries()
 
     def records(self) -> list[Record]:
-        """All answers, in the order of the ids."""
-        return [self._read(entry.scan) for entry in self.entries if self._record_path(entry.scan).is_file()]
+        """All answers, in the order of the ids.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        done = [entry.scan for entry in self.entries if entry.status == "done"]
+        return [read_record(self._record_path(scan), scan) for scan in done]
 
     def count(self, status: str) -> int:
         """How many scans have a status."""
@@ -258,9 +228,8 @@ class RunStore:
         head = {"format": _FORMAT, "version": 1, "started": self._started, "finished": finished}
         write_json(self.folder / RUN_FILE, {**head, "task": asdict(self._task)})
 
-    @staticmethod
-    def _done(entry: Entry, record: Record) -> Entry:
-        return replace(entry, status="done", warnings="; ".join(code for code, _ in record.warnings))
+    def _write_entries(self) -> None:
+        write_entries(self.folder / SCANS_FILE, self.entries)
 
     def _replace(self, entry: Entry) -> None:
         self.entries = [entry if old.scan == entry.scan else old for old in self.entries]
@@ -268,32 +237,10 @@ class RunStore:
     def _record_path(self, scan: str) -> Path:
         return self.folder / "outputs" / f"{scan}.npz"
 
-    def _write_entries(self) -> None:
-        names = list(asdict(Entry("", "", "", "", "")))
-        write_csv(self.folder / "scans.csv", names, [list(asdict(entry).values()) for entry in self.entries])
 
-    def _read(self, scan: str) -> Record:
-        path = self._record_path(scan)
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                head = json.loads(bytes(data["head"]))
-                outputs = {
-                    who: Outputs(data[f"{who}_logits"], data[f"{who}_embedding"], data.get(f"{who}_gates", None))
-                    for who in ("engine", "reference")
-                    if f"{who}_logits" in data
-                }
-                warnings = tuple((str(code), str(text)) for code, text in head["warnings"])
-                return Record(
-                    scan=scan,
-                    engine=outputs["engine"],
-                    reference=outputs.get("reference"),
-                    engine_ms=head["engine_ms"],
-                    reference_ms=head["reference_ms"],
-                    warnings=warnings,
-                    facts=head["facts"],
-                )
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise RunError(f"{path}: damaged ({error}); remove it and go on with --resume") from error
+def _done(entry: Entry, record: Record) -> Entry:
+    warnings = "; ".join(code for code, _ in record.warnings)
+    return replace(entry, status="done", code="", reason="", warnings=warnings)
 
 
 def read_head(folder: Path) -> dict[str, Any]:
@@ -309,34 +256,3 @@ def read_head(folder: Path) -> dict[str, Any]:
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise RunError(f"{folder}: not a run of molre-edge")
     return head
-
-
-def write_csv(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table whole."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
-    with write_whole(path) as partial:
-        # a file name that is not UTF-8 is kept as an escape
-        partial.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _read_entries(path: Path) -> list[Entry]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [Entry(**{**row, "files": int(row["files"])}) for row in csv.DictReader(file)]  # type: ignore[arg-type]
-    except FileNotFoundError:
-        return []
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: damaged ({error}); start a new run") from error
-    if not all(_ID.fullmatch(row.scan) for row in rows):
-        raise RunError(f"{path}: damaged (an id that is none); start a new run")
-    return rows
-
-
-def _relative(path: Path, base: Path) -> str:
-    try:
-        return path.relative_to(base).as_posix() or "."
-    except ValueError:
-        return path.name

@@ -1,0 +1,215 @@
+"""From the stored answers of a run to its results: findings, times, parity and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge import __version__
+from molre_edge.bundle import Bundle, GoldenSet
+from molre_edge.engines.runner import Runner
+from molre_edge.errors import RunError
+from molre_edge.files import write_json
+from molre_edge.inference.records import Record
+from molre_edge.inference.reference import Reference
+from molre_edge.inference.results import write_findings
+from molre_edge.inference.store import RunStore
+from molre_edge.inference.timing import ENGINE_PHASES, REFERENCE_PHASES, timing_json, timing_rows
+from molre_edge.parity import (
+    BundleFacts,
+    EngineFacts,
+    FailedScan,
+    Gate,
+    Outputs,
+    ParityNumbers,
+    ReferenceFacts,
+    Report,
+    TimingRow,
+    Verdict,
+    compare,
+    judge,
+    write_report,
+)
+
+__all__ = ["RunSummary", "conclude"]
+
+Labels = Mapping[str, npt.NDArray[np.float64]]
+"""Scan id -> float64 [findings], NaN where unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunSummary:
+    """What a run found.
+
+    Attributes:
+        folder: the run's files.
+        done: scans with answers.
+        rejected: (id, code, reason) of scans that could not be used.
+        numbers: parity; None without a reference.
+        verdict: the same, judged.
+        rows: timing by runner and phase.
+        report: the HTML report.
+        notes: what the user should know about how this was found.
+    """
+
+    folder: Path
+    done: int
+    rejected: tuple[tuple[str, str, str], ...]
+    numbers: ParityNumbers | None
+    verdict: Verdict | None
+    rows: tuple[TimingRow, ...]
+    report: Path
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """3 parity failed, 1 no scan could be used, 4 some could not, else 0."""
+        if self.verdict is not None and not self.verdict.passed:
+            return 3
+        if not self.done:
+            return 1
+        return 4 if self.rejected else 0
+
+
+def conclude(
+    store: RunStore,
+    *,
+    bundle: Bundle,
+    runner: Runner,
+    reference: Reference,
+    reference_runner: Runner | None,
+    golden: GoldenSet | None,
+    gate: Gate,
+    gate_source: str,
+    labels: Labels | None,
+    command: str,
+    notes: tuple[str, ...],
+) -> RunSummary:
+    """Write the results of a run whose scans are all answered or refused, and mark it as finished.
+
+    Args: as of :func:`molre_edge.inference.run.run_scans`; `golden` is needed for the kind ``golden``.
+    """
+    records = store.records()
+    pair = _pair(records, reference, runner, golden, labels)
+    numbers = verdict = None
+    if pair is not None:
+        numbers = compare(
+            pair.expected, pair.got, findings=bundle.findings, thresholds=bundle.thresholds, labels=pair.truth
+        )
+        verdict = judge(numbers, gate)
+    elif reference.kind != "none":
+        notes = (*notes, "no scan was compared with the reference, so no parity is judged")
+    if labels is not None and reference.kind != "checkpoint":
+        notes = (
+            *notes,
+            "the labels were not used: AUC is compared where the PyTorch model answers the scans too, and its "
+            "reference here is " + ("the golden answers" if reference.kind == "golden" else "none"),
+        )
+    rows = timing_rows(runner.name, ENGINE_PHASES, [record.engine_ms for record in records])
+    if reference_runner is not None:
+        samples = [record.reference_ms for record in records if record.reference_ms]
+        rows += timing_rows(f"{reference_runner.name} (reference)", REFERENCE_PHASES, samples)
+    write_findings(store.folder, records, bundle, runner.name)
+    facts = {"engine": runner.facts, "batch": 1, "scans": len(records), "molre-edge": __version__}
+    if reference_runner is not None:
+        facts["reference"] = reference_runner.facts
+    write_json(store.folder / "timing.json", timing_json(rows, facts))
+    rejected = tuple((e.scan, e.code, e.reason) for e in store.entries if e.status == "rejected")
+    report = Report(
+        title=f"Parity of {runner.name}",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        engine=_engine_facts(runner),
+        reference=_reference_facts(reference, reference_runner, 0 if pair is None else len(pair.names)),
+        bundle=BundleFacts(
+            digest=bundle.digest,
+            checkpoint_sha256=bundle.checkpoint_sha256,
+            graph_sha256=_graph_sha256(bundle, runner),
+        ),
+        findings=bundle.findings,
+        thresholds=tuple(float(value) for value in bundle.thresholds),
+        scans=() if pair is None else pair.names,
+        numbers=numbers,
+        gate=gate if pair is not None else None,
+        gate_source=gate_source,
+        verdict=verdict,
+        reference_outputs=None if pair is None else pair.expected,
+        engine_outputs=None if pair is None else pair.got,
+        failed=tuple(FailedScan(scan=scan, code=code, reason=reason) for scan, code, reason in rejected),
+        warnings={r.scan: tuple(text for _, text in r.warnings) for r in records if r.warnings},
+        timing=tuple(rows),
+        command=command,
+        versions={
+            "molre-edge": __version__,
+            **{str(k): str(v) for k, v in bundle.manifest["tool"].items() if k != "molre-edge"},
+        },
+        notes=(reference.why, *notes, *(str(note) for note in bundle.manifest.get("notes", ()))),
+    )
+    _, page = write_report(store.folder, report)
+    store.finish()
+    return RunSummary(store.folder, len(records), rejected, numbers, verdict, tuple(rows), page, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """What both answered: names of the volumes, the reference's and the engine's answers, and labels."""
+
+    names: tuple[str, ...]
+    expected: Outputs
+    got: Outputs
+    truth: npt.NDArray[np.float64] | None = None
+
+
+def _pair(
+    records: list[Record], reference: Reference, runner: Runner, golden: GoldenSet | None, labels: Labels | None
+) -> _Pair | None:
+    if reference.kind == "golden":
+        if golden is None:
+            raise RunError("the golden answers were not read")
+        got = Outputs.stack([runner.run(golden.volumes[i : i + 1]).outputs for i in range(len(golden.volumes))])
+        return _Pair(tuple(f"golden-{i + 1:02d}" for i in range(len(golden.volumes))), golden.outputs, got)
+    both = [(record, record.reference) for record in records if record.reference is not None]
+    if reference.kind == "none" or not both:
+        return None
+    names = tuple(record.scan for record, _ in both)
+    expected = Outputs.stack([outputs for _, outputs in both])
+    got = Outputs.stack([record.engine for record, _ in both])
+    truth = None
+    if labels:
+        unknown = np.full(expected.logits.shape[1], np.nan)
+        truth = np.stack([labels.get(name, unknown) for name in names])
+    return _Pair(names, expected, got, truth)
+
+
+def _engine_facts(runner: Runner) -> EngineFacts:
+    facts = dict(runner.facts)
+    runtime = f"{facts.pop('runtime')} {facts.pop('version')}"
+    device, threads = str(facts.pop("device")), facts.pop("threads", None)
+    details = {name: str(value) for name, value in facts.items()}
+    return EngineFacts(
+        name=runner.name,
+        precision=str(runner.precision),
+        runtime=runtime,
+        device=device,
+        threads=threads,
+        details=details,
+    )
+
+
+def _reference_facts(reference: Reference, runner: Runner | None, count: int) -> ReferenceFacts:
+    if reference.kind == "golden":
+        return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle")
+    if runner is None or not count:
+        return ReferenceFacts(kind="none")
+    details = {name: str(value) for name, value in runner.facts.items()}
+    return ReferenceFacts(kind="pytorch checkpoint", volumes=f"{count} scans of this run", details=details)
+
+
+def _graph_sha256(bundle: Bundle, runner: Runner) -> str | None:
+    if runner.name.startswith("torch"):
+        return None
+    return str(bundle.manifest["files"][bundle.graph(runner.precision).file])

@@ -1,0 +1,89 @@
+"""A scan's answers on disk: one NumPy archive, written whole."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molre_edge.errors import RunError
+from molre_edge.files import write_whole
+from molre_edge.parity import Outputs, ParityError
+
+__all__ = ["Record", "read_record", "write_record"]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A scan's answers.
+
+    Attributes:
+        scan: its id.
+        engine: answers of the engine, n = 1.
+        reference: of the reference, where it ran on this scan.
+        engine_ms: milliseconds by phase.
+        reference_ms: the same for the reference.
+        warnings: codes and texts.
+        facts: of the scan, without identifiers.
+    """
+
+    scan: str
+    engine: Outputs
+    reference: Outputs | None
+    engine_ms: Mapping[str, float]
+    reference_ms: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[tuple[str, str], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a scan's answers whole: arrays as they are, everything else as JSON in the array ``head``."""
+    arrays: dict[str, Any] = {}
+    for who, outputs in (("engine", record.engine), ("reference", record.reference)):
+        if outputs is None:
+            continue
+        arrays[f"{who}_logits"], arrays[f"{who}_embedding"] = outputs.logits, outputs.embedding
+        if outputs.gates is not None:
+            arrays[f"{who}_gates"] = outputs.gates
+    head = {
+        "engine_ms": dict(record.engine_ms),
+        "reference_ms": dict(record.reference_ms),
+        "warnings": record.warnings,
+        "facts": dict(record.facts),
+    }
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    with write_whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_record(path: Path, scan: str) -> Record:
+    """The inverse of :func:`write_record`.
+
+    Raises:
+        RunError: damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            head = json.loads(bytes(data["head"]))
+            outputs = {
+                who: Outputs(data[f"{who}_logits"], data[f"{who}_embedding"], data.get(f"{who}_gates", None))
+                for who in ("engine", "reference")
+                if f"{who}_logits" in data
+            }
+            return Record(
+                scan=scan,
+                engine=outputs["engine"],
+                reference=outputs.get("reference"),
+                engine_ms=head["engine_ms"],
+                reference_ms=head["reference_ms"],
+                warnings=tuple((str(code), str(text)) for code, text in head["warnings"]),
+                facts=head["facts"],
+            )
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, ParityError) as error:
+        raise RunError(f"{path}: damaged ({error}); go on with --resume, which asks for these answers again") from error
