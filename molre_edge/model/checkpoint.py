@@ -1,14 +1,13 @@
 """Checkpoints: plain data and tensors, loaded without running anything that they bring.
 
 ``ckpt.pt`` is a dictionary that ``torch.load(weights_only=True)`` accepts; ``.safetensors`` holds the same tensors with
-the rest as JSON in its metadata. docs/checkpoint.md is the format's description.
+the rest as JSON in its metadata. docs/checkpoint.md is the format's description; checkpoint_file.py reads the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,19 @@ from molre_edge.errors import CheckpointError, ConfigError
 from molre_edge.files import sha256_of, write_whole
 from molre_edge.model.adapters import AdaptedLayer
 from molre_edge.model.backbones.registry import backbone_entry
+from molre_edge.model.checkpoint_file import (
+    BACKBONE_PREFIX,
+    FORMAT,
+    FORMAT_VERSION,
+    METADATA_KEY,
+    STATE_PREFIX,
+    CheckpointFile,
+    read_checkpoint_file,
+)
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import ModelConfig
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "LoadedCheckpoint", "load_checkpoint", "save_checkpoint", "weights_digest"]
-
-FORMAT = "molre-edge-checkpoint"
-FORMAT_VERSION = 1
-
-_STATE, _BACKBONE = "state.", "backbone."
+__all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint", "weights_digest"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,12 @@ def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool 
     Raises:
         CheckpointError: another suffix.
     """
-    state, backbone = _split(model)
+    if path.suffix not in (".pt", ".safetensors"):
+        raise CheckpointError(f"{path}: expected a name that ends in .pt or .safetensors")
+    state, backbone = (
+        {name: tensor.detach().to("cpu", torch.float32).contiguous().clone() for name, tensor in part.items()}
+        for part in _split(model)
+    )
     header: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "config": model.config.to_dict()}
     header["backbone_sha256"] = weights_digest(backbone)
     if path.suffix == ".pt":
@@ -68,16 +76,14 @@ def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool 
             data["backbone"] = backbone
         with write_whole(path) as partial:
             torch.save(data, partial)
-    elif path.suffix == ".safetensors":
+    else:
         from safetensors.torch import save_file
 
-        tensors = {_STATE + name: tensor for name, tensor in state.items()}
+        tensors = {STATE_PREFIX + name: tensor for name, tensor in state.items()}
         if with_backbone:
-            tensors |= {_BACKBONE + name: tensor for name, tensor in backbone.items()}
+            tensors |= {BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()}
         with write_whole(path) as partial:
-            save_file(tensors, partial, metadata={"molre_edge": json.dumps(header)})
-    else:
-        raise CheckpointError(f"{path}: expected a name that ends in .pt or .safetensors")
+            save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(header)})
 
 
 def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> LoadedCheckpoint:
@@ -86,31 +92,37 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
     Args:
         path: ``.pt`` or ``.safetensors``.
         backbone_weights: a local Hugging Face folder with the public weights, for a checkpoint that only has their
-            hash.
+            hash; not looked at if the checkpoint has the weights.
 
     Raises:
         CheckpointError: not readable without running code, not of this format, or weights that do not fit.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint (.pt or .safetensors)")
-    header, state, backbone = _read(path)
-    config = _config_of(path, header)
-    try:
-        with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: leave the caller's seed
-            model = HeadCTClassifier(config)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    _fill(path, model, state, backbone, header, backbone_weights)
+    file = read_checkpoint_file(path)
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: leave the caller's seed
+        try:
+            config = ModelConfig.from_dict(file.config)
+            # first on `meta`, so that a model of another size than the file's is refused before it takes memory
+            with torch.device("meta"):
+                want_state, want_backbone = _split(HeadCTClassifier(config))
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        state = _checked(path, "state", file.state, want_state)
+        backbone = _checked(path, "backbone", _backbone_of(path, file, config, backbone_weights), want_backbone)
+        model = HeadCTClassifier(config)
+    full = {**state, **{BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()}}
+    model.load_state_dict({name: full[plain] for name, plain in _plain_names(model).items()})
     return LoadedCheckpoint(model.eval(), config, sha256_of(path))
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values, whatever the file format or order."""
+    """SHA-256 over names, shapes and little-endian float32 values, whatever the file format or order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}:{tuple(value.shape)};".encode())
-        digest.update(value.numpy().data)
+        digest.update(value.numpy().astype("<f4", copy=False).data)
     return digest.hexdigest()
 
 
@@ -120,132 +132,75 @@ def _split(model: HeadCTClassifier) -> tuple[dict[str, Tensor], dict[str, Tensor
     backbone: dict[str, Tensor] = {}
     plain_names = _plain_names(model)
     for name, tensor in model.state_dict().items():
-        value = tensor.detach().to("cpu", torch.float32).contiguous().clone()
         plain = plain_names[name]
-        if plain.startswith(_BACKBONE) and not name.endswith((".lora_A", ".lora_B")):
-            backbone[plain.removeprefix(_BACKBONE)] = value
+        if plain.startswith(BACKBONE_PREFIX) and not plain.endswith((".lora_A", ".lora_B")):
+            backbone[plain.removeprefix(BACKBONE_PREFIX)] = tensor
         else:
-            state[plain] = value
+            state[plain] = tensor
     return state, backbone
 
 
 def _plain_names(model: HeadCTClassifier) -> dict[str, str]:
     """The model's names -> names as in the unadapted model, so that a backbone keeps its own."""
-    adapted = {f"{name}.base." for name, module in model.named_modules() if isinstance(module, AdaptedLayer)}
     names = {name: name for name in model.state_dict()}
-    for prefix in adapted:
-        for name in names:
-            if name.startswith(prefix):
-                names[name] = prefix.removesuffix("base.") + name.removeprefix(prefix)
+    for layer, module in model.named_modules():
+        if isinstance(module, AdaptedLayer):
+            for name in names:
+                if name.startswith(f"{layer}.base."):
+                    names[name] = f"{layer}." + name.removeprefix(f"{layer}.base.")
     return names
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, since loading it would run code or it holds more than plain data and tensors. "
-            f"Write it with molre_edge.model.checkpoint.save_checkpoint, or as docs/checkpoint.md describes"
-        ) from error
-    except Exception as error:  # a damaged archive raises all kinds
-        raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a dictionary, got {type(data).__name__}; see docs/checkpoint.md")
-    state, backbone = data.get("state"), data.get("backbone")
-    if data.get("format") == FORMAT:
-        for name, part in (("state", state), ("backbone", backbone)):
-            if not (name == "backbone" and part is None) and not _is_tensors(part):
-                raise CheckpointError(f"{path}: expected {name!r} to map names to tensors")
-    return data, state or {}, backbone
-
-
-def _is_tensors(part: Any) -> bool:
-    return isinstance(part, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in part.items())
-
-
-def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
-        header = json.loads(metadata.get("molre_edge", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its metadata 'molre_edge' is not a JSON object")
-    state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
-    backbone = {n.removeprefix(_BACKBONE): t for n, t in tensors.items() if n.startswith(_BACKBONE)}
-    return header, state, backbone or None
-
-
-def _config_of(path: Path, header: Mapping[str, Any]) -> ModelConfig:
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: not a molre-edge checkpoint (expected 'format' to be {FORMAT!r}, got {header.get('format')!r}); "
-            f"docs/checkpoint.md says how to write one"
-        )
-    if header.get("version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format version {header.get('version')!r}; this molre-edge reads version {FORMAT_VERSION}"
-        )
-    config = header.get("config")
-    if not isinstance(config, Mapping):
-        raise CheckpointError(f"{path}: has no configuration ('config'); see docs/checkpoint.md")
-    try:
-        return ModelConfig.from_dict(config)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _fill(
-    path: Path,
-    model: HeadCTClassifier,
-    state: Mapping[str, Tensor],
-    backbone: Mapping[str, Tensor] | None,
-    header: Mapping[str, Any],
-    folder: Path | None,
-) -> None:
-    """Put the weights into the model; every one of them, each of the right shape and finite."""
-    want_state, want_backbone = _split(model)
-    full: dict[str, Tensor] = dict(_checked(path, "state", state, want_state))
-    if backbone is None:
-        if folder is None:
+def _backbone_of(path: Path, file: CheckpointFile, config: ModelConfig, folder: Path | None) -> Mapping[str, Tensor]:
+    """The backbone's weights, from the file or else from a folder, and of the digest that the file names."""
+    expected, entry = file.backbone_sha256, backbone_entry(config.backbone.id)
+    if file.backbone is not None:
+        if expected is not None and weights_digest(file.backbone) != expected:
             raise CheckpointError(
-                f"{path}: holds no backbone weights, only their hash; give the public weights of "
-                f"{model.config.backbone.id} with --backbone-weights FOLDER"
+                f"{path}: its backbone's weights are not those of its 'backbone_sha256' ({expected[:12]}...); the file "
+                f"is damaged or was put together from two: write it anew"
             )
-        plain = backbone_entry(model.config.backbone.id).build(
-            model.config.grid, len(model.config.windows), model.config.backbone.options
+        return file.backbone
+    if expected is None:
+        raise CheckpointError(
+            f"{path}: has neither 'backbone' (weights) nor 'backbone_sha256' (their hash); docs/checkpoint.md says how "
+            f"to store either"
         )
-        backbone_entry(model.config.backbone.id).load(plain, folder)
-        backbone = {name: tensor.float() for name, tensor in plain.state_dict().items()}
-        if weights_digest(backbone) != header.get("backbone_sha256"):
-            raise CheckpointError(
-                f"{folder}: these are not the weights that {path} was trained on (SHA-256 over names and values is "
-                f"{weights_digest(backbone)[:12]}..., expected {str(header.get('backbone_sha256'))[:12]}...)"
-            )
-    full |= {_BACKBONE + n: t for n, t in _checked(path, "backbone", backbone, want_backbone).items()}
-    model.load_state_dict({name: full[plain] for name, plain in _plain_names(model).items()})
+    if folder is None:
+        raise CheckpointError(
+            f"{path}: holds no backbone weights, only their hash; give the public weights of {config.backbone.id} with "
+            f"--backbone-weights FOLDER"
+        )
+    with torch.device("meta"):
+        plain = entry.build(config.grid, len(config.windows), config.backbone.options)
+    entry.load(plain, folder)
+    weights: dict[str, Tensor] = plain.state_dict()
+    digest = weights_digest(weights)
+    if digest != expected:
+        raise CheckpointError(
+            f"{folder}: these are not the weights that {path} was trained on (SHA-256 over names and values is "
+            f"{digest[:12]}..., expected {expected[:12]}...); give that very release of {config.backbone.id}"
+        )
+    return weights
 
 
-def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as float32, if they are those that the model has."""
     missing, surplus = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     if missing or surplus:
         raise CheckpointError(
-            f"{path}: '{part}' does not fit its configuration: {len(missing)} missing"
-            f"{' (' + ', '.join(missing[:3]) + ')' if missing else ''}, {len(surplus)} unknown"
-            f"{' (' + ', '.join(surplus[:3]) + ')' if surplus else ''}"
+            f"{path}: '{part}' does not fit its configuration: {len(missing)} missing "
+            f"({', '.join(missing[:3]) or 'none'}), {len(surplus)} unknown ({', '.join(surplus[:3])[:300] or 'none'}); "
+            f"docs/checkpoint.md lists the names"
         )
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(
-                f"{path}: {part} {name}: expected shape {tuple(wanted[name].shape)}, got {tuple(tensor.shape)}"
+                f"{path}: {part} {name}: expected shape {tuple(wanted[name].shape)}, got {tuple(tensor.shape)}; the "
+                f"weights and 'config' are of two models"
             )
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {part} {name}: expected finite floating-point numbers")
-    return {name: tensor.float() for name, tensor in given.items()}
+    values = {name: tensor.float() for name, tensor in given.items()}
+    for name, value in values.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path}: {part} {name}: expected finite numbers, found NaN or infinity")
+    return values

@@ -1,0 +1,1 @@
+"""Makes checkpoints: MoLRE, LoRA or a frozen backbone, on one code; and evaluates them. Needs torch; imported late."""

@@ -1,0 +1,97 @@
+"""A synthetic data set to train on: head CTs with findings, and their manifest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from molre_edge.files import replace_folder
+from molre_edge.findings import default_findings
+from molre_edge.training.manifest import MANIFEST_NAME
+
+__all__ = ["make_dataset"]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    name: str
+    split: str
+    seed: int
+    findings: tuple[str, ...]
+
+
+def make_dataset(
+    folder: Path,
+    *,
+    scans: int,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (16, 128, 128),
+    shares: tuple[float, float] = (0.2, 0.2),
+    findings: Sequence[str] | None = None,
+    processes: int = 1,
+    on_scan: Callable[[], None] = lambda: None,
+) -> None:
+    """Write NIfTI scans of synthetic heads and ``manifest.csv``; the folder appears whole or not at all.
+
+    Args:
+        folder: must not be there yet, or be empty.
+        scans: how many.
+        seed: heads are numbered from ``seed * 1_000_000``, so that two seeds share none.
+        shape: (slices, rows, cols) of a scan.
+        shares: of the validation and test splits.
+        findings: draw each scan's findings evenly from these (and a third of scans without any); None draws as
+            :func:`molre_edge.scans.synthetic.random_findings` does.
+        processes: how many make scans at once.
+        on_scan: is called after each.
+
+    Raises:
+        ConfigError: a finding that synthetic heads can't have.
+    """
+    plans = _draw(scans, seed, shares, findings)
+    names = [finding.name for finding in default_findings()]
+    rows: list[list[str]] = []
+    with replace_folder(folder) as partial_folder:
+        make = partial(_make, folder=partial_folder, shape=shape)
+        # spawn: a forked process may inherit a lock of a numerical library
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            answers = pool.map(make, plans, chunksize=8) if processes > 1 else map(make, plans)
+            for plan, labels in zip(plans, answers, strict=True):
+                rows.append([plan.name, plan.split, *("1" if name in labels else "0" for name in names)])
+                on_scan()
+        with (partial_folder / MANIFEST_NAME).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["scan", "split", *names])
+            writer.writerows(rows)
+
+
+def _draw(
+    scans: int, seed: int, shares: tuple[float, float], findings: Sequence[str] | None
+) -> list[_Plan]:
+    from molre_edge.scans.synthetic import random_findings
+
+    rng = np.random.default_rng(seed)
+    val, test = (round(share * scans) for share in shares)
+    splits = ["val"] * val + ["test"] * test + ["train"] * (scans - val - test)
+    plans = []
+    for i, split in enumerate(rng.permutation(splits)):
+        if findings is None:
+            chosen = random_findings(rng)
+        else:
+            chosen = () if rng.random() < 1 / 3 else (str(rng.choice(np.asarray(findings))),)
+        plans.append(_Plan(f"scans/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen))
+    return plans
+
+
+def _make(plan: _Plan, *, folder: Path, shape: tuple[int, int, int]) -> frozenset[str]:
+    from molre_edge.scans.synthetic import make_head, write_nifti
+
+    head = make_head(plan.seed, plan.findings, shape=shape)
+    write_nifti(head, folder / plan.name)
+    return head.labels

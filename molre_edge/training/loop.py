@@ -1,0 +1,245 @@
+"""The training loop: plain PyTorch, one device.
+
+No loop library (Lightning, Accelerate): what is left of the loop without one is forty lines, and resuming to the same
+metrics after a kill needs its state in our own hands anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from molre_edge.errors import ConfigError, RunError
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.parity import auc, sigmoid
+from molre_edge.training.loss import focal_loss, prevalence_weights
+from molre_edge.training.samples import Samples, predict
+from molre_edge.training.state import TrainingState, load_state, save_state
+
+__all__ = ["TrainSettings", "Trained", "macro_auc", "train_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        epochs: at most.
+        batch: scans a step of the gradient.
+        accumulate: batches whose gradients are summed before the weights move.
+        lr: the largest learning rate, reached after the warm-up.
+        weight_decay: of AdamW, on matrices only.
+        warmup: share of all steps in which the learning rate rises; a cosine takes it to zero in the rest.
+        patience: epochs without a better validation score before training ends.
+        gamma: of the focal loss.
+        clip: largest norm of a step's gradient.
+        train_backbone: let the backbone learn too: pretraining of small ones.
+        seed: of weights and order.
+    """
+
+    epochs: int = 30
+    batch: int = 8
+    accumulate: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    patience: int = 10
+    gamma: float = 2.0
+    clip: float = 1.0
+    train_backbone: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't train."""
+        for name in ("epochs", "batch", "accumulate", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.lr > 0 or not 0 <= self.warmup < 1 or self.weight_decay < 0 or self.gamma < 0 or not self.clip > 0:
+            raise ConfigError("lr and clip: above 0; warmup: 0 up to below 1; weight_decay and gamma: at least 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training left in the model.
+
+    Attributes:
+        best_epoch: whose weights the model now has, from 1.
+        best_score: mean AUC of that epoch on the validation split, or minus its loss where no AUC can be computed.
+        epochs: run in all.
+        rows: epoch, lr, losses, validation AUC and seconds of every epoch.
+    """
+
+    best_epoch: int
+    best_score: float
+    epochs: int
+    rows: tuple[dict[str, float], ...]
+
+
+def train_model(
+    model: HeadCTClassifier,
+    train: Samples,
+    val: Samples,
+    settings: TrainSettings,
+    state_file: Path,
+    *,
+    data_key: str = "",
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Trained:
+    """Train adapters, routers, pooling and head; go on where an earlier call was cut.
+
+    After an interruption at any moment, a second call ends in the same weights and metrics: an epoch's order comes from
+    the seed and its number alone, and the state is written whole after each.
+
+    Args:
+        model: on its device; ends with the weights of the best epoch.
+        train: what is learned from.
+        val: what the best epoch is chosen on.
+        settings: see there.
+        state_file: kept between epochs.
+        data_key: stands for the data in the check that a state belongs to this training.
+        on_epoch: is told each epoch's metrics, those of an earlier call first.
+
+    Raises:
+        RunError: the state belongs to another training, or the loss is not finite.
+    """
+    model.requires_grad_(True)
+    model.backbone.requires_grad_(settings.train_backbone)
+    for name, parameter in model.named_parameters():
+        if name.endswith((".lora_A", ".lora_B")):
+            parameter.requires_grad_(True)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = _optimizer(parameters, settings)
+    state = load_state(state_file, _key(model, settings, data_key)) or TrainingState(
+        _key(model, settings, data_key)
+    )
+    if state.epoch:
+        _put(model, state.trainable)
+        optimizer.load_state_dict(state.optimizer)
+    for row in state.rows:
+        on_epoch(row)
+    weights = prevalence_weights(torch.from_numpy(train.labels)).to(next(model.parameters()).device)
+    while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
+        row = _epoch(model, train, optimizer, weights, settings, state.epoch)
+        row |= _validate(model, val, weights.cpu(), settings)
+        state.epoch += 1
+        score = row["val_auc"] if math.isfinite(row["val_auc"]) else -row["val_loss"]
+        state.trainable, state.optimizer = _take(model, parameters), optimizer.state_dict()
+        if score > state.best_score:
+            state.best, state.best_epoch, state.best_score = _take(model, parameters), state.epoch, score
+        state.rows.append(row)
+        save_state(state_file, state)
+        on_epoch(row)
+    _put(model, state.best)
+    return Trained(state.best_epoch, state.best_score, state.epoch, tuple(state.rows))
+
+
+def _optimizer(parameters: dict[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
+    matrices = [p for p in parameters.values() if p.dim() > 1]
+    vectors = [p for p in parameters.values() if p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr)
+
+
+def _epoch(
+    model: HeadCTClassifier,
+    samples: Samples,
+    optimizer: torch.optim.Optimizer,
+    weights: Tensor,
+    settings: TrainSettings,
+    epoch: int,
+) -> dict[str, float]:
+    start = time.perf_counter()
+    model.train(settings.train_backbone)  # a frozen backbone stays as it was validated, its norms included
+    torch.manual_seed(settings.seed * 100_003 + epoch)
+    order = np.random.default_rng([settings.seed, epoch]).permutation(len(samples))
+    batches = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
+    steps = math.ceil(len(batches) / settings.accumulate)
+    total, lr = 0.0, settings.lr
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for step in range(steps):
+        lr = _rate(settings, epoch * steps + step, settings.epochs * steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        part = batches[step * settings.accumulate : (step + 1) * settings.accumulate]
+        scans = sum(len(batch) for batch in part)
+        for batch in part:
+            with _mixed_precision(weights.device):
+                logits = samples.answer(model, batch.tolist()).logits
+            labels = torch.from_numpy(samples.labels[batch]).to(weights.device)
+            loss = focal_loss(logits.float(), labels, weights, gamma=settings.gamma) * (len(batch) / scans)
+            loss.backward()
+            total += float(loss.detach()) * scans
+        nn.utils.clip_grad_norm_(parameters, settings.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if not math.isfinite(total):
+        raise RunError(f"epoch {epoch + 1}: the loss is not finite; lower the learning rate (--lr)")
+    seconds = time.perf_counter() - start
+    return {"epoch": epoch + 1, "lr": lr, "train_loss": total / len(samples), "seconds": round(seconds, 3)}
+
+
+def _validate(model: HeadCTClassifier, samples: Samples, weights: Tensor, settings: TrainSettings) -> dict[str, float]:
+    logits = predict(model, samples, settings.batch).logits
+    loss = focal_loss(
+        torch.from_numpy(np.asarray(logits)), torch.from_numpy(samples.labels), weights, gamma=settings.gamma
+    )
+    return {"val_loss": float(loss), "val_auc": macro_auc(logits, samples.labels)}
+
+
+def macro_auc(logits: npt.NDArray[Any], labels: npt.NDArray[np.float32]) -> float:
+    """Mean AUC over the findings that have both classes; NaN where none has."""
+    scores = sigmoid(logits)
+    areas = []
+    for i, column in enumerate(labels.T):
+        known = ~np.isnan(column)
+        positive = column[known] == 1
+        if positive.any() and not positive.all():
+            areas.append(auc(scores[known, i], positive))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def _rate(settings: TrainSettings, step: int, steps: int) -> float:
+    warm = max(1, round(settings.warmup * steps))
+    if step < warm:
+        return settings.lr * (step + 1) / warm
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """bfloat16 on a GPU that has it: no loss scaling is needed; float32 elsewhere."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _take(model: HeadCTClassifier, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """A copy of what learns, and of all buffers: those of batch norms change in pretraining."""
+    buffers = {name: value for name, value in model.state_dict().items() if name not in dict(model.named_parameters())}
+    return {name: value.detach().cpu().clone() for name, value in {**parameters, **buffers}.items()}
+
+
+def _put(model: HeadCTClassifier, weights: dict[str, Tensor]) -> None:
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+
+def _key(model: HeadCTClassifier, settings: TrainSettings, data_key: str) -> str:
+    text = json.dumps([model.config.to_dict(), asdict(settings), data_key], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

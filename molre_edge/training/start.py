@@ -1,0 +1,81 @@
+"""The model that a training starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from molre_edge.errors import ConfigError
+from molre_edge.model.backbones.registry import backbone_entry
+from molre_edge.model.checkpoint import plain_names
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.config import ModelConfig
+from molre_edge.model.placement import count_parameters
+
+__all__ = ["copy_backbone", "load_backbone", "match_rank", "new_model"]
+
+
+def new_model(config: ModelConfig, *, seed: int) -> HeadCTClassifier:
+    """A model with weights from a seed; the caller's random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HeadCTClassifier(config).eval()
+
+
+def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
+    """Take over the frozen weights of another model's backbone, whatever either has adapted.
+
+    Raises:
+        ConfigError: the backbones differ.
+    """
+    if source.config.backbone != target.config.backbone or source.config.windows != target.config.windows:
+        raise ConfigError("the backbone's weights belong to another backbone or other windows")
+    weights = {plain: source.state_dict()[name] for name, plain in plain_names(source).items()}
+    own = target.state_dict()
+    for name, plain in plain_names(target).items():
+        if plain.startswith("backbone.") and not name.endswith((".lora_A", ".lora_B")):
+            own[name].copy_(weights[plain])
+
+
+def load_backbone(model: HeadCTClassifier, folder: Path) -> None:
+    """Load public weights from a local Hugging Face folder.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    config = model.config
+    entry = backbone_entry(config.backbone.id)
+    plain = new_model(_frozen(config), seed=0)
+    entry.load(plain.backbone, folder)
+    copy_backbone(plain, model)
+
+
+def match_rank(config: ModelConfig) -> ModelConfig:
+    """The LoRA (K = 1) whose added parameters come nearest to those of a MoLRE, on the same modules.
+
+    Args:
+        config: of the MoLRE, experts and routers.
+
+    Returns:
+        The same with one expert of a larger rank; alpha grows with the rank, so that the scale stays.
+    """
+    wanted = _added(config)
+    per_rank = _added(_lora(config, 1))
+    rank = max(1, round(wanted / per_rank))
+    return _lora(config, rank)
+
+
+def _lora(config: ModelConfig, rank: int) -> ModelConfig:
+    scale = config.adapter.alpha / config.adapter.rank
+    return replace(config, adapter=replace(config.adapter, experts=1, rank=rank, alpha=scale * rank), budget=1e3)
+
+
+def _frozen(config: ModelConfig) -> ModelConfig:
+    return replace(config, adapter=replace(config.adapter, experts=0, modules=()))
+
+
+def _added(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return count_parameters(HeadCTClassifier(replace(config, budget=1e3))).added
