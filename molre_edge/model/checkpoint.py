@@ -32,7 +32,7 @@ from molre_edge.model.checkpoint_file import (
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import ModelConfig
 
-__all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint", "weights_digest"]
+__all__ = ["LoadedCheckpoint", "load_checkpoint", "plain_names", "save_checkpoint", "weights_digest"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
         backbone = _checked(path, "backbone", _backbone_of(path, file, config, backbone_weights), want_backbone)
         model = HeadCTClassifier(config)
     full = {**state, **{BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()}}
-    model.load_state_dict({name: full[plain] for name, plain in _plain_names(model).items()})
+    model.load_state_dict({name: full[plain] for name, plain in plain_names(model).items()})
     return LoadedCheckpoint(model.eval(), config, sha256_of(path))
 
 
@@ -130,9 +130,9 @@ def _split(model: HeadCTClassifier) -> tuple[dict[str, Tensor], dict[str, Tensor
     """State (adapters, routers, pooling, head) and backbone weights, under names without the adapters' ``base.``."""
     state: dict[str, Tensor] = {}
     backbone: dict[str, Tensor] = {}
-    plain_names = _plain_names(model)
+    names = plain_names(model)
     for name, tensor in model.state_dict().items():
-        plain = plain_names[name]
+        plain = names[name]
         if plain.startswith(BACKBONE_PREFIX) and not plain.endswith((".lora_A", ".lora_B")):
             backbone[plain.removeprefix(BACKBONE_PREFIX)] = tensor
         else:
@@ -140,7 +140,7 @@ def _split(model: HeadCTClassifier) -> tuple[dict[str, Tensor], dict[str, Tensor
     return state, backbone
 
 
-def _plain_names(model: HeadCTClassifier) -> dict[str, str]:
+def plain_names(model: HeadCTClassifier) -> dict[str, str]:
     """The model's names -> names as in the unadapted model, so that a backbone keeps its own."""
     names = {name: name for name in model.state_dict()}
     for layer, module in model.named_modules():
