@@ -34,9 +34,17 @@ def default_findings() -> tuple[Finding, ...]:
 
 
 def parents_of(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs (child, parent) of indices into `names`, for the known findings among them."""
+    """Pairs (child, parent) of indices into `names`, for the known findings among them.
+
+    Where a parent is not among them, the nearest one above it is taken.
+    """
     parent = {finding.name: finding.parent for finding in default_findings()}
     index = {name: i for i, name in enumerate(names)}
-    return tuple(
-        (i, index[above]) for i, name in enumerate(names) if (above := parent.get(name)) is not None and above in index
-    )
+    pairs = []
+    for child, name in enumerate(names):
+        above = parent.get(name)
+        while above is not None and above not in index:
+            above = parent.get(above)
+        if above is not None:
+            pairs.append((child, index[above]))
+    return tuple(pairs)

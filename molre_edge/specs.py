@@ -5,6 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -84,11 +85,13 @@ class Grid:
         for name, low, high in (("slices", 1, 512), ("rows", 16, 2048), ("cols", 16, 2048)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {value!r}")
+                shown = reprlib.repr(value)  # a file may bring a value of any length
+                raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {shown}")
         for name, low_mm, high_mm in (("field_mm", 50.0, 1000.0), ("height_mm", 20.0, 1000.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low_mm <= value <= high_mm:
-                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {value!r}")
+                shown = reprlib.repr(value)
+                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {shown}")
 
     @property
     def pixel_mm(self) -> float:

@@ -60,6 +60,9 @@ class HeadCTClassifier(nn.Module):
         self.routers = nn.ModuleList()
         if config.adapter.experts:
             self.routers = place_adapters(self, config, volumetric=self.volumetric)
+            # only the backbone is pretrained: an adapted layer of the pooling or the head learns with its experts
+            self.pooling.requires_grad_(True)
+            self.head.requires_grad_(True)
         self._state = RoutingState(config.router.level, self.routers)
         for module in self.modules():
             if isinstance(module, AdaptedLayer):

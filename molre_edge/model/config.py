@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -220,10 +220,7 @@ class ModelConfig:
                 values[name] = tuple(_list(values[name], name))
         if not all(isinstance(name, str) for name in values.get("findings", ())):
             raise ConfigError("findings: expected a list of names")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"configuration: {error}") from error
+        return cls(**values)
 
 
 _T = TypeVar("_T")
@@ -232,16 +229,12 @@ _E = TypeVar("_E", bound=Enum)
 
 def _section(kind: type[_T], data: Any, where: str) -> _T:
     values = dict(_known(kind, data, where))
-    try:
-        if kind is AdapterConfig and "modules" in values:
-            values["modules"] = tuple(_list(values["modules"], "adapter.modules"))
-        if kind is RouterConfig:
-            for name, words in (("level", Routing), ("sharing", RouterSharing)):
-                if name in values:
-                    values[name] = _word(f"router.{name}", words, values[name])
-        return kind(**values)
-    except TypeError as error:  # a required name is missing
-        raise ConfigError(f"{where}: {error}") from error
+    if "modules" in values:
+        values["modules"] = tuple(_list(values["modules"], "adapter.modules"))
+    for name, words in (("level", Routing), ("sharing", RouterSharing)):
+        if name in values:
+            values[name] = _word(f"router.{name}", words, values[name])
+    return kind(**values)
 
 
 def _word(name: str, words: type[_E], value: Any) -> _E:
@@ -252,17 +245,20 @@ def _word(name: str, words: type[_E], value: Any) -> _E:
 
 
 def _known(kind: type[Any], data: Any, where: str) -> Mapping[str, Any]:
+    """The table `data`, if it has all that `kind` needs and nothing that it does not know."""
     where = where or "configuration"
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a table of names and values, got {type(data).__name__}")
     names = sorted(f.name for f in fields(kind))
-    unknown = [key for key in data if key not in names]
-    if unknown:
-        near = [found for key in unknown[:3] for found in difflib.get_close_matches(str(key)[:100], names, n=1)]
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(
-            f"{where}: unknown {', '.join(_shown(key) for key in unknown[:3])}{hint} (known: {', '.join(names)})"
-        )
+    for key in data:
+        if key not in names:
+            near = difflib.get_close_matches(key[:100], names, n=1) if isinstance(key, str) else []
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{where}: unknown {_shown(key)}{hint} (known: {', '.join(names)})")
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise ConfigError(f"{where}: {', '.join(missing)} missing; every {where} names {', '.join(required)}")
     return data
 
 

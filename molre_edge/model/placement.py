@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from molre_edge.errors import ConfigError
-from molre_edge.model.adapters import AdaptedLayer, adapt_layer
-from molre_edge.model.config import ModelConfig, RouterSharing
+from molre_edge.model.adapters import AdaptedLayer, MoLRELinear, adapt_layer
+from molre_edge.model.config import ModelConfig, RouterSharing, Routing
 from molre_edge.model.routing import Router, Site
 
 __all__ = ["ParameterCount", "count_parameters", "match_modules", "place_adapters"]
@@ -63,8 +63,8 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
         The routers, one a group, in the order of the groups' first modules; empty ones for K = 1.
 
     Raises:
-        ConfigError: a pattern without a match, a layer that can't be adapted, or layers of different input width that
-            should share a router.
+        ConfigError: a pattern without a match, a layer that can't be adapted, a convolution with token routing, or
+            layers of different input width that should share a router.
     """
     adapter, groups = config.adapter, dict[str, int]()
     widths: list[int] = []
@@ -72,6 +72,7 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
     for name in match_modules(model, adapter.modules):
         parent_name, _, child = name.rpartition(".")
         parent = model.get_submodule(parent_name)
+        site = _site_of(name, volumetric)
         key = _group_of(model, name, config.router.sharing)
         group = groups.setdefault(key, len(groups))
         try:
@@ -80,11 +81,16 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
                 experts=adapter.experts,
                 rank=adapter.rank,
                 alpha=adapter.alpha,
-                site=_site_of(name, volumetric),
+                site=site,
                 group=group,
             )
         except TypeError as error:
             raise ConfigError(f"adapter.modules: {name}: {error}") from error
+        if config.router.level is Routing.TOKEN and adapter.experts > 1 and not isinstance(layer, MoLRELinear):
+            raise ConfigError(
+                f"router.level: 'token' is for linear layers, and {name} is a convolution, whose outputs lie on "
+                f"another grid than its inputs; set router.level to 'slice' or 'volume', or adapt linear layers only"
+            )
         setattr(parent, child, layer)
         if group == len(widths):
             widths.append(layer.in_width)
@@ -122,8 +128,8 @@ def _site_of(name: str, volumetric: bool) -> Site:
 
 def _group_of(model: nn.Module, name: str, sharing: RouterSharing) -> str:
     """The group's key. A block is the entry of the first ModuleList on the way to the module, lists within included."""
-    if sharing is RouterSharing.MODEL:
-        return "model"
+    if sharing is RouterSharing.MODEL:  # the pooling and the head have units of their own, so they share nothing
+        return name.partition(".")[0]
     if sharing is RouterSharing.MODULE:
         return name
     parts = name.split(".")

@@ -1,4 +1,4 @@
-"""DINOv3 ViT (facebookresearch/dinov3), through transformers' own definition.
+"""DINOv3 ViT (facebookresearch/dinov3), from the layers that transformers defines.
 
 Shapes as in ``dinov3/hub/backbones.py``: patch 16, head size 64, RoPE base 100, LayerScale, 4 register tokens, no bias
 in the key projection. The slice feature is the normalised class token.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from molre_edge.errors import CheckpointError, ConfigError
+from molre_edge.model.backbones.options import Choice, Range, check_options
 from molre_edge.model.backbones.registry import BackboneEntry, register
 from molre_edge.specs import Grid
 
@@ -27,13 +28,35 @@ _COMMON: dict[str, Any] = {
     "num_register_tokens": 4,
     "rope_theta": 100.0,
     "layerscale_value": 1.0,
+    "key_bias": False,
     "pos_embed_rescale": None,  # an augmentation of pretraining; a frozen backbone sees one geometry
 }
-_OPTIONS = {
-    "patch_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_register_tokens", "rope_theta", "layerscale_value", "use_gated_mlp", "hidden_act", "layer_norm_eps",
-    "query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias",
-}  # fmt: skip
+_FLAG = Choice((True, False))
+_OPTIONS: dict[str, Range | Choice] = {
+    "patch_size": Range(8, 64),
+    "hidden_size": Range(16, 8192),
+    "intermediate_size": Range(16, 65536),
+    "num_hidden_layers": Range(1, 128),
+    "num_attention_heads": Range(1, 256),
+    "num_register_tokens": Range(0, 64),
+    "rope_theta": Range(1.0, 1e6),
+    "layerscale_value": Range(0.0, 10.0),
+    "layer_norm_eps": Range(1e-12, 1e-2),
+    "hidden_act": Choice(("gelu", "silu")),
+    "use_gated_mlp": _FLAG,
+    "query_bias": _FLAG,
+    "key_bias": _FLAG,
+    "value_bias": _FLAG,
+    "proj_bias": _FLAG,
+    "mlp_bias": _FLAG,
+}
+_MAX_HEAD_SIZE = 256  # keeps RoPE's constants small on the largest grid
+
+# What a published config.json must say as the checkpoint's backbone does; biases show in the weights' names.
+_SAME_AS_PUBLISHED = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
+    "num_register_tokens", "use_gated_mlp", "hidden_act", "rope_theta", "layer_norm_eps",
+)  # fmt: skip
 
 
 class _FixedRope(nn.Module):
@@ -48,88 +71,126 @@ class _FixedRope(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cos.to(pixel_values.dtype), self.sin.to(pixel_values.dtype)
+    def forward(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self.cos.to(dtype), self.sin.to(dtype)
 
 
 class DINOv3Backbone(nn.Module):
     """Images [units, channels, rows, cols] -> class tokens [units, d].
 
+    The parts are transformers' own; their names are those of the published safetensors files
+    (``layer.0.attention.q_proj.weight``), so that checkpoints do not depend on where a version of transformers keeps
+    its layers.
+
     Attributes:
-        vit: transformers' ``DINOv3ViTModel``.
+        embeddings: patches, class token and register tokens.
+        rope_embeddings: constants.
+        layer: the blocks.
+        norm: the last norm.
+        settings: transformers' ``DINOv3ViTConfig``.
         embed_dim: d.
     """
 
     def __init__(self, grid: Grid, channels: int, settings: Mapping[str, Any]) -> None:
-        """Build with random weights for slices of the grid's size."""
+        """Build with random weights for slices of the grid's size.
+
+        Raises:
+            ConfigError: grid or sizes that do not fit each other.
+        """
         super().__init__()
+        patch, width, heads = (settings[name] for name in ("patch_size", "hidden_size", "num_attention_heads"))
+        if grid.rows % patch or grid.cols % patch:
+            raise ConfigError(
+                f"grid: expected rows and cols in multiples of the patch size {patch}, got {grid.rows} x {grid.cols}"
+            )
+        if width % (4 * heads) or width // heads > _MAX_HEAD_SIZE:
+            raise ConfigError(
+                f"backbone.options: expected hidden_size in multiples of 4 * num_attention_heads ({4 * heads}) and at "
+                f"most {_MAX_HEAD_SIZE} a head, got {width}"
+            )
         from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
         config = DINOv3ViTConfig(**settings, num_channels=channels, image_size=(grid.rows, grid.cols))
-        if grid.rows % config.patch_size or grid.cols % config.patch_size:
-            raise ConfigError(
-                f"grid: expected rows and cols in multiples of the patch size {config.patch_size}, "
-                f"got {grid.rows} x {grid.cols}"
-            )
-        if config.hidden_size % (4 * config.num_attention_heads):
-            raise ConfigError(
-                f"backbone.options: expected hidden_size in multiples of 4 * num_attention_heads "
-                f"({4 * config.num_attention_heads}), got {config.hidden_size}"
-            )
         config._attn_implementation = "sdpa"
-        self.vit = DINOv3ViTModel(config)
-        self.vit.rope_embeddings = _FixedRope(self.vit.rope_embeddings, grid.rows, grid.cols)
+        vit = DINOv3ViTModel(config)
+        self.settings = config
+        self.embeddings = vit.embeddings
+        self.rope_embeddings = _FixedRope(vit.rope_embeddings, grid.rows, grid.cols)
+        self.layer = vit.model.layer
+        self.norm = vit.norm
         self.embed_dim = int(config.hidden_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """The class token after the last norm."""
-        return self.vit(images).pooler_output  # type: ignore[no-any-return]
+        x = self.embeddings(images)  # [units, 1 + registers + patches, d]
+        rope = self.rope_embeddings(x.dtype)
+        for layer in self.layer:
+            x = layer(x, position_embeddings=rope)
+        return self.norm(x[:, 0])  # type: ignore[no-any-return]
 
 
 def _load(module: nn.Module, folder: Path) -> None:
-    """Load a Hugging Face folder (config.json, safetensors) into a built backbone."""
-    from transformers import DINOv3ViTModel
-    from transformers.utils import logging
+    """Load a Hugging Face folder (config.json, model*.safetensors) into a built backbone; see BackboneEntry.load."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-    logging.disable_progress_bar()
     if not isinstance(module, DINOv3Backbone):
         raise TypeError(f"expected a DINOv3Backbone, got {type(module).__name__}")
-    config = module.vit.config
+    _check_published(module, folder)
+    published: dict[str, Tensor] = {}
+    try:
+        for path in sorted(folder.glob("model*.safetensors")):
+            published |= load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
+    # some versions of transformers stored RoPE's frequencies, which follow from the configuration
+    published = {name: value for name, value in published.items() if not name.startswith("rope_embeddings.")}
+    wanted = module.state_dict()
+    missing, surplus = sorted(set(wanted) - set(published)), sorted(set(published) - set(wanted))
+    if missing or surplus:
+        raise CheckpointError(
+            f"{folder}: its model*.safetensors hold other weights than this backbone has: {len(missing)} missing "
+            f"({', '.join(missing[:3]) or 'none'}), {len(surplus)} unknown ({', '.join(surplus[:3]) or 'none'}); "
+            f"expected the layout of the published DINOv3 ViT (layer.0.attention.q_proj.weight and so on)"
+        )
+    for name, value in published.items():
+        if value.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{folder}: {name}: expected shape {tuple(wanted[name].shape)}, got {tuple(value.shape)}; published "
+                f"weights fit the published sizes and three windows"
+            )
+    module.load_state_dict({name: value.float() for name, value in published.items()}, assign=True)
+
+
+def _check_published(module: DINOv3Backbone, folder: Path) -> None:
+    """Refuse a folder of another architecture before its weights are read."""
+    from transformers import DINOv3ViTConfig
+
     try:
         published = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        kind = published.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{folder}: expected a Hugging Face folder with config.json and safetensors files ({error})"
+            f"{folder}: expected a Hugging Face folder with config.json and model*.safetensors ({error})"
         ) from error
-    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size"):
-        if published.get(name, getattr(config, name)) != getattr(config, name):
-            raise CheckpointError(
-                f"{folder}/config.json: {name} is {published[name]}, the checkpoint's backbone has "
-                f"{getattr(config, name)}; give the weights of the backbone that the checkpoint was trained on"
-            )
-    try:
-        loaded, info = DINOv3ViTModel.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # transformers raises a family of its own
-        raise CheckpointError(f"{folder}: the backbone's weights can't be loaded: {error}") from error
-    missing = sorted(info["missing_keys"])
-    if missing or info["mismatched_keys"]:
+    if kind != DINOv3ViTConfig.model_type:
         raise CheckpointError(
-            f"{folder}: {len(missing)} weights are missing ({', '.join(missing[:3])}) and "
-            f"{len(info['mismatched_keys'])} have another shape"
+            f"{folder}/config.json: model_type is {kind!r}, expected {DINOv3ViTConfig.model_type!r}; give the weights "
+            f"of the backbone that the checkpoint was trained on"
         )
-    loaded.rope_embeddings = module.vit.rope_embeddings
-    module.vit.load_state_dict(loaded.state_dict())
+    defaults = DINOv3ViTConfig()
+    for name in _SAME_AS_PUBLISHED:
+        theirs, ours = published.get(name, getattr(defaults, name)), getattr(module.settings, name)
+        if theirs != ours:
+            raise CheckpointError(
+                f"{folder}/config.json: {name} is {theirs!r}, the checkpoint's backbone has {ours!r}; give the weights "
+                f"of the backbone that the checkpoint was trained on"
+            )
 
 
 def _entry(name: str, parameters: int | None, grid: Grid, adapted_layers: range, **shape: int) -> None:
     def build(grid: Grid, channels: int, options: Mapping[str, Any]) -> nn.Module:
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            known = ", ".join(sorted(_OPTIONS))
-            raise ConfigError(f"backbone.options: unknown {', '.join(unknown)}; known are {known}")
-        return DINOv3Backbone(grid, channels, {**_COMMON, "key_bias": False, **shape, **options})
+        return DINOv3Backbone(grid, channels, {**_COMMON, **shape, **check_options(options, _OPTIONS)})
 
     register(
         BackboneEntry(
@@ -161,6 +222,4 @@ _GRID, _TINY_GRID = Grid(slices=32, rows=224, cols=224), Grid(slices=4, rows=64,
 _entry("dinov3-vits16", 21_596_544, _GRID, range(10, 12), **_shape(12, 384))
 _entry("dinov3-vitb16", 85_660_416, _GRID, range(7, 12), **_shape(12, 768))
 _entry("dinov3-vitl16", 303_129_600, _GRID, range(10, 24), **_shape(24, 1024))
-_entry(
-    "dinov3-tiny", None, Grid(slices=4, rows=64, cols=64), range(1, 2), **{**_shape(2, 64), "num_attention_heads": 2}
-)
+_entry("dinov3-tiny", None, _TINY_GRID, range(1, 2), **{**_shape(2, 64), "num_attention_heads": 2})

@@ -1,0 +1,195 @@
+"""Reading a checkpoint's file: nothing in it is run, believed, or allowed more memory than the file has bytes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molre_edge.errors import CheckpointError
+
+__all__ = [
+    "BACKBONE_PREFIX",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "METADATA_KEY",
+    "STATE_PREFIX",
+    "CheckpointFile",
+    "read_checkpoint_file",
+]
+
+FORMAT = "molre-edge-checkpoint"
+FORMAT_VERSION = 1
+
+STATE_PREFIX, BACKBONE_PREFIX = "state.", "backbone."
+"""What the tensors' names begin with in a safetensors file."""
+METADATA_KEY = "molre_edge"
+"""Where a safetensors file's metadata keep the rest, as JSON."""
+
+_HEADER_KEYS = {"format", "version", "config", "backbone_sha256"}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MAX_VALUES, _MAX_DEPTH, _MAX_TEXT = 100_000, 16, 1_000
+_HOW = "write it with molre_edge.model.checkpoint.save_checkpoint, or as docs/checkpoint.md describes"
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """What a file holds; the format, the kinds and the sizes are checked, the configuration and the names are not.
+
+    Attributes:
+        config: plain data (dict, list, str, int, float, bool, None) of limited size.
+        backbone_sha256: digest of the backbone's weights, if the file names one.
+        state: tensors of adapters, routers, pooling and head.
+        backbone: the backbone's tensors, if the file has them.
+    """
+
+    config: Mapping[str, Any]
+    backbone_sha256: str | None
+    state: dict[str, Tensor]
+    backbone: dict[str, Tensor] | None
+
+
+def read_checkpoint_file(path: Path) -> CheckpointFile:
+    """Read ``.safetensors``, and anything else as a PyTorch file.
+
+    Raises:
+        CheckpointError: not readable without running code, or not of this format.
+    """
+    header, state, backbone = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
+    _check_plain(path, header)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a molre-edge checkpoint (expected 'format' to be {FORMAT!r}, got "
+            f"{str(header.get('format'))[:60]!r}); {_HOW}"
+        )
+    if header.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: is of format version {str(header.get('version'))[:60]}, this molre-edge reads version "
+            f"{FORMAT_VERSION}; install the release that wrote it, or write the checkpoint again with this one"
+        )
+    unknown = sorted(set(header) - _HEADER_KEYS)
+    if unknown:
+        raise CheckpointError(
+            f"{path}: unknown key {unknown[0]!r}; a checkpoint has {', '.join(sorted(_HEADER_KEYS))}, state and "
+            f"backbone, and what else training keeps belongs in another file"
+        )
+    config, digest = header.get("config"), header.get("backbone_sha256")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: has no configuration ('config'); {_HOW}")
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise CheckpointError(f"{path}: backbone_sha256: expected 64 hexadecimal digits; {_HOW}")
+    _check_tensors(path, "state", state)
+    if backbone is not None:
+        _check_tensors(path, "backbone", backbone)
+    every = [*state.values(), *(backbone or {}).values()]
+    if sum(tensor.numel() * tensor.element_size() for tensor in every) > path.stat().st_size:
+        # several tensors, or several elements of one, that lie on the same bytes
+        raise CheckpointError(f"{path}: its tensors are larger than the file; store each one contiguous, on its own")
+    return CheckpointFile(config, digest, state, backbone)
+
+
+def _read_pt(path: Path) -> tuple[dict[Any, Any], Any, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole file of torch.save ({error}): cut short, of another kind, or a bare pickle, which "
+            f"could run code and is never opened; copy it again, or {_HOW}"
+        ) from error
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: is an archive that unpacks to more than itself, as torch.save writes none; {_HOW}"
+        )
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S{1,100})", str(error))
+        raise CheckpointError(
+            f"{path}: refused, since it holds more than plain data and tensors"
+            f"{f' ({named[1]})' if named else ''}, and loading that could run code; {_HOW}"
+        ) from error
+    except Exception as error:  # a damaged archive raises all kinds
+        raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a dictionary, got {type(data).__name__}; {_HOW}")
+    return data, data.pop("state", {}), data.pop("backbone", None)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[Any, Any], Any, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); copy it again, or {_HOW}") from error
+    try:
+        header = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata {METADATA_KEY!r} is not JSON ({error}); {_HOW}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its metadata {METADATA_KEY!r} is not a JSON object; {_HOW}")
+    lost = sorted(name for name in tensors if not name.startswith((STATE_PREFIX, BACKBONE_PREFIX)))
+    if lost:
+        raise CheckpointError(
+            f"{path}: unknown tensor {lost[0]!r}; names begin with {STATE_PREFIX!r} or {BACKBONE_PREFIX!r}; {_HOW}"
+        )
+    state = {n.removeprefix(STATE_PREFIX): t for n, t in tensors.items() if n.startswith(STATE_PREFIX)}
+    backbone = {n.removeprefix(BACKBONE_PREFIX): t for n, t in tensors.items() if n.startswith(BACKBONE_PREFIX)}
+    return header, state, backbone or None
+
+
+def _check_plain(path: Path, header: Mapping[Any, Any]) -> None:
+    """Refuse what is no plain data, or too much of it: a short pickle can refer to one list a billion times."""
+    queue: list[tuple[Any, int]] = [(header, 0)]
+    seen = 0
+    while queue:
+        value, depth = queue.pop()
+        if isinstance(value, dict | list | tuple):
+            seen += len(value)
+            if seen > _MAX_VALUES or depth > _MAX_DEPTH:
+                raise CheckpointError(f"{path}: its configuration is larger or deeper than any model's; {_HOW}")
+            inner = value.values() if isinstance(value, dict) else value
+            queue.extend((each, depth + 1) for each in inner)
+        if not _is_plain(value):
+            raise CheckpointError(
+                f"{path}: expected plain data beside the tensors (tables with names, lists, words, numbers), found a "
+                f"{type(value).__name__} that is none, or too long; {_HOW}"
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether the value, but for what a list or table holds, is plain data of a sensible size."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and len(key) <= _MAX_TEXT for key in value)
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return value is None or isinstance(value, list | tuple | float)
+
+
+def _check_tensors(path: Path, part: str, tensors: Any) -> None:
+    """Refuse what is no table of ordinary floating-point tensors."""
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+        raise CheckpointError(f"{path}: expected {part!r} to map names to tensors; {_HOW}")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_nested:
+            raise CheckpointError(f"{path}: {part} {name[:100]}: expected a dense tensor; {_HOW}")
+        if tensor.dtype not in _DTYPES or tensor.device.type != "cpu":
+            kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            raise CheckpointError(
+                f"{path}: {part} {name[:100]}: expected one of {kinds} with values, got {tensor.dtype} on "
+                f"{tensor.device.type}"
+            )
