@@ -31,11 +31,12 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
     Raises:
         EngineError: another word; the message lists what there is.
     """
-    runtime, _, precision = word.rpartition(":")
+    runtime, colon, precision = word.rpartition(":")
     if word == "torch":
         runtime, precision = "torch", "fp32"
     precisions = [p.value for p in Precision]
-    if precision not in precisions or runtime not in ("", *_RUNTIMES) or (runtime == "torch" and precision != "fp32"):
+    known = runtime in _RUNTIMES or not (runtime or colon)
+    if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
         raise EngineError(
             f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:' before it to force that runtime, "
             f"or 'torch' for the PyTorch model itself"

@@ -62,7 +62,14 @@ class OnnxRuntimeRunner:
         return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads)
 
     def __enter__(self) -> OnnxRuntimeRunner:
-        """Load the graph."""
+        """Load the graph.
+
+        Raises:
+            EngineError: ONNX Runtime can't load it, it is not one of ours, or the runner was used before.
+            MissingDependencyError: ONNX Runtime is not installed.
+        """
+        if not self._graph:
+            raise EngineError(f"{self.name} was used before and has let its graph go; make a new runner")
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -75,13 +82,17 @@ class OnnxRuntimeRunner:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = [name for name in self._wanted if name in ort.get_available_providers()]
         try:
-            self._session = ort.InferenceSession(self._graph, options, providers=providers)
+            session = ort.InferenceSession(self._graph, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {error}. Install the version "
                 f"named in the bundle's manifest, or export the checkpoint again"
             ) from error
+        names = {value.name for value in session.get_outputs()}
+        if not {"logits", "embedding"} <= names or len(session.get_inputs()) != 1:
+            raise EngineError(f"{self.name}: the graph's outputs are {', '.join(sorted(names))}; it is none of ours")
         self._graph = b""  # the session has its own copy
+        self._session = session
         return self
 
     def __exit__(
@@ -114,14 +125,23 @@ class OnnxRuntimeRunner:
         }
 
     def run(self, volume: npt.NDArray[np.float16]) -> RunResult:
-        """Answer a batch; float16 HU [batch, slices, rows, cols]."""
+        """Answer a batch; float16 HU [batch, slices, rows, cols].
+
+        Raises:
+            EngineError: not in a 'with' block, not such a batch, or ONNX Runtime failed on it (out of memory, say).
+        """
         session, spec = self._loaded(), self.input_spec
         check_volume(volume, spec)
         start = time.perf_counter()
         feed = {spec.name: np.ascontiguousarray(volume, dtype=spec.dtype)}
         fed = time.perf_counter()
         names = [value.name for value in session.get_outputs()]
-        values = session.run(names, feed)
+        try:
+            values = session.run(names, feed)
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise EngineError(
+                f"{self.name} failed on a batch of {len(volume)}: {error}. Where memory ran out, take smaller batches"
+            ) from error
         done = time.perf_counter()
         by_name = {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}
         outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))

@@ -79,11 +79,18 @@ class TorchRunner:
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
-        """Logits and embedding, and gates where there are experts; slices and routers as the model has them."""
+        """Logits and embedding, and gates where there are experts, as the exported graph has them."""
+        from molre_edge.model.adapters import AdaptedLayer
+        from molre_edge.model.config import Routing
+        from molre_edge.model.routing import Site
+
         config = self._model.config
         specs = [TensorSpec("logits", "float32", (None, len(config.findings)))]
         if config.adapter.experts:
-            shape = (None, None, len(self._model.routers), config.adapter.experts)
+            layers = [module for module in self._model.modules() if isinstance(module, AdaptedLayer)]
+            by_slice = config.router.level is not Routing.VOLUME and config.adapter.experts > 1
+            slices = config.grid.slices if by_slice and any(x.site is not Site.VOLUME for x in layers) else 1
+            shape = (None, slices, len(self._model.routers), config.adapter.experts)
             specs.append(TensorSpec("gates", "float32", shape))
         width = self._model.head.in_features
         return (*specs, TensorSpec("embedding", "float32", (None, int(width))))

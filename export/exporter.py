@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import gc
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge import __version__
-from molre_edge.bundle import GoldenSet, GraphFacts, check_free, new_bundle, write_golden, write_manifest
+from molre_edge.bundle import GOLDEN_FILE, check_free, new_bundle, write_manifest
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, ParityFailedError
-from molre_edge.export.golden import batches
+from molre_edge.export.golden import MIN_GOLDEN, batches
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
-from molre_edge.export.half import to_half
+from molre_edge.export.half import check_half, float32_islands, to_half
+from molre_edge.export.manifest import manifest_content
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
-from molre_edge.export.routing_proof import RoutingProof, prove_routing, trace_routers, with_even_gates
+from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
+from molre_edge.export.routing_trace import RouterTrace, trace_routers
+from molre_edge.golden import GoldenSet, write_golden
 from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, Verdict, compare, judge
 from molre_edge.specs import Precision
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     import onnx
 
     from molre_edge.model.checkpoint import LoadedCheckpoint
+    from molre_edge.model.classifier import HeadCTClassifier
 
 __all__ = ["ExportResult", "GraphParity", "export_bundle"]
 
@@ -118,17 +118,20 @@ def export_bundle(
         ParityFailedError: a graph is outside its gate.
         BundleError: something is in the way at `folder`.
     """
+    from molre_edge.model.placement import count_parameters
+
+    _check_request(golden, precisions)
     check_free(folder, force=force)
     model, config = checkpoint.model, checkpoint.config
     watch, notes, parity = _Stopwatch(on_step), list[str](), dict[Precision, GraphParity]()
 
     watch.step("PyTorch's answers to the golden volumes")
-    with TorchRunner(model, device="cpu") as runner:
-        reference = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+    reference = _reference(model, golden)
 
     watch.step("float32 graph (torch.export, onnxsim, checks)")
     graph = export_fp32(model)
     check_graph(graph, model)
+    traces = _trace(graph, checkpoint)
 
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
@@ -137,25 +140,21 @@ def export_bundle(
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, checkpoint, golden, reference, answers, gates[Precision.FP32])
-    if proof is None:
-        notes.append(f"no routing to prove: the model has {config.adapter.experts or 'no'} experts")
-    elif proof.logit_effect < 1e-6:
-        notes.append("the experts do not move any logit yet: their up projections are zero, or nearly so")
+    proof = _prove(graph, traces, model, golden, reference, answers) if traces else None
+    notes.extend(_routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
         half = to_half(graph)
+        check_half(half, float32_islands(graph))
+        _trace(half, checkpoint)
         del graph
         gc.collect()  # a Large backbone is gigabytes, several times over
-        _check_half(half)
         rounds = runtime_rounds()
         judged = (rounding_copy(half) if rounds else half).SerializeToString()
         answers = _answers(judged, golden, Precision.FP16, optimise=not rounds)
         parity[Precision.FP16] = _judged(Precision.FP16, reference, answers, checkpoint, gates)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
-        if proof is not None:
-            _trace(half, checkpoint)
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
 
     watch.step("bundle")
@@ -164,11 +163,27 @@ def export_bundle(
         (partial / "graphs").mkdir()
         for raw, facts in graphs.values():
             (partial / facts.file).write_bytes(raw)
-        write_golden(partial, GoldenSet(golden, reference))
-        content = _manifest(checkpoint, {p: f for p, (_, f) in graphs.items()}, parity, proof, golden_origin, notes)
+        write_golden(partial / GOLDEN_FILE, GoldenSet(golden, reference))
+        kept = {precision: facts for precision, (_, facts) in graphs.items()}
+        content = manifest_content(checkpoint, kept, parity, proof, golden_origin, notes)
         digest = write_manifest(partial, content)
     watch.stop()
-    return ExportResult(folder, digest, parity, proof, _added_fraction(checkpoint), watch.seconds, tuple(notes))
+    return ExportResult(folder, digest, parity, proof, count_parameters(model).fraction, watch.seconds, tuple(notes))
+
+
+def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:
+    """Refuse at once what would fail after minutes."""
+    if len(golden) < MIN_GOLDEN:
+        raise ExportError(f"golden volumes: expected at least {MIN_GOLDEN}, got {len(golden)}")
+    if not precisions or not {*precisions} <= {Precision.FP32, Precision.FP16}:
+        told = ", ".join(map(str, precisions)) or "none"
+        raise ExportError(f"precisions: expected fp32, fp16 or both, got {told}; calibrate makes the int8 graph")
+
+
+def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
+    """PyTorch's answers, one volume at a time."""
+    with TorchRunner(model, device="cpu") as runner:
+        return Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
 
 
 def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True) -> Outputs:
@@ -200,10 +215,13 @@ def _judged(
     return GraphParity(numbers, verdict, gates[precision])
 
 
-def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> Any:
+def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
+    """The routers in the graph; none where the model has no routing (K = 0 or 1)."""
     from molre_edge.model.adapters import AdaptedLayer
 
     config = checkpoint.config
+    if config.adapter.experts <= 1:
+        return []
     return trace_routers(
         graph,
         routers=len(checkpoint.model.routers),
@@ -215,94 +233,33 @@ def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> Any:
 
 def _prove(
     graph: onnx.ModelProto,
-    checkpoint: LoadedCheckpoint,
+    traces: list[RouterTrace],
+    model: HeadCTClassifier,
     golden: npt.NDArray[np.float16],
     reference: Outputs,
     answers: Outputs,
-    gate: Gate,
-) -> RoutingProof | None:
-    if checkpoint.config.adapter.experts <= 1:
-        return None
-    traces = _trace(graph, checkpoint)
-    even = _answers(with_even_gates(graph).SerializeToString(), golden[:2], Precision.FP32)
+) -> RoutingProof:
+    tolerance = GATES[Precision.FP32].max_gate_l1  # whatever gate the user set: this is no matter of budgets
+    assert tolerance is not None
+    with even_gates(model):
+        even_reference = _reference(model, golden[:MIN_GOLDEN])
     return prove_routing(
         traces,
         reference=reference,
-        graph_answers=answers,
-        even_logits=even.logits,
-        tolerance=gate.max_gate_l1 if gate.max_gate_l1 is not None else 2.0,
+        answers=answers,
+        even_reference=even_reference,
+        even_answers=_answers(with_even_gates(graph).SerializeToString(), golden[:MIN_GOLDEN], Precision.FP32),
+        tolerance=tolerance,
     )
 
 
-def _check_half(graph: onnx.ModelProto) -> None:
-    """Check that the graph is what its name says: a valid model whose large products read float16 weights."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except Exception as error:
-        raise ExportError(f"the ONNX checker refuses the float16 graph: {error}") from error
-    kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
-    large = [
-        node.name
-        for node in graph.graph.node
-        if node.op_type in {"MatMul", "Conv"} and any(kinds.get(name) == onnx.TensorProto.FLOAT for name in node.input)
-    ]
-    if large:
-        raise ExportError(f"the float16 graph has {len(large)} products with float32 weights, such as {large[0]}")
-    if graph.graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT16:
-        raise ExportError("the float16 graph does not take its volume in float16")
-
-
-def _added_fraction(checkpoint: LoadedCheckpoint) -> float:
-    from molre_edge.model.placement import count_parameters
-
-    return count_parameters(checkpoint.model).fraction
-
-
-def _manifest(
-    checkpoint: LoadedCheckpoint,
-    graphs: Mapping[Precision, GraphFacts],
-    parity: Mapping[Precision, GraphParity],
-    proof: RoutingProof | None,
-    golden_origin: str,
-    notes: list[str],
-) -> dict[str, Any]:
-    from molre_edge.model.placement import count_parameters
-
-    config = checkpoint.config
-    count = count_parameters(checkpoint.model)
-    plain = config.to_dict()
-    return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "tool": {"molre-edge": __version__, "python": platform.python_version(), **_versions()},
-        "checkpoint": {"sha256": checkpoint.sha256},
-        "config": plain,
-        "grid": plain["grid"],
-        "findings": plain["findings"],
-        "thresholds": plain["thresholds"],
-        "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
-        "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
-        "golden": {"origin": golden_origin},
-        "routing": None if proof is None else proof.to_dict(),
-        "parity": {
-            str(precision): {
-                "gate": result.gate.to_dict(),
-                "verdict": result.verdict.to_dict(),
-                "volumes": result.numbers.n,
-            }
-            for precision, result in parity.items()
-        },
-        "notes": notes,
-    }
-
-
-def _versions() -> dict[str, str]:
-    names = ("torch", "transformers", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # an ONNX Runtime for GPUs goes by another name
-            continue
-    return found
+def _routing_notes(proof: RoutingProof | None, experts: int) -> list[str]:
+    if proof is None:
+        return [f"no routing to prove: the model has {'one expert' if experts else 'no experts'}"]
+    notes = []
+    if proof.logit_effect < 1e-6:
+        notes.append("the experts do not move any logit yet: their up projections are zero, or nearly so")
+    if proof.unmoved:
+        which = ", ".join(map(str, proof.unmoved))
+        notes.append(f"of routers {which} the numbers show nothing: they gave all golden volumes the same gates")
+    return notes

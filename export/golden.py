@@ -60,16 +60,14 @@ def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:
 
 
 def batches(count: int) -> Iterable[slice]:
-    """Slices of 1, 2 and 3 volumes in turn: a graph whose batch is a constant can't answer all of them."""
+    """Slices of 1, 2 and 3 volumes in turn: no graph whose batch is a constant can answer three volumes or more."""
     start, size = 0, 1
     while start < count:
         yield slice(start, min(start + size, count))
         start, size = start + size, size % 3 + 1
 
 
-def scan_volumes(
-    path: Path, grid: Grid, count: int | None = None
-) -> tuple[npt.NDArray[np.float16], tuple[str, ...]]:
+def scan_volumes(path: Path, grid: Grid, count: int | None = None) -> tuple[npt.NDArray[np.float16], tuple[str, ...]]:
     """Real scans on the model's grid.
 
     Args:

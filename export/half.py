@@ -6,31 +6,32 @@ from typing import TYPE_CHECKING
 
 from molre_edge.errors import ExportError
 from molre_edge.export.links import Links
-from molre_edge.export.routing_proof import router_softmaxes
+from molre_edge.export.routing_trace import router_softmaxes
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["float32_islands", "to_half"]
+__all__ = ["check_half", "float32_islands", "to_half"]
 
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
+_PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 
 def float32_islands(graph: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that stay in float32, norms aside: the routers' softmax and the product that makes the logits.
+    """Names of the nodes that stay in float32, norms aside: what makes the logits, and the routers' softmax.
 
-    Squares of large residuals overflow in a float16 norm; gates and logits are what parity is judged on.
+    Squares of large residuals overflow in a float16 norm; gates and logits are what parity is judged on. Of the logits,
+    these are the products nearest to them (one, or two where the head is adapted) and all that follows; of the gates,
+    the softmax and its way to the output, so that what is reported was not rounded.
     """
     links = Links(graph)
-    head = links.maker("logits")
-    while head is not None and head.op_type not in {"Gemm", "MatMul"}:
-        head = links.maker(head.input[0])
-    if head is None:
+    head = links.nodes_between("logits", stop=_PRODUCTS)
+    if not any(node.op_type in _PRODUCTS for node in head):
         raise ExportError("the graph has no product that makes 'logits'")
-    on_the_way = [
-        node for node in graph.graph.node if node.output[0] in links.downstream([head.output[0]])
-    ]  # a bias added apart, for one
-    return [node.name for node in [*router_softmaxes(graph), *on_the_way]]
+    softmaxes = router_softmaxes(graph)
+    gates = links.nodes_between("gates", stop=("Softmax",)) if softmaxes else []
+    chosen = {node.name for node in (*head, *gates, *softmaxes)}
+    return [node.name for node in graph.graph.node if node.name in chosen]
 
 
 def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -50,17 +51,99 @@ def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
             continue
         largest = float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
         if largest > float(np.finfo(np.float16).max):
-            raise ExportError(f"weight {tensor.name} reaches {largest:.3g}, beyond float16; keep this model in fp32")
+            raise ExportError(
+                f"weight {tensor.name} reaches {largest:.3g}, beyond float16's {np.finfo(np.float16).max:.0f}; keep "
+                f"this model in float32 (--precision fp32)"
+            )
+    islands = float32_islands(graph)
     source = onnx.ModelProto()
     source.CopyFrom(graph)  # the converter works in place
     half = convert_float_to_float16(
         source,
         keep_io_types=[output.name for output in graph.graph.output],
         op_block_list=list(_NORMS),
-        node_block_list=float32_islands(graph),
+        node_block_list=islands,
         min_positive_val=5.96e-8,  # the smallest half there is; the default moves small weights farther
         max_finite_val=float(np.finfo(np.float16).max),
     )
+    _join_islands(half, islands)
     ordered = OnnxModel(half)
     ordered.topological_sort()  # the converter appends its casts at the end
     return ordered.model  # type: ignore[no-any-return]
+
+
+def _join_islands(graph: onnx.ModelProto, islands: list[str]) -> None:
+    """Take out the casts to float16 and back between two float32 nodes, and between one and a float32 output.
+
+    The converter puts a pair of casts around every node that it leaves in float32, each on its own: logits that were
+    computed in float32 would be rounded to float16 on their way out.
+    """
+    import onnx
+
+    links, outputs = Links(graph), {output.name for output in graph.graph.output}
+    rename: dict[str, str] = {}
+    needless = set[str]()
+    for back in graph.graph.node:
+        there = links.maker(back.input[0]) if _casts_to(back, onnx.TensorProto.FLOAT) else None
+        if there is None or not _casts_to(there, onnx.TensorProto.FLOAT16):
+            continue
+        origin = links.maker(there.input[0])
+        if origin is None or (origin.name not in islands and origin.op_type not in _NORMS):
+            continue
+        exact, rounded = there.input[0], back.output[0]
+        if rounded not in outputs:
+            rename[rounded] = exact
+        elif exact not in rename and exact not in outputs:
+            rename[exact] = rounded  # an output keeps its name
+        else:
+            continue
+        needless.add(back.name)
+    nodes = [node for node in graph.graph.node if node.name not in needless]
+    for node in nodes:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                while name in rename:  # two steps where a value goes to an output and elsewhere
+                    name = rename[name]
+                names[i] = name
+    read = {name for node in nodes for name in node.input} | outputs
+    nodes = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
+    made = {name for node in nodes for name in node.output} - outputs
+    values = [value for value in graph.graph.value_info if value.name in made]
+    del graph.graph.node[:], graph.graph.value_info[:]
+    graph.graph.node.extend(nodes)
+    graph.graph.value_info.extend(values)
+
+
+def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == kind for a in node.attribute)
+
+
+def check_half(graph: onnx.ModelProto, islands: list[str]) -> None:
+    """Check that the graph is what its name says: a valid model that computes in float16 but for its islands.
+
+    Args:
+        graph: from :func:`to_half`.
+        islands: from :func:`float32_islands`.
+
+    Raises:
+        ExportError: names what is not as it should be.
+    """
+    import onnx
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except Exception as error:
+        raise ExportError(f"the ONNX checker refuses the float16 graph: {error}") from error
+    kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    wide = [
+        node.name
+        for node in graph.graph.node
+        if node.op_type in _PRODUCTS and node.name not in islands and single in map(kinds.get, node.input)
+    ]
+    if wide:
+        raise ExportError(f"the float16 graph has {len(wide)} products with float32 weights, such as {wide[0]}")
+    for values, kind, word in ((graph.graph.input, half, "float16"), (graph.graph.output, single, "float32")):
+        for value in values:
+            if value.type.tensor_type.elem_type != kind:
+                raise ExportError(f"the float16 graph: expected {value.name} in {word}")

@@ -54,14 +54,20 @@ class Links:
                 queue.extend(name for name in node.input if name)
         return seen
 
-    def downstream(self, values: Iterable[str]) -> set[str]:
-        """All values that are computed from `values`, themselves included."""
-        seen, queue = set[str](), deque(values)
+    def nodes_between(self, value: str, *, stop: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes that `value` is made by, back to the nearest `stop` operators, these included; unordered."""
+        makers = (self._maker.get(name) for name in self.upstream([value], stop=stop))
+        return list({node.output[0]: node for node in makers if node is not None}.values())
+
+    def downstream(self, values: Iterable[str], *, stop: Iterable[str] = ()) -> set[str]:
+        """All values that are computed from `values`, themselves included; not through `stop` operators."""
+        seen, queue, stops = set[str](), deque(values), set(stop)
         while queue:
             value = queue.popleft()
             if value in seen:
                 continue
             seen.add(value)
             for node in self._readers.get(value, []):
-                queue.extend(node.output)
+                if node.op_type not in stops:
+                    queue.extend(node.output)
         return seen

@@ -1,41 +1,39 @@
-"""The proof that routing is dynamic: on the graph's structure, and by numbers.
+"""The proof by numbers that routing is dynamic: two scans get two mixtures, as in PyTorch, and they matter as there.
 
 A LoRA can be merged into the weights; a mixture that depends on the image can't. So a graph in which a router was
-folded to a constant, or its experts merged, answers like one model for all patients, and may pass on one scan.
+folded to a constant, or its experts merged, answers like one model for all patients, and may pass on one scan. The
+structure is looked at first (:mod:`molre_edge.export.routing_trace`), then this.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge.errors import ExportError
-from molre_edge.export.links import Links
+from molre_edge.export.routing_trace import RouterTrace, router_softmaxes
 from molre_edge.parity import Outputs
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["RouterTrace", "RoutingProof", "prove_routing", "router_softmaxes", "trace_routers", "with_even_gates"]
+    from molre_edge.model.classifier import HeadCTClassifier
 
-_MIN_GATE_DIFFERENCE = 1e-5
-"""Two volumes must differ in some gate by more than float32 noise (about 1e-7) and its growth through a network."""
+__all__ = ["RoutingProof", "even_gates", "prove_routing", "with_even_gates"]
 
+_MIN_GATE_DIFFERENCE = 1e-4
+"""A router shows that it routes when some gate differs by this much between two volumes: float32 noise, about 1e-7, may
+grow to 1e-5 on its way through a network."""
 
-@dataclass(frozen=True)
-class RouterTrace:
-    """What the graph shows of one router.
+_FOLLOWS = 0.25
+"""The graph's gates may be off by this part of that difference. A router that is a constant is off by half at least."""
 
-    Attributes:
-        softmax: name of its Softmax node.
-        layers: names of the nodes in which its gates multiply the experts' stacked activations, one an adapted layer.
-    """
-
-    softmax: str
-    layers: tuple[str, ...]
+_NOISE = 1e-4
+"""Logits of the graph and of PyTorch may differ by this, besides a part of what is measured."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,9 @@ class RoutingProof:
         gate_difference: largest absolute difference of a gate between two golden volumes, by PyTorch.
         gate_error: largest absolute difference of a gate between the graph and PyTorch on these volumes.
         logit_effect: largest absolute change of a logit when all gates are made even (1 / K), in the graph.
+        logit_effect_reference: the same in PyTorch.
+        unmoved: indices, along the routers' axis of ``gates``, of routers that answered all golden volumes alike, so
+            that the numbers show nothing of them; the structure does.
     """
 
     routers: tuple[RouterTrace, ...]
@@ -55,199 +56,106 @@ class RoutingProof:
     gate_difference: float
     gate_error: float
     logit_effect: float
+    logit_effect_reference: float
+    unmoved: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-def router_softmaxes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The routers' Softmax nodes: those from which the output ``gates`` is computed, in the graph's order."""
-    links = Links(graph)
-    if not any(output.name == "gates" for output in graph.graph.output):
-        return []
-    values = links.upstream(["gates"], stop={"Softmax"})
-    return [node for node in graph.graph.node if node.op_type == "Softmax" and node.output[0] in values]
-
-
-def trace_routers(graph: onnx.ModelProto, *, routers: int, layers: int, experts: int, rank: int) -> list[RouterTrace]:
-    """Show on the graph that each router depends on the input and multiplies the experts of its layers.
-
-    Args:
-        graph: of any precision.
-        routers: how many the model has.
-        layers: how many adapted layers the model has.
-        experts: K.
-        rank: r; the stacked activations are K * r wide.
-
-    Raises:
-        ExportError: names what is not there.
-    """
-    links = Links(graph)
-    volume = graph.graph.input[0].name
-    softmaxes = router_softmaxes(graph)
-    if len(softmaxes) != routers:
-        raise ExportError(
-            f"routing is not dynamic in the graph: found {len(softmaxes)} router softmaxes on the way to 'gates', "
-            f"expected {routers}. A folded router answers the same for every patient"
-        )
-    answers = links.upstream(["logits"])
-    from_input = links.downstream([volume])
-    traces = []
-    for node in softmaxes:
-        gates = node.output[0]
-        if gates not in from_input:
-            raise ExportError(f"routing is not dynamic in the graph: router {node.name} does not depend on the input")
-        reached = links.downstream([gates])
-        found = tuple(
-            mul.name
-            for mul in graph.graph.node
-            if mul.op_type == "Mul" and _is_gating(links, mul, gates, reached, from_input, experts * rank)
-        )
-        if not found or gates not in answers:
-            raise ExportError(
-                f"routing is not dynamic in the graph: the gates of router {node.name} multiply no stacked experts "
-                f"({experts} x {rank} wide) on the way to the logits"
-            )
-        traces.append(RouterTrace(node.name, found))
-    reached_layers = {name for trace in traces for name in trace.layers}
-    if len(reached_layers) != layers:
-        raise ExportError(
-            f"routing is not dynamic in the graph: gates reach {len(reached_layers)} adapted layers, the model has "
-            f"{layers}. Were experts merged into weights?"
-        )
-    return traces
-
-
-_MOVES = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Transpose", "Identity", "Flatten"}
-
-
-def _is_gating(
-    links: Links, mul: onnx.NodeProto, gates: str, reached: set[str], from_input: set[str], width: int
-) -> bool:
-    """Whether a Mul takes these gates on one side and the down projection of `width` rows on the other.
-
-    On the gates' side only scaling and copies may lie between the softmax and the product; on the other side a MatMul,
-    Gemm or Conv with a constant weight that is `width` wide, and after the product one that reads `width`.
-    """
-    if len(mul.input) != 2:
-        return False
-    for side, other in ((0, 1), (1, 0)):
-        if mul.input[side] not in reached or mul.input[other] not in from_input:
-            continue
-        if not _is_copy_of(links, mul.input[side], gates):
-            continue
-        down = _through_moves(links, mul.input[other])
-        if down is None or not _has_constant_axis(links, down, width):
-            continue
-        if any(_has_constant_axis(links, up, width) for up in _next_products(links, mul.output[0])):
-            return True
-    return False
-
-
-def _is_copy_of(links: Links, value: str, gates: str) -> bool:
-    """Whether a value is the gates after copies, casts and products with constants."""
-    while value != gates:
-        node = links.maker(value)
-        if node is None:
-            return False
-        if node.op_type in _MOVES:
-            value = node.input[0]
-        elif node.op_type == "Mul":
-            variable = [name for name in node.input if name not in links.constants]
-            if len(variable) != 1:
-                return False
-            value = variable[0]
-        else:
-            return False
-    return True
-
-
-_PRODUCTS = {"MatMul", "Gemm", "Conv"}
-
-
-def _through_moves(links: Links, value: str) -> onnx.NodeProto | None:
-    node = links.maker(value)
-    while node is not None and node.op_type in _MOVES:
-        node = links.maker(node.input[0])
-    return node if node is not None and node.op_type in _PRODUCTS else None
-
-
-def _next_products(links: Links, value: str) -> list[onnx.NodeProto]:
-    found = []
-    for node in links.readers(value):
-        if node.op_type in _PRODUCTS:
-            found.append(node)
-        elif node.op_type in _MOVES:
-            found.extend(_next_products(links, node.output[0]))
-    return found
-
-
-def _has_constant_axis(links: Links, node: onnx.NodeProto, width: int) -> bool:
-    return any(width in shape for name in node.input[1:] if (shape := _constant_shape(links, name)) is not None)
-
-
-def _constant_shape(links: Links, name: str) -> tuple[int, ...] | None:
-    if name in links.constants:
-        return links.constants[name]
-    maker = links.maker(name)  # behind a cast, or Q/DQ
-    if maker is not None and maker.op_type in {"Cast", "DequantizeLinear", "QuantizeLinear"}:
-        return _constant_shape(links, maker.input[0])
-    return None
-
-
 def with_even_gates(graph: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph whose routers answer 1 / K whatever they see."""
     import onnx
 
+    softmaxes = {node.name for node in router_softmaxes(graph)}
     even = onnx.ModelProto()
     even.CopyFrom(graph)
-    for node in router_softmaxes(even):
-        index = list(even.graph.node).index(node)
-        flat = f"{node.name}_even"
-        even.graph.node.insert(index, onnx.helper.make_node("Sub", [node.input[0], node.input[0]], [flat], name=flat))
-        node.input[0] = flat
+    del even.graph.node[:]
+    for node in graph.graph.node:
+        if node.name in softmaxes:
+            score, flat = node.input[0], f"{node.name}_even"
+            even.graph.node.append(onnx.helper.make_node("Sub", [score, score], [flat], name=flat))
+        even.graph.node.append(node)
+        if node.name in softmaxes:
+            even.graph.node[-1].input[0] = flat
     return even
+
+
+@contextlib.contextmanager
+def even_gates(model: HeadCTClassifier) -> Iterator[None]:
+    """PyTorch's side of :func:`with_even_gates`: within the block, the model's routers answer 1 / K."""
+    import torch
+
+    def even(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], gates: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(gates, 1 / gates.shape[-1])
+
+    handles = [router.register_forward_hook(even) for router in model.routers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def prove_routing(
     traces: list[RouterTrace],
     *,
     reference: Outputs,
-    graph_answers: Outputs,
-    even_logits: npt.NDArray[np.float32],
+    answers: Outputs,
+    even_reference: Outputs,
+    even_answers: Outputs,
     tolerance: float,
 ) -> RoutingProof:
-    """Show by numbers that two scans get two mixtures, both as PyTorch has them, and that the mixture matters.
+    """Show by numbers that two scans get two mixtures, both as PyTorch has them, and that the mixture matters as there.
 
     Args:
         traces: from :func:`trace_routers`.
         reference: PyTorch's answers to at least two volumes.
-        graph_answers: the graph's answers to the same volumes.
-        even_logits: the graph's logits for the first of them with all gates even.
+        answers: the graph's answers to the same volumes.
+        even_reference: PyTorch's answers to the first of them with all gates even.
+        even_answers: the graph's, likewise.
         tolerance: largest allowed L1 distance between a gate vector of the graph and PyTorch's.
 
     Raises:
-        ExportError: the gates do not differ, or differ from PyTorch's.
+        ExportError: the gates do not differ, or differ from PyTorch's, or act on the logits in another way than there.
     """
-    assert reference.gates is not None and graph_answers.gates is not None
-    difference = float(np.ptp(reference.gates, axis=0).max())
-    if difference < _MIN_GATE_DIFFERENCE:
+    assert reference.gates is not None and answers.gates is not None
+    differences = np.ptp(reference.gates, axis=0).max(axis=(0, 2))  # by router
+    unmoved = differences < _MIN_GATE_DIFFERENCE
+    if unmoved.all():
         raise ExportError(
-            f"routing can't be proved dynamic: PyTorch's own gates differ by no more than {difference:.1e} between the "
-            f"golden volumes. Is the router trained, and do the volumes differ (--golden)?"
+            f"routing can't be proved dynamic: PyTorch's own gates differ by no more than {differences.max():.1e} "
+            f"between the golden volumes. Is the router trained, and do the volumes differ (--golden)?"
         )
-    error = np.abs(graph_answers.gates - reference.gates)
-    if float(error.sum(-1).max()) > tolerance:
+    errors = np.abs(answers.gates - reference.gates)
+    distance = float(errors.sum(-1).max())
+    if not distance <= tolerance:
+        raise ExportError(f"the graph's gates are not PyTorch's: L1 distance {distance:.1e}, allowed {tolerance:.0e}")
+    by_router = errors.max(axis=(0, 1, 3))
+    still = np.flatnonzero(~unmoved & ~(by_router <= _FOLLOWS * differences))
+    if len(still):
+        first = still[0]
         raise ExportError(
-            f"the graph's gates are not PyTorch's: L1 distance {float(error.sum(-1).max()):.1e}, "
-            f"allowed {tolerance:.0e}"
+            f"routing is not dynamic in the graph: between the golden volumes, gates of router {first} differ by "
+            f"{differences[first]:.1e} in PyTorch, and the graph's are off by {by_router[first]:.1e}. Does this router "
+            f"see the scan?"
         )
-    layers = {name for trace in traces for name in trace.layers}
+    count = len(even_answers)
+    effect = float(np.abs(answers.logits[:count] - even_answers.logits).max())
+    expected = float(np.abs(reference.logits[:count] - even_reference.logits).max())
+    off = float(np.abs(even_answers.logits - even_reference.logits).max())
+    if not off <= _FOLLOWS * expected + _NOISE * max(1.0, float(np.abs(reference.logits).max())):
+        raise ExportError(
+            f"the graph's gates do not act as PyTorch's: made even, they change logits by {effect:.1e} in the graph "
+            f"and by {expected:.1e} in PyTorch. Were experts merged into weights?"
+        )
     return RoutingProof(
         routers=tuple(traces),
-        adapted_layers=len(layers),
-        gate_difference=difference,
-        gate_error=float(error.max()),
-        logit_effect=float(np.abs(graph_answers.logits[: len(even_logits)] - even_logits).max()),
+        adapted_layers=len({name for trace in traces for name in trace.layers}),
+        gate_difference=float(differences.max()),
+        gate_error=float(by_router.max()),
+        logit_effect=effect,
+        logit_effect_reference=expected,
+        unmoved=tuple(int(index) for index in np.flatnonzero(unmoved)),
     )

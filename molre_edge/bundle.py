@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import re
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import BundleError, ConfigError
+from molre_edge.errors import BundleError
 from molre_edge.files import replace_folder, sha256_of, write_json
-from molre_edge.parity import Outputs
-from molre_edge.specs import Grid, Precision, TensorSpec
+from molre_edge.golden import GoldenSet, read_golden
+from molre_edge.manifest import FORMAT, FORMAT_VERSION, MAX_MANIFEST_BYTES, GraphFacts, is_covered, parse_manifest
+from molre_edge.specs import Grid, Precision
 
 __all__ = [
     "DEFAULT_BUNDLE",
@@ -34,72 +34,14 @@ __all__ = [
     "GraphFacts",
     "check_free",
     "new_bundle",
-    "write_golden",
     "write_manifest",
 ]
 
-FORMAT = "molre-edge-bundle"
-FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 GOLDEN_FILE = "golden/golden.npz"
 DEFAULT_BUNDLE = Path("edge-bundle")
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")
-_MAX_MANIFEST_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """One graph of a bundle.
-
-    Attributes:
-        file: its name in the bundle.
-        inputs: the volume's specification.
-        outputs: specifications of logits, gates (absent for K = 0) and embedding.
-        opset: of the default ONNX domain.
-        ir_version: of the file.
-    """
-
-    file: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    opset: int
-    ir_version: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the manifest."""
-        return {
-            "file": self.file,
-            "inputs": [spec.to_dict() for spec in self.inputs],
-            "outputs": [spec.to_dict() for spec in self.outputs],
-            "opset": self.opset,
-            "ir_version": self.ir_version,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> GraphFacts:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            str(data["file"]),
-            tuple(TensorSpec.from_dict(spec) for spec in data["inputs"]),
-            tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
-            int(data["opset"]),
-            int(data["ir_version"]),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class GoldenSet:
-    """Volumes and what the PyTorch reference answered to them.
-
-    Attributes:
-        volumes: float16 [n, slices, rows, cols], HU.
-        outputs: the reference's answers.
-    """
-
-    volumes: npt.NDArray[np.float16]
-    outputs: Outputs
+_MAX_FILE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +80,9 @@ class Bundle:
         """
         path = folder / MANIFEST
         try:
-            if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            if path.is_symlink():
+                raise BundleError(f"{path}: is a link; a bundle's files lie in the bundle itself")
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
                 raise BundleError(f"{path}: larger than any manifest of ours; not a bundle")
             raw = path.read_bytes()
         except OSError as error:
@@ -153,46 +97,18 @@ class Bundle:
                 f"released; do not use it"
             )
         try:
-            manifest = json.loads(raw)
+            manifest = parse_manifest(raw)
         except ValueError as error:
-            raise BundleError(f"{path}: damaged, not JSON ({error}); export the checkpoint again") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BundleError(f"{path}: not a manifest of molre-edge (expected 'format' to be {FORMAT!r})")
-        if manifest.get("version") != FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: format version {manifest.get('version')!r}; this molre-edge reads version {FORMAT_VERSION}. "
-                f"Export the checkpoint again, or install the version that wrote it"
-            )
-        try:
-            return cls._from_manifest(folder, digest, manifest)
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise BundleError(
-                f"{path}: damaged ({type(error).__name__}: {error}); export the checkpoint again"
-            ) from error
-
-    @classmethod
-    def _from_manifest(cls, folder: Path, digest: str, manifest: Mapping[str, Any]) -> Bundle:
-        files = manifest["files"]
-        for name, sha256 in files.items():
-            if not _SAFE_NAME.fullmatch(name) or not _SHA256.fullmatch(sha256):
-                raise ValueError(f"files: unexpected entry {name!r}")
-        graphs = {Precision(key): GraphFacts.from_dict(value) for key, value in manifest["graphs"].items()}
-        for facts in graphs.values():
-            if facts.file not in files:
-                raise ValueError(f"graphs: {facts.file!r} is not among the files")
-        findings = tuple(str(name) for name in manifest["findings"])
-        thresholds = np.asarray(manifest["thresholds"], dtype=np.float64)
-        if thresholds.shape != (len(findings),):
-            raise ValueError(f"thresholds: expected {len(findings)}, got {thresholds.shape}")
+            raise BundleError(f"{path}: {error}") from error
         return cls(
             folder=folder,
             digest=digest,
-            manifest=manifest,
-            grid=Grid(**manifest["grid"]),
-            findings=findings,
-            thresholds=thresholds,
-            graphs=graphs,
-            checkpoint_sha256=str(manifest["checkpoint"]["sha256"]),
+            manifest=manifest.data,
+            grid=manifest.grid,
+            findings=manifest.findings,
+            thresholds=manifest.thresholds,
+            graphs=manifest.graphs,
+            checkpoint_sha256=manifest.checkpoint_sha256,
         )
 
     def read(self, name: str) -> bytes:
@@ -209,6 +125,8 @@ class Bundle:
         if path.is_symlink() or path.parent.is_symlink():
             raise BundleError(f"{path}: is a link; a bundle's files lie in the bundle itself")
         try:
+            if path.stat().st_size > _MAX_FILE_BYTES:
+                raise BundleError(f"{path}: larger than any file of ours; copy the bundle again")
             content = path.read_bytes()
         except OSError as error:
             raise BundleError(f"{path}: can't be read ({error.strerror}); copy the bundle again") from error
@@ -236,22 +154,13 @@ class Bundle:
         Raises:
             BundleError: absent or altered.
         """
+        outputs = next(iter(self.graphs.values())).outputs
+        shapes = {"volumes": (None, *self.grid.shape), **{spec.name: spec.shape for spec in outputs}}
+        content = self.read(GOLDEN_FILE)
         try:
-            with np.load(io.BytesIO(self.read(GOLDEN_FILE)), allow_pickle=False) as data:
-                outputs = Outputs(data["logits"], data["embedding"], data.get("gates", None))
-                return GoldenSet(data["volumes"], outputs)
-        except (KeyError, ValueError) as error:
+            return read_golden(content, shapes)
+        except ValueError as error:
             raise BundleError(f"{self.folder / GOLDEN_FILE}: damaged ({error}); export the checkpoint again") from error
-
-
-def write_golden(folder: Path, golden: GoldenSet) -> None:
-    """Write the golden set into a bundle that is being made."""
-    arrays = {"volumes": golden.volumes, "logits": golden.outputs.logits, "embedding": golden.outputs.embedding}
-    if golden.outputs.gates is not None:
-        arrays["gates"] = golden.outputs.gates
-    path = folder / GOLDEN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -266,7 +175,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
         BundleError: something is there already, and it is no bundle or `force` is not given.
     """
     check_free(folder, force=force)
-    with replace_folder(folder) as partial:
+    with replace_folder(folder.resolve()) as partial:  # behind a link, the folder is replaced and the link stays
         yield partial
 
 
@@ -276,15 +185,31 @@ def check_free(folder: Path, *, force: bool) -> None:
     Raises:
         BundleError: `folder` is a bundle and `force` is not given, or is something else than a bundle.
     """
-    if folder.is_dir() and not any(folder.iterdir()):
+    place = folder.resolve()
+    if place == Path.cwd() or place in Path.cwd().parents or os.path.ismount(place):
+        raise BundleError(
+            f"{folder}: is the current folder, one above it or a mount point, and can't be replaced as a whole; name a "
+            f"folder within it with -o"
+        )
+    if place.is_dir() and not any(place.iterdir()):
         return
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if place.exists() and not _is_bundle(place):
         raise BundleError(f"{folder}: is there already and is not a bundle; choose another folder with -o")
-    if folder.exists() and not force:
+    if place.exists() and not force:
         raise BundleError(
             f"{folder}: there is a bundle already; --force replaces it, with its engines and int8 graph, "
             f"or choose another folder with -o"
         )
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder has a manifest of ours, of any version: other programs have files of that name too."""
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
@@ -297,7 +222,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
     files = {
         path.relative_to(folder).as_posix(): sha256_of(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and _SAFE_NAME.fullmatch(path.relative_to(folder).as_posix())
+        if path.is_file() and is_covered(path.relative_to(folder).as_posix())
     }
     manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content, "files": files}
     write_json(folder / MANIFEST, manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 LAYERS = (
     ("errors", "specs", "files", "findings"),
-    ("bundle", "scans", "parity"),
+    ("bundle", "golden", "manifest", "scans", "parity"),
     ("model",),
     ("engines",),
     ("export", "calibration", "inference", "training"),

@@ -1,0 +1,187 @@
+"""A bundle's manifest: its format, and how one is read that may have been written by anybody.
+
+A manifest that was altered on purpose passes every hash that it holds itself. So each value that is used later is
+checked here: its type, its size and that it fits the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ConfigError
+from molre_edge.specs import Grid, Precision, TensorSpec
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "MAX_MANIFEST_BYTES", "GraphFacts", "Manifest", "is_covered", "parse_manifest"]
+
+FORMAT = "molre-edge-bundle"
+FORMAT_VERSION = 1
+MAX_MANIFEST_BYTES = 16 << 20
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")
+_DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """One graph of a bundle.
+
+    Attributes:
+        file: its name in the bundle.
+        inputs: the volume's specification.
+        outputs: specifications of logits, gates (absent for K = 0) and embedding.
+        opset: of the default ONNX domain.
+        ir_version: of the file.
+    """
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    ir_version: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        return {
+            "file": self.file,
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GraphFacts:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            data["file"],
+            tuple(_tensor(spec) for spec in data["inputs"]),
+            tuple(_tensor(spec) for spec in data["outputs"]),
+            int(data["opset"]),
+            int(data["ir_version"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What a manifest says, checked.
+
+    Attributes:
+        data: all of it.
+        files: SHA-256 by name.
+        grid, findings, thresholds: of the model.
+        graphs: facts by precision.
+        checkpoint_sha256: of the checkpoint that was exported.
+    """
+
+    data: Mapping[str, Any]
+    files: Mapping[str, str]
+    grid: Grid
+    findings: tuple[str, ...]
+    thresholds: npt.NDArray[np.float64]
+    graphs: Mapping[Precision, GraphFacts]
+    checkpoint_sha256: str
+
+
+def is_covered(name: str) -> bool:
+    """Whether a manifest covers a file of this name: engines and what users put there it does not."""
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        ValueError: not one of ours, or damaged; the message says where, shortly.
+    """
+    try:
+        data = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"damaged, not JSON ({error}); export the checkpoint again") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f"not a manifest of molre-edge (expected 'format' to be {FORMAT!r})")
+    if data.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"format version {reprlib.repr(data.get('version'))}; this molre-edge reads version {FORMAT_VERSION}. "
+            f"Export the checkpoint again, or install the version that wrote it"
+        )
+    try:
+        return _checked(data)
+    except KeyError as error:
+        raise ValueError(f"damaged, has no {reprlib.repr(error.args[0])}; export the checkpoint again") from error
+    except (TypeError, ValueError, AttributeError, OverflowError, ConfigError) as error:
+        raise ValueError(f"damaged ({str(error)[:300]}); export the checkpoint again") from error
+
+
+def _checked(data: Mapping[str, Any]) -> Manifest:
+    files = data["files"]
+    for name, sha256 in files.items():
+        if not is_covered(name) or not _SHA256.fullmatch(sha256):
+            raise ValueError(f"files: unexpected entry {name!r}")
+    grid, findings = Grid(**data["grid"]), _findings(data["findings"])
+    graphs = {Precision(key): GraphFacts.from_dict(value) for key, value in data["graphs"].items()}
+    if not graphs:
+        raise ValueError("graphs: expected at least one")
+    for facts in graphs.values():
+        if facts.file not in files:
+            raise ValueError(f"graphs: {facts.file!r} is not among the files")
+        _check_tensors(facts, grid, findings)
+    checkpoint = data["checkpoint"]["sha256"]
+    if not _SHA256.fullmatch(checkpoint):
+        raise ValueError("checkpoint: expected a SHA-256")
+    if not all(isinstance(text, str) for text in (*data["tool"].values(), *data["notes"])):
+        raise ValueError("tool, notes: expected texts")
+    thresholds = _thresholds(data["thresholds"], findings)
+    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint)
+
+
+def _findings(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names:
+        raise ValueError("findings: expected a list of names")
+    for name in names:
+        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 100:
+            raise ValueError(f"findings: expected words of letters, digits, '_' and '-', got {reprlib.repr(name)}")
+    if len(set(names)) != len(names):
+        raise ValueError("findings: expected each name once")
+    return tuple(names)
+
+
+def _thresholds(values: object, findings: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    if not isinstance(values, list) or len(values) != len(findings):
+        raise ValueError(f"thresholds: expected {len(findings)}, one a finding")
+    for value in values:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"thresholds: expected probabilities, got {reprlib.repr(value)}")
+    return np.array(values, dtype=np.float64)
+
+
+def _tensor(data: dict[str, Any]) -> TensorSpec:
+    spec = TensorSpec.from_dict(data)
+    axes = spec.shape[1:]
+    if spec.dtype not in _DTYPES or spec.shape[:1] != (None,) or not all(type(a) is int and a > 0 for a in axes):
+        raise ValueError(f"graphs: unexpected tensor {reprlib.repr(data)}")
+    return spec
+
+
+def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> None:
+    """Hold a graph's tensors against the grid and the findings: answers of another shape would be read wrongly."""
+    if [(spec.name, spec.shape[1:]) for spec in facts.inputs] != [("volume", grid.shape)]:
+        raise ValueError(f"graphs: {facts.file}: expected one input, 'volume', on the grid")
+    shapes = {spec.name: spec.shape for spec in facts.outputs}
+    axes = {name: len(shape) for name, shape in shapes.items()}
+    if axes not in ({"logits": 2, "embedding": 2}, {"logits": 2, "embedding": 2, "gates": 4}):
+        raise ValueError(f"graphs: {facts.file}: expected the outputs logits, gates and embedding")
+    if shapes["logits"][1] != len(findings):
+        raise ValueError(f"graphs: {facts.file}: expected a logit for each of the {len(findings)} findings")
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
