@@ -30,7 +30,8 @@ class BackboneEntry:
         mean, std: normalisation of the channels after windowing.
         adapted: the default adapted modules, within the parameter budget; empty for a baseline without MoLRE.
         build: (grid, channels, options) -> module with ``embed_dim``; random weights, nothing is downloaded.
-        load: (module, folder) -> loads the public weights' layout from a local folder.
+        load: (module, folder) -> loads the public weights' layout from a local folder; the module may have been built
+            on ``meta``, so that a folder of another size is refused before memory is taken.
         source: where the definition comes from.
         windows: (centre, width) in HU of the channels that the backbone was trained on, or the default three.
     """
@@ -65,7 +66,7 @@ def backbone_entry(name: str) -> BackboneEntry:
     Raises:
         ConfigError: there is none; the message lists the known ids and the nearest one.
     """
-    from molre_edge.model.backbones import dinov3  # noqa: F401  (registers its entries)
+    _register_all()
 
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, _ENTRIES, n=1)
@@ -76,6 +77,11 @@ def backbone_entry(name: str) -> BackboneEntry:
 
 def backbone_ids() -> tuple[str, ...]:
     """All known ids, sorted."""
-    from molre_edge.model.backbones import dinov3  # noqa: F401  (registers its entries)
+    _register_all()
 
     return tuple(sorted(_ENTRIES))
+
+
+def _register_all() -> None:
+    """Import the modules that register entries; they import this one."""
+    from molre_edge.model.backbones import dinov3, siglip  # noqa: F401
