@@ -122,7 +122,10 @@ class DINOv3Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The class token after the last norm."""
-        x = self.embeddings(images)  # [units, 1 + registers + patches, d]
+        # transformers' own embedding reads the patch projection's weight, which an adapted one has not
+        patches = self.embeddings.patch_embeddings(images).flatten(2).transpose(1, 2)  # [units, patches, d]
+        first = torch.cat([self.embeddings.cls_token, self.embeddings.register_tokens], dim=1)
+        x = torch.cat([first.expand(images.shape[0], -1, -1), patches], dim=1)
         rope = self.rope_embeddings(x.dtype)
         for layer in self.layer:
             x = layer(x, position_embeddings=rope)

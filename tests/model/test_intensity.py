@@ -1,0 +1,43 @@
+"""Windows and normalisation, inside the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from molre_edge.model.intensity import WindowChannels
+
+BRAIN = (40.0, 80.0)
+
+
+def test_a_window_maps_its_edges_to_zero_and_one_and_clips_beyond() -> None:
+    hu = torch.tensor([[[-1024.0, 0.0, 20.0, 40.0, 80.0, 3071.0]]])
+    out = WindowChannels([BRAIN], mean=[0.0], std=[1.0])(hu)
+    assert out.shape == (1, 1, 1, 6)
+    assert out.flatten().tolist() == [0.0, 0.0, 0.25, 0.5, 1.0, 1.0]
+
+
+def test_each_window_is_a_channel_with_its_own_mean_and_deviation() -> None:
+    layer = WindowChannels([BRAIN, (80.0, 200.0), (600.0, 2800.0)], mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0])
+    out = layer(torch.full((2, 1, 1), 60.0))
+    want = [(60 / 80 - 0.1) / 0.5, (80 / 200 - 0.2) / 0.25, (860 / 2800 - 0.3) / 2.0]
+    assert out.shape == (2, 3, 1, 1)
+    for unit in out:
+        assert unit.flatten().tolist() == pytest.approx(want, abs=1e-6)
+
+
+def test_one_mean_and_deviation_serve_all_windows() -> None:
+    out = WindowChannels([BRAIN, (80.0, 200.0)], mean=[0.5], std=[0.5])(torch.full((1, 2, 2), -1000.0))
+    assert torch.equal(out, torch.full((1, 2, 2, 2), -1.0))
+
+
+def test_windows_are_configuration_and_no_weights() -> None:
+    assert WindowChannels([BRAIN], [0.5], [0.5]).state_dict() == {}
+
+
+def test_half_floats_stay_half_floats_and_close() -> None:
+    hu = torch.linspace(-1024, 3071, 97).reshape(1, 1, -1)
+    layer = WindowChannels([BRAIN, (600.0, 2800.0)], [0.5], [0.5])
+    full, half = layer(hu.half().float()), layer.half()(hu.half())
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), full, rtol=0, atol=2e-3)
