@@ -7,6 +7,8 @@ decisions can flip.
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.config import ModelConfig
 
-__all__ = ["CHECKPOINT", "SCANS", "check_folder", "draw_model", "make_checkpoint", "make_scans"]
+__all__ = ["CHECKPOINT", "SCANS", "check_installed", "draw_model", "make_checkpoint", "make_scans", "prepare_folder"]
 
 CHECKPOINT = "ckpt.pt"
 SCANS = "scans"
-_OURS = {CHECKPOINT, SCANS, "edge-bundle", "edge-runs"}
+MARK = "DEMO.txt"
+_OURS = {MARK, CHECKPOINT, SCANS, "edge-bundle", "edge-runs"}
+_MARK_TEXT = """Everything in this folder was made by 'molre-edge demo' and is replaced by 'molre-edge demo --force'.
+The scans are synthetic and the model's weights are random: its answers mean nothing.
+"""
 
 _HEADS: tuple[tuple[str, ...], ...] = (
     (),
@@ -43,21 +49,41 @@ _HEADS: tuple[tuple[str, ...], ...] = (
 _GRID = Grid(slices=8, rows=112, cols=112)
 
 
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds something else than an earlier demo.
+def check_installed() -> None:
+    """Say what is missing before anything is made.
+
+    Raises:
+        MissingDependencyError: a library of the extra ``export`` is not installed.
+    """
+    for name in ("torch", "transformers", "onnx", "onnxscript", "onnxsim"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingDependencyError("The demo", name, "export")
+
+
+def prepare_folder(folder: Path, *, force: bool) -> None:
+    """Make an empty folder with a mark that it is a demo's; only what carries that mark is ever removed.
+
+    Args:
+        folder: a new one, an empty one, or an earlier demo's.
+        force: remove the earlier demo.
 
     Raises:
         ConfigError: something is there already that must not be lost.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; name a folder for the demo")
+    folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir()}
-    if there - _OURS:
-        raise ConfigError(f"{folder}: holds {sorted(there - _OURS)[0]}, which is no demo's; name another folder")
+    # the names of a demo's parts are those of real work too: without the mark they are somebody's
+    foreign = there if MARK not in there else there - _OURS
+    if foreign:
+        raise ConfigError(f"{folder}: holds {sorted(foreign)[0]}, which is no demo's; name another folder")
     if there and not force:
         raise ConfigError(f"{folder}: holds a demo already; --force makes it anew, or name another folder")
+    for name in there - {MARK}:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    (folder / MARK).write_text(_MARK_TEXT, encoding="utf-8")
 
 
 def make_scans(folder: Path) -> None:

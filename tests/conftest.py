@@ -13,6 +13,55 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
+def tiny_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three synthetic heads as DICOM series (``head-1`` to ``head-3``) and one as ``head-4.nii.gz``."""
+    from molre_edge.scans.synthetic import make_head, write_dicom_series, write_nifti
+
+    folder = tmp_path_factory.mktemp("tiny") / "scans"
+    for number, findings in enumerate([(), ("intraparenchymal_hemorrhage",), ("hydrocephalus",)], start=1):
+        write_dicom_series(make_head(number, findings, shape=(12, 96, 96)), folder / f"head-{number}")
+    write_nifti(make_head(4, shape=(12, 96, 96)), folder / "head-4.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_scans: Path) -> Path:
+    """A real, very small DINOv3 classifier with two routers of three experts, its thresholds amid the tiny scans."""
+    import numpy as np
+
+    from molre_edge.demo import draw_model
+    from molre_edge.model.checkpoint import save_checkpoint
+    from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig
+    from molre_edge.scans import find_scans, read_scan, to_grid
+    from molre_edge.specs import Grid
+
+    size = {"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 192}
+    config = ModelConfig(
+        backbone=BackboneConfig(id="dinov3-vits16", options=size),
+        grid=Grid(slices=4, rows=32, cols=32),
+        adapter=AdapterConfig(modules=("attention.o_proj",), experts=3, rank=2),
+        router=RouterConfig(hidden=4),
+        budget=1.0,  # so small a backbone has no room for adapters below the usual 0.5 %
+    )
+    volumes = np.stack([to_grid(read_scan(source), config.grid) for source in find_scans(tiny_scans).scans])
+    path = tiny_scans.parent / "ckpt.pt"
+    save_checkpoint(draw_model(config, volumes), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path) -> Path:
+    """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
+    from molre_edge.cli.export import export_checkpoint
+    from molre_edge.cli.shell import Speaker
+
+    folder, gates = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "gates.toml"
+    gates.write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_gate_l1 = 0.2\n")  # a narrow model rounds more
+    export_checkpoint(tiny_checkpoint, folder, Speaker(quiet=True), golden_volumes=3, gates=gates)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real CT test data: MOLRE_EDGE_TEST_DATA, else ../shared/data beside the repository."""
     given = os.environ.get("MOLRE_EDGE_TEST_DATA")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 from molre_edge import demo as material
 from molre_edge.cli.export import export_checkpoint, show_export
 from molre_edge.cli.infer import InferOptions, run_infer, show_run
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
 
 __all__ = ["demo"]
 
@@ -26,14 +26,11 @@ def demo(
     """Make a small model and scans, export it, run it on both engines, and end in a report to open.
 
     The model has random weights: its findings mean nothing, only that every engine answers as PyTorch does. Leaves
-    DIR/ckpt.pt, DIR/scans, DIR/edge-bundle and DIR/edge-runs.
+    DIR/ckpt.pt, DIR/scans, DIR/edge-bundle, DIR/edge-runs and the mark DIR/DEMO.txt.
     """
     speaker = Speaker(as_json, quiet)
-    material.check_folder(folder, force=force)
-    if folder.is_dir():
-        for path in folder.iterdir():  # a demo's own parts only: check_folder saw to that
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    material.check_installed()
+    material.prepare_folder(folder, force=force)
     checkpoint, scans, bundle = folder / material.CHECKPOINT, folder / material.SCANS, folder / "edge-bundle"
     with speaker.steps() as step:
         step("synthetic scans")
@@ -54,8 +51,10 @@ def demo(
         show_run(runs[engine], Speaker(quiet=quiet) if not as_json else silent)
     speaker.say("")
     speaker.say(f"Open {runs['fp16'].report} in a browser. Then try:")
-    speaker.say(f"  molre-edge infer {scans} --engine fp16 --bundle {bundle}")
+    words = ["molre-edge", "infer", str(scans), "--engine", "fp16", "--bundle", str(bundle)]
+    speaker.say(f"  {shlex.join(words)}")
     speaker.result({engine: {"report": str(run.report), "exit_code": run.exit_code} for engine, run in runs.items()})
-    code = max(run.exit_code for run in runs.values())
-    if code:
-        raise typer.Exit(code)
+    codes = {run.exit_code for run in runs.values()}
+    for code in (ExitCode.PARITY_FAILED, ExitCode.ERROR, ExitCode.SCANS_REJECTED):
+        if code in codes:
+            raise typer.Exit(code)

@@ -317,7 +317,8 @@ class _Bar:
 
 def show_run(summary: RunSummary, speaker: Speaker) -> None:
     """Tell what a run found."""
-    speaker.show(_timing_table(summary))
+    if summary.rows:
+        speaker.show(_timing_table(summary))
     if summary.rejected:
         table = Table(title="Scans that can't be used", title_justify="left")
         for heading in ("scan", "code", "reason"):

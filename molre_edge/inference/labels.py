@@ -108,6 +108,8 @@ def read_labels(path: Path, findings: Sequence[str]) -> LabelTable:
         name = (row[_SCAN] or "").strip()
         if not name or "\0" in name:
             raise RunError(f"{path}, line {line}: names no scan")
+        if None in row:
+            raise RunError(f"{path}, line {line}: has more values than the first line has columns")
         table.append((line, name, np.array([_value(path, line, each, row.get(each)) for each in findings])))
     return LabelTable(path, tuple(table))
 

@@ -69,7 +69,7 @@ def read_record(path: Path, scan: str) -> Record:
         RunError: damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             head = json.loads(bytes(data["head"]))
             outputs = {
                 who: Outputs(data[f"{who}_logits"], data[f"{who}_embedding"], data.get(f"{who}_gates", None))

@@ -152,12 +152,12 @@ class RunStore:
             if entry.status == "pending":
                 todo.append((entry, source))
             rows.append(entry)
-        paths = {entry.path for entry in rows}
         for status, group in (("rejected", found.rejected), ("ignored", found.ignored)):
             for item in group:
                 path, key = path_text(item.path, base), f"{status}:{item.code}"
                 scan, _ = identify(path, key)
                 rows.append(Entry(scan, path, key, "", status, item.code, item.reason, files=item.files))
+        paths = {entry.path for entry in rows}
         for entry in (entry for left in known.values() for entry in left):
             if entry.fingerprint and entry.path not in paths:
                 entry = self._as_it_stands(entry)
