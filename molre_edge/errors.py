@@ -5,6 +5,9 @@ Standard library only: every layer imports this module.
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -16,6 +19,7 @@ __all__ = [
     "ParityFailedError",
     "RunError",
     "ScanError",
+    "shown",
 ]
 
 
@@ -83,3 +87,10 @@ class MissingDependencyError(MolreEdgeError):
         super().__init__(f"{feature} needs {library}, which is not installed: pip install 'molre-edge[{extra}]'")
         self.library = library
         self.extra = extra
+
+
+def shown(value: Any) -> str:
+    """A value for a message: a line at most, however long or nested a value a file may bring."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring = 2, 60
+    return brief.repr(value)

@@ -5,12 +5,11 @@ Standard library only.
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from molre_edge.errors import ConfigError
+from molre_edge.errors import ConfigError, shown
 
 __all__ = ["HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
 
@@ -85,13 +84,11 @@ class Grid:
         for name, low, high in (("slices", 1, 512), ("rows", 16, 2048), ("cols", 16, 2048)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                shown = reprlib.repr(value)  # a file may bring a value of any length
-                raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {shown}")
+                raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {shown(value)}")
         for name, low_mm, high_mm in (("field_mm", 50.0, 1000.0), ("height_mm", 20.0, 1000.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low_mm <= value <= high_mm:
-                shown = reprlib.repr(value)
-                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {shown}")
+                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {shown(value)}")
 
     @property
     def pixel_mm(self) -> float:

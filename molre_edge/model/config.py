@@ -6,13 +6,12 @@ Without torch, so that a configuration can be read and shown anywhere.
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from molre_edge.errors import ConfigError
+from molre_edge.errors import ConfigError, shown
 from molre_edge.findings import default_findings
 from molre_edge.specs import Grid
 
@@ -69,9 +68,9 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         """Check the kinds; the backbone itself checks its options."""
         if not isinstance(self.id, str) or not 0 < len(self.id) <= 100:
-            raise ConfigError(f"backbone.id: expected a name of up to 100 characters, got {_shown(self.id)}")
+            raise ConfigError(f"backbone.id: expected a name of up to 100 characters, got {shown(self.id)}")
         if not isinstance(self.options, dict) or not all(isinstance(key, str) for key in self.options):
-            raise ConfigError(f"backbone.options: expected a table of names and values, got {_shown(self.options)}")
+            raise ConfigError(f"backbone.options: expected a table of names and values, got {shown(self.options)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class AdapterConfig:
         if len(self.modules) > 1024 or not all(isinstance(name, str) and 0 < len(name) <= 256 for name in self.modules):
             raise ConfigError(
                 f"adapter.modules: expected up to 1024 names or patterns of up to 256 characters, got "
-                f"{_shown(self.modules)}"
+                f"{shown(self.modules)}"
             )
         _check_int("adapter.experts", self.experts, 0, 64)
         _check_int("adapter.rank", self.rank, 1, 512)
@@ -175,7 +174,7 @@ class ModelConfig:
         for name in self.findings:
             if len(name) > 100 or not name.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(
-                    f"findings: expected words of up to 100 letters, digits, '_' and '-', got {_shown(name)}"
+                    f"findings: expected words of up to 100 letters, digits, '_' and '-', got {shown(name)}"
                 )
         if not self.thresholds:
             object.__setattr__(self, "thresholds", (0.5,) * len(self.findings))
@@ -240,7 +239,7 @@ def _section(kind: type[_T], data: Any, where: str) -> _T:
 def _word(name: str, words: type[_E], value: Any) -> _E:
     known = [word.value for word in words]
     if value not in known:
-        raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {_shown(value)}")
+        raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}")
     return words(value)
 
 
@@ -254,7 +253,7 @@ def _known(kind: type[Any], data: Any, where: str) -> Mapping[str, Any]:
         if key not in names:
             near = difflib.get_close_matches(key[:100], names, n=1) if isinstance(key, str) else []
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{where}: unknown {_shown(key)}{hint} (known: {', '.join(names)})")
+            raise ConfigError(f"{where}: unknown {shown(key)}{hint} (known: {', '.join(names)})")
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in required if name not in data]
     if missing:
@@ -271,23 +270,18 @@ def _list(value: Any, where: str) -> list[Any]:
 def _pair(value: Any) -> tuple[float, float]:
     numbers = _list(value, "windows")
     if len(numbers) != 2:
-        raise ConfigError(f"windows: expected (centre, width) in HU, got {_shown(value)}")
+        raise ConfigError(f"windows: expected (centre, width) in HU, got {shown(value)}")
     return numbers[0], numbers[1]
 
 
 def _check_int(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}")
+        raise ConfigError(f"{name}: expected a whole number from {low} to {high}, got {shown(value)}")
 
 
 def _check_float(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ConfigError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: short, however long the value is."""
-    return reprlib.repr(value)
+        raise ConfigError(f"{name}: expected a number from {low:g} to {high:g}, got {shown(value)}")
 
 
 def _plain(value: Any) -> Any:

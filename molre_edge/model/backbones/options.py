@@ -6,12 +6,11 @@ Options come from checkpoints, which are untrusted: without limits, one number c
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from molre_edge.errors import ConfigError
+from molre_edge.errors import ConfigError, shown
 
 __all__ = ["Choice", "Range", "check_options"]
 
@@ -65,9 +64,7 @@ def check_options(options: Mapping[str, Any], known: Mapping[str, Range | Choice
         if name not in known:
             near = difflib.get_close_matches(name[:100], known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(
-                f"backbone.options: unknown {reprlib.repr(name)}{hint} (known: {', '.join(sorted(known))})"
-            )
+            raise ConfigError(f"backbone.options: unknown {shown(name)}{hint} (known: {', '.join(sorted(known))})")
         if not known[name].admits(value):
-            raise ConfigError(f"backbone.options.{name}: expected {known[name]}, got {reprlib.repr(value)}")
+            raise ConfigError(f"backbone.options.{name}: expected {known[name]}, got {shown(value)}")
     return {name: float(value) if known[name].is_float else value for name, value in options.items()}
