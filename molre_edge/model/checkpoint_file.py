@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molre_edge.errors import CheckpointError
+from molre_edge.errors import CheckpointError, shown
 
 __all__ = [
     "BACKBONE_PREFIX",
@@ -68,17 +68,17 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: not a molre-edge checkpoint (expected 'format' to be {FORMAT!r}, got "
-            f"{str(header.get('format'))[:60]!r}); {_HOW}"
+            f"{shown(header.get('format'))}); {_HOW}"
         )
     if header.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: is of format version {str(header.get('version'))[:60]}, this molre-edge reads version "
+            f"{path}: is of format version {shown(header.get('version'))}, this molre-edge reads version "
             f"{FORMAT_VERSION}; install the release that wrote it, or write the checkpoint again with this one"
         )
     unknown = sorted(set(header) - _HEADER_KEYS)
     if unknown:
         raise CheckpointError(
-            f"{path}: unknown key {unknown[0]!r}; a checkpoint has {', '.join(sorted(_HEADER_KEYS))}, state and "
+            f"{path}: unknown key {shown(unknown[0])}; a checkpoint has {', '.join(sorted(_HEADER_KEYS))}, state and "
             f"backbone, and what else training keeps belongs in another file"
         )
     config, digest = header.get("config"), header.get("backbone_sha256")
@@ -143,7 +143,7 @@ def _read_safetensors(path: Path) -> tuple[dict[Any, Any], Any, Any]:
     lost = sorted(name for name in tensors if not name.startswith((STATE_PREFIX, BACKBONE_PREFIX)))
     if lost:
         raise CheckpointError(
-            f"{path}: unknown tensor {lost[0]!r}; names begin with {STATE_PREFIX!r} or {BACKBONE_PREFIX!r}; {_HOW}"
+            f"{path}: unknown tensor {shown(lost[0])}; names begin with {STATE_PREFIX!r} or {BACKBONE_PREFIX!r}; {_HOW}"
         )
     state = {n.removeprefix(STATE_PREFIX): t for n, t in tensors.items() if n.startswith(STATE_PREFIX)}
     backbone = {n.removeprefix(BACKBONE_PREFIX): t for n, t in tensors.items() if n.startswith(BACKBONE_PREFIX)}
