@@ -92,8 +92,8 @@ class TorchRunner:
             slices = config.grid.slices if by_slice and any(x.site is not Site.VOLUME for x in layers) else 1
             shape = (None, slices, len(self._model.routers), config.adapter.experts)
             specs.append(TensorSpec("gates", "float32", shape))
-        width = self._model.head.in_features
-        return (*specs, TensorSpec("embedding", "float32", (None, int(width))))
+        width = int(self._model.backbone.embed_dim)  # type: ignore[arg-type]  # a backbone's own attribute
+        return (*specs, TensorSpec("embedding", "float32", (None, width)))
 
     @property
     def facts(self) -> dict[str, Any]:

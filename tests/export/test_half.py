@@ -1,0 +1,141 @@
+"""The float16 graph computes in float16, but for its islands, and its answers leave it unrounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.errors import ExportError
+from molre_edge.export.graph import graph_facts
+from molre_edge.export.half import check_half, float32_islands, to_half
+from molre_edge.export.routing_trace import router_softmaxes
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.specs import Precision
+
+ExportModel = Callable[[str], tuple[HeadCTClassifier, onnx.ModelProto]]
+
+
+def types(graph: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every value."""
+    inferred = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph
+    found = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    found |= {value.name: value.type.tensor_type.elem_type for value in inferred.input}
+    return found | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+
+def test_the_volume_comes_in_float16_and_answers_leave_in_float32(half: onnx.ModelProto) -> None:
+    facts = graph_facts(half, "graphs/fp16.onnx")
+    assert [spec.dtype for spec in facts.inputs] == ["float16"]
+    assert {spec.name: spec.dtype for spec in facts.outputs} == dict.fromkeys(
+        ["logits", "gates", "embedding"], "float32"
+    )
+    assert (facts.opset, facts.ir_version <= 10) == (20, True)
+
+
+def test_weights_are_float16_outside_the_islands(graph: onnx.ModelProto, half: onnx.ModelProto) -> None:
+    islands = float32_islands(graph)
+    kind = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    products = [node for node in half.graph.node if node.op_type in {"MatMul", "Gemm", "Conv"}]
+    weights = {node.name: kind[node.input[1]] for node in products if node.input[1] in kind}
+    wide = {name for name, type_ in weights.items() if type_ == TensorProto.FLOAT}
+    assert wide == set(weights) & set(islands)
+    assert len(wide) == 2  # the head and, as it is adapted, its up projection
+    assert len(weights) > 20
+    assert sum(t.ByteSize() for t in half.graph.initializer) < 0.55 * sum(t.ByteSize() for t in graph.graph.initializer)
+
+
+def test_norms_router_softmaxes_and_logits_are_float32_islands(half: onnx.ModelProto) -> None:
+    kinds = types(half)
+    norms = [node for node in half.graph.node if node.op_type == "LayerNormalization"]
+    logits = next(node for node in half.graph.node if "logits" in node.output)
+    islands = [*norms, *router_softmaxes(half), logits]
+    assert len(islands) == 5 + 4 + 1
+    for node in islands:
+        assert {kinds[name] for name in (*node.input, *node.output)} == {TensorProto.FLOAT}, node.name
+    rest = [node for node in half.graph.node if node.op_type in {"Gelu", "Tanh", "Conv"}]
+    assert {kinds[node.output[0]] for node in rest} == {TensorProto.FLOAT16}
+
+
+def test_logits_and_gates_are_not_rounded_on_their_way_out(
+    half: onnx.ModelProto, volumes: npt.NDArray[np.float16]
+) -> None:
+    with OnnxRuntimeRunner(half.SerializeToString(), Precision.FP16, optimise=False, cpu_only=True) as runner:
+        outputs = runner.run(volumes).outputs
+    assert outputs.gates is not None
+    for values in (outputs.logits, outputs.gates):
+        assert (values != values.astype(np.float16)).mean() > 0.5
+    makers = {name: node for node in half.graph.node for name in node.output}
+    assert {makers[name].op_type for name in ("logits", "gates")} == {"Add", "Concat"}
+
+
+def test_no_value_goes_to_float16_and_back_between_two_islands(half: onnx.ModelProto) -> None:
+    makers = {name: node for node in half.graph.node for name in node.output}
+    kinds = types(half)
+    for node in half.graph.node:
+        before = makers.get(node.input[0]) if node.op_type == "Cast" else None
+        if before is not None and before.op_type == "Cast":
+            assert kinds[before.input[0]] != TensorProto.FLOAT, f"{before.name}, {node.name}"
+
+
+@pytest.mark.parametrize(("name", "products"), [("slice", 2), ("volume", 2), ("token", 1), ("lora", 1), ("frozen", 1)])
+def test_every_model_has_its_logits_in_float32(name: str, products: int, export_model: ExportModel) -> None:
+    _, graph = export_model(name)
+    islands = float32_islands(graph)
+    chosen = [node for node in graph.graph.node if node.name in islands]
+    assert sum(node.op_type in {"Gemm", "MatMul"} for node in chosen) == products
+    half = to_half(graph)
+    check_half(half, islands)
+    makers = {name: node for node in half.graph.node for name in node.output}
+    assert types(half)[makers["logits"].input[0]] == TensorProto.FLOAT
+
+
+def test_small_weights_keep_the_nearest_half(graph: onnx.ModelProto) -> None:
+    tensor = next(t for t in graph.graph.initializer if t.name.endswith("routers.0.fc1.weight"))
+    weights = numpy_helper.to_array(tensor).copy()
+    weights[0, :4] = (6.1e-8, -9e-8, 3e-7, 0.0)
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    converted = next(t for t in to_half(graph).graph.initializer if t.name == tensor.name)
+    assert np.array_equal(numpy_helper.to_array(converted), weights.astype(np.float16))
+
+
+def test_a_weight_beyond_float16_is_refused_by_name(graph: onnx.ModelProto) -> None:
+    tensor = next(t for t in graph.graph.initializer if t.name.endswith("routers.0.fc1.weight"))
+    weights = numpy_helper.to_array(tensor).copy()
+    weights[0, 0] = -7e4
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    with pytest.raises(ExportError, match=r"routers\.0\.fc1\.weight reaches 7e\+04, beyond float16's 65504"):
+        to_half(graph)
+
+
+def test_conversion_leaves_the_float32_graph_as_it_was(graph: onnx.ModelProto) -> None:
+    before = graph.SerializeToString()
+    to_half(graph)
+    assert graph.SerializeToString() == before
+
+
+def test_a_float32_graph_does_not_pass_for_a_float16_one(graph: onnx.ModelProto) -> None:
+    with pytest.raises(ExportError, match=r"has \d+ products with float32 weights, such as node_"):
+        check_half(graph, float32_islands(graph))
+
+
+def test_an_output_in_float16_is_refused(half: onnx.ModelProto, graph: onnx.ModelProto) -> None:
+    onnx.checker.check_model(half, full_check=True)
+    cast = next(node for node in half.graph.node if "embedding" in node.output)
+    cast.attribute[0].i = TensorProto.FLOAT16
+    half.graph.output[2].type.tensor_type.elem_type = TensorProto.FLOAT16
+    with pytest.raises(ExportError, match="expected embedding in float32"):
+        check_half(half, float32_islands(graph))
+
+
+def test_a_graph_whose_logits_are_no_product_is_refused(graph: onnx.ModelProto) -> None:
+    for node in graph.graph.node:
+        node.op_type = "Identity"
+        del node.input[1:]
+    with pytest.raises(ExportError, match="no product that makes 'logits'"):
+        float32_islands(graph)
