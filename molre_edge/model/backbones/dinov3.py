@@ -140,9 +140,14 @@ def _load(module: nn.Module, folder: Path) -> None:
     if not isinstance(module, DINOv3Backbone):
         raise TypeError(f"expected a DINOv3Backbone, got {type(module).__name__}")
     _check_published(module, folder)
+    paths = sorted(folder.glob("model*.safetensors"))
+    if not paths:
+        raise CheckpointError(
+            f"{folder}: holds no model*.safetensors; fetch the published safetensors files (a pickled .bin is not read)"
+        )
     published: dict[str, Tensor] = {}
     try:
-        for path in sorted(folder.glob("model*.safetensors")):
+        for path in paths:
             published |= load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error

@@ -1,0 +1,122 @@
+"""Files and folders written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from molre_edge.files import replace_folder, sha256_of, write_json, write_whole
+
+
+class Interrupted(BaseException):
+    """Like a Ctrl-C in the middle."""
+
+
+def test_a_hash_is_over_the_whole_content(tmp_path: Path) -> None:
+    content = os.urandom((1 << 20) + 17)  # more than one block
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    with write_whole(path) as partial:
+        partial.write_text("whole")
+        assert not path.exists()
+        assert partial.parent == path.parent  # on the same file system, so that replacing is one step
+        assert partial.suffix == ".json"  # for writers that look at it
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["file.json"]
+
+
+def test_an_interrupted_block_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(Interrupted), write_whole(path) as partial:
+        partial.write_text("half")
+        raise Interrupted
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_interrupted_block_leaves_nothing_where_nothing_was(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), write_whole(tmp_path / "file"):
+        raise Interrupted
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_can_be_read_by_those_who_may_read_new_files(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    with write_whole(tmp_path / "file") as partial:
+        partial.write_text("")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "file")]
+    assert modes[0] == modes[1]
+
+
+def test_json_is_written_whole_and_holds_no_nan(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    write_json(path, {"b": [1, 2.5, None], "a": "é"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"b": [1, 2.5, None], "a": "é"}
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"b": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8"))["a"] == "é"
+    assert os.listdir(tmp_path) == ["data.json"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "edge-bundle"
+    folder.mkdir()
+    (folder / "old").write_text("")
+    with replace_folder(folder) as partial:
+        (partial / "new").write_text("")
+        assert os.listdir(folder) == ["old"]
+    assert os.listdir(folder) == ["new"]
+    assert os.listdir(tmp_path) == ["edge-bundle"]
+
+
+def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
+    with replace_folder(tmp_path / "in" / "bundle") as partial:
+        (partial / "new").write_text("")
+        assert not (tmp_path / "in" / "bundle").exists()
+    assert os.listdir(tmp_path / "in") == ["bundle"]
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "in" / "bundle").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "old").write_text("kept")
+    with pytest.raises(Interrupted), replace_folder(folder) as partial:
+        (partial / "new").write_text("")
+        raise Interrupted
+    assert (folder / "old").read_text() == "kept"
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+def test_the_old_folder_comes_back_when_the_new_one_can_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "old").write_text("kept")
+    real, calls = os.replace, []
+
+    def second_fails(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("no space")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises(OSError, match="no space"), replace_folder(folder) as partial:
+        (partial / "new").write_text("")
+    assert len(calls) == 3
+    assert (folder / "old").read_text() == "kept"
+    assert os.listdir(tmp_path) == ["bundle"]
