@@ -77,7 +77,7 @@ class OnnxRuntimeRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; they need not be printed as well
         if not self._optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = [name for name in self._wanted if name in ort.get_available_providers()]
@@ -85,8 +85,8 @@ class OnnxRuntimeRunner:
             session = ort.InferenceSession(self._graph, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
-                f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {error}. Install the version "
-                f"named in the bundle's manifest, or export the checkpoint again"
+                f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {_line(error)}. Install the "
+                f"version named in the bundle's manifest, or export the checkpoint again"
             ) from error
         names = {value.name for value in session.get_outputs()}
         if not {"logits", "embedding"} <= names or len(session.get_inputs()) != 1:
@@ -140,7 +140,8 @@ class OnnxRuntimeRunner:
             values = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
-                f"{self.name} failed on a batch of {len(volume)}: {error}. Where memory ran out, take smaller batches"
+                f"{self.name} failed on a batch of {len(volume)}: {_line(error)}. Where memory ran out, take "
+                f"smaller batches"
             ) from error
         done = time.perf_counter()
         by_name = {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}
@@ -161,6 +162,11 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
     return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
+
+
+def _line(error: Exception) -> str:
+    """ONNX Runtime's errors run over several lines."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _usable_cores() -> int:

@@ -144,12 +144,15 @@ def test_gates_that_multiply_something_else_than_experts_are_refused(graph: onnx
         trace(graph)
 
 
-def test_width_is_looked_for_on_the_right_axis(export_model: ExportModel) -> None:
-    """4 experts of rank 16 are as wide as the model: the weights' other axis would fit as well."""
+@pytest.mark.parametrize(("weight", "part"), [("head.lora_A", np.s_[:60]), ("head.lora_B", np.s_[:64, :60])])
+def test_width_is_looked_for_on_the_right_axis_of_both_products(
+    weight: str, part: tuple[slice, ...], export_model: ExportModel
+) -> None:
+    """4 experts of rank 16 are as wide as the model, 64: a weight's other axis would fit as well."""
     _, graph = export_model("volume")
     for tensor in graph.graph.initializer:
-        if tensor.name.endswith("head.lora_A"):
-            narrow = numpy_helper.to_array(tensor)[:60]  # [60, 64]
+        if tensor.name.endswith(weight):
+            narrow = numpy_helper.to_array(tensor)[part]
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(narrow), tensor.name))
     with pytest.raises(ExportError, match=r"multiply no stacked experts \(4 x 16 wide\)"):
         trace(graph, experts=4, rank=16)
