@@ -15,14 +15,17 @@ __all__ = ["check_half", "float32_islands", "to_half"]
 
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
+_MEANS = ("ReduceMean", "Reshape", "Transpose", "Squeeze", "Flatten")
+"""The way from a layer's input to its router: a mean over positions, and one over slices where volumes are routed."""
 
 
 def float32_islands(graph: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that stay in float32, norms aside: what makes the logits, and the routers' softmax.
+    """Names of the nodes that stay in float32, norms aside: what makes the logits, and the routers.
 
     Squares of large residuals overflow in a float16 norm; gates and logits are what parity is judged on. Of the logits,
     these are the products nearest to them (one, or two where the head is adapted) and all that follows; of the gates,
-    the softmax and its way to the output, so that what is reported was not rounded.
+    the routers from the mean over positions on, which are small, and their way to the output, so that what is reported
+    was not rounded. What tells two scans apart may be a small part of that mean, and float16 keeps three digits of it.
     """
     links = Links(graph)
     head = links.nodes_between("logits", stop=_PRODUCTS)
@@ -30,8 +33,31 @@ def float32_islands(graph: onnx.ModelProto) -> list[str]:
         raise ExportError("the graph has no product that makes 'logits'")
     softmaxes = router_softmaxes(graph)
     gates = links.nodes_between("gates", stop=("Softmax",)) if softmaxes else []
-    chosen = {node.name for node in (*head, *gates, *softmaxes)}
+    routers = [node for softmax in softmaxes for node in _router_nodes(links, softmax)]
+    chosen = {node.name for node in (*head, *gates, *softmaxes, *routers)}
     return [node.name for node in graph.graph.node if node.name in chosen]
+
+
+def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A router's nodes before its softmax: both layers, and the mean over positions that they read, if there is one."""
+    nodes: list[onnx.NodeProto] = []
+    value = softmax.input[0]
+    for _ in ("second layer", "first layer"):
+        layer = links.nodes_between(value, stop=_PRODUCTS)
+        products = [node for node in layer if node.op_type in _PRODUCTS]
+        if len(products) != 1:
+            return nodes
+        nodes.extend(layer)
+        value = products[0].input[0]
+    way: list[onnx.NodeProto] = []
+    node = links.maker(value)
+    while node is not None and node.op_type in _MEANS:
+        way.append(node)
+        if node.op_type == "ReduceMean":  # what only reshapes before the first mean may stay in float16
+            nodes.extend(way)
+            way = []
+        node = links.maker(node.input[0])
+    return nodes
 
 
 def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -45,20 +45,25 @@ def test_weights_are_float16_outside_the_islands(graph: onnx.ModelProto, half: o
     weights = {node.name: kind[node.input[1]] for node in products if node.input[1] in kind}
     wide = {name for name, type_ in weights.items() if type_ == TensorProto.FLOAT}
     assert wide == set(weights) & set(islands)
-    assert len(wide) == 2  # the head and, as it is adapted, its up projection
+    assert len(wide) == 2 + 2 * 4  # the head and, as it is adapted, its up projection; both layers of each router
     assert len(weights) > 20
     assert sum(t.ByteSize() for t in half.graph.initializer) < 0.55 * sum(t.ByteSize() for t in graph.graph.initializer)
 
 
-def test_norms_router_softmaxes_and_logits_are_float32_islands(half: onnx.ModelProto) -> None:
+def test_norms_routers_and_logits_are_float32_islands(graph: onnx.ModelProto, half: onnx.ModelProto) -> None:
     kinds = types(half)
     norms = [node for node in half.graph.node if node.op_type == "LayerNormalization"]
+    means = [
+        node for node in half.graph.node if node.op_type == "ReduceMean"
+    ]  # the mean over tokens that a router reads
     logits = next(node for node in half.graph.node if "logits" in node.output)
-    islands = [*norms, *router_softmaxes(half), logits]
-    assert len(islands) == 5 + 4 + 1
+    islands = [*norms, *means, *router_softmaxes(half), logits]
+    assert len(islands) == 5 + 2 + 4 + 1
     for node in islands:
-        assert {kinds[name] for name in (*node.input, *node.output)} == {TensorProto.FLOAT}, node.name
-    rest = [node for node in half.graph.node if node.op_type in {"Gelu", "Tanh", "Conv"}]
+        assert {kinds[name] for name in (*node.input[:1], *node.output)} == {TensorProto.FLOAT}, node.name
+    chosen = float32_islands(graph)
+    rest = [node for node in half.graph.node if node.op_type in {"Gelu", "Tanh", "Conv"} and node.name not in chosen]
+    assert [node.op_type for node in rest].count("Gelu") == 2  # of the blocks; the routers' are in the islands
     assert {kinds[node.output[0]] for node in rest} == {TensorProto.FLOAT16}
 
 
@@ -83,8 +88,10 @@ def test_no_value_goes_to_float16_and_back_between_two_islands(half: onnx.ModelP
             assert kinds[before.input[0]] != TensorProto.FLOAT, f"{before.name}, {node.name}"
 
 
-@pytest.mark.parametrize(("name", "products"), [("slice", 2), ("volume", 2), ("token", 1), ("lora", 1), ("frozen", 1)])
-def test_every_model_has_its_logits_in_float32(name: str, products: int, export_model: ExportModel) -> None:
+@pytest.mark.parametrize(
+    ("name", "products"), [("slice", 2 + 8), ("volume", 2 + 8), ("token", 1 + 8), ("lora", 1), ("frozen", 1)]
+)
+def test_every_model_has_its_logits_and_routers_in_float32(name: str, products: int, export_model: ExportModel) -> None:
     _, graph = export_model(name)
     islands = float32_islands(graph)
     chosen = [node for node in graph.graph.node if node.name in islands]
@@ -96,9 +103,9 @@ def test_every_model_has_its_logits_in_float32(name: str, products: int, export_
 
 
 def test_small_weights_keep_the_nearest_half(graph: onnx.ModelProto) -> None:
-    tensor = next(t for t in graph.graph.initializer if t.name.endswith("routers.0.fc1.weight"))
+    tensor = next(t for t in graph.graph.initializer if t.name.endswith("patch_embeddings.weight"))
     weights = numpy_helper.to_array(tensor).copy()
-    weights[0, :4] = (6.1e-8, -9e-8, 3e-7, 0.0)
+    weights[0, 0, 0, :4] = (6.1e-8, -9e-8, 3e-7, 0.0)
     tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
     converted = next(t for t in to_half(graph).graph.initializer if t.name == tensor.name)
     assert np.array_equal(numpy_helper.to_array(converted), weights.astype(np.float16))
