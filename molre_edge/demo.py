@@ -146,6 +146,7 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
         for name, module in model.backbone.named_modules():
             if isinstance(module, nn.Linear):  # with the 0.02 of an untrained ViT, answers hardly depend on the image
                 nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
+        _settle_norms(model, batch)
         for module in model.modules():
             if isinstance(module, AdaptedLayer):
                 nn.init.normal_(module.lora_B, std=0.02)
@@ -158,6 +159,24 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
         probabilities = torch.sigmoid(model(batch).logits.double())
     model.config = replace(config, thresholds=tuple(float(p) for p in probabilities.quantile(0.5, dim=0)))
     return model
+
+
+def _settle_norms(model: HeadCTClassifier, batch: Tensor) -> None:
+    """Give batch norms the scans' statistics, as training does: with those of a new one, scans hardly differ."""
+    from torch import nn
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over batches, of which there is one
+        norm.train()
+    model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
