@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ class Entry:
         return int(self.scan.removeprefix("scan-"))
 
 
+_COLUMNS = [field.name for field in fields(Entry)]
+
+
 def path_text(path: Path, base: Path) -> str:
     r"""A path relative to another, as ``scans.csv`` holds it.
 
@@ -66,8 +69,7 @@ def path_text(path: Path, base: Path) -> str:
 
 def write_entries(path: Path, entries: Sequence[Entry]) -> None:
     """Write the table whole."""
-    names = list(asdict(Entry("", "", "", "", "")))
-    write_csv(path, names, [list(asdict(entry).values()) for entry in entries])
+    write_csv(path, _COLUMNS, [list(asdict(entry).values()) for entry in entries])
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -78,7 +80,10 @@ def read_entries(path: Path) -> list[Entry]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [Entry(**{**row, "files": int(row["files"])}) for row in csv.DictReader(file)]  # type: ignore[arg-type]
+            reader = csv.DictReader(file)
+            if reader.fieldnames != _COLUMNS:
+                raise ValueError("other columns")
+            rows = [Entry(**{**row, "files": int(row["files"])}) for row in reader]  # type: ignore[arg-type]
     except FileNotFoundError:
         return []
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:

@@ -25,6 +25,7 @@ GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
 _FORMAT = "molre-edge-run"
+_HALF_WRITTEN = ".*.partial*"  # as molre_edge.files names what is not whole yet
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ class RunStore:
     def create(cls, folder: Path, task: Task) -> RunStore:
         """Start a run in a new or empty folder; nothing is written into it before :meth:`begin`.
 
+        Files that a cut run left half written don't count, so that one cut at its very start is simply started again.
+
         Raises:
             RunError: the folder holds something already.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not (folder.is_dir() and set(folder.iterdir()) <= set(folder.glob(_HALF_WRITTEN))):
             raise RunError(
                 f"{folder}: is there already; choose another folder with -o, or go on with an interrupted run with "
                 f"--resume"
@@ -180,15 +183,15 @@ class RunStore:
     def begin(self) -> None:
         """Write what is known before the first answer, and clear away what an earlier start left half done."""
         outputs = self.folder / "outputs"
-        outputs.mkdir(parents=True, exist_ok=True)
         self._write_head(finished=False)
+        outputs.mkdir(exist_ok=True)
         self._write_entries()
         kept = {entry.scan for entry in self.entries if entry.status == "done"}
         for path in outputs.glob("*.npz"):
             if path.stem not in kept:
                 path.unlink()
         for folder in (self.folder, outputs):
-            for path in folder.glob(".*.partial*"):
+            for path in folder.glob(_HALF_WRITTEN):
                 path.unlink(missing_ok=True)
 
     def abandon(self) -> None:

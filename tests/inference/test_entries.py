@@ -49,6 +49,8 @@ def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "",
+        "nonsense",
         "scan,path\nscan-0001,a\n",
         "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a,a,,done,,,many,\n",
         "scan,path,key,fingerprint,status,code,reason,files,warnings\n../../x,a,a,,done,,,1,\n",
@@ -56,11 +58,11 @@ def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
         "scan,path,key,fingerprint,status,code,reason,files,warnings,more\nscan-0001,a,a,,done,,,1,,\n",
         "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a\n",
     ],
-    ids=["columns missing", "no number", "no id", "an id twice", "columns added", "cut"],
+    ids=["empty", "nonsense", "columns missing", "no number", "no id", "an id twice", "columns added", "cut"],
 )
 def test_a_damaged_table_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "scans.csv").write_text(text)
-    with pytest.raises(RunError, match="damaged .*start a new run"):
+    with pytest.raises(RunError, match=r"damaged .*start a new run"):
         read_entries(tmp_path / "scans.csv")
 
 

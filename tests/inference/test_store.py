@@ -84,12 +84,15 @@ def test_a_folder_that_holds_something_is_no_place_for_a_new_run(there: str, fol
     else:
         folder.mkdir()
         (folder / "thesis.doc").touch()
-    with pytest.raises(RunError, match="is there already.*-o.*--resume"):
+    with pytest.raises(RunError, match=r"is there already.*-o.*--resume"):
         RunStore.create(folder, task)
 
 
-def test_an_empty_folder_is_a_place_for_a_new_run(folder: Path, task: Task) -> None:
+@pytest.mark.parametrize("litter", [[], [".run.json.x.partial.json"]])
+def test_an_empty_folder_is_a_place_for_a_new_run(litter: list[str], folder: Path, task: Task) -> None:
     folder.mkdir()
+    for name in litter:
+        (folder / name).touch()
     assert RunStore.create(folder, task).folder == folder
 
 

@@ -1,0 +1,79 @@
+"""Commands run in this process where they can be, and in one of their own where signals and imports matter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from molre_edge.cli import app
+
+Invoke = Callable[..., Result]
+Spawn = Callable[..., "subprocess.CompletedProcess[str]"]
+
+DRIVER = """
+import os, resource, signal, sys
+
+what, count = sys.argv.pop(1), int(sys.argv.pop(1))
+replace, seen = os.replace, 0
+
+def cut(source, target):
+    # every file of a run takes its place by os.replace: just before the count-th, the process gets the signal
+    global seen
+    if seen == count:
+        os.kill(os.getpid(), getattr(signal, what))
+    seen += 1
+    return replace(source, target)
+
+if what.startswith("SIG"):
+    os.replace = cut
+elif what == "full":  # files end at so many bytes, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+elif what == "without":
+    sys.modules.update(dict.fromkeys(("torch", "transformers", "onnx"), None))  # as if not installed
+
+from molre_edge.cli import main
+
+try:
+    main()
+finally:
+    if what == "imports":
+        heavy = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "pydicom", "SimpleITK", "nibabel")
+        print("IMPORTED", *sorted(set(heavy) & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty current folder, and nothing from outside."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("MOLRE_EDGE_BUNDLE", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def invoke() -> Invoke:
+    """Run a command line in this process; an error that is a bug is raised."""
+
+    def go(*words: object) -> Result:
+        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+    return go
+
+
+@pytest.fixture
+def spawn() -> Spawn:
+    """Run a command line in a process of its own; `driver` = (what, count) meddles with it as DRIVER says."""
+
+    def go(*words: object, driver: tuple[str, int] = ("nothing", 0)) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", DRIVER, driver[0], str(driver[1]), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "dumb"})
+
+    return go

@@ -1,0 +1,50 @@
+"""The program as such: its commands, its version, and how little it takes to ask for help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from molre_edge import __version__
+
+
+def test_help_names_the_commands_in_the_order_of_their_use(invoke: Any) -> None:
+    text = invoke("--help").stdout
+    places = [text.index(f" {name} ") for name in ("demo", "export", "infer")]
+    assert places == sorted(places)
+    assert "not a cleared medical device" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["infer", "--help"], ["export", "-h"], ["demo", "--help"], ["--version"]]
+)
+def test_asking_for_help_imports_nothing_heavy(words: list[str], spawn: Any) -> None:
+    done = spawn(*words, driver=("imports", 0))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.split() == ["IMPORTED"]
+
+
+def test_the_version_is_the_package_s(invoke: Any) -> None:
+    assert invoke("--version").stdout == f"molre-edge {__version__}\n"
+
+
+def test_no_command_shows_help_and_is_a_wrong_use(invoke: Any) -> None:
+    done = invoke()
+    assert done.exit_code == 2
+    assert "Usage" in done.stdout + done.stderr
+
+
+def test_an_unknown_command_or_option_is_a_wrong_use(invoke: Any) -> None:
+    assert invoke("quantise").exit_code == 2
+    assert invoke("infer", ".", "--fast").exit_code == 2
+
+
+def test_a_sign_that_the_terminal_can_not_show_is_no_reason_to_fail() -> None:
+    code = "import sys; sys.argv[1:] = ['--help']; from molre_edge.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,109 @@
+"""``molre-edge export`` as a user types it; what the graphs are worth is tested with the exporter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molre_edge.bundle import MANIFEST, Bundle
+from molre_edge.specs import Precision
+
+
+def words_of(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())
+
+
+@pytest.fixture
+def export(invoke: Callable[..., Any], tiny_checkpoint: Path) -> Callable[..., Any]:
+    return lambda *words: invoke("export", tiny_checkpoint, *words)
+
+
+def test_it_makes_a_bundle_and_prints_its_digest_and_the_proof(
+    spawn: Any, tiny_checkpoint: Path, tiny_scans: Path
+) -> None:
+    words = ("export", tiny_checkpoint, "--precision", "fp32", "--golden", tiny_scans, "--golden-volumes", "2")
+    done = spawn(*words, "-o", "a bundle", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)  # and nothing else is on stdout
+    assert result["bundle"] == "a bundle"
+    assert result["digest"] == hashlib.sha256(Path("a bundle", MANIFEST).read_bytes()).hexdigest()
+    assert result["parity"]["fp32"]["passed"] is True
+    assert len(result["routing"]["routers"]) == 2
+    assert "Routing is dynamic: 2 routers" in done.stderr
+    assert "the golden volumes are images of patients" in done.stderr
+    bundle = Bundle.open(Path("a bundle"), expect_digest=result["digest"])
+    assert set(bundle.graphs) == {Precision.FP32}
+    assert len(bundle.golden().volumes) == 2
+    assert {path.name for path in Path().iterdir()} == {"a bundle"}
+
+
+def test_a_graph_outside_its_gate_ends_with_3_and_leaves_nothing(export: Any) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    done = export("--golden-volumes", "2", "--gates", "strict.toml")
+    assert done.exit_code == 3
+    assert "largest difference of a probability" in done.stderr and done.stdout == ""
+    assert {path.name for path in Path().iterdir()} == {"strict.toml"}
+
+
+def test_a_bundle_that_is_there_needs_force(export: Any, tiny_bundle: Path) -> None:
+    shutil.copytree(tiny_bundle, "edge-bundle")
+    before = Path("edge-bundle", MANIFEST).read_bytes()
+    done = export()
+    assert done.exit_code == 1
+    assert "edge-bundle: there is a bundle already; --force replaces it" in words_of(done.stderr)
+    assert Path("edge-bundle", MANIFEST).read_bytes() == before
+
+
+def test_something_else_than_a_bundle_is_never_replaced(export: Any) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").touch()
+    done = export("-o", "thesis", "--force")
+    assert done.exit_code == 1
+    assert "thesis: is there already and is not a bundle" in words_of(done.stderr)
+    assert Path("thesis/chapter.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--golden-volumes", "1"], "Invalid value for '--golden-volumes'"),
+        (["--golden", "nowhere"], "'nowhere' does not exist"),
+        (["--precision", "int8"], "Invalid value for '--precision'"),
+        (["--backbone-weights", "nowhere"], "'nowhere' does not exist"),
+    ],
+)
+def test_a_wrong_use_ends_with_2(words: list[str], message: str, export: Any) -> None:
+    done = export(*words)
+    assert done.exit_code == 2
+    assert message in words_of(done.stderr)
+
+
+def test_what_is_no_checkpoint_ends_with_1_or_2(invoke: Any) -> None:
+    Path("notes.pt").write_text("nothing")
+    assert invoke("export", "nowhere.pt").exit_code == 2
+    done = invoke("export", "notes.pt")
+    assert done.exit_code == 1 and "notes.pt" in done.stderr
+    assert not Path("edge-bundle").exists()
+
+
+def test_one_golden_scan_is_too_few_and_the_reason_of_a_bad_one_is_told(export: Any, tiny_scans: Path) -> None:
+    scans = Path("scans")
+    shutil.copytree(tiny_scans / "head-1", scans / "good")
+    (scans / "bad.nii").write_bytes(b"\x5c\x01\x00\x00" + bytes(400))
+    done = export("--golden", scans)
+    assert done.exit_code == 1
+    assert "expected at least 2 scans that can be used, found 1" in words_of(done.stderr)
+    assert "warning: not a golden volume: " in done.stderr
+
+
+def test_without_pytorch_it_says_what_to_install(spawn: Any, tiny_checkpoint: Path) -> None:
+    done = spawn("export", tiny_checkpoint, driver=("without", 0))
+    assert done.returncode == 1
+    assert "pip install 'molre-edge[export]'" in done.stderr
+    assert not Path("edge-bundle").exists()

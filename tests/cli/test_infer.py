@@ -1,0 +1,491 @@
+"""``molre-edge infer`` as a user types it: what it leaves, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+from molre_edge.bundle import MANIFEST, Bundle
+
+FILES = {
+    "findings.csv",
+    "findings.jsonl",
+    "outputs",
+    "report.html",
+    "report.json",
+    "run.json",
+    "scans.csv",
+    "timing.json",
+}
+GOLDEN = ("--engine", "fp32", "--reference", "golden")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def words_of(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())
+
+
+def write_water(path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((96, 96, 30), dtype=np.int16), np.diag([2.4, 2.4, 5.0, 1.0]))
+    nibabel.save(image, path)
+
+
+@pytest.fixture
+def infer(invoke: Callable[..., Any], tiny_bundle: Path) -> Callable[..., Any]:
+    """Infer with the tiny bundle, in this process."""
+    return lambda *words: invoke("infer", "--bundle", tiny_bundle, *words)
+
+
+@pytest.fixture
+def alone(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle in a folder of its own, without its checkpoint."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "box" / "edge-bundle"))
+
+
+@pytest.fixture
+def mixed(tiny_scans: Path, tmp_path: Path) -> Path:
+    """A good head, a block of water that looks like a head from outside, and a text."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(tiny_scans / "head-2", folder / "good")
+    write_water(folder / "water.nii.gz")
+    (folder / "notes.txt").write_text("nothing")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------------- what it leaves
+
+
+def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: Path) -> None:
+    done = infer(tiny_scans, *GOLDEN, "-o", "run")
+    assert done.exit_code == 0
+    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert [path.name for path in sorted(Path("run/outputs").iterdir())] == [f"scan-000{n}.npz" for n in range(1, 5)]
+    assert "Parity passed" in done.stdout and "4 scans answered" in done.stdout
+    assert "not a diagnosis" in words_of(done.stdout)
+    assert "Engine: onnxruntime:fp32" in done.stderr and "Reference: the golden answers" in done.stderr
+
+
+def test_the_default_folder_is_named_by_the_time_and_two_in_one_second_get_one_each(
+    infer: Any, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Noon:
+            return cls(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
+
+    monkeypatch.setattr("molre_edge.cli.infer.datetime", Noon)
+    for _ in range(2):
+        assert infer(tiny_scans / "head-1", *GOLDEN).exit_code == 0
+    assert sorted(p.name for p in Path("edge-runs").iterdir()) == ["20260102T120000Z", "20260102T120000Z-2"]
+
+
+def test_by_default_the_pytorch_model_beside_the_bundle_is_the_reference(
+    infer: Any, tiny_scans: Path, tiny_checkpoint: Path
+) -> None:
+    done = infer(tiny_scans, "-o", "run", "--json", "--reference-scans", "2")
+    assert done.exit_code == 0, done.output
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["engine"]["name"] == "onnxruntime:fp16"
+    assert report["reference"]["kind"] == "pytorch checkpoint"
+    assert report["scans"] == ["scan-0001", "scan-0002"]
+    assert report["command"] == "molre-edge infer SCANS --engine fp16 --reference-scans 2"
+    assert {row["who"] for row in report["timing"]} == {"onnxruntime:fp16", "torch:fp32 (reference)"}
+    assert "The PyTorch reference adds about" in done.stderr and "for 2 scans" in done.stderr
+
+
+def test_the_torch_engine_reproduces_its_own_golden_answers(
+    infer: Any, tiny_scans: Path, tiny_checkpoint: Path
+) -> None:
+    for reference in ("auto", "golden"):
+        assert infer(tiny_scans, "-e", "torch", "--reference", reference, "-o", reference).exit_code == 0
+        report = json.loads(Path(reference, "report.json").read_text())
+        assert (report["engine"]["name"], report["reference"]["kind"]) == ("torch:fp32", "golden answers")
+
+
+def test_names_of_people_are_in_scans_csv_and_nowhere_else(
+    invoke: Any, tiny_scans: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    scans = tmp_path / "scans"
+    shutil.copytree(tiny_scans / "head-1", scans / "Muster^Erika" / "head")
+    for path in (scans / "Muster^Erika" / "head").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName, dataset.PatientID = "Muster^Erika", "MUSTER-4711"
+        dataset.save_as(path)
+    shutil.copytree(scans / "Muster^Erika" / "head", scans / "Muster^cut")
+    sorted((scans / "Muster^cut").iterdir())[5].unlink()
+    broken = sorted((scans / "Muster^cut").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:-5000])
+    write_water(scans / "Muster-water.nii.gz")
+    (scans / "Muster.pdf").write_bytes(b"%PDF-1.4 Muster")
+    done = invoke("infer", scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
+    assert done.exit_code == 4
+    secrets = [b"Muster", b"MUSTER-4711"]
+    shown = (done.stdout + done.stderr).encode()
+    for path in Path("run").rglob("*"):
+        if path.is_file():
+            found = [secret for secret in secrets if secret.lower() in path.read_bytes().lower()]
+            assert bool(found) == (path.name == "scans.csv"), path
+    assert not any(secret.lower() in shown.lower() for secret in secrets)
+
+
+# ------------------------------------------------------------------------------------------------------ how it ends
+
+
+def test_a_bad_scan_in_a_batch_ends_with_4_and_is_shown_with_its_reason(infer: Any, mixed: Path) -> None:
+    done = infer(mixed, *GOLDEN, "-o", "run")
+    assert done.exit_code == 4
+    [bad] = [row for row in rows(Path("run/scans.csv")) if row["status"] == "rejected"]
+    assert bad["path"] == "water.nii.gz" and bad["code"] and bad["reason"]
+    assert f"{bad['scan']} can't be used: {bad['reason']}" in words_of(done.stderr)
+    assert bad["code"] in done.stdout
+
+
+def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Path) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--quiet")
+    assert done.exit_code == 3
+    assert done.stdout == ""
+    assert "error: parity failed: max_abs_dp; see run/report.html" in done.stderr
+    assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--gates strict.toml"
+
+
+def test_no_scan_at_all_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
+    (Path("text") / "below").mkdir(parents=True)
+    Path("text/below/notes.txt").write_text("nothing")
+    done = infer("text", *GOLDEN, "-o", "run")
+    assert done.exit_code == 1
+    assert "no scan could be used; the reasons are in scans.csv" in done.stderr
+    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert [row["code"] for row in rows(Path("run/scans.csv"))] == ["not_a_scan"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "'nowhere' does not exist"),
+        ([".", "--bundle", "nowhere"], "nowhere: no such bundle. Make one with 'molre-edge export CKPT -o nowhere'"),
+        ([".", "--engine", "fp8"], "--engine fp8: expected fp32, fp16, int8"),
+        ([".", "--engine", "torch:fp16"], "--engine torch:fp16: expected"),
+        ([".", "--reference", "gold"], "--reference gold: no such file, and none of auto, golden, none"),
+        ([".", "--reference-scans", "0"], "--reference-scans 0: expected a whole number of at least 1, or 'all'"),
+        ([".", "--reference-scans", "few"], "--reference-scans few: expected"),
+        ([".", "--labels", "nowhere.csv"], "'nowhere.csv' does not exist"),
+        ([".", "--gates", "."], "is a directory"),
+        ([".", "--threads", "0"], "Invalid value for '--threads'"),
+    ],
+)
+def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], message: str, infer: Any) -> None:
+    done = infer(*words)
+    assert done.exit_code == 2
+    assert message in words_of(done.stderr)
+    assert not Path("edge-runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reference", "other.pt"], "other.pt: is not the checkpoint that the bundle was exported from"),
+        (["--engine", "int8"], "has no int8 graph, only fp32, fp16; 'molre-edge calibrate' makes it"),
+        (["--expect-digest", "0" * 64], "expected 000000"),
+        (["--gates", "other.pt"], "other.pt: not a TOML file"),
+        (["--gates", "odd.toml"], "odd.toml: unknown table [fp8]"),
+        (["--labels", "other.pt"], "expected a column 'scan'"),
+        (["--labels", "nobody.csv"], "none of its 1 lines names a scan of this run"),
+        (["--out", "other.pt"], "other.pt: is there already"),
+        (["--out", "full"], "full: is there already; choose another folder with -o"),
+        (["--out", "other.pt/below"], "Not a directory"),
+        (["--resume"], "no interrupted run with this bundle, engine, reference and folder of scans"),
+        (["--resume", "-o", "full"], "full: not a run of molre-edge"),
+        (["--resume", "-o", "nowhere"], "nowhere: not a run of molre-edge"),
+    ],
+)
+def test_what_can_be_mended_ends_with_1_and_leaves_nothing(
+    words: list[str], message: str, infer: Any, tiny_scans: Path
+) -> None:
+    Path("other.pt").write_text("no checkpoint, no table")
+    Path("odd.toml").write_text("[fp8]\n")
+    Path("nobody.csv").write_text("scan,intracranial_hemorrhage_any\nnobody,1\n")
+    (Path("full") / "of").mkdir(parents=True)
+    there = set(Path().rglob("*"))
+    done = infer(tiny_scans / "head-1", "--reference", "golden", *words)
+    assert done.exit_code == 1
+    assert message in words_of(done.stderr)
+    assert set(Path().rglob("*")) - there <= {Path("edge-runs")}
+
+
+@pytest.mark.parametrize("file", ["graphs/fp32.onnx", "golden/golden.npz", MANIFEST])
+def test_an_altered_bundle_ends_with_1_and_leaves_nothing(
+    file: str, invoke: Any, tiny_scans: Path, alone: Path
+) -> None:
+    digest = Bundle.open(alone).digest
+    with (alone / file).open("ab") as stream:
+        stream.write(b" ")
+    done = invoke("infer", tiny_scans, *GOLDEN, "--bundle", alone, "--expect-digest", digest, "-o", "run")
+    assert done.exit_code == 1
+    assert "altered or damaged" in done.stderr or "its digest is" in done.stderr
+    assert not Path("run").exists()
+
+
+def test_the_expected_digest_is_the_one_that_export_printed(infer: Any, tiny_scans: Path, tiny_bundle: Path) -> None:
+    digest = hashlib.sha256((tiny_bundle / MANIFEST).read_bytes()).hexdigest()
+    assert infer(tiny_scans / "head-1", *GOLDEN, "-q", "--expect-digest", digest.upper(), "-o", "run").exit_code == 0
+
+
+# -------------------------------------------------------------------------------------------------- options and words
+
+
+def test_the_bundle_is_found_by_the_environment_and_by_its_default_name(
+    invoke: Any, tiny_scans: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = tiny_scans / "head-1"
+    assert invoke("infer", scan, *GOLDEN, "-o", "none").exit_code == 2
+    monkeypatch.setenv("MOLRE_EDGE_BUNDLE", str(alone))
+    assert invoke("infer", scan, *GOLDEN, "-o", "by-environment").exit_code == 0
+    monkeypatch.delenv("MOLRE_EDGE_BUNDLE")
+    monkeypatch.chdir(alone.parent)
+    assert invoke("infer", scan, *GOLDEN, "-o", "by-default").exit_code == 0
+
+
+def test_labels_bring_auc_into_the_report(infer: Any, tiny_scans: Path, tiny_checkpoint: Path) -> None:
+    names = ("head-1", "head-2", "head-3", "head-4.nii.gz")
+    lines = [f"{tiny_scans / name},{i % 2},63" for i, name in enumerate(names)]
+    Path("labels.csv").write_text("\n".join(["scan,intracranial_hemorrhage_any,age", *lines]))
+    done = infer(tiny_scans, "-e", "fp32", "-o", "run", "--labels", "labels.csv", "--reference", tiny_checkpoint)
+    assert done.exit_code == 0
+    assert "mean AUC of 1 findings" in done.stdout
+    report = json.loads(Path("run/report.json").read_text())
+    assert {c["name"]: c["judged"] for c in report["verdict"]["checks"]}["mean_auc_drop"]
+    assert "AUC" in Path("run/report.html").read_text()
+    done = infer(tiny_scans, *GOLDEN, "-o", "run2", "--labels", "labels.csv")
+    assert "Note: the labels were not used" in done.stdout
+
+
+def test_every_series_of_a_study_on_request(infer: Any, tiny_scans: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(tiny_scans / "head-1", study / "one")
+    shutil.copytree(tiny_scans / "head-1", study / "two")
+    for path in (study / "two").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID = "1.2.3.4"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{dataset.InstanceNumber}"
+        dataset.save_as(path)
+    assert infer(study, *GOLDEN, "-o", "one", "-q").exit_code == 0
+    assert sorted(row["status"] for row in rows(Path("one/scans.csv"))) == ["done", "ignored"]
+    assert infer(study, *GOLDEN, "-o", "all", "-q", "--all-series").exit_code == 0
+    assert [row["status"] for row in rows(Path("all/scans.csv"))] == ["done", "done"]
+
+
+def test_stdout_is_one_json_object_and_nothing_else(spawn: Any, mixed: Path, alone: Path) -> None:
+    done = spawn("infer", mixed, *GOLDEN, "--bundle", alone, "-o", "run", "--json")
+    assert done.returncode == 4
+    result = json.loads(done.stdout)
+    assert (result["run"], result["scans"], result["exit_code"]) == ("run", 1, 4)
+    assert result["parity"]["passed"] is True
+    assert [each["scan"] for each in result["rejected"]] == ["scan-0002"]
+    assert {row["phase"] for row in result["timing"]} >= {"read", "compute", "end_to_end"}
+    assert "Parity passed" in done.stderr
+    failed = spawn("infer", mixed, *GOLDEN, "--bundle", "nowhere", "--json")
+    assert (failed.returncode, failed.stdout) == (2, "")
+
+
+def test_quiet_says_nothing_when_all_is_well(spawn: Any, tiny_scans: Path, alone: Path) -> None:
+    done = spawn("infer", tiny_scans, *GOLDEN, "--bundle", alone, "-o", "run", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = spawn("infer", tiny_scans, *GOLDEN, "--bundle", alone, "-o", "run2", "--quiet", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["scans"] == 4
+
+
+def test_paths_may_hold_blanks_markup_and_bytes_that_are_no_text(
+    spawn: Any, tiny_scans: Path, alone: Path, tmp_path: Path
+) -> None:
+    import os
+
+    scans, out = tmp_path / "the scans [bold]", "a run [/red] :warning:"
+    for name in ("a b", os.fsdecode(b"caf\xe9"), "[bold]x[/bold]"):
+        shutil.copytree(tiny_scans / f"head-{len(list(scans.glob('*'))) + 1}", scans / name)
+    done = spawn("infer", scans, *GOLDEN, "--bundle", alone, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {out}/report.html" in done.stdout
+    assert [row["path"] for row in rows(Path(out, "scans.csv"))] == ["[bold]x[/bold]", "a b", "caf\\udce9"]
+    again = spawn("infer", scans, *GOLDEN, "--bundle", alone, "-o", out, "--resume")
+    assert again.returncode == 0 and "0 to do, 3 done before" in again.stderr
+    odd = spawn("infer", scans, *GOLDEN, "--bundle", alone, "-o", os.fsdecode(b"run-\xe9"))
+    assert odd.returncode == 0, odd.stderr
+
+
+# ------------------------------------------------------------------------------------------------- without PyTorch
+
+
+@pytest.mark.parametrize("reference", ["golden", "none"])
+def test_the_edge_never_imports_what_export_needs(reference: str, spawn: Any, tiny_scans: Path, alone: Path) -> None:
+    words = ("infer", tiny_scans, "-e", "onnxruntime:fp32", "--reference", reference, "--bundle", alone, "-o", "run")
+    done = spawn(*words, driver=("imports", 0))
+    assert done.returncode == 0, done.stderr
+    imported = done.stderr.split("IMPORTED")[1].split()
+    assert "onnxruntime" in imported
+    assert not {"torch", "transformers", "onnx", "onnxscript"} & set(imported)
+
+
+def test_without_pytorch_the_golden_answers_are_the_reference_and_it_says_so(
+    spawn: Any, tiny_scans: Path, tiny_bundle: Path, tiny_checkpoint: Path
+) -> None:
+    words = ("infer", tiny_scans, "-e", "fp32", "--bundle", tiny_bundle)
+    done = spawn(*words, "-o", "run", driver=("without", 0))
+    assert done.returncode == 0, done.stderr
+    assert "Reference: the golden answers, since torch is not installed" in done.stderr
+    assert json.loads(Path("run/report.json").read_text())["verdict"]["passed"] is True
+    for asked in (("--reference", tiny_checkpoint), ("-e", "torch")):
+        done = spawn(*words, *asked, driver=("without", 0))
+        assert done.returncode == 1
+        assert "pip install 'molre-edge[export]'" in done.stderr
+
+
+# -------------------------------------------------------------------------------------- cut, and gone on with
+
+MOMENTS = {
+    "before the first answer": 2,
+    "amid the answers": 4,
+    "after the last answer": 6,
+    "before the report": 10,
+    "before the end": 12,
+}
+"""How many files of a run of four scans are in place: its description, the table, four answers, six results."""
+
+
+@pytest.fixture(scope="module")
+def uncut(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a run that nobody cut leaves."""
+    from typer.testing import CliRunner
+
+    from molre_edge.cli import app
+
+    out = tmp_path_factory.mktemp("uncut") / "run"
+    words = ["infer", str(tiny_scans), *GOLDEN, "--bundle", str(tiny_bundle), "-o", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return {name: (out / name).read_text() for name in ("findings.csv", "scans.csv")}
+
+
+def check_whole(run: Path, uncut: dict[str, str]) -> None:
+    assert {name: (run / name).read_text() for name in uncut} == uncut
+    assert {path.name for path in run.iterdir()} == FILES
+    assert len(list((run / "outputs").iterdir())) == 4
+    assert json.loads((run / "run.json").read_text())["finished"] is True
+
+
+@pytest.mark.parametrize("files", MOMENTS.values(), ids=MOMENTS.keys())
+def test_a_run_that_was_killed_goes_on_where_it_stopped(
+    files: int, spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+) -> None:
+    killed = spawn("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run", driver=("SIGKILL", files))
+    assert killed.returncode == -9
+    answered = min(max(files - 2, 0), 4)
+    done = infer(tiny_scans, *GOLDEN, "-o", "run", "--resume")
+    assert done.exit_code == 0
+    before = f", {answered} done before" if answered else ""
+    assert f"Scans: {4 - answered} to do{before}\n" in done.stderr
+    check_whole(Path("run"), uncut)
+
+
+def test_a_run_that_was_killed_before_it_wrote_anything_is_started_again(
+    spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+) -> None:
+    assert (
+        spawn("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run", driver=("SIGKILL", 0)).returncode
+        == -9
+    )
+    assert infer(tiny_scans, *GOLDEN, "-o", "run").exit_code == 0
+    check_whole(Path("run"), uncut)
+
+
+def test_the_newest_run_that_was_cut_is_found_without_its_name(
+    spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+) -> None:
+    spawn("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, driver=("SIGKILL", 4))
+    done = infer(tiny_scans, *GOLDEN, "--resume")
+    [run] = Path("edge-runs").iterdir()
+    assert done.exit_code == 0 and f"Going on with {run}" in done.stderr
+    check_whole(run, uncut)
+    assert infer(tiny_scans, *GOLDEN, "--resume").exit_code == 1
+
+
+def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
+    spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+) -> None:
+    words = ("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
+    stopped = spawn(*words, driver=("SIGINT", 4))
+    assert stopped.returncode == 130
+    assert "what is done is kept: add --resume -o run to go on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr and stopped.stdout == ""
+    assert not list(Path("run").rglob(".*"))
+    assert infer(*words[1:], "--resume").exit_code == 0
+    check_whole(Path("run"), uncut)
+
+
+@pytest.mark.parametrize("size", [2_000, 8_000], ids=["at an answer", "at the results"])
+def test_a_full_disk_ends_with_1_and_the_run_can_go_on(
+    size: int, spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+) -> None:
+    words = ("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
+    full = spawn(*words, driver=("full", size))
+    assert full.returncode == 1
+    assert "File too large; what is done is kept: add --resume -o run to go on" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert infer(*words[1:], "--resume").exit_code == 0
+    check_whole(Path("run"), uncut)
+
+
+def test_a_run_is_not_gone_on_with_by_another_engine(infer: Any, tiny_scans: Path) -> None:
+    assert infer(tiny_scans / "head-1", *GOLDEN, "-o", "run").exit_code == 0
+    done = infer(tiny_scans / "head-1", "-e", "fp16", "--reference", "golden", "-o", "run", "--resume")
+    assert done.exit_code == 1
+    assert "that run had engine 'onnxruntime:fp32', not 'onnxruntime:fp16'" in done.stderr
+
+
+def test_a_finished_run_takes_in_what_changed_appeared_and_vanished(
+    infer: Any, tiny_scans: Path, tmp_path: Path
+) -> None:
+    scans = tmp_path / "scans"
+    for name in ("head-1", "head-2"):
+        shutil.copytree(tiny_scans / name, scans / name)
+    assert infer(scans, *GOLDEN, "-o", "run").exit_code == 0
+    first = {row["scan"]: row["positive"] for row in rows(Path("run/findings.csv"))}
+    shutil.rmtree(scans / "head-1")
+    shutil.rmtree(scans / "head-2")
+    shutil.copytree(tiny_scans / "head-3", scans / "head-2", copy_function=shutil.copyfile)
+    shutil.copy(tiny_scans / "head-4.nii.gz", scans)
+    done = infer(scans, *GOLDEN, "-o", "run", "--resume")
+    assert done.exit_code == 0 and "2 to do, 1 done before" in done.stderr
+    table = {row["path"]: (row["scan"], row["status"]) for row in rows(Path("run/scans.csv"))}
+    assert table == {
+        "head-1": ("scan-0001", "done"),
+        "head-2": ("scan-0002", "done"),
+        "head-4.nii.gz": ("scan-0003", "done"),
+    }
+    second = {row["scan"]: row["positive"] for row in rows(Path("run/findings.csv"))}
+    assert second["scan-0001"] == first["scan-0001"] and second["scan-0002"] != first["scan-0002"]
+
+
+def test_a_damaged_run_is_told_and_a_damaged_answer_is_asked_again(infer: Any, tiny_scans: Path) -> None:
+    assert infer(tiny_scans, *GOLDEN, "-o", "run").exit_code == 0
+    Path("run/outputs/scan-0002.npz").write_bytes(b"PK")
+    done = infer(tiny_scans, *GOLDEN, "-o", "run", "--resume")
+    assert done.exit_code == 0 and "1 to do, 3 done before" in done.stderr
+    Path("run/scans.csv").write_text("nonsense")
+    done = infer(tiny_scans, *GOLDEN, "-o", "run", "--resume")
+    assert done.exit_code == 1 and "scans.csv: damaged" in done.stderr
