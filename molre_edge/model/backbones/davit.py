@@ -95,11 +95,11 @@ class _WindowAttention(nn.Module):
     itself. The grid is fixed, so that padding and windows are constants of the graph.
     """
 
-    def __init__(self, published: nn.Module, rows: int, cols: int) -> None:
+    def __init__(self, published: Any, rows: int, cols: int) -> None:
         """Take over the projections of transformers' Florence2VisionWindowAttention for `rows` x `cols` positions."""
         super().__init__()
         self.qkv, self.proj = published.qkv, published.proj
-        self.heads, self.size = int(published.num_heads), int(published.window_size)  # type: ignore[arg-type]
+        self.heads, self.size = int(published.num_heads), int(published.window_size)
         self.rows, self.cols = rows, cols
         self.down, self.across = -(-rows // self.size), -(-cols // self.size)
 

@@ -92,6 +92,11 @@ def load_published(
     published, own = published_tensors(folder), module.state_dict()
     wanted = {name: their_name(name) for name in own}
     prefix = _prefix(set(published), set(wanted.values()))
+    for name, theirs in wanted.items():
+        if name.endswith(
+            "num_batches_tracked"
+        ):  # a norm's count of batches: old files have none, nothing depends on it
+            published.setdefault(prefix + theirs, torch.zeros(()))
     missing = sorted(theirs for theirs in wanted.values() if prefix + theirs not in published)
     if missing:
         raise CheckpointError(

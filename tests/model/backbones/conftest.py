@@ -20,6 +20,7 @@ from molre_edge.export.exporter import ExportResult, export_bundle
 from molre_edge.export.golden import synthetic_volumes
 from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from molre_edge.model.config import AdapterConfig
 from molre_edge.model.defaults import default_config
 from molre_edge.specs import Grid, Precision
 
@@ -57,7 +58,7 @@ def export_drawn(tmp_path: Path) -> Callable[..., Exported]:
         config = default_config(name, adapter=adapter, findings=FINDINGS)
         config = replace(config, backbone=replace(config.backbone, options=options))
         if modules:
-            config = replace(config, adapter=replace(config.adapter, modules=modules))
+            config = replace(config, adapter=AdapterConfig(modules=modules))
         golden = _volumes(config.grid)
         save_checkpoint(draw_model(config, golden), tmp_path / "ckpt.safetensors")
         loaded = load_checkpoint(tmp_path / "ckpt.safetensors")
