@@ -10,8 +10,11 @@ import typer
 
 from molre_edge import __version__
 from molre_edge.cli.demo import demo
+from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
 from molre_edge.cli.infer import infer
+from molre_edge.cli.synthesize import synthesize
+from molre_edge.cli.train import train
 
 __all__ = ["app", "main"]
 
@@ -46,6 +49,9 @@ def _options(
 
 
 app.command()(demo)
+app.command()(synthesize)
+app.command()(train)
+app.command()(evaluate)
 app.command()(export)
 app.command()(infer)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from molre_edge.parity.outputs import FloatArray, ParityError
 
-__all__ = ["Z_95", "AucComparison", "auc", "compare_auc"]
+__all__ = ["Z_95", "AucComparison", "AucInterval", "auc", "auc_interval", "compare_auc"]
 
 Z_95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution: two-sided intervals of 95 %."""
@@ -56,6 +56,15 @@ class AucComparison:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class AucInterval:
+    """An AUC with its 95 % interval (DeLong), both ends within 0 and 1."""
+
+    auc: float
+    low: float
+    high: float
+
+
 def _midranks(values: FloatArray) -> npt.NDArray[np.float64]:
     """Ranks from 1, equal values sharing the mean of their ranks; (n,) -> float64 (n,)."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -92,6 +101,25 @@ def auc(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float:
     if positive.all() or not positive.any():
         raise ParityError("AUC: expected at least one scan with the finding and one without")
     return float(_components(scores, positive)[0].mean())
+
+
+def auc_interval(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> AucInterval | None:
+    """The AUC of one set of scores and its 95 % interval.
+
+    Args:
+        scores: float (n,), finite.
+        positive: bool (n,).
+
+    Returns:
+        ``None`` with fewer than two positives or two negatives: no variance can be estimated.
+    """
+    m, n = int(positive.sum()), int((~positive).sum())
+    if m < _FEWEST or n < _FEWEST:
+        return None
+    of_positives, of_negatives = _components(scores, positive)
+    area = float(of_positives.mean())
+    half = Z_95 * float(np.var(of_positives, ddof=1) / m + np.var(of_negatives, ddof=1) / n) ** 0.5
+    return AucInterval(area, max(0.0, area - half), min(1.0, area + half))
 
 
 def compare_auc(reference: FloatArray, engine: FloatArray, positive: npt.NDArray[np.bool_]) -> AucComparison | None:

@@ -35,6 +35,7 @@ def make_dataset(
     shape: tuple[int, int, int] = (16, 128, 128),
     shares: tuple[float, float] = (0.2, 0.2),
     findings: Sequence[str] | None = None,
+    prevalence: float = 0.3,
     processes: int = 1,
     on_scan: Callable[[], None] = lambda: None,
 ) -> None:
@@ -46,15 +47,15 @@ def make_dataset(
         seed: heads are numbered from ``seed * 1_000_000``, so that two seeds share none.
         shape: (slices, rows, cols) of a scan.
         shares: of the validation and test splits.
-        findings: draw each scan's findings evenly from these (and a third of scans without any); None draws as
-            :func:`molre_edge.scans.synthetic.random_findings` does.
+        findings: draw each of these by itself; None draws as :func:`molre_edge.scans.synthetic.random_findings` does.
+        prevalence: how often each of `findings` is drawn.
         processes: how many make scans at once.
         on_scan: is called after each.
 
     Raises:
         ConfigError: a finding that synthetic heads can't have.
     """
-    plans = _draw(scans, seed, shares, findings)
+    plans = _draw(scans, seed, shares, findings, prevalence)
     names = [finding.name for finding in default_findings()]
     rows: list[list[str]] = []
     with replace_folder(folder) as partial_folder:
@@ -72,7 +73,7 @@ def make_dataset(
 
 
 def _draw(
-    scans: int, seed: int, shares: tuple[float, float], findings: Sequence[str] | None
+    scans: int, seed: int, shares: tuple[float, float], findings: Sequence[str] | None, prevalence: float
 ) -> list[_Plan]:
     from molre_edge.scans.synthetic import random_findings
 
@@ -84,7 +85,7 @@ def _draw(
         if findings is None:
             chosen = random_findings(rng)
         else:
-            chosen = () if rng.random() < 1 / 3 else (str(rng.choice(np.asarray(findings))),)
+            chosen = tuple(name for name in findings if rng.random() < prevalence)
         plans.append(_Plan(f"scans/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen))
     return plans
 

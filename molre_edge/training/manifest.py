@@ -72,13 +72,13 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None) -> Manifest
             rows = list(reader)
             columns = list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: the manifest can't be read ({error}); expected a CSV, see docs/training.md") from error
+        raise ConfigError(f"{path}: can't be read ({error}); expected a CSV, see docs/training.md") from error
     names = [c for c in columns if c not in {"scan", "split"} and not c.startswith("_")]
     wanted = tuple(names if findings is None else findings)
     missing = [c for c in ("scan", "split", *wanted) if c not in columns]
     if missing or not wanted:
         raise ConfigError(
-            f"{path}: no column {', '.join(missing[:5]) or 'of any finding'}; expected 'scan', 'split' and one a finding"
+            f"{path}: no column {', '.join(missing[:5]) or 'of a finding'}; expected 'scan', 'split' and one a finding"
         )
     root = path.resolve().parent
     cases, seen = list[Case](), set[str]()

@@ -1,0 +1,51 @@
+"""``molre-edge synthesize``: a data set of synthetic head CT to train on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
+from molre_edge.cli.train import TrainBar
+from molre_edge.errors import MissingDependencyError
+
+__all__ = ["synthesize"]
+
+
+@command
+def synthesize(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder: scans and manifest.csv.")],
+    scans: Annotated[int, typer.Option("--scans", min=10, help="How many.")] = 240,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Two seeds share no head.")] = 0,
+    findings: Annotated[
+        str | None,
+        typer.Option("--findings", help="Draw these by themselves, separated by commas; default: plausible draws."),
+    ] = None,
+    prevalence: Annotated[float, typer.Option("--prevalence", min=0.01, max=0.99, help="Of each of them.")] = 0.3,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make synthetic head CTs with findings and the manifest for 'train': 60 % training, 20 % validation, 20 % test."""
+    speaker = Speaker(as_json, quiet)
+    try:
+        from molre_edge.training.dataset import make_dataset
+    except ImportError as error:
+        raise MissingDependencyError("Making a data set", str(error.name), "train") from error
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is there already; name a new folder")
+    with TrainBar(speaker) as bar:
+        bar.step("scans", scans)
+        make_dataset(
+            folder,
+            scans=scans,
+            seed=seed,
+            findings=[name.strip() for name in findings.split(",")] if findings else None,
+            prevalence=prevalence,
+            processes=min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1),
+            on_scan=bar.part,
+        )
+    speaker.say(f"{scans} scans and manifest.csv: {folder}")
+    speaker.result({"folder": str(folder), "scans": scans})

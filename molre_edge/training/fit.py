@@ -1,0 +1,199 @@
+"""From a data folder to a checkpoint: volumes, training, thresholds, metrics."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from molre_edge.errors import ConfigError
+from molre_edge.files import write_whole
+from molre_edge.model.checkpoint import save_checkpoint
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.placement import count_parameters
+from molre_edge.training.loop import Trained, TrainSettings, train_model
+from molre_edge.training.manifest import Manifest
+from molre_edge.training.samples import FeatureSamples, make_samples, predict
+from molre_edge.training.thresholds import set_thresholds
+from molre_edge.training.volumes import prepare_volumes
+
+__all__ = ["Fitted", "Watcher", "fit", "training_folder"]
+
+
+class Watcher(Protocol):
+    """Who wants to know how it goes."""
+
+    def step(self, name: str, total: int) -> None:
+        """A step with so many parts begins."""
+
+    def part(self) -> None:
+        """A part of it is done."""
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done."""
+
+
+class _Nobody:
+    def step(self, name: str, total: int) -> None: ...
+
+    def part(self) -> None: ...
+
+    def epoch(self, row: dict[str, float]) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a training made.
+
+    Attributes:
+        checkpoint: the file.
+        folder: metrics and state.
+        trained: epochs and the best of them.
+        scans: usable scans of the training and validation splits.
+        problems: (scan, reason) of scans that could not be used.
+        kept: findings whose threshold stays 0.5, since the validation split lacks a class.
+        added: parameters of adapters and routers, and
+        added_fraction: their share of all others.
+        cached_features: whether the backbone ran once a scan only.
+    """
+
+    checkpoint: Path
+    folder: Path
+    trained: Trained
+    scans: tuple[int, int]
+    problems: tuple[tuple[str, str], ...]
+    kept: tuple[str, ...]
+    added: int
+    added_fraction: float
+    cached_features: bool
+
+
+def training_folder(checkpoint: Path) -> Path:
+    """Where a training keeps its state and metrics: beside its checkpoint."""
+    return checkpoint.with_name(f"{checkpoint.stem}-training")
+
+
+def fit(
+    model: HeadCTClassifier,
+    manifest: Manifest,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    device: str = "cpu",
+    sensitivity: float | None = None,
+    with_backbone: bool = True,
+    cache: Path | None = None,
+    watcher: Watcher | None = None,
+) -> Fitted:
+    """Train, set the thresholds on the validation split, and write the checkpoint whole.
+
+    Called again after a kill, it goes on where it stopped and ends in the same checkpoint.
+
+    Args:
+        model: from :func:`molre_edge.training.start.new_model`; its findings are the manifest's.
+        manifest: with scans in ``train`` and ``val``.
+        out: the checkpoint.
+        settings: of the loop.
+        device: PyTorch's name of it.
+        sensitivity: thresholds find this share of the positives; None for Youden's index.
+        with_backbone: store the backbone's weights in the checkpoint.
+        cache: folder of volumes and features; beside the checkpoint by default.
+        watcher: is told.
+
+    Raises:
+        ConfigError: a split is empty, or none of its scans can be used.
+        RunError: the folder holds another training, or the loss was not finite.
+    """
+    watcher = watcher or _Nobody()
+    folder = training_folder(out)
+    cache = cache or folder / "cache"
+    splits = {}
+    for split in ("train", "val"):
+        cases = manifest.of(split)
+        if not cases:
+            raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; training needs 'train' and 'val'")
+        watcher.step(f"reading scans ({split})", len(cases))
+        splits[split] = prepare_volumes(cases, model.config.grid, cache, watcher.part)
+    model.to(torch.device(device))
+    model.backbone.requires_grad_(settings.train_backbone)
+    samples = {}
+    for split, volumes in splits.items():
+        watcher.step(f"features ({split})", len(volumes))
+        samples[split] = make_samples(model, volumes, cache, watcher.part)
+    watcher.step("training", settings.epochs)
+    trained = train_model(
+        model,
+        samples["train"],
+        samples["val"],
+        settings,
+        folder / "state.pt",
+        data_key=_data_key(manifest),
+        on_epoch=watcher.epoch,
+    )
+    answers = predict(model, samples["val"], settings.batch)
+    thresholds, kept = set_thresholds(answers.probabilities, samples["val"].labels, sensitivity)
+    model.to("cpu").eval()
+    model.config = replace(model.config, thresholds=thresholds)
+    _write_metrics(folder / "metrics.csv", trained.rows)
+    _plot(folder / "metrics.png", trained)
+    save_checkpoint(model, out, with_backbone=with_backbone)
+    count = count_parameters(model)
+    return Fitted(
+        checkpoint=out,
+        folder=folder,
+        trained=trained,
+        scans=(len(splits["train"]), len(splits["val"])),
+        problems=splits["train"].problems + splits["val"].problems,
+        kept=tuple(model.config.findings[i] for i in kept),
+        added=count.added,
+        added_fraction=count.fraction,
+        cached_features=isinstance(samples["train"], FeatureSamples),
+    )
+
+
+def _data_key(manifest: Manifest) -> str:
+    digest = hashlib.sha256()
+    for case in manifest.cases:
+        digest.update(f"{case.name}|{case.split}|".encode("utf-8", "surrogateescape"))
+        digest.update(case.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _write_metrics(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with write_whole(path) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _plot(path: Path, trained: Trained) -> None:
+    """Losses and validation AUC over the epochs, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    losses, areas = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in trained.rows]
+
+    def draw(axes: Any, names: Sequence[str], title: str) -> None:
+        for name in names:
+            axes.plot(epochs, [row[name] for row in trained.rows], label=name.replace("_", " "))
+        axes.axvline(trained.best_epoch, color="grey", linewidth=0.8, linestyle="--", label="best epoch")
+        axes.set(xlabel="epoch", title=title)
+        axes.legend(frameon=False)
+
+    draw(losses, ("train_loss", "val_loss"), "focal loss")
+    draw(areas, ("val_auc",), "mean AUC on the validation split")
+    with write_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+
+
