@@ -1,8 +1,11 @@
-"""Shared by all tests: where the real CT data lie, when they are there, and how hypothesis runs."""
+"""Shared by all tests: a tiny chain from scans to bundle, the wheel, the real CT data when they are there."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,39 @@ from hypothesis import settings
 
 settings.register_profile("any machine", deadline=None)  # a busy or small machine is no failure
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def sources(root: Path) -> dict[str, Path]:
+    """Every file that is to be installed: its path in the installed package -> where it lies in the repository."""
+    stages = [folder for name in ("export", "calibration", "engines") if (folder := root / name).is_dir()]
+    found = {}
+    for folder in (root / "molre_edge", *stages):
+        prefix = "" if folder.name == "molre_edge" else "molre_edge/"
+        for path in folder.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found[prefix + path.relative_to(root).as_posix()] = path
+    return found
+
+
+@pytest.fixture(scope="session")
+def wheel_path(root: Path, sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built without a network from a copy: setuptools also packs what an earlier build left beside it."""
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for path in [*sources.values(), *(root / name for name in ("pyproject.toml", "README.md", "LICENSE"))]:
+        target = copy / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,10 @@
-"""Shared by the tests of the repository itself: its root, and where the sources of each package lie."""
+"""Shared by the tests of the repository itself: its modules by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository's root."""
-    return Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def sources(root: Path) -> dict[str, Path]:
-    """Every file that is to be installed: its path in the installed package -> where it lies in the repository."""
-    stages = [folder for name in ("export", "calibration", "engines") if (folder := root / name).is_dir()]
-    found = {}
-    for folder in (root / "molre_edge", *stages):
-        prefix = "" if folder.name == "molre_edge" else "molre_edge/"
-        for path in folder.rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                found[prefix + path.relative_to(root).as_posix()] = path
-    return found
 
 
 @pytest.fixture(scope="session")
