@@ -180,7 +180,11 @@ def _settle_norms(model: HeadCTClassifier, batch: Tensor) -> None:
 
 
 def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
-    """Scale each router's logits over the scans' slices to mean 0 and deviation 1: one leads, others take part."""
+    """Scale each router's logits over the scans' slices to mean 0 and deviation 1: one leads, others take part.
+
+    The deviation is that of its experts together: scaled one by one they would all tell the same few scans apart in the
+    same measure, and one that hardly differs between scans would have its noise made large.
+    """
     from molre_edge.model.routing import Router
 
     for router in model.routers:
@@ -191,6 +195,6 @@ def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
         model(batch)
         handle.remove()
         logits = seen[0].flatten(0, -2)
-        deviation = logits.std(dim=0)
-        router.fc2.weight /= deviation[:, None]
+        deviation = logits.std(dim=0).square().mean().sqrt()
+        router.fc2.weight /= deviation
         router.fc2.bias.sub_(logits.mean(dim=0) / deviation)
