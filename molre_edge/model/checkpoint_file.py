@@ -105,8 +105,7 @@ def _read_pt(path: Path) -> tuple[dict[Any, Any], Any, Any]:
             f"{path}: not a whole file of torch.save ({error}): cut short, of another kind, or a bare pickle, which "
             f"could run code and is never opened; copy it again, or {_HOW}"
         ) from error
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:  # compressed, or entries on the same bytes
         raise CheckpointError(
             f"{path}: is an archive that unpacks to more than itself, as torch.save writes none; {_HOW}"
         )
