@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 
+import molre_edge.golden
 from molre_edge.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
@@ -158,6 +159,21 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
     refused("expected fp32, fp16 or both, got none", tmp_path / "b", volumes)
     refused("there is a bundle already; --force replaces it", result.folder, volumes, Precision.FP32)
     assert steps == []
+
+
+def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
+    draw: Callable[..., HeadCTClassifier], volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(molre_edge.golden, "MAX_GOLDEN_BYTES", 1000)
+    with pytest.raises(BundleError, match="take fewer"):
+        export_bundle(
+            loaded(draw(modules=(), experts=0)),
+            tmp_path / "b",
+            volumes[:2],
+            golden_origin="blocks",
+            precisions=(Precision.FP32,),
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_export_leaves_nothing(checkpoint: LoadedCheckpoint, volumes: Volumes, tmp_path: Path) -> None:
