@@ -1,0 +1,78 @@
+"""The README is true: its commands run, or say why not and are spelt as the program has them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+RUN, NOT_RUN = "<!-- run -->", "<!-- not run here: "
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(comment before it, content) of every shell block."""
+    tokens = MarkdownIt("commonmark").parse(README.read_text(encoding="utf-8"))
+    found = []
+    for i, token in enumerate(tokens):
+        if token.type == "fence" and token.info == "sh":
+            comment = tokens[i - 1].content.strip() if tokens[i - 1].type == "html_block" else ""
+            found.append((comment, token.content))
+    return found
+
+
+def test_every_shell_block_says_whether_it_is_run() -> None:
+    assert len(blocks()) > 5
+    for comment, content in blocks():
+        assert comment == RUN or (comment.startswith(NOT_RUN) and len(comment) > len(NOT_RUN) + 10), content
+
+
+def test_the_commands_run_one_after_the_other_as_they_stand(tmp_path: Path) -> None:
+    script = "\n".join(content for comment, content in blocks() if comment == RUN)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert (tmp_path / "edge-demo" / "my-bundle" / "manifest.json").is_file()
+    reports = list((tmp_path / "edge-demo" / "edge-runs").glob("2*/report.html"))
+    assert len(reports) == script.count("molre-edge infer")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for comment, content in blocks()
+        if comment != RUN
+        for line in content.splitlines()
+        if line.split("/")[-1].startswith("molre-edge ")
+    ],
+)
+def test_commands_that_are_not_run_here_have_options_that_exist(line: str) -> None:
+    from typer.main import get_command
+
+    from molre_edge.cli import app
+
+    _, name, *arguments = shlex.split(line.split("#")[0])
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    command.make_context(name, arguments, resilient_parsing=True)  # an unknown option raises
+
+
+def test_the_lines_of_pip_are_what_make_does(root: Path) -> None:
+    lines = [line for _, content in blocks() for line in content.splitlines() if " -m pip install" in line]
+    torch = next(
+        line for line in (root / "constraints" / "py311.txt").read_text().splitlines() if line.startswith("torch==")
+    )
+    assert [line.split("install ")[1] for line in lines] == [
+        f"--constraint constraints/py311.txt {torch}",
+        "--constraint constraints/py311.txt --editable '.[dev]'",
+    ]
+    makefile = (root / "Makefile").read_text()
+    assert makefile.count("-m pip install --quiet --constraint $(CONSTRAINTS)") == len(lines)
+    assert "PACKAGE ?= --editable '.[dev]'" in makefile
