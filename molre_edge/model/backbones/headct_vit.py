@@ -71,6 +71,7 @@ class HeadCTViTBackbone(nn.Module):
             )
         self.patch_embedding, self.cls_token = vit.patch_embedding, vit.cls_token
         self.blocks, self.norm = vit.blocks, vit.norm
+        block: Any
         for block in self.blocks:
             block.norm_cross_attn = nn.Identity()  # never used, and counted as a layer
             block.attn.use_flash_attention = True  # PyTorch's own attention, which the exporter knows as a whole
@@ -99,12 +100,8 @@ def _load(module: nn.Module, folder: Path) -> None:
     def turned(name: str, value: Tensor) -> Tensor:
         if name == "patch_embedding.patch_embeddings.weight" and value.dim() == 5:
             return value.permute(0, 1, 4, 3, 2).flip(3, 4).contiguous()
-        if (
-            name == "patch_embedding.position_embeddings"
-            and value.dim() == 3
-            and value.shape[1] == slices * rows * cols
-        ):
-            return value.unflatten(1, (cols, rows, slices)).permute(0, 3, 2, 1, 4).flip(2, 3).flatten(1, 3)
+        if name == "patch_embedding.position_embeddings" and value.shape[1:2] == (slices * rows * cols,):
+            return value.unflatten(1, (cols, rows, slices)).transpose(1, 3).flip(2, 3).flatten(1, 3)  # type: ignore[no-any-return]
         return value
 
     load_published(module, folder, change=turned)

@@ -84,4 +84,13 @@ def backbone_ids() -> tuple[str, ...]:
 
 def _register_all() -> None:
     """Import the modules that register entries; they import this one."""
-    from molre_edge.model.backbones import convnet, davit, deepcntd, dinov3, headct_vit, segresenc, siglip  # noqa: F401
+    from molre_edge.model.backbones import (  # noqa: F401
+        convnet,
+        davit,
+        deepcntd,
+        dinov3,
+        headct_vit,
+        pillar0,
+        segresenc,
+        siglip,
+    )
