@@ -185,16 +185,20 @@ def _spread_gates(model: HeadCTClassifier, batch: Tensor) -> None:
     The deviation is that of its experts together: scaled one by one they would all tell the same few scans apart in the
     same measure, and one that hardly differs between scans would have its noise made large.
     """
+    from torch import nn
+
     from molre_edge.model.routing import Router
 
-    for router in model.routers:
-        assert isinstance(router, Router)
-        router.fc2.bias.zero_()
-        seen: list[Tensor] = []
-        handle = router.fc2.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
-        model(batch)
+    def spread(layer: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Linear)
+        centre = logits.flatten(0, -2).mean(dim=0)
+        deviation = logits.flatten(0, -2).std(dim=0).square().mean().sqrt()
+        layer.weight /= deviation
+        layer.bias.sub_(centre).divide_(deviation)
+        return (logits - centre) / deviation  # so that later routers see what these gates make of the scans
+
+    routers = [router for router in model.routers if isinstance(router, Router)]
+    handles = [router.fc2.register_forward_hook(spread) for router in routers]
+    model(batch)
+    for handle in handles:
         handle.remove()
-        logits = seen[0].flatten(0, -2)
-        deviation = logits.std(dim=0).square().mean().sqrt()
-        router.fc2.weight /= deviation
-        router.fc2.bias.sub_(logits.mean(dim=0) / deviation)
