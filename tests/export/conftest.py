@@ -39,6 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "volume": {"modules": ("attention.o_proj", "pooling.project", "head"), "level": "volume", "rank": 16, "experts": 4},
     "token": {"modules": ("attention.q_proj", "attention.v_proj"), "level": "token", "sharing": "module"},
     "one router for all": {"modules": ("layer.1.attention.q_proj", "layer.1.attention.o_proj"), "sharing": "model"},
+    "convolution": {"modules": ("patch_embeddings",)},
     "lora": {"modules": ("attention.o_proj",), "experts": 1},
     "frozen": {"modules": (), "experts": 0},
 }

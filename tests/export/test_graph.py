@@ -22,7 +22,7 @@ from molre_edge.model.checkpoint import LoadedCheckpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.specs import Precision
 
-ALL = ["slice", "volume", "token", "one router for all", "lora", "frozen"]
+ALL = ["slice", "volume", "token", "one router for all", "convolution", "lora", "frozen"]
 
 ExportModel = Callable[[str], tuple[HeadCTClassifier, onnx.ModelProto]]
 

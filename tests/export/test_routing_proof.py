@@ -137,7 +137,7 @@ def test_with_even_gates_changes_the_routers_and_nothing_else(graph: onnx.ModelP
     assert len(even.graph.node) == len(graph.graph.node) + 4
 
 
-@pytest.mark.parametrize("name", ["volume", "token", "one router for all"])
+@pytest.mark.parametrize("name", ["volume", "token", "one router for all", "convolution"])
 def test_even_gates_are_the_same_in_pytorch_and_in_the_graph_for_every_routing(
     name: str, export_model: Callable[[str], tuple[HeadCTClassifier, onnx.ModelProto]], volumes: Volumes
 ) -> None:

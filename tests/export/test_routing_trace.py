@@ -56,6 +56,7 @@ def gating_of(graph: onnx.ModelProto, router: int) -> onnx.NodeProto:
         ("volume", {"experts": 4, "rank": 16}, [1, 1, 1, 1]),
         ("token", {}, [1, 1, 1, 1]),
         ("one router for all", {"routers": 1, "layers": 2}, [2]),
+        ("convolution", {"routers": 1, "layers": 1}, [1]),
     ],
 )
 def test_every_router_is_found_with_its_layers_in_both_graphs(
