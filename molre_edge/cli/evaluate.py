@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
-from molre_edge.cli.train import TrainBar
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
+from molre_edge.cli.training import DeviceOption, TrainBar, choose_device
 from molre_edge.errors import ConfigError, MissingDependencyError
 from molre_edge.parity import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.training.evaluation import Evaluation
+    from molre_edge.training.evaluation import Evaluation, RoutingResult
 
 __all__ = ["evaluate", "show_evaluation"]
 
@@ -27,7 +27,7 @@ def evaluate(
     ],
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv and routing.png.")
+        Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv and the routing's.")
     ] = None,
     backbone_weights: Annotated[
         Path | None,
@@ -40,17 +40,16 @@ def evaluate(
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder of prepared volumes.")] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Scans at once.")] = 8,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: a GPU, if any.")] = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure a checkpoint on labelled scans that it was not trained on."""
     speaker = Speaker(as_json, quiet)
     try:
-        import torch
-
         from molre_edge.model.checkpoint import load_checkpoint
         from molre_edge.training.evaluation import evaluate_outputs
+        from molre_edge.training.fit import training_folder
         from molre_edge.training.manifest import SPLITS, read_manifest
         from molre_edge.training.results import write_evaluation
         from molre_edge.training.samples import VolumeSamples, predict
@@ -59,27 +58,40 @@ def evaluate(
         raise MissingDependencyError("Evaluating", str(error.name), "train") from error
     if split not in SPLITS:
         raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}")
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; name a folder")
+    place = choose_device(device)
     loaded = load_checkpoint(checkpoint, backbone_weights=backbone_weights)
-    manifest = read_manifest(data, loaded.config.findings)
+    manifest = read_manifest(data, loaded.config.findings, partial=True)
     cases = manifest.of(split)
     if not cases:
         raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; choose another with --split")
-    cache = cache or Path(checkpoint).with_name(f"{checkpoint.stem}-training") / "cache"
+    cache = cache or training_folder(checkpoint) / "cache"
     with TrainBar(speaker) as bar:
         bar.step(f"reading scans ({split})", len(cases))
         volumes = prepare_volumes(cases, loaded.config.grid, cache, bar.part)
-    for name, reason in volumes.problems:
-        speaker.warn(f"{name} can't be used: {reason}")
-    model = loaded.model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    samples = VolumeSamples(volumes)
-    outputs = predict(model, samples, batch)
+        for name, reason in volumes.problems:
+            bar.problem(name, reason)
+        samples = VolumeSamples(volumes)
+        bar.step("answers", len(volumes))
+        outputs = predict(loaded.model.to(place), samples, batch, bar.part)
     result = evaluate_outputs(outputs, samples.labels, loaded.config.findings, loaded.config.thresholds)
     if out is not None:
         write_evaluation(out, result, loaded.sha256, split)
     show_evaluation(result, speaker)
     if out is not None:
         speaker.say(f"Files: {out}")
-    speaker.result({"checkpoint_sha256": loaded.sha256, "split": split, **result.to_dict(), "disclaimer": DISCLAIMER})
+    speaker.result(
+        {
+            "checkpoint_sha256": loaded.sha256,
+            "split": split,
+            "problems": [{"scan": name, "reason": reason} for name, reason in volumes.problems],
+            **result.to_dict(),
+            "disclaimer": DISCLAIMER,
+        }
+    )
+    if volumes.problems:
+        raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 
 def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
@@ -107,9 +119,26 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
     calibration = result.calibration
     speaker.say(f"Calibration: Brier score {calibration.brier:.3f}, expected error {calibration.expected_error:.3f}")
     if result.routing is not None:
-        routing = result.routing
-        for i, (entropy, usage) in enumerate(zip(routing.entropy, routing.usage, strict=True)):
-            shares = " ".join(f"{share:.2f}" for share in usage)
-            speaker.say(f"Router {i + 1}: mean gates {shares}; entropy {entropy:.2f} of an even mixture's")
-        speaker.say(f"Gates differ between scans by {routing.spread:.3f} (standard deviation, mean over experts)")
+        _show_routing(result.routing, [row.finding for row in result.findings], speaker)
     speaker.say(DISCLAIMER, style="dim")
+
+
+def _show_routing(routing: RoutingResult, findings: list[str], speaker: Speaker) -> None:
+    """Tell how the experts are used, and which finding raises the gate of each most."""
+    table = Table(title="Routing", title_justify="left")
+    for heading in ("router", "expert", "mean gate", "leads", "gate raised most by"):
+        table.add_column(heading, justify="left" if heading.endswith("by") else "right")
+    routers, experts = routing.usage.shape
+    for r in range(routers):
+        for k in range(experts):
+            raised = {
+                name: value for name, value in zip(findings, routing.by_finding[:, r, k], strict=True) if value > 0
+            }
+            most = max(raised, key=raised.__getitem__, default=None)
+            told = "–" if most is None else f"{most} (+{raised[most]:.3f})"
+            mean, leads = f"{routing.usage[r, k]:.3f}", f"{routing.leading[r, k]:.0%}"
+            table.add_row(str(r + 1), str(k + 1), mean, leads, told)
+    speaker.show(table)
+    entropies = ", ".join(f"{entropy:.2f}" for entropy in routing.entropy)
+    speaker.say(f"Entropy of the gates, router by router: {entropies} (1 is an even mixture, 0 a single expert)")
+    speaker.say(f"Gates differ between scans by {routing.spread:.3f} (standard deviation, mean over experts)")

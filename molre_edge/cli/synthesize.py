@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
-from molre_edge.cli.train import TrainBar
+from molre_edge.cli.training import TrainBar, parse_size, split_names
 from molre_edge.errors import MissingDependencyError
+from molre_edge.machine import usable_cores
 
 __all__ = ["synthesize"]
 
@@ -25,6 +25,7 @@ def synthesize(
         typer.Option("--findings", help="Draw these by themselves, separated by commas; default: plausible draws."),
     ] = None,
     prevalence: Annotated[float, typer.Option("--prevalence", min=0.01, max=0.99, help="Of each of them.")] = 0.3,
+    size: Annotated[str, typer.Option("--size", metavar="SLICESxROWSxCOLS", help="Voxels of a scan.")] = "16x128x128",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -34,6 +35,8 @@ def synthesize(
         from molre_edge.training.dataset import make_dataset
     except ImportError as error:
         raise MissingDependencyError("Making a data set", str(error.name), "train") from error
+    shape = parse_size("--size", size)
+    names = None if findings is None else split_names("--findings", findings)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a new folder")
     with TrainBar(speaker) as bar:
@@ -42,9 +45,10 @@ def synthesize(
             folder,
             scans=scans,
             seed=seed,
-            findings=[name.strip() for name in findings.split(",")] if findings else None,
+            shape=shape,
+            findings=names,
             prevalence=prevalence,
-            processes=min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1),
+            processes=usable_cores(),
             on_scan=bar.part,
         )
     speaker.say(f"{scans} scans and manifest.csv: {folder}")

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
+from molre_edge.cli.training import DeviceOption, TrainBar, choose_device, parse_size, split_names
 from molre_edge.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.config import ModelConfig
+    from molre_edge.specs import Grid
     from molre_edge.training.fit import Fitted
     from molre_edge.training.manifest import Manifest
 
-__all__ = ["AdapterChoice", "TrainBar", "model_config", "show_fitted", "starting_model", "train"]
+__all__ = ["AdapterChoice", "model_config", "show_fitted", "starting_model", "train"]
+
+
+DEFAULT_BACKBONE = "dinov3-vitb16"
 
 
 class AdapterChoice(str, Enum):
@@ -36,7 +40,10 @@ def train(
         Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns scan, split and one a finding).")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint, .pt or .safetensors.")] = Path("ckpt.pt"),
-    backbone: Annotated[str, typer.Option("--backbone", help="An id from docs/backbones.md.")] = "dinov3-vitb16",
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", help="Its id; an unknown one lists all.", show_default=DEFAULT_BACKBONE),
+    ] = None,
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
@@ -87,9 +94,10 @@ def train(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder of prepared volumes; share it between trainings.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu or cuda; default: a GPU, if any.")
-    ] = None,
+    device: DeviceOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a checkpoint or a training of something else that is there.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -100,20 +108,19 @@ def train(
     """
     speaker = Speaker(as_json, quiet)
     try:
-        import torch
-
         from molre_edge.training.fit import fit
         from molre_edge.training.loop import TrainSettings
         from molre_edge.training.manifest import read_manifest
     except ImportError as error:
         raise MissingDependencyError("Training", str(error.name), "train") from error
-    if out.suffix not in {".pt", ".safetensors"}:
-        raise UsageError(f"--out {out}: expected a name that ends in .pt or .safetensors")
+    if out.suffix not in {".pt", ".safetensors"} or out.is_dir():
+        raise UsageError(f"--out {out}: expected the name of a file that ends in .pt or .safetensors")
     if sensitivity is not None and not 0 < sensitivity <= 1:
         raise UsageError(f"--sensitivity {sensitivity}: expected a share above 0, up to 1")
-    if init is not None and backbone_weights is not None:
-        raise UsageError("--init brings a backbone's weights already; leave out --backbone-weights")
-    manifest = read_manifest(data, [name.strip() for name in findings.split(",")] if findings else None)
+    if without_backbone and (train_backbone or not (init or backbone_weights)):
+        raise UsageError("--without-backbone: the weights would be stored nowhere; leave it out")
+    place = choose_device(device)
+    manifest = read_manifest(data, None if findings is None else split_names("--findings", findings))
     wanted = {
         "adapter": adapter,
         "modules": modules,
@@ -123,10 +130,11 @@ def train(
         "grid": grid,
         "match_parameters": match_parameters,
     }
-    model = starting_model(backbone, init, backbone_weights, manifest, wanted, seed)
+    model = starting_model(backbone, init, backbone_weights, manifest, wanted, seed, speaker)
     if not (init or backbone_weights or train_backbone):
         speaker.warn(
-            f"{backbone} has random weights: give the public ones with --backbone-weights, or a checkpoint with --init"
+            f"{model.config.backbone.id} has random weights: give the public ones with --backbone-weights, or a "
+            f"checkpoint with --init"
         )
     settings = TrainSettings(
         epochs=epochs,
@@ -143,47 +151,59 @@ def train(
             manifest,
             out,
             settings,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=place,
             sensitivity=sensitivity,
             with_backbone=not without_backbone,
             cache=cache,
+            force=force,
             watcher=bar,
         )
     show_fitted(fitted, speaker)
+    if fitted.problems:
+        raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 
 def starting_model(
-    backbone: str,
+    backbone: str | None,
     init: Path | None,
     backbone_weights: Path | None,
     manifest: Manifest,
     wanted: dict[str, Any],
     seed: int,
+    speaker: Speaker,
 ) -> HeadCTClassifier:
     """The model before training, its backbone's weights in place."""
     from molre_edge.model.checkpoint import load_checkpoint
     from molre_edge.training.start import copy_backbone, load_backbone, new_model
 
-    source = None if init is None else load_checkpoint(init)
+    source = None if init is None else load_checkpoint(init, backbone_weights=backbone_weights)
     model = new_model(model_config(backbone, None if source is None else source.config, manifest, wanted), seed=seed)
     if source is not None:
+        if source.config.adapter.experts:
+            speaker.warn(f"{init}: its adapters are not taken over, only the backbone under them")
         copy_backbone(source.model, model)
     elif backbone_weights is not None:
         load_backbone(model, backbone_weights)
     return model
 
 
-def model_config(backbone: str, source: ModelConfig | None, manifest: Manifest, wanted: dict[str, Any]) -> ModelConfig:
+def model_config(
+    backbone: str | None, source: ModelConfig | None, manifest: Manifest, wanted: dict[str, Any]
+) -> ModelConfig:
     """The configuration that the options ask for."""
     from molre_edge.model.config import AdapterConfig
     from molre_edge.model.defaults import default_config
     from molre_edge.training.start import match_rank
 
-    name = backbone if source is None else source.backbone.id
+    if source is not None and backbone not in (None, source.backbone.id):
+        raise UsageError(f"--backbone {backbone}: --init brings {source.backbone.id}; leave out one of the two")
+    name = (backbone or DEFAULT_BACKBONE) if source is None else source.backbone.id
     kind = wanted["adapter"].value
     if kind != "lora" and wanted["match_parameters"]:
         raise UsageError("--match-parameters: is for --adapter lora, whose rank it chooses")
     modules = wanted["modules"]
+    if kind == "none" and modules:
+        raise UsageError("--module: --adapter none adapts nothing; leave out one of the two")
     config = default_config(name, adapter="none", findings=manifest.findings)
     if source is not None:
         config = replace(
@@ -200,79 +220,30 @@ def model_config(backbone: str, source: ModelConfig | None, manifest: Manifest, 
     if kind == "molre":
         return molre
     if wanted["match_parameters"]:
-        return replace(match_rank(molre), budget=config.budget)
+        return match_rank(molre)
     return replace(config, adapter=AdapterConfig(modules=places, experts=1, rank=wanted["rank"]))
 
 
-def _grid(text: str, config: ModelConfig) -> Any:
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--grid {text}: expected SLICESxROWSxCOLS, such as 32x224x224")
-    slices, rows, cols = (int(part) for part in parts)
+def _grid(text: str, config: ModelConfig) -> Grid:
+    slices, rows, cols = parse_size("--grid", text)
     try:
         return replace(config.grid, slices=slices, rows=rows, cols=cols)
     except ConfigError as error:
         raise UsageError(f"--grid {text}: {error}") from error
 
 
-class TrainBar:
-    """Progress on a terminal; elsewhere a line a step and an epoch."""
-
-    def __init__(self, speaker: Speaker) -> None:
-        """Speak through `speaker`."""
-        self._speaker = speaker
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=speaker.err,
-            disable=speaker.quiet or not speaker.err.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, visible=False)
-
-    def __enter__(self) -> TrainBar:
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Take it away."""
-        self._bar.stop()
-
-    def step(self, name: str, total: int) -> None:
-        """A step with so many parts begins."""
-        self._bar.reset(self._task, description=name, total=total, visible=True)
-        if not self._speaker.err.is_terminal:
-            self._speaker.tell(f"- {name}: {total}")
-
-    def part(self) -> None:
-        """A part of it is done."""
-        self._bar.advance(self._task)
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done."""
-        self._bar.advance(self._task)
-        self._speaker.tell(
-            f"  epoch {row['epoch']:.0f}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
-            f"AUC {row['val_auc']:.3f} ({row['seconds']:.1f} s)"
-        )
-
-
 def show_fitted(fitted: Fitted, speaker: Speaker) -> None:
     """Tell what a training made."""
     trained = fitted.trained
-    for name, reason in fitted.problems:
-        speaker.warn(f"{name} can't be used: {reason}")
     if fitted.kept:
         speaker.warn(
             f"{len(fitted.kept)} findings keep the threshold 0.5, since the validation split lacks scans with or "
             f"without them: {', '.join(fitted.kept[:5])}{', ...' if len(fitted.kept) > 5 else ''}"
         )
+    score = f"mean AUC {trained.best_score:.3f}" if trained.best_score >= 0 else f"loss {-trained.best_score:.4f}"
     speaker.say(
-        f"Best epoch {trained.best_epoch} of {trained.epochs}: {trained.best_score:.3f} on {fitted.scans[1]} "
-        f"validation scans, trained on {fitted.scans[0]}"
+        f"Best epoch {trained.best_epoch} of {trained.epochs}: {score} on {fitted.scans[1]} validation scans, trained "
+        f"on {fitted.scans[0]}"
     )
     speaker.say(f"Adapters and routers add {fitted.added:,} parameters, {fitted.added_fraction:.2%} of the rest")
     speaker.say(f"Checkpoint: {fitted.checkpoint}  (metrics: {fitted.folder})")
@@ -288,5 +259,6 @@ def show_fitted(fitted: Fitted, speaker: Speaker) -> None:
             "thresholds_kept": list(fitted.kept),
             "added_parameters": fitted.added,
             "added_fraction": fitted.added_fraction,
+            "cached_features": fitted.cached_features,
         }
     )

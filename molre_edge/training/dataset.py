@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from molre_edge.errors import ConfigError
 from molre_edge.files import replace_folder
 from molre_edge.findings import default_findings
 from molre_edge.training.manifest import MANIFEST_NAME
@@ -53,8 +54,15 @@ def make_dataset(
         on_scan: is called after each.
 
     Raises:
-        ConfigError: a finding that synthetic heads can't have.
+        ConfigError: the folder holds something, or there is a finding that synthetic heads can't have.
     """
+    from molre_edge.scans.synthetic.catalogue import check_names
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there already; name a new folder")
+    if findings is not None:
+        check_names(findings)  # their order is that of the draws
+        findings = tuple(dict.fromkeys(findings))
     plans = _draw(scans, seed, shares, findings, prevalence)
     names = [finding.name for finding in default_findings()]
     rows: list[list[str]] = []
@@ -86,7 +94,7 @@ def _draw(
             chosen = random_findings(rng)
         else:
             chosen = tuple(name for name in findings if rng.random() < prevalence)
-        plans.append(_Plan(f"scans/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen))
+        plans.append(_Plan(f"{split}/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen))
     return plans
 
 

@@ -60,26 +60,33 @@ class RoutingResult:
         entropy: float64 [routers], mean entropy of the gates over log K: 1 is an even mixture, 0 a single expert.
         usage: float64 [routers, K], mean gate of each expert.
         leading: float64 [routers, K], share of gate vectors that each expert leads.
-        by_finding: float64 [findings, routers, K], mean gate over the scans with the finding minus the mean over those
-            without; NaN where either is missing.
+        with_finding: float64 [findings, routers, K], mean gate over the scans with it; NaN where there is none.
+        by_finding: float64 [findings, routers, K], that minus the mean over the scans without; NaN where either is
+            missing. An expert specialises in what raises its gate.
         spread: mean over routers of the standard deviation of gates between scans: 0 is a router that looks at nothing.
     """
 
     entropy: npt.NDArray[np.float64]
     usage: npt.NDArray[np.float64]
     leading: npt.NDArray[np.float64]
+    with_finding: npt.NDArray[np.float64]
     by_finding: npt.NDArray[np.float64]
     spread: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; null for NaN."""
-        difference = self.by_finding.astype(object)
-        difference[np.isnan(self.by_finding)] = None
+
+        def plain(values: npt.NDArray[np.float64]) -> Any:
+            known = values.astype(object)
+            known[np.isnan(values)] = None
+            return known.tolist()
+
         return {
             "entropy": self.entropy.tolist(),
             "usage": self.usage.tolist(),
             "leading": self.leading.tolist(),
-            "by_finding": difference.tolist(),
+            "with_finding": plain(self.with_finding),
+            "by_finding": plain(self.by_finding),
             "spread": self.spread,
         }
 
@@ -139,9 +146,7 @@ def evaluate_outputs(
         seed: of the resampling.
     """
     probabilities = outputs.probabilities
-    results = tuple(
-        _finding(name, probabilities[:, i], labels[:, i], thresholds[i]) for i, name in enumerate(findings)
-    )
+    results = tuple(_finding(name, probabilities[:, i], labels[:, i], thresholds[i]) for i, name in enumerate(findings))
     areas = [result.auc.auc for result in results if result.auc is not None]
     return Evaluation(
         scans=len(outputs),
@@ -176,7 +181,7 @@ def _bootstrap(
     results: Sequence[FindingResult],
     resamples: int,
     seed: int,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Percentiles of the mean AUC over resampled scans; findings that lose a class in a draw sit that draw out."""
     from molre_edge.parity import auc
 
@@ -194,6 +199,8 @@ def _bootstrap(
                 areas.append(auc(probabilities[draw, i][known], positive))
         if areas:
             means.append(np.mean(areas))
+    if not means:
+        return None
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
@@ -219,15 +226,19 @@ def _routing(gates: npt.NDArray[Any] | None, labels: npt.NDArray[np.float32]) ->
     per_scan = values.mean(axis=1)  # [n, routers, K]
     entropy = -(values * np.log(np.clip(values, 1e-12, None))).sum(-1) / np.log(experts)
     leads = np.eye(experts)[values.argmax(-1)]
-    by_finding = np.full((labels.shape[1], *per_scan.shape[1:]), np.nan)
+    with_finding = np.full((labels.shape[1], *per_scan.shape[1:]), np.nan)
+    by_finding = with_finding.copy()
     for i, column in enumerate(labels.T):
         with_it, without = column == 1, column == 0
+        if with_it.any():
+            with_finding[i] = per_scan[with_it].mean(0)
         if with_it.any() and without.any():
-            by_finding[i] = per_scan[with_it].mean(0) - per_scan[without].mean(0)
+            by_finding[i] = with_finding[i] - per_scan[without].mean(0)
     return RoutingResult(
         entropy=entropy.mean(axis=(0, 1)),
         usage=per_scan.mean(axis=0),
         leading=leads.mean(axis=(0, 1)),
+        with_finding=with_finding,
         by_finding=by_finding,
         spread=float(per_scan.std(axis=0).mean()),
     )

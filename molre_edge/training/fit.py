@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +12,17 @@ from typing import Any, Protocol
 import torch
 
 from molre_edge.errors import ConfigError
-from molre_edge.files import write_whole
+from molre_edge.files import sha256_of, write_whole
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.placement import count_parameters
 from molre_edge.training.loop import Trained, TrainSettings, train_model
 from molre_edge.training.manifest import Manifest
-from molre_edge.training.samples import FeatureSamples, make_samples, predict
+from molre_edge.training.resume import check_data, data_digest, is_finished, make_plan, take_back, take_up
+from molre_edge.training.samples import FeatureSamples, has_fixed_features, make_samples, predict
+from molre_edge.training.state import TrainingState, save_state
 from molre_edge.training.thresholds import set_thresholds
-from molre_edge.training.volumes import prepare_volumes
+from molre_edge.training.volumes import Volumes, prepare_volumes
 
 __all__ = ["Fitted", "Watcher", "fit", "training_folder"]
 
@@ -35,6 +36,9 @@ class Watcher(Protocol):
     def part(self) -> None:
         """A part of it is done."""
 
+    def problem(self, name: str, reason: str) -> None:
+        """A scan can't be used."""
+
     def epoch(self, row: dict[str, float]) -> None:
         """An epoch is done."""
 
@@ -43,6 +47,8 @@ class _Nobody:
     def step(self, name: str, total: int) -> None: ...
 
     def part(self) -> None: ...
+
+    def problem(self, name: str, reason: str) -> None: ...
 
     def epoch(self, row: dict[str, float]) -> None: ...
 
@@ -89,14 +95,17 @@ def fit(
     sensitivity: float | None = None,
     with_backbone: bool = True,
     cache: Path | None = None,
+    force: bool = False,
     watcher: Watcher | None = None,
 ) -> Fitted:
     """Train, set the thresholds on the validation split, and write the checkpoint whole.
 
-    Called again after a kill, it goes on where it stopped and ends in the same checkpoint.
+    Called again after a kill, it goes on where it stopped and ends in the same checkpoint. Called again when it is
+    done, it reads no scan and returns the same.
 
     Args:
-        model: from :func:`molre_edge.training.start.new_model`; its findings are the manifest's.
+        model: from :func:`molre_edge.training.start.new_model`, its findings those of the manifest; ends as the
+            checkpoint has it.
         manifest: with scans in ``train`` and ``val``.
         out: the checkpoint.
         settings: of the loop.
@@ -104,38 +113,43 @@ def fit(
         sensitivity: thresholds find this share of the positives; None for Youden's index.
         with_backbone: store the backbone's weights in the checkpoint.
         cache: folder of volumes and features; beside the checkpoint by default.
+        force: replace a checkpoint, or a training, of something else.
         watcher: is told.
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: the folder holds another training, or the loss was not finite.
+        RunError: something else is there already, or the loss was not finite.
     """
     watcher = watcher or _Nobody()
+    if model.config.findings != manifest.findings:
+        raise ConfigError(f"{manifest.path}: its findings, in their order, are not the model's")
     folder = training_folder(out)
-    cache = cache or folder / "cache"
-    splits = {}
-    for split in ("train", "val"):
-        cases = manifest.of(split)
-        if not cases:
-            raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; training needs 'train' and 'val'")
-        watcher.step(f"reading scans ({split})", len(cases))
-        splits[split] = prepare_volumes(cases, model.config.grid, cache, watcher.part)
+    cache, state_file = cache or folder / "cache", folder / "state.pt"
+    asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}
+    state = take_up(out, state_file, make_plan(model, manifest, settings), asked, force=force)
+    if is_finished(state, out):
+        take_back(model, out)
+        for row in state.rows:
+            watcher.epoch(row)
+        return _fitted(model.eval(), out, state)
+    for rest in folder.glob(".*.partial*"):  # of a file that a kill cut
+        rest.unlink(missing_ok=True)
+    splits = {split: _read(manifest, split, model, cache, watcher) for split in ("train", "val")}
+    state = check_data(state, data_digest(splits.values()), force=force)
     model.to(torch.device(device))
     model.backbone.requires_grad_(settings.train_backbone)
     samples = {}
     for split, volumes in splits.items():
-        watcher.step(f"features ({split})", len(volumes))
+        if has_fixed_features(model):
+            watcher.step(f"features ({split})", len(volumes))
         samples[split] = make_samples(model, volumes, cache, watcher.part)
+
+    def save(state: TrainingState) -> None:
+        save_state(state_file, state)
+        _write_metrics(folder / "metrics.csv", state.rows)
+
     watcher.step("training", settings.epochs)
-    trained = train_model(
-        model,
-        samples["train"],
-        samples["val"],
-        settings,
-        folder / "state.pt",
-        data_key=_data_key(manifest),
-        on_epoch=watcher.epoch,
-    )
+    trained = train_model(model, samples["train"], samples["val"], settings, state, save=save, on_epoch=watcher.epoch)
     answers = predict(model, samples["val"], settings.batch)
     thresholds, kept = set_thresholds(answers.probabilities, samples["val"].labels, sensitivity)
     model.to("cpu").eval()
@@ -143,26 +157,46 @@ def fit(
     _write_metrics(folder / "metrics.csv", trained.rows)
     _plot(folder / "metrics.png", trained)
     save_checkpoint(model, out, with_backbone=with_backbone)
-    count = count_parameters(model)
+    state.result = {
+        "asked": asked,
+        "checkpoint_sha256": sha256_of(out),
+        "thresholds": list(thresholds),
+        "kept": [model.config.findings[i] for i in kept],
+        "scans": [len(splits["train"]), len(splits["val"])],
+        "problems": [list(problem) for volumes in splits.values() for problem in volumes.problems],
+        "cached_features": isinstance(samples["train"], FeatureSamples),
+    }
+    save_state(state_file, state)
+    return _fitted(model, out, state)
+
+
+def _read(manifest: Manifest, split: str, model: HeadCTClassifier, cache: Path, watcher: Watcher) -> Volumes:
+    cases = manifest.of(split)
+    if not cases:
+        raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; training needs 'train' and 'val'")
+    watcher.step(f"reading scans ({split})", len(cases))
+    volumes = prepare_volumes(cases, model.config.grid, cache, watcher.part)
+    for name, reason in volumes.problems:
+        watcher.problem(name, reason)
+    return volumes
+
+
+def _fitted(model: HeadCTClassifier, out: Path, state: TrainingState) -> Fitted:
+    """What the state says about the checkpoint; the model gets its thresholds."""
+    assert state.result is not None
+    result, count = state.result, count_parameters(model)
+    model.config = replace(model.config, thresholds=tuple(result["thresholds"]))
     return Fitted(
         checkpoint=out,
-        folder=folder,
-        trained=trained,
-        scans=(len(splits["train"]), len(splits["val"])),
-        problems=splits["train"].problems + splits["val"].problems,
-        kept=tuple(model.config.findings[i] for i in kept),
+        folder=training_folder(out),
+        trained=Trained(state.best_epoch, state.best_score, state.epoch, tuple(state.rows)),
+        scans=(result["scans"][0], result["scans"][1]),
+        problems=tuple((name, reason) for name, reason in result["problems"]),
+        kept=tuple(result["kept"]),
         added=count.added,
         added_fraction=count.fraction,
-        cached_features=isinstance(samples["train"], FeatureSamples),
+        cached_features=result["cached_features"],
     )
-
-
-def _data_key(manifest: Manifest) -> str:
-    digest = hashlib.sha256()
-    for case in manifest.cases:
-        digest.update(f"{case.name}|{case.split}|".encode("utf-8", "surrogateescape"))
-        digest.update(case.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _write_metrics(path: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -195,5 +229,3 @@ def _plot(path: Path, trained: Trained) -> None:
     draw(areas, ("val_auc",), "mean AUC on the validation split")
     with write_whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
-
-

@@ -7,13 +7,10 @@ metrics after a kill needs its state in our own hands anyway.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.parity import auc, sigmoid
 from molre_edge.training.loss import focal_loss, prevalence_weights
 from molre_edge.training.samples import Samples, predict
-from molre_edge.training.state import TrainingState, load_state, save_state
+from molre_edge.training.state import TrainingState
 
 __all__ = ["TrainSettings", "Trained", "macro_auc", "train_model"]
 
@@ -92,38 +89,33 @@ def train_model(
     train: Samples,
     val: Samples,
     settings: TrainSettings,
-    state_file: Path,
+    state: TrainingState,
     *,
-    data_key: str = "",
+    save: Callable[[TrainingState], None] = lambda state: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Trained:
-    """Train adapters, routers, pooling and head; go on where an earlier call was cut.
+    """Train adapters, routers, pooling and head, from where the state is.
 
-    After an interruption at any moment, a second call ends in the same weights and metrics: an epoch's order comes from
-    the seed and its number alone, and the state is written whole after each.
+    From the state after any epoch, a training ends in the same weights and metrics: an epoch's order comes from the
+    seed and its number alone.
 
     Args:
-        model: on its device; ends with the weights of the best epoch.
+        model: on its device, with its first weights; ends with those of the best epoch.
         train: what is learned from.
         val: what the best epoch is chosen on.
         settings: see there.
-        state_file: kept between epochs.
-        data_key: stands for the data in the check that a state belongs to this training.
-        on_epoch: is told each epoch's metrics, those of an earlier call first.
+        state: a new one, or one that `save` was given in an earlier call; changes.
+        save: is given the state after each epoch.
+        on_epoch: is told each epoch's metrics, those of earlier calls first.
 
     Raises:
-        RunError: the state belongs to another training, or the loss is not finite.
+        ConfigError: the backbone is to learn from single scans.
+        RunError: a loss is not finite.
     """
-    model.requires_grad_(True)
-    model.backbone.requires_grad_(settings.train_backbone)
-    for name, parameter in model.named_parameters():
-        if name.endswith((".lora_A", ".lora_B")):
-            parameter.requires_grad_(True)
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if settings.train_backbone and min(settings.batch, len(train)) < 2:
+        raise ConfigError(f"batch {settings.batch}, {len(train)} scans: a backbone learns from at least 2 scans a step")
+    parameters = _learning(model, settings)
     optimizer = _optimizer(parameters, settings)
-    state = load_state(state_file, _key(model, settings, data_key)) or TrainingState(
-        _key(model, settings, data_key)
-    )
     if state.epoch:
         _put(model, state.trainable)
         optimizer.load_state_dict(state.optimizer)
@@ -133,16 +125,28 @@ def train_model(
     while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
         row = _epoch(model, train, optimizer, weights, settings, state.epoch)
         row |= _validate(model, val, weights.cpu(), settings)
+        if not math.isfinite(row["train_loss"] + row["val_loss"]):
+            raise RunError(f"epoch {state.epoch + 1}: the loss is not finite; lower the learning rate (--lr)")
         state.epoch += 1
         score = row["val_auc"] if math.isfinite(row["val_auc"]) else -row["val_loss"]
         state.trainable, state.optimizer = _take(model, parameters), optimizer.state_dict()
         if score > state.best_score:
-            state.best, state.best_epoch, state.best_score = _take(model, parameters), state.epoch, score
+            state.best, state.best_epoch, state.best_score = state.trainable, state.epoch, score
         state.rows.append(row)
-        save_state(state_file, state)
+        save(state)
         on_epoch(row)
     _put(model, state.best)
     return Trained(state.best_epoch, state.best_score, state.epoch, tuple(state.rows))
+
+
+def _learning(model: HeadCTClassifier, settings: TrainSettings) -> dict[str, nn.Parameter]:
+    """The parameters that learn: all but the backbone's own, and those too where the backbone is trained."""
+    model.requires_grad_(True)
+    model.backbone.requires_grad_(settings.train_backbone)
+    for name, parameter in model.named_parameters():
+        if name.endswith((".lora_A", ".lora_B")):
+            parameter.requires_grad_(True)
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
@@ -167,7 +171,7 @@ def _epoch(
     model.train(settings.train_backbone)  # a frozen backbone stays as it was validated, its norms included
     torch.manual_seed(settings.seed * 100_003 + epoch)
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(samples))
-    batches = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
+    batches = _batches(order, settings.batch)
     steps = math.ceil(len(batches) / settings.accumulate)
     total, lr = 0.0, settings.lr
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -187,10 +191,16 @@ def _epoch(
         nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    if not math.isfinite(total):
-        raise RunError(f"epoch {epoch + 1}: the loss is not finite; lower the learning rate (--lr)")
     seconds = time.perf_counter() - start
     return {"epoch": epoch + 1, "lr": lr, "train_loss": total / len(samples), "seconds": round(seconds, 3)}
+
+
+def _batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
+    """Batches of `size`; a last one of a single scan, from which no batch norm learns, joins the one before."""
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    if len(batches) > 1 and size > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 def _validate(model: HeadCTClassifier, samples: Samples, weights: Tensor, settings: TrainSettings) -> dict[str, float]:
@@ -229,7 +239,8 @@ def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[
 
 def _take(model: HeadCTClassifier, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     """A copy of what learns, and of all buffers: those of batch norms change in pretraining."""
-    buffers = {name: value for name, value in model.state_dict().items() if name not in dict(model.named_parameters())}
+    known = {name for name, _ in model.named_parameters()}
+    buffers = {name: value for name, value in model.state_dict().items() if name not in known}
     return {name: value.detach().cpu().clone() for name, value in {**parameters, **buffers}.items()}
 
 
@@ -238,8 +249,3 @@ def _put(model: HeadCTClassifier, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in weights.items():
             own[name].copy_(value)
-
-
-def _key(model: HeadCTClassifier, settings: TrainSettings, data_key: str) -> str:
-    text = json.dumps([model.config.to_dict(), asdict(settings), data_key], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

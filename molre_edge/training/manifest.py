@@ -54,12 +54,13 @@ class Manifest:
         return tuple(case for case in self.cases if case.split == split)
 
 
-def read_manifest(data: Path, findings: Sequence[str] | None = None) -> Manifest:
+def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial: bool = False) -> Manifest:
     """Read ``manifest.csv`` of a data folder: columns ``scan``, ``split`` and one a finding (1, 0, empty = unknown).
 
     Args:
         data: the folder, or the CSV itself; ``scan`` is relative to the CSV's folder and must stay inside it.
         findings: the columns to read, in order; None for all but ``scan``, ``split`` and those that start with ``_``.
+        partial: take some of `findings` for unknown in every scan where the CSV has no column of that name.
 
     Raises:
         ConfigError: not readable, a column is missing, a value is none of those allowed, a scan is not there, is named
@@ -69,42 +70,56 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None) -> Manifest
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
             columns = list(reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: can't be read ({error}); expected a CSV, see docs/training.md") from error
-    names = [c for c in columns if c not in {"scan", "split"} and not c.startswith("_")]
-    wanted = tuple(names if findings is None else findings)
-    missing = [c for c in ("scan", "split", *wanted) if c not in columns]
-    if missing or not wanted:
-        raise ConfigError(
-            f"{path}: no column {', '.join(missing[:5]) or 'of a finding'}; expected 'scan', 'split' and one a finding"
-        )
+    wanted = _wanted(path, columns, findings, partial)
     root = path.resolve().parent
-    cases, seen = list[Case](), set[str]()
-    for line, row in enumerate(rows, start=2):
+    cases, seen = list[Case](), set[Path]()
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if None in row:
+            raise ConfigError(f"{where}: has more values than the first line has columns")
         name, split = (row["scan"] or "").strip(), (row["split"] or "").strip()
-        place = (root / name).resolve()
-        if not name or not place.is_relative_to(root):
-            raise ConfigError(f"{path}, line {line}: expected the path of a scan inside the folder, got {name!r}")
+        place = root if "\0" in name else (root / name).resolve()
+        if place == root or not place.is_relative_to(root):
+            raise ConfigError(f"{where}: expected the path of a scan inside the folder, got {name[:200]!r}")
         if not place.exists():
-            raise ConfigError(f"{path}, line {line}: there is no {name}")
-        if name in seen:
-            raise ConfigError(f"{path}, line {line}: {name} was named before; each scan has one row")
+            raise ConfigError(f"{where}: there is no {name}")
+        if place in seen:
+            raise ConfigError(f"{where}: {name} was named before; each scan has one row")
         if split not in SPLITS:
-            raise ConfigError(f"{path}, line {line}: split is {split!r}, expected {', '.join(SPLITS)}")
-        seen.add(name)
-        labels = np.array([_label(path, line, each, row[each]) for each in wanted], dtype=np.float32)
+            raise ConfigError(f"{where}: split is {split[:20]!r}, expected {', '.join(SPLITS)}")
+        seen.add(place)
+        labels = np.array([_label(where, each, row.get(each)) for each in wanted], dtype=np.float32)
         cases.append(Case(name, place, split, labels))
     if not cases:
         raise ConfigError(f"{path}: has no rows")
     return Manifest(path, wanted, tuple(cases))
 
 
-def _label(path: Path, line: int, name: str, text: str | None) -> float:
+def _wanted(path: Path, columns: Sequence[str], findings: Sequence[str] | None, partial: bool) -> tuple[str, ...]:
+    """The findings to read, if the columns are as they should be."""
+    names = [c for c in columns if c not in {"scan", "split"} and not c.startswith("_")]
+    wanted = tuple(names if findings is None else findings)
+    known = [c for c in wanted if c in names]
+    missing = [c for c in ("scan", "split", *(() if partial and known else wanted)) if c not in columns]
+    if missing or not wanted:
+        raise ConfigError(
+            f"{path}: no column {', '.join(missing[:5]) or 'of a finding'}; expected 'scan', 'split' and one a "
+            f"finding, separated by commas, got {', '.join(columns[:8])[:200] or 'an empty file'}"
+        )
+    twice = [c for c in ("scan", "split", *wanted) if columns.count(c) > 1]
+    if twice:
+        raise ConfigError(f"{path}: has the column '{twice[0]}' twice")
+    return wanted
+
+
+def _label(where: str, name: str, text: str | None) -> float:
     text = (text or "").strip()
     if not text:
         return float("nan")
     if text not in {"0", "1", "0.0", "1.0"}:
-        raise ConfigError(f"{path}, line {line}, {name}: expected 1, 0 or nothing, got {text[:20]!r}")
+        raise ConfigError(f"{where}, {name}: expected 1, 0 or nothing, got {text[:20]!r}")
     return float(text)

@@ -14,22 +14,47 @@ from molre_edge.training.evaluation import Evaluation, RoutingResult
 
 __all__ = ["write_evaluation"]
 
+_ROUTING = ["finding", "router", "expert", "mean_gate", "minus_scans_without"]
+
 
 def write_evaluation(folder: Path, result: Evaluation, checkpoint_sha256: str, split: str) -> None:
-    """Write ``evaluation.json``, ``findings.csv`` and, where there is routing and matplotlib, ``routing.png``."""
+    """Write ``evaluation.json``, ``findings.csv`` and, where there is routing, ``routing.csv`` and ``routing.png``.
+
+    The picture needs matplotlib, and a finding with scans with and without it.
+    """
     head = {"checkpoint_sha256": checkpoint_sha256, "split": split, "disclaimer": DISCLAIMER}
     write_json(folder / "evaluation.json", {**head, **result.to_dict()})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["finding", "positives", "negatives", "auc", "auc_low", "auc_high", "sensitivity", "specificity"])
+    rows: list[list[object]] = []
     for row in result.findings:
         area = ("", "", "") if row.auc is None else (row.auc.auc, row.auc.low, row.auc.high)
         rates = ("" if value is None else value for value in (row.sensitivity, row.specificity))
-        writer.writerow([row.finding, row.positives, row.negatives, *area, *rates])
-    with write_whole(folder / "findings.csv") as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8")
+        rows.append([row.finding, row.positives, row.negatives, *area, *rates])
+    heading = ["finding", "positives", "negatives", "auc", "auc_low", "auc_high", "sensitivity", "specificity"]
+    _write_table(folder / "findings.csv", heading, rows)
     if result.routing is not None:
-        _heat_map(folder / "routing.png", result.routing, [row.finding for row in result.findings])
+        names = [row.finding for row in result.findings]
+        _write_table(folder / "routing.csv", _ROUTING, _gates(result.routing, names))
+        _heat_map(folder / "routing.png", result.routing, names)
+
+
+def _gates(routing: RoutingResult, findings: list[str]) -> list[list[object]]:
+    """A row a finding, router and expert, for findings that some scan has."""
+    rows: list[list[object]] = []
+    routers, experts = routing.usage.shape
+    for i, name in enumerate(findings):
+        for r in range(routers):
+            for k in range(experts):
+                mean, more = float(routing.with_finding[i, r, k]), float(routing.by_finding[i, r, k])
+                if not np.isnan(mean):
+                    rows.append([name, r + 1, k + 1, mean, "" if np.isnan(more) else more])
+    return rows
+
+
+def _write_table(path: Path, heading: list[str], rows: list[list[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([heading, *rows])
+    with write_whole(path) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _heat_map(path: Path, routing: RoutingResult, findings: list[str]) -> None:

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from molre_edge.files import write_whole
 from molre_edge.model.checkpoint import weights_digest
@@ -18,7 +17,9 @@ from molre_edge.model.classifier import ClassifierOutput, HeadCTClassifier
 from molre_edge.parity import Outputs
 from molre_edge.training.volumes import Volumes
 
-__all__ = ["FeatureSamples", "Samples", "VolumeSamples", "make_samples", "predict"]
+__all__ = ["FeatureSamples", "Samples", "VolumeSamples", "has_fixed_features", "make_samples", "predict"]
+
+_FORMAT = 1  # counts up when the code changes what a backbone's features are
 
 
 class Samples(Protocol):
@@ -52,63 +53,71 @@ class VolumeSamples:
 
 
 class FeatureSamples:
-    """Features of a frozen backbone, [n, slices, d] or [n, d]; only what comes after it runs."""
+    """Features of a frozen backbone, [slices, d] or [d] a file; only what comes after it runs."""
 
-    def __init__(self, features: Tensor, labels: npt.NDArray[np.float32]) -> None:
-        """Keep features and labels in memory."""
-        self._features, self.labels = features, labels
+    def __init__(self, files: Sequence[Path], labels: npt.NDArray[np.float32]) -> None:
+        """Read features from their files as they are asked for."""
+        self._files, self.labels = tuple(files), labels
 
     def __len__(self) -> int:
         """The number of scans."""
-        return len(self._features)
+        return len(self._files)
 
     def answer(self, model: HeadCTClassifier, indices: Sequence[int]) -> ClassifierOutput:
         """See :class:`Samples`."""
-        return model.classify(self._features[list(indices)].to(_device(model)))
+        features = np.stack([np.load(self._files[i], allow_pickle=False) for i in indices])
+        return model.classify(torch.from_numpy(features).to(_device(model)))
+
+
+def has_fixed_features(model: HeadCTClassifier) -> bool:
+    """Whether nothing in the backbone learns, so that its features need to be computed once only."""
+    return model.features_are_frozen and not any(p.requires_grad for p in model.backbone.parameters())
 
 
 def make_samples(
     model: HeadCTClassifier, volumes: Volumes, cache: Path, on_case: Callable[[], None] = lambda: None
 ) -> Samples:
-    """Volumes, or features where the model's backbone is frozen and unadapted; those are computed once and cached.
+    """Volumes, or features where those of the model's backbone are fixed; these are computed once and cached.
 
     Args:
         model: on its device.
         volumes: prepared.
-        cache: folder of the features; a file's name is a hash of backbone, weights and volumes.
-        on_case: is called after each scan whose features were computed.
+        cache: folder of the features; their folder's name is a hash of backbone and weights, a file's that of the
+            volume. Each is written whole, so that an interruption costs one scan.
+        on_case: is called after each scan whose features are there.
     """
-    learns = any(p.requires_grad for p in model.backbone.parameters())
-    if learns or not model.features_are_frozen or not len(volumes):
+    if not has_fixed_features(model):
         return VolumeSamples(volumes)
     digest = hashlib.sha256(weights_digest(model.backbone.state_dict()).encode())
-    digest.update(repr((model.config.backbone, model.config.windows, model.config.grid)).encode())
-    digest.update("\n".join(path.name for path in volumes.files).encode())
-    path = cache / f"features-{digest.hexdigest()[:32]}.npy"
-    if not path.is_file():
-        rows = []
-        for i in range(len(volumes)):
+    digest.update(repr((_FORMAT, model.config.backbone, model.config.windows, model.config.grid)).encode())
+    folder = cache / f"features-{digest.hexdigest()[:32]}"
+    files = [folder / file.name for file in volumes.files]
+    for i, file in enumerate(files):
+        if not file.is_file():
             with torch.inference_mode():
                 batch = torch.from_numpy(volumes.load([i]).astype(np.float32)).to(_device(model))
-                rows.append(model.features(batch).cpu().numpy())
-            on_case()
-        with write_whole(path) as partial, partial.open("wb") as file:
-            np.save(file, np.concatenate(rows))
-    return FeatureSamples(torch.from_numpy(np.load(path, allow_pickle=False)), volumes.labels)
+                features = model.features(batch)[0].float().cpu().numpy()
+            with write_whole(file) as partial, partial.open("wb") as stream:
+                np.save(stream, features)
+        on_case()
+    return FeatureSamples(files, volumes.labels)
 
 
-def predict(model: HeadCTClassifier, samples: Samples, batch: int) -> Outputs:
-    """The model's answers to all samples, in their order."""
+def predict(
+    model: HeadCTClassifier, samples: Samples, batch: int, on_case: Callable[[], None] = lambda: None
+) -> Outputs:
+    """The model's answers to all samples, in their order; `on_case` is called after each."""
     parts = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(samples), batch):
-            answer = samples.answer(model, range(start, min(start + batch, len(samples))))
+            indices = range(start, min(start + batch, len(samples)))
+            answer = samples.answer(model, indices)
             gates = None if answer.gates is None else answer.gates.float().cpu().numpy()
-            parts.append(
-                Outputs(answer.logits.float().cpu().numpy(), answer.embedding.float().cpu().numpy(), gates)
-            )
+            parts.append(Outputs(answer.logits.float().cpu().numpy(), answer.embedding.float().cpu().numpy(), gates))
+            for _ in indices:
+                on_case()
     model.train(was_training)
     return Outputs.stack(parts)
 

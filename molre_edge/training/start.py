@@ -12,7 +12,7 @@ from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint import plain_names
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import ModelConfig
-from molre_edge.model.placement import count_parameters
+from molre_edge.model.placement import ParameterCount, count_parameters
 
 __all__ = ["copy_backbone", "load_backbone", "match_rank", "new_model"]
 
@@ -28,15 +28,22 @@ def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
     """Take over the frozen weights of another model's backbone, whatever either has adapted.
 
     Raises:
-        ConfigError: the backbones differ.
+        ConfigError: the backbones differ, or one has weights whose size hangs on the grid, and the grids differ.
     """
     if source.config.backbone != target.config.backbone or source.config.windows != target.config.windows:
         raise ConfigError("the backbone's weights belong to another backbone or other windows")
     weights = {plain: source.state_dict()[name] for name, plain in plain_names(source).items()}
     own = target.state_dict()
     for name, plain in plain_names(target).items():
-        if plain.startswith("backbone.") and not name.endswith((".lora_A", ".lora_B")):
-            own[name].copy_(weights[plain])
+        if not plain.startswith("backbone.") or name.endswith((".lora_A", ".lora_B")):
+            continue
+        if own[name].shape != weights[plain].shape:
+            raise ConfigError(
+                f"{plain}: has shape {tuple(weights[plain].shape)} on the grid that it was trained on, and "
+                f"{tuple(own[name].shape)} on {' x '.join(map(str, target.config.grid.shape))}; keep that grid "
+                f"({' x '.join(map(str, source.config.grid.shape))})"
+            )
+        own[name].copy_(weights[plain])
 
 
 def load_backbone(model: HeadCTClassifier, folder: Path) -> None:
@@ -59,23 +66,24 @@ def match_rank(config: ModelConfig) -> ModelConfig:
         config: of the MoLRE, experts and routers.
 
     Returns:
-        The same with one expert of a larger rank; alpha grows with the rank, so that the scale stays.
+        The same with one expert of a larger rank, within the same budget; alpha grows with the rank, so that the scale
+        stays.
     """
-    wanted = _added(config)
-    per_rank = _added(_lora(config, 1))
+    wanted, per_rank = _count(config).added, _count(_lora(config, 1)).added
     rank = max(1, round(wanted / per_rank))
-    return _lora(config, rank)
+    over = _count(_lora(config, rank)).fraction > config.budget >= _count(config).fraction
+    return _lora(config, rank - 1 if over and rank > 1 else rank)
 
 
 def _lora(config: ModelConfig, rank: int) -> ModelConfig:
     scale = config.adapter.alpha / config.adapter.rank
-    return replace(config, adapter=replace(config.adapter, experts=1, rank=rank, alpha=scale * rank), budget=1e3)
+    return replace(config, adapter=replace(config.adapter, experts=1, rank=rank, alpha=scale * rank))
 
 
 def _frozen(config: ModelConfig) -> ModelConfig:
     return replace(config, adapter=replace(config.adapter, experts=0, modules=()))
 
 
-def _added(config: ModelConfig) -> int:
+def _count(config: ModelConfig) -> ParameterCount:
     with torch.device("meta"):
-        return count_parameters(HeadCTClassifier(replace(config, budget=1e3))).added
+        return count_parameters(HeadCTClassifier(replace(config, budget=1e3)))

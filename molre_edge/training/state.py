@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,30 +10,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molre_edge.errors import RunError
+from molre_edge.errors import RunError, shown
 from molre_edge.files import write_whole
 
-__all__ = ["TrainingState", "load_state", "save_state"]
+__all__ = ["TrainingState", "differences", "load_state", "save_state"]
 
-_FORMAT = "molre-edge-training"
+_FORMAT = "molre-edge-training-1"
 
 
 @dataclass
 class TrainingState:
-    """Everything that the next epoch depends on.
+    """Everything that the next epoch depends on, and the result once there is one.
 
     Attributes:
-        key: hash of configuration, settings and data; a state of another training is refused.
+        plan: what is trained, plain data: configuration, settings, digests of the first weights and of the manifest.
+        data: digest of the scans that are trained on.
         epoch: epochs done.
-        trainable: the weights that learn.
+        trainable: the weights that learn, after the last epoch.
         optimizer: its state.
         best: the weights of the best epoch so far.
         best_epoch: its number, from 1; 0 before the first.
         best_score: its score on the validation split.
         rows: the metrics of every epoch.
+        result: plain data about the finished checkpoint; None until it is written.
     """
 
-    key: str
+    plan: dict[str, Any]
+    data: str = ""
     epoch: int = 0
     trainable: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +44,7 @@ class TrainingState:
     best_epoch: int = 0
     best_score: float = float("-inf")
     rows: list[dict[str, float]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
 
 
 def save_state(path: Path, state: TrainingState) -> None:
@@ -48,24 +53,33 @@ def save_state(path: Path, state: TrainingState) -> None:
         torch.save({"format": _FORMAT, **vars(state)}, partial)
 
 
-def load_state(path: Path, key: str) -> TrainingState | None:
-    """The state of this training; None where there is none yet.
+def load_state(path: Path) -> TrainingState | None:
+    """The state of a training; None where there is none yet.
 
     Raises:
-        RunError: damaged, or of a training with another configuration, other settings or other data.
+        RunError: damaged, or written by another release.
     """
     if not path.is_file():
         return None
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         if data.pop("format") != _FORMAT:
-            raise ValueError("not a training state")
-        state = TrainingState(**data)
+            raise ValueError("of another release")
+        return TrainingState(**data)
     except Exception as error:  # a damaged archive raises all kinds
-        raise RunError(f"{path}: damaged ({error}); remove it to start again") from error
-    if state.key != key:
-        raise RunError(
-            f"{path.parent}: holds a training with another configuration, other settings or other data; choose another "
-            f"checkpoint with -o, or remove that folder to start again"
-        )
-    return state
+        raise RunError(f"{path}: can't be read ({error}); remove it to start again") from error
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What two plans differ in, each as ``settings.lr (0.001 there, 0.002 now)``."""
+    old, new = dict(_flat(there)), dict(_flat(here))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name} ({shown(old.get(name))} there, {shown(new.get(name))} now)" for name in names]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -74,7 +74,7 @@ def prepare_volumes(
         on_case()
     if not usable and problems:
         name, reason = problems[0]
-        raise ConfigError(f"none of {len(cases)} scans can be used; the first is {name}: {reason}")
+        raise ConfigError(f"none of {len(cases)} scans can be used: {name}: {reason}")
     return Volumes(tuple(usable), tuple(files), tuple(problems))
 
 
@@ -83,6 +83,8 @@ def _prepare(case: Case, grid: Grid, cache: Path) -> Path:
     if not found.scans:
         first = found.rejected[0] if found.rejected else None
         raise ScanError(first.code if first else "no_scan", first.reason if first else "there is no scan")
+    if len(found.scans) > 1:  # the labels would be those of one of them, nobody knows which
+        raise ScanError("several_scans", f"holds {len(found.scans)} scans, and a row is about one: name its folder")
     source = found.scans[0]
     key = json.dumps([_FORMAT, asdict(grid), case.name, source.fingerprint()])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
