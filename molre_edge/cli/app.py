@@ -12,6 +12,7 @@ from molre_edge import __version__
 from molre_edge.cli.demo import demo
 from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
+from molre_edge.cli.import_peft import import_peft
 from molre_edge.cli.infer import infer
 from molre_edge.cli.synthesize import synthesize
 from molre_edge.cli.train import train
@@ -52,6 +53,7 @@ app.command()(demo)
 app.command()(synthesize)
 app.command()(train)
 app.command()(evaluate)
+app.command("import-peft")(import_peft)
 app.command()(export)
 app.command()(infer)
 
