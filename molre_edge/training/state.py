@@ -63,11 +63,13 @@ def load_state(path: Path) -> TrainingState | None:
         return None
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-        if data.pop("format") != _FORMAT:
-            raise ValueError("of another release")
-        return TrainingState(**data)
-    except Exception as error:  # a damaged archive raises all kinds
-        raise RunError(f"{path}: can't be read ({error}); remove it to start again") from error
+        if data.pop("format") == _FORMAT:
+            return TrainingState(**data)
+    except Exception as error:  # a damaged archive raises all kinds, some with advice not to be followed
+        raise RunError(
+            f"{path}: is no whole state of a training ({type(error).__name__}); remove it to start again"
+        ) from error
+    raise RunError(f"{path}: was written by another release; remove it to start again")
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

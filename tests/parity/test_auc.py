@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from molre_edge.parity import ParityError, auc, compare_auc
-from molre_edge.parity.auc import Z_95
+from molre_edge.parity.auc import Z_95, auc_interval
 
 SCORES = st.integers(-4, 4) | st.floats(-8, 8, width=32)  # whole numbers make ties
 
@@ -100,14 +100,36 @@ def test_changing_sides_mirrors_the_interval(case: Any) -> None:
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
 
+@given(cases())
+def test_the_interval_of_one_reader_is_delongs(case: Any) -> None:
+    one, _, truth = case
+    got = auc_interval(one, truth)
+    assert got is not None
+    assert got.auc == pytest.approx(area(one, truth), abs=1e-12)
+    # against a reader whose scores are all equal: his area is a half, without variance
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(delong_variance(one, np.zeros_like(one), truth))
+    assert got.low == pytest.approx(max(0.0, got.auc - half), abs=1e-7)
+    assert got.high == pytest.approx(min(1.0, got.auc + half), abs=1e-7)
+
+
+def test_the_interval_of_one_reader_by_hand() -> None:
+    # ten of each: positives win shares of 1, 1/2 and 1/2, negatives are beaten by 1/3 and by all
+    scores, truth = np.array([3.0, 1.0, 1.0, 2.0, 0.0]), np.array([True, True, True, False, False])
+    got = auc_interval(scores.repeat(10), truth.repeat(10))
+    half = Z_95 * math.sqrt((10 / 9 + 20 / 36) / 29 / 30 + (20 / 9) / 19 / 20)
+    assert got is not None
+    assert (got.auc, got.low, got.high) == pytest.approx((2 / 3, 2 / 3 - half, 2 / 3 + half))
+
+
 def test_z_is_the_point_of_the_normal_distribution() -> None:
     assert pytest.approx(NormalDist().inv_cdf(0.975), abs=1e-12) == Z_95
 
 
 @pytest.mark.parametrize("truth", [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
-def test_fewer_than_two_of_a_class_give_no_comparison(truth: list[int]) -> None:
+def test_fewer_than_two_of_a_class_give_no_comparison_and_no_interval(truth: list[int]) -> None:
     scores = np.arange(4.0)
     assert compare_auc(scores, scores, np.array(truth, bool)) is None
+    assert auc_interval(scores, np.array(truth, bool)) is None
 
 
 @pytest.mark.parametrize("truth", [[True, True], [False, False], []])
