@@ -29,6 +29,15 @@ def test_the_tower_is_found_under_its_prefix_among_other_weights(tmp_path: Path)
     assert same(source, target)
 
 
+def test_of_two_whole_towers_the_one_of_the_shorter_prefix_is_taken(tmp_path: Path) -> None:
+    source, average, target = model(), model(), model()
+    weights = {f"tower.{name}": value for name, value in source.state_dict().items()}
+    weights |= {f"average.tower.{name}": value for name, value in average.state_dict().items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    load_published(target, tmp_path)
+    assert same(source, target)
+
+
 def test_weights_may_be_spread_over_files_and_stored_as_half_floats(tmp_path: Path) -> None:
     source, target = model(), model()
     for i, (name, value) in enumerate(source.state_dict().items()):
