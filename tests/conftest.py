@@ -61,6 +61,17 @@ def tiny_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 synthetic heads with a manifest: 12 to train on, 4 to validate, 4 to test. Tests must not change it."""
+    from molre_edge.training.dataset import make_dataset
+
+    folder = tmp_path_factory.mktemp("training") / "data"
+    findings = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
+    make_dataset(folder, scans=20, shape=(8, 48, 48), findings=findings, prevalence=0.5)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_scans: Path) -> Path:
     """A real, very small DINOv3 classifier with two routers of three experts, its thresholds amid the tiny scans."""
     import numpy as np

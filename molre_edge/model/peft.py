@@ -70,8 +70,8 @@ def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = 
     shapes = _shapes(folder)
     layers = _match(folder, sorted({module for module, _ in shapes}), base.model)
     _check_complete(folder, peft, shapes)
-    adapter = AdapterConfig(modules=tuple(layers.values()), experts=1, rank=peft.rank, alpha=peft.alpha)
     try:
+        adapter = AdapterConfig(modules=tuple(layers.values()), experts=1, rank=peft.rank, alpha=peft.alpha)
         config = replace(base.config, adapter=adapter, budget=base.config.budget if budget is None else budget)
         with torch.device("meta"):  # refused before it takes memory
             HeadCTClassifier(config)

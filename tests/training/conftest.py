@@ -15,7 +15,6 @@ import torch
 from molre_edge.model.classifier import ClassifierOutput, HeadCTClassifier
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig, Routing
 from molre_edge.specs import Grid
-from molre_edge.training.dataset import make_dataset
 from molre_edge.training.manifest import Manifest, read_manifest
 from molre_edge.training.start import new_model
 
@@ -42,11 +41,8 @@ class ArraySamples:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 heads: 12 to train on, 4 to validate, 4 to test. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("training") / "data"
-    make_dataset(folder, scans=20, shape=(8, 48, 48), findings=FINDINGS, prevalence=0.5)
-    return folder
+def data(tiny_data: Path) -> Path:
+    return tiny_data
 
 
 @pytest.fixture(scope="session")

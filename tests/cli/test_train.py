@@ -1,0 +1,224 @@
+"""``molre-edge train`` as a user calls it, and as a kill ends it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from molre_edge.files import sha256_of
+from molre_edge.model.checkpoint import load_checkpoint
+from molre_edge.model.checkpoint_file import read_checkpoint_file
+
+FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
+TINY = ("--backbone", "convnet2d-small", "--grid", "4x32x32", "--findings", ",".join(FINDINGS), "--batch", 4)
+"""A model that trains in a moment; its experts are the smaller part, since its own budget is large."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared volumes, shared where reading them is not what is tested."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def metrics(checkpoint: str) -> list[dict[str, str]]:
+    with (Path(checkpoint).with_name(f"{Path(checkpoint).stem}-training") / "metrics.csv").open() as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def same(one: str, two: str) -> bool:
+    """Whether two checkpoints have the same configuration and the same weights to the bit."""
+    files = [read_checkpoint_file(Path(path)) for path in (one, two)]
+    weights = [{**file.state, **(file.backbone or {})} for file in files]
+    return files[0].config == files[1].config and all(torch.equal(v, weights[1][n]) for n, v in weights[0].items())
+
+
+def test_it_trains_and_says_where_everything_lies(tiny_data: Path, cache: Path, invoke: Any) -> None:
+    done = invoke("train", tiny_data, *TINY, "--epochs", 2, "--cache", cache)
+    assert done.exit_code == 0
+    assert "4 validation scans, trained on 12" in done.stdout and "Checkpoint: ckpt.pt" in done.stdout
+    assert "has random weights: give the public ones with --backbone-weights" in done.stderr
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines() if "epoch" in line] == [
+        "epoch 1",
+        "epoch 2",
+    ]
+    config = load_checkpoint(Path("ckpt.pt")).config
+    assert (config.findings, config.grid.shape, config.adapter.experts) == (FINDINGS, (4, 32, 32), 6)
+
+
+def test_json_alone_goes_to_stdout(tiny_data: Path, cache: Path, invoke: Any) -> None:
+    done = invoke("train", tiny_data, *TINY, "--epochs", 1, "--cache", cache, "--json")
+    data = json.loads(done.stdout)
+    assert (data["checkpoint"], data["epochs"], data["scans"]) == ("ckpt.pt", 1, {"train": 12, "val": 4})
+    assert "Best epoch 1 of 1" in done.stderr
+
+
+def test_quiet_leaves_only_what_must_not_be_missed(tiny_data: Path, cache: Path, invoke: Any) -> None:
+    done = invoke("train", tiny_data, *TINY, "--epochs", 1, "--cache", cache, "--quiet")
+    assert done.stdout == "" and all(line.startswith("warning: ") for line in done.stderr.splitlines())
+
+
+def test_a_pretrained_backbone_is_taken_over_frozen_by_all_three_arms(
+    tiny_data: Path, cache: Path, invoke: Any
+) -> None:
+    invoke(
+        "train",
+        tiny_data,
+        *TINY,
+        "--epochs",
+        1,
+        "--cache",
+        cache,
+        "--adapter",
+        "none",
+        "--train-backbone",
+        "-o",
+        "b.pt",
+    )
+    source = read_checkpoint_file(Path("b.pt"))
+    added = {}
+    for arm, *more in (("molre",), ("lora",), ("none",), ("lora", "--match-parameters")):
+        name = f"{arm}{len(more)}.pt"
+        words = ["--init", "b.pt", "--adapter", arm, *more, "--epochs", 1, "--cache", cache, "--rank", 2, "--json"]
+        done = invoke("train", tiny_data, "--findings", ",".join(FINDINGS), *words, "-o", name)
+        assert done.exit_code == 0 and "random weights" not in done.stderr
+        file = read_checkpoint_file(Path(name))
+        assert source.backbone is not None and file.backbone is not None
+        assert all(torch.equal(value, file.backbone[key]) for key, value in source.backbone.items())
+        added[name] = json.loads(done.stdout)["added_parameters"]
+        assert json.loads(done.stdout)["cached_features"] == (arm == "none")
+    assert added["none0.pt"] == 0 and 0 < added["lora0.pt"] < added["molre0.pt"]
+    assert abs(added["lora1.pt"] - added["molre0.pt"]) < 0.1 * added["molre0.pt"]
+
+
+def test_a_bad_scan_among_good_ones_is_told_and_gives_exit_code_4(
+    tiny_data: Path, cache: Path, invoke: Any, tmp_path: Path
+) -> None:
+    own = tmp_path / "data"
+    own.mkdir()
+    for split in ("train", "val", "test"):
+        (own / split).mkdir()
+        for path in (tiny_data / split).iterdir():
+            os.link(path, own / split / path.name)
+    lines = (tiny_data / "manifest.csv").read_text().splitlines()
+    (own / "bad.nii.gz").write_bytes(b"text")
+    (own / "manifest.csv").write_text("\n".join([*lines, "bad.nii.gz,train" + "," * (lines[0].count(",") - 1)]))
+    done = invoke("train", own, *TINY, "--epochs", 1, "--cache", cache, "--json")
+    assert done.exit_code == 4
+    assert [row["scan"] for row in json.loads(done.stdout)["problems"]] == ["bad.nii.gz"]
+    assert "warning: bad.nii.gz can't be used: the file ends" in done.stderr
+    assert Path("ckpt.pt").is_file()
+
+
+def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Path, cache: Path, invoke: Any) -> None:
+    words = ["train", tiny_data, *TINY, "--epochs", 1, "--cache", cache]
+    assert invoke(*words).exit_code == 0
+    before = sha256_of(Path("ckpt.pt"))
+    done = invoke(*words, "--lr", 0.5)
+    assert done.exit_code == 1 and "settings.lr (0.001 there, 0.5 now)" in done.stderr and "--force" in done.stderr
+    assert sha256_of(Path("ckpt.pt")) == before
+    assert invoke(*words, "--lr", 0.5, "--force").exit_code == 0
+    assert sha256_of(Path("ckpt.pt")) != before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "ckpt.onnx"], "--out ckpt.onnx: expected the name of a file that ends in .pt or .safetensors"),
+        (["-o", "folder.pt"], "--out folder.pt: expected the name of a file"),
+        (["--sensitivity", "0"], "--sensitivity 0.0: expected a share above 0, up to 1"),
+        (["--adapter", "molre", "--match-parameters"], "--match-parameters: is for --adapter lora"),
+        (["--adapter", "none", "--module", "conv1"], "--module: --adapter none adapts nothing"),
+        (["--grid", "4x32"], "--grid 4x32: expected SLICESxROWSxCOLS"),
+        (["--grid", "4x8x8"], "--grid 4x8x8: grid.rows: expected a whole number from 16 to 2048"),
+        (["--findings", "a,,b"], "--findings a,,b: expected names separated by commas"),
+        (["--device", "gpu"], "--device gpu: expected cpu, cuda or cuda:N"),
+        (["--device", "cuda:99"], "--device cuda:99: PyTorch sees"),
+        (["--without-backbone"], "--without-backbone: the weights would be stored nowhere"),
+        (["--init", "other.pt", "--backbone", "dinov3-vits16"], "--init brings convnet2d-small; leave out one"),
+    ],
+)
+def test_a_wrong_use_is_told_before_anything_is_done(
+    words: list[str], message: str, tiny_data: Path, invoke: Any
+) -> None:
+    Path("folder.pt").mkdir()
+    if "--init" in words:
+        from molre_edge.model.checkpoint import save_checkpoint
+        from molre_edge.model.classifier import HeadCTClassifier
+        from molre_edge.model.defaults import default_config
+
+        save_checkpoint(HeadCTClassifier(default_config("convnet2d-small", adapter="none")), Path("other.pt"))
+    given = [] if {"--findings", "--backbone"} & set(words) else list(TINY[:2])
+    done = invoke("train", tiny_data, *given, *words)
+    assert done.exit_code == 2 and message in " ".join(done.stderr.split())
+    assert not Path("ckpt-training").exists()
+
+
+def test_an_unknown_backbone_is_answered_with_all_there_are(tiny_data: Path, invoke: Any) -> None:
+    done = invoke("train", tiny_data, "--backbone", "list")
+    assert done.exit_code == 1 and "convnet2d-small" in done.stderr and "dinov3-vitb16" in done.stderr
+
+
+def test_without_torch_it_says_what_to_install(tiny_data: Path, spawn: Any) -> None:
+    done = spawn("train", tiny_data, driver=("without", 0))
+    assert done.returncode == 1 and "pip install 'molre-edge[train]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "files",
+    [3, 17, 22, 23],
+    ids=["while scans are read", "between state and metrics", "before the checkpoint", "before its record"],
+)
+def test_killed_just_before_some_file_is_there_it_goes_on_to_the_same_end(
+    files: int, tiny_data: Path, cache: Path, invoke: Any, spawn: Any
+) -> None:
+    words = ["train", tiny_data, *TINY, "--epochs", 2]
+    killed = spawn(*words, driver=("SIGKILL", files))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert Path("ckpt.pt").exists() == (files == 23)
+    assert invoke(*words).exit_code == 0
+    assert invoke(*words, "--cache", cache, "-o", "whole.pt").exit_code == 0
+    assert metrics("ckpt.pt") == metrics("whole.pt")
+    assert same("ckpt.pt", "whole.pt")
+
+
+def test_killed_amid_features_it_goes_on_to_the_same_end(tiny_data: Path, cache: Path, invoke: Any, spawn: Any) -> None:
+    words = ["train", tiny_data, *TINY, "--epochs", 2, "--adapter", "none"]
+    killed = spawn(*words, driver=("SIGKILL", 21))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(Path("ckpt-training/cache").glob("features-*/[!.]*.npy"))) == 5
+    assert invoke(*words).exit_code == 0
+    assert invoke(*words, "--cache", cache, "-o", "whole.pt").exit_code == 0
+    assert metrics("ckpt.pt") == metrics("whole.pt") and same("ckpt.pt", "whole.pt")
+
+
+def test_killed_in_the_middle_of_training_and_run_again_it_ends_as_an_uninterrupted_one(
+    tiny_data: Path, cache: Path, invoke: Any
+) -> None:
+    words = ["train", str(tiny_data), *map(str, TINY), "--epochs", "25", "--patience", "25", "--lr", "0.01"]
+    words += ["--cache", str(cache)]
+    assert invoke(*words, "-o", "whole.pt").exit_code == 0
+    program = [sys.executable, "-c", "from molre_edge.cli import main; main()", *words]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    table, end = Path("ckpt-training/metrics.csv"), time.monotonic() + 120
+    while time.monotonic() < end and not (table.is_file() and len(table.read_text().splitlines()) > 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 3 <= len(metrics("ckpt.pt")) < 25 and not Path("ckpt.pt").exists()
+    assert invoke(*words).exit_code == 0
+    assert metrics("ckpt.pt") == metrics("whole.pt") and len(metrics("ckpt.pt")) == 25
+    assert same("ckpt.pt", "whole.pt")
+    before = sha256_of(Path("ckpt.pt"))
+    again = invoke(*words)  # and once more, when it is done
+    assert again.exit_code == 0 and "reading scans" not in again.stderr
+    assert sha256_of(Path("ckpt.pt")) == before
