@@ -42,7 +42,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint, .pt or .safetensors.")] = Path("ckpt.pt"),
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Its id; an unknown one lists all.", show_default=DEFAULT_BACKBONE),
+        typer.Option("--backbone", help="An id from docs/backbones.md.", show_default=DEFAULT_BACKBONE),
     ] = None,
     backbone_weights: Annotated[
         Path | None,
