@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import TracebackType
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from molre_edge.bundle import Bundle
 from molre_edge.engines.runner import RunResult, check_volume
 from molre_edge.errors import EngineError, MissingDependencyError
+from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision, TensorSpec
 
@@ -49,7 +49,7 @@ class OnnxRuntimeRunner:
         self.precision = precision
         self._graph, self._optimise = graph, optimise
         self._wanted = ("CPUExecutionProvider",) if cpu_only else ("CUDAExecutionProvider", "CPUExecutionProvider")
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._session: Any = None
 
     @classmethod
@@ -167,10 +167,3 @@ def _spec(value: Any) -> TensorSpec:
 def _line(error: Exception) -> str:
     """ONNX Runtime's errors run over several lines."""
     return " ".join(str(error).split()).rstrip(".")
-
-
-def _usable_cores() -> int:
-    """Cores that this process may run on: in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

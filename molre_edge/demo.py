@@ -1,14 +1,16 @@
-"""What the demo runs on: a handful of synthetic scans and a small model with random weights.
+"""What the demo runs on: synthetic scans and a small model, trained on some of them or drawn.
 
-The model is untrained and its answers mean nothing. It is drawn so that a wrong export can't hide: experts and routers
-are far from zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that
-decisions can flip.
+The trained one has learned six findings of synthetic heads in a minute or two and says nothing about patients. The
+drawn one's answers mean nothing at all; it is drawn so that a wrong export can't hide: experts and routers are far from
+zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that decisions can
+flip.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.machine import usable_cores
 from molre_edge.scans import find_scans, read_scan, to_grid
 from molre_edge.specs import Grid
 
@@ -25,15 +28,33 @@ if TYPE_CHECKING:
 
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.config import ModelConfig
+    from molre_edge.training.fit import Watcher
 
-__all__ = ["CHECKPOINT", "SCANS", "check_installed", "draw_model", "make_checkpoint", "make_scans", "prepare_folder"]
+__all__ = [
+    "CHECKPOINT",
+    "DATA",
+    "LEARNED",
+    "SCANS",
+    "SCANS_TO_LEARN",
+    "check_installed",
+    "draw_model",
+    "make_checkpoint",
+    "make_data",
+    "make_scans",
+    "prepare_folder",
+    "train_checkpoint",
+]
 
 CHECKPOINT = "ckpt.pt"
 SCANS = "scans"
 MARK = "DEMO.txt"
-_OURS = {MARK, CHECKPOINT, SCANS, "edge-bundle", "edge-runs"}
+DATA = "data"
+_PRETRAINED = "backbone.pt"
+_OURS = {MARK, CHECKPOINT, SCANS, DATA, _PRETRAINED, "edge-bundle", "edge-runs"} | {
+    f"{Path(name).stem}-training" for name in (CHECKPOINT, _PRETRAINED)
+}
 _MARK_TEXT = """Everything in this folder was made by 'molre-edge demo' and is replaced by 'molre-edge demo --force'.
-The scans are synthetic and the model's weights are random: its answers mean nothing.
+The scans are synthetic, and the model knows no patient: its answers mean nothing.
 """
 
 _HEADS: tuple[tuple[str, ...], ...] = (
@@ -47,6 +68,17 @@ _HEADS: tuple[tuple[str, ...], ...] = (
     ("intra_axial_mass",),
 )
 _GRID = Grid(slices=8, rows=112, cols=112)
+
+LEARNED = (
+    "acute_ischemic_infarct",
+    "acute_subdural_hematoma",
+    "cerebral_atrophy",
+    "craniotomy_or_craniectomy",
+    "hydrocephalus",
+    "small_vessel_ischemic_disease",
+)
+"""What the trained demo model learns to find."""
+SCANS_TO_LEARN = 240
 
 
 def check_installed() -> None:
@@ -97,6 +129,43 @@ def make_scans(folder: Path) -> None:
             write_nifti(head, folder / f"{name}.nii.gz")
         else:
             write_dicom_series(head, folder / name, tilt_degrees=12.0 if i == 1 else 0.0)
+
+
+def make_data(folder: Path, on_scan: Callable[[], None] = lambda: None) -> None:
+    """Write 240 synthetic heads, each of :data:`LEARNED` in three of ten, in ``train``, ``val`` and ``test``."""
+    from molre_edge.training.dataset import make_dataset
+
+    make_dataset(folder, scans=SCANS_TO_LEARN, findings=LEARNED, processes=usable_cores(), on_scan=on_scan)
+
+
+def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> None:
+    """Pretrain a small backbone on the training scans, freeze it, and adapt it with MoLRE.
+
+    Args:
+        path: of the checkpoint; the pretrained backbone lies beside it.
+        data: from :func:`make_data`.
+        watcher: is told how it goes.
+    """
+    from molre_edge.model.checkpoint import load_checkpoint
+    from molre_edge.model.config import AdapterConfig
+    from molre_edge.model.defaults import default_config
+    from molre_edge.training.fit import fit
+    from molre_edge.training.loop import TrainSettings
+    from molre_edge.training.manifest import read_manifest
+    from molre_edge.training.start import copy_backbone, new_model
+
+    manifest = read_manifest(data, LEARNED)
+    cache = path.with_name(f"{path.stem}-training") / "cache"
+    frozen = default_config("convnet2d-small", adapter="none", findings=manifest.findings)
+    whole = TrainSettings(epochs=14, lr=0.003, train_backbone=True, patience=14)
+    source = path.with_name(_PRETRAINED)
+    fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, watcher=watcher)
+    places = default_config("convnet2d-small").adapter.modules
+    # so small a backbone has no room for experts below 0.5 %
+    adapted = replace(frozen, adapter=AdapterConfig(modules=places, experts=6, rank=2), budget=0.2)
+    model = new_model(adapted, seed=0)
+    copy_backbone(load_checkpoint(source).model, model)
+    fit(model, manifest, path, TrainSettings(epochs=6, lr=0.003, patience=6), cache=cache, watcher=watcher)
 
 
 def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
