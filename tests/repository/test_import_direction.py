@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "specs", "files", "findings"),
-    ("bundle", "golden", "manifest", "scans", "parity"),
+    ("errors", "specs", "files", "findings", "machine"),
+    ("bundle", "engine_files", "golden", "manifest", "scans", "parity"),
     ("model",),
     ("engines",),
     ("export", "calibration", "inference", "training"),
