@@ -75,6 +75,6 @@ def choose_engine(
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
     runner = OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads)
     why = (
-        "asked for" if runtime else f"ONNX Runtime on the {precision} graph: the bundle has no engine for this machine"
+        "asked for" if runtime else f"ONNX Runtime on the {precision} graph: TensorRT engines can be built, not run yet"
     )
     return EngineChoice(runner, why)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from molre_edge import __version__
+from molre_edge.cli.build import build
 from molre_edge.cli.demo import demo
 from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
@@ -55,6 +56,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command("import-peft")(import_peft)
 app.command()(export)
+app.command()(build)
 app.command()(infer)
 
 

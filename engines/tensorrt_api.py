@@ -1,0 +1,160 @@
+"""All that differs between TensorRT (10.3 to 11.x) and TensorRT-RTX when an engine is built.
+
+The rest of the code uses only names that both have, and looks flags up by name: their integers differ between versions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from molre_edge.errors import EngineError, MissingDependencyError
+
+__all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt"]
+
+MAX_BATCH = 256
+MIN_WORKSPACE_MIB = 16
+OPTIMIZATION_LEVELS = range(6)
+
+
+class Target(str, Enum):
+    """Where an engine is to run, and so which library builds it."""
+
+    RTX = "rtx"
+    """TensorRT-RTX: portable to GPUs of several compute capabilities; built on any x86-64 machine, with no GPU."""
+    HERE = "here"
+    """TensorRT: for the GPU of the machine that builds it."""
+
+    def __str__(self) -> str:
+        """The word used on the command line and in file names."""
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build.
+
+    Attributes:
+        target: where the engine is to run.
+        batch: smallest, usual and largest number of volumes; the engine is tuned for the usual one.
+        workspace_mib: most scratch memory of a layer on the GPU, in MiB; None leaves it to the library.
+        optimization_level: 0 (quick build) to 5 (long search); None is the library's default.
+        compute_capabilities: such as ``sm86``; none is the library's default list. TensorRT-RTX only.
+    """
+
+    target: Target = Target.RTX
+    batch: tuple[int, int, int] = (1, 1, 4)
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse by name what is out of range and what the target's library can't do."""
+        low, usual, high = self.batch
+        if not 1 <= low <= usual <= high <= MAX_BATCH:
+            raise EngineError(
+                f"--batch {low} {usual} {high}: expected 1 <= smallest <= usual <= largest <= {MAX_BATCH} volumes"
+            )
+        if self.workspace_mib is not None and self.workspace_mib < MIN_WORKSPACE_MIB:
+            raise EngineError(f"--workspace {self.workspace_mib}: expected at least {MIN_WORKSPACE_MIB} MiB")
+        if self.optimization_level is not None and self.optimization_level not in OPTIMIZATION_LEVELS:
+            raise EngineError(f"--optimization-level {self.optimization_level}: expected 0 to 5")
+        if self.compute_capabilities and self.target is Target.HERE:
+            raise EngineError(
+                "--compute-capability: TensorRT builds for the GPU of this machine only; leave the option out, or "
+                "build with --target rtx"
+            )
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """One of the two libraries, imported.
+
+    Attributes:
+        module: ``tensorrt`` or ``tensorrt_rtx``. Neither has type stubs.
+        name: ``TensorRT`` or ``TensorRT-RTX``.
+        version: as the library tells it.
+    """
+
+    module: Any
+    name: str
+    version: str
+
+    def new_network(self, builder: Any) -> Any:
+        """An empty, strongly typed network: the only kind in TensorRT 11 and RTX, on request in 10."""
+        return builder.create_network(1 << int(self.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+
+    def set_options(self, config: Any, options: BuildOptions) -> None:
+        """Bring options into a builder's configuration.
+
+        Raises:
+            EngineError: a compute capability that this version does not know.
+        """
+        trt = self.module
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the layer log has names only
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and not float32
+        if options.workspace_mib is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+        if options.optimization_level is not None:
+            config.builder_optimization_level = options.optimization_level
+        if options.compute_capabilities:
+            wanted = [self._capability(word) for word in options.compute_capabilities]
+            config.num_compute_capabilities = len(wanted)
+            for place, capability in enumerate(wanted):
+                config.set_compute_capability(capability, place)
+
+    def _capability(self, word: str) -> Any:
+        known = {name.lower(): one for name, one in self.module.ComputeCapability.__members__.items()}
+        known = {name: one for name, one in known.items() if name.startswith("sm")}  # not NONE and CURRENT
+        if word.lower() not in known:
+            raise EngineError(
+                f"--compute-capability {word}: {self.name} {self.version} builds for {', '.join(known)}. Other GPUs "
+                f"need an engine of TensorRT: --target here, on the machine itself"
+            )
+        return known[word.lower()]
+
+
+@dataclass(frozen=True)
+class _Library:
+    module: str
+    name: str
+    extra: str
+    first: tuple[int, int]
+    below: int  # major version
+
+
+_LIBRARIES = {
+    Target.RTX: _Library("tensorrt_rtx", "TensorRT-RTX", "rtx", (1, 7), 2),
+    Target.HERE: _Library("tensorrt", "TensorRT", "tensorrt", (10, 3), 12),
+}
+
+
+def load_tensorrt(target: Target) -> TensorRT:
+    """Import the library that builds for a target.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        EngineError: it is installed and can't be loaded, or is of a version that this project does not know.
+    """
+    library = _LIBRARIES[target]
+    try:
+        module = importlib.import_module(library.module)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"Building an engine for '{target}'", library.module, library.extra) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineError(
+            f"{library.name} is installed and can't be loaded ({error}); install it again: "
+            f"pip install --force-reinstall 'molre-edge[{library.extra}]'"
+        ) from error
+    version = str(module.__version__)
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if not library.first <= numbers < (library.below, 0):
+        first = ".".join(map(str, library.first))
+        raise EngineError(
+            f"{library.name} {version}: expected {first} or newer, below {library.below}; install such a version, on a "
+            f"Jetson with its JetPack"
+        )
+    return TensorRT(module, library.name, version)

@@ -1,0 +1,135 @@
+"""Builds an engine from a bundle's graph: parse, profile, configure, build, check what was built, write it.
+
+Precision is in the graph; the builder is told nothing about it, and what it built is read afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from molre_edge import __version__
+from molre_edge.bundle import Bundle
+from molre_edge.engine_files import EngineFile, write_engine
+from molre_edge.engines.tensorrt_api import BuildOptions, TensorRT, load_tensorrt
+from molre_edge.engines.tensorrt_layers import DATATYPES, LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt_watch import Progress, Watch, watching
+from molre_edge.errors import EngineError
+from molre_edge.specs import Precision, TensorSpec
+
+__all__ = ["build_engine"]
+
+_MOST_PROBLEMS = 20
+
+
+def build_engine(
+    bundle: Bundle, precision: Precision, options: BuildOptions, *, on_progress: Progress | None = None
+) -> EngineFile:
+    """Build the engine of a graph and put it into the bundle as ``engines/<target>-<precision>.engine``.
+
+    Args:
+        bundle: opened.
+        precision: of the graph; fp32 or fp16.
+        options: how to build.
+        on_progress: see :data:`molre_edge.engines.tensorrt_watch.Progress`.
+
+    Raises:
+        MissingDependencyError: the library that builds for the target is not installed.
+        BundleError: the bundle has no such graph, or it was altered.
+        EngineError: an option does not fit, the graph can't be parsed or built, the engine is not in its precision, or
+            it can't be written. The bundle is then as before.
+    """
+    if precision not in DATATYPES:
+        raise EngineError(f"engines are built in {' and '.join(map(str, DATATYPES))}; got {precision}")
+    tensorrt = load_tensorrt(options.target)
+    facts = bundle.graph(precision)
+    graph = bundle.read(facts.file)
+    start = time.perf_counter()
+    with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
+        plan = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor)
+    seconds = time.perf_counter() - start
+    layers = read_layers(watch.layers[0] if watch.layers else "")
+    check_precision(layers, precision)
+    return write_engine(
+        bundle,
+        f"{options.target}-{precision}",
+        memoryview(plan),
+        {
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "tool": {"molre-edge": __version__},
+            "runtime": {"name": tensorrt.name, "version": tensorrt.version},
+            "target": {
+                "name": str(options.target),
+                "compute_capabilities": list(options.compute_capabilities) or "the library's default",
+                "built_on": f"{platform.system()} {platform.machine()}",
+            },
+            "precision": str(precision),
+            "profile": {
+                name: dict(zip(("min", "opt", "max"), map(list, shapes), strict=True))
+                for name, shapes in _profile(facts.inputs[0], options).items()
+            },
+            "options": {
+                "workspace_mib": options.workspace_mib,
+                "optimization_level": options.optimization_level,
+            },
+            "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
+            "layers": LayerSummary.of(layers).to_dict(),
+            "build_seconds": round(seconds, 2),
+        },
+    )
+
+
+def _build(
+    tensorrt: TensorRT, graph: bytes, volume: TensorSpec, options: BuildOptions, watch: Watch, logger: Any, monitor: Any
+) -> Any:
+    """The serialised engine: a buffer of the library's."""
+    builder = _new_builder(tensorrt, logger, watch)
+    network = tensorrt.new_network(builder)
+    _parse(tensorrt, network, graph, logger)
+    config = builder.create_builder_config()
+    config.progress_monitor = monitor
+    tensorrt.set_options(config, options)
+    profile = builder.create_optimization_profile()
+    for name, shapes in _profile(volume, options).items():
+        profile.set_shape(name, *shapes)
+    config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)  # None on failure; it never raises
+    if watch.stopped is not None:
+        raise watch.stopped
+    if plan is None:
+        raise EngineError(f"{tensorrt.name} could not build the engine:{_listed(watch.problems)}")
+    return plan
+
+
+def _new_builder(tensorrt: TensorRT, logger: Any, watch: Watch) -> Any:
+    try:
+        return tensorrt.module.Builder(logger)
+    except (TypeError, RuntimeError) as error:  # how the bindings tell that no builder was made
+        raise EngineError(
+            f"{tensorrt.name} could not start; for --target here it needs an NVIDIA GPU and its driver:"
+            f"{_listed(watch.problems or [str(error)])}"
+        ) from error
+
+
+def _parse(tensorrt: TensorRT, network: Any, graph: bytes, logger: Any) -> None:
+    parser = tensorrt.module.OnnxParser(network, logger)
+    if parser.parse(graph):
+        return
+    errors = [parser.get_error(place) for place in range(parser.num_errors)]
+    told = [f"{e.node_operator() or 'graph'} {e.node_name()}: {e.desc()}" for e in errors]
+    raise EngineError(f"{tensorrt.name} {tensorrt.version} can't read the graph:{_listed(told)}")
+
+
+def _profile(volume: TensorSpec, options: BuildOptions) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Smallest, usual and largest shape of the input; only the batch varies."""
+    sides = [side for side in volume.shape[1:] if side is not None]
+    return {volume.name: tuple((batch, *sides) for batch in options.batch)}
+
+
+def _listed(problems: list[str]) -> str:
+    told = list(dict.fromkeys(problems))
+    more = [f"and {len(told) - _MOST_PROBLEMS} more"] if len(told) > _MOST_PROBLEMS else []
+    return "".join(f"\n- {line}" for line in [*told[:_MOST_PROBLEMS], *more]) or " it did not say why"

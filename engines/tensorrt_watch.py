@@ -1,0 +1,138 @@
+"""What a TensorRT builder says while it works, and how it is stopped.
+
+TensorRT tells of a failure by returning nothing; the reason is in its log alone. Its callbacks run between C++ frames,
+through which no Python error may pass: what is raised there is kept, the build is cancelled, and it is raised after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["LAYER_LOG", "Progress", "Watch", "watching"]
+
+LAYER_LOG = "Layers:\n"
+"""How the one message begins in which the builder lists what it built."""
+
+Progress = Callable[[str, float], None]
+"""Called with the phase that runs and the part of the whole that is done, 0 to 1; what it raises ends the build."""
+
+
+class Watch:
+    """One build's messages and progress.
+
+    Attributes:
+        problems: errors and warnings of the library, in order.
+        layers: its layer listings, one an optimisation profile.
+        stopped: why the build is to end early.
+    """
+
+    def __init__(self, on_progress: Progress | None = None) -> None:
+        """Begin with nothing heard."""
+        self.problems: list[str] = []
+        self.layers: list[str] = []
+        self.stopped: BaseException | None = None
+        self._on_progress = on_progress
+        self._open: list[list[Any]] = []  # phases that run, outermost first: name, steps, steps done
+        self._part = 0.0
+
+    def hear(self, is_problem: bool, message: str) -> None:
+        """Take a message. Of the many others none is kept: of a large model they fill gigabytes."""
+        if message.startswith(LAYER_LOG):
+            self.layers.append(message)
+        elif is_problem:
+            self.problems.append(message.strip())
+
+    def begin(self, name: str, steps: int) -> None:
+        """A phase begins."""
+        self._open.append([name, max(steps, 1), 0])
+
+    def step(self, name: str, step: int) -> bool:
+        """A step of a phase ends. False asks the builder to stop."""
+        for phase in self._open:
+            if phase[0] == name:
+                phase[2] = step + 1
+        part = 0.0
+        for _, steps, done in reversed(self._open):
+            part = min(1.0, (done + part) / steps)
+        self._tell(name, part)
+        return self.stopped is None
+
+    def end(self, name: str) -> None:
+        """A phase ends."""
+        self._open = [phase for phase in self._open if phase[0] != name]
+        if not self._open:
+            self._tell(name, 1.0)
+
+    def _tell(self, name: str, part: float) -> None:
+        if self._on_progress is None or self.stopped is not None:
+            return
+        self._part = max(self._part, part)  # a step may hold several phases, one after the other
+        try:
+            self._on_progress(name, self._part)
+        except BaseException as error:  # KeyboardInterrupt too
+            self.stopped = error
+
+
+@contextlib.contextmanager
+def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Watch, Any, Any]]:
+    """A watch, and the logger and progress monitor that feed it, for one build.
+
+    Ctrl-C within the block cancels the build and is raised when the builder has let go.
+    """
+    watch, logger = Watch(on_progress), _logger(trt)
+    logger.watch = watch
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        watch.stopped = KeyboardInterrupt()
+
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, stop) if on_main else None
+    try:
+        yield watch, logger, _monitor(trt, watch)
+    finally:
+        if on_main:
+            signal.signal(signal.SIGINT, before)
+        logger.watch = None
+
+
+@functools.cache
+def _logger(trt: Any) -> Any:
+    """The library's logger, one a process: it keeps the first that it is given and may write to it at any time."""
+    base: Any = trt.ILogger
+    told = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING)
+
+    class Logger(base):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.watch: Watch | None = None
+
+        def log(self, severity: Any, message: str) -> None:
+            if self.watch is not None:
+                self.watch.hear(severity in told, message)
+
+    return Logger()
+
+
+def _monitor(trt: Any, watch: Watch) -> Any:
+    base: Any = trt.IProgressMonitor
+
+    class Monitor(base):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            watch.begin(phase_name, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return watch.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            watch.end(phase_name)
+
+    return Monitor()

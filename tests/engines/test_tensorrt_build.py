@@ -1,0 +1,241 @@
+"""Real engines of the tiny bundle, built by TensorRT-RTX without a GPU; nothing here runs an engine."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from molre_edge.bundle import MANIFEST, Bundle
+from molre_edge.engine_files import list_engines, read_engine
+from molre_edge.engines.tensorrt_api import BuildOptions, Target
+from molre_edge.engines.tensorrt_build import build_engine
+from molre_edge.errors import BundleError, EngineError, MissingDependencyError
+from molre_edge.specs import Precision
+
+pytest.importorskip("tensorrt_rtx", reason="engines are built where TensorRT-RTX is installed: Linux on x86-64")
+
+OPTIONS = BuildOptions(compute_capabilities=("sm86",))
+BOTH = [Precision.FP32, Precision.FP16]
+
+
+@pytest.fixture(scope="module")
+def built(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with both engines."""
+    folder = tmp_path_factory.mktemp("built") / "edge-bundle"
+    shutil.copytree(tiny_bundle, folder)
+    bundle = Bundle.open(folder)
+    for precision in BOTH:
+        build_engine(bundle, precision, OPTIONS)
+    return bundle
+
+
+@pytest.fixture
+def fresh(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    """A bundle without engines."""
+    shutil.copytree(tiny_bundle, tmp_path / "edge-bundle")
+    return Bundle.open(tmp_path / "edge-bundle")
+
+
+@pytest.fixture
+def spoilt(built: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the built bundle, to be altered."""
+    shutil.copytree(built.folder, tmp_path / "edge-bundle")
+    return Bundle.open(tmp_path / "edge-bundle")
+
+
+def put_graph(bundle: Bundle, name: str, content: bytes) -> Bundle:
+    """The bundle with another graph, and a manifest that agrees to it."""
+    (bundle.folder / name).write_bytes(content)
+    manifest = json.loads((bundle.folder / MANIFEST).read_text())
+    manifest["files"][name] = hashlib.sha256(content).hexdigest()
+    (bundle.folder / MANIFEST).write_text(json.dumps(manifest))
+    return Bundle.open(bundle.folder)
+
+
+def test_an_fp32_engine_has_float_layers_alone(built: Bundle) -> None:
+    layers = json.loads((built.folder / "engines/rtx-fp32.json").read_text())["layers"]
+    datatypes = {datatype for counts in layers["by_type"].values() for datatype in counts}
+    assert datatypes == {"Float", "none"}
+    assert layers["by_type"]["gemm"]["Float"] > 4
+    assert set(layers["matrix_weights"]) == {"Float"}
+
+
+def test_an_fp16_engine_has_half_layers_but_for_routers_and_head_and_fuses_each_attention(built: Bundle) -> None:
+    layers = json.loads((built.folder / "engines/rtx-fp16.json").read_text())["layers"]
+    weights = layers["matrix_weights"]
+    assert layers["by_type"]["correlation"] == {"Half": 1}
+    assert set(layers["by_type"]["gemm"]) == {"Half"}
+    # two routers of 96 x 4, and the head of 96 x 75, padded to 76
+    assert weights["Float"] == 2 * 96 * 4 + 96 * 76
+    assert weights["Half"] > 20 * weights["Float"]
+    assert layers["fused_attention"] == 2
+
+
+def test_the_json_tells_what_it_was_built_from_and_how(built: Bundle) -> None:
+    import tensorrt_rtx
+
+    facts = json.loads((built.folder / "engines/rtx-fp16.json").read_text())
+    content = (built.folder / "engines/rtx-fp16.engine").read_bytes()
+    assert facts["graph"]["sha256"] == built.manifest["files"]["graphs/fp16.onnx"]
+    assert (facts["sha256"], facts["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert facts["runtime"] == {"name": "TensorRT-RTX", "version": tensorrt_rtx.__version__}
+    assert facts["target"]["compute_capabilities"] == ["sm86"]
+    shape = list(built.grid.shape)
+    assert facts["profile"]["volume"] == {"min": [1, *shape], "opt": [1, *shape], "max": [4, *shape]}
+    assert facts["build_seconds"] > 0
+
+
+def test_engines_are_listed_and_read_by_hash(built: Bundle) -> None:
+    engines = list_engines(built)
+    assert [engine.path.name for engine in engines] == ["rtx-fp16.engine", "rtx-fp32.engine"]
+    for engine in engines:
+        assert hashlib.sha256(read_engine(built, engine)).hexdigest() == engine.sha256
+
+
+def test_swapped_engines_are_refused(spoilt: Bundle) -> None:
+    half, single = list_engines(spoilt)
+    shutil.copy(single.path, half.path)
+    with pytest.raises(BundleError, match=r"rtx-fp16\.engine: altered or swapped"):
+        read_engine(spoilt, half)
+    assert read_engine(spoilt, single)
+
+
+def test_an_engine_of_an_older_graph_is_refused(spoilt: Bundle) -> None:
+    graph = (spoilt.folder / "graphs/fp16.onnx").read_bytes()
+    newer = put_graph(spoilt, "graphs/fp16.onnx", graph + b"\0")
+    with pytest.raises(BundleError, match=r"built from another graphs/fp16\.onnx than this bundle's"):
+        read_engine(newer, list_engines(newer)[0])
+
+
+def test_a_link_in_the_place_of_an_engine_is_refused(spoilt: Bundle, tmp_path: Path) -> None:
+    engine = list_engines(spoilt)[0]
+    engine.path.rename(tmp_path / "elsewhere")
+    engine.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="is a link"):
+        read_engine(spoilt, engine)
+
+
+@pytest.mark.parametrize("change", [{"format": "other"}, {"file": "../x.engine"}, {"sha256": "0"}, {"graph": []}])
+def test_a_damaged_json_is_refused(change: dict[str, object], spoilt: Bundle) -> None:
+    path = spoilt.folder / "engines/rtx-fp16.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BundleError, match=r"rtx-fp16\.json: not the JSON of an engine"):
+        list_engines(spoilt)
+
+
+def test_an_altered_graph_is_refused_before_it_is_parsed(fresh: Bundle) -> None:
+    path = fresh.folder / "graphs/fp16.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match=r"fp16\.onnx: altered or damaged"):
+        build_engine(fresh, Precision.FP16, OPTIONS)
+
+
+def test_a_graph_that_can_not_be_parsed_is_told_with_the_parser_s_reasons(fresh: Bundle) -> None:
+    import onnx
+
+    model = onnx.load(fresh.folder / "graphs/fp16.onnx")
+    for node in [node for node in model.graph.node if node.op_type == "Softmax"][:1]:
+        node.op_type = "NoSuchOperator"
+    bad = put_graph(fresh, "graphs/fp16.onnx", model.SerializeToString())
+    with pytest.raises(EngineError, match=r"can't read the graph:\n- NoSuchOperator "):
+        build_engine(bad, Precision.FP16, OPTIONS)
+    assert not (bad.folder / "engines").exists()
+
+
+def test_an_engine_that_is_fp32_inside_is_not_an_fp16_engine(fresh: Bundle) -> None:
+    lying = put_graph(fresh, "graphs/fp16.onnx", (fresh.folder / "graphs/fp32.onnx").read_bytes())
+    with pytest.raises(EngineError, match="is named fp16 and is not fp16 inside: 0% in Half"):
+        build_engine(lying, Precision.FP16, OPTIONS)
+    assert not (lying.folder / "engines").exists()
+
+
+def test_an_error_of_who_watches_the_progress_stops_the_build_and_leaves_nothing(fresh: Bundle) -> None:
+    seen: list[float] = []
+
+    def interrupt(phase: str, part: float) -> None:
+        seen.append(part)
+        if len(seen) == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(fresh, Precision.FP16, OPTIONS, on_progress=interrupt)
+    assert len(seen) == 10
+    assert not (fresh.folder / "engines").exists()
+
+
+def test_ctrl_c_stops_the_build_and_leaves_an_older_engine_alone(spoilt: Bundle) -> None:
+    before = {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()}
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(
+            spoilt, Precision.FP16, OPTIONS, on_progress=lambda phase, part: os.kill(os.getpid(), signal.SIGINT)
+        )
+    assert {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()} == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_progress_grows_to_the_whole(fresh: Bundle) -> None:
+    parts: list[float] = []
+    build_engine(fresh, Precision.FP32, OPTIONS, on_progress=lambda phase, part: parts.append(part))
+    assert parts == sorted(parts)
+    assert 0 <= parts[0] < 0.5 and parts[-1] == 1
+
+
+def test_a_full_disk_is_told_and_leaves_an_older_engine_alone(spoilt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()}
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EngineError, match=r"rtx-fp16\.engine: can't be written \(No space left on device\)"):
+        build_engine(spoilt, Precision.FP16, replace(OPTIONS, batch=(1, 2, 2)))
+    assert {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()} == before
+
+
+def test_a_compute_capability_that_the_library_does_not_know_is_refused_with_those_it_knows(fresh: Bundle) -> None:
+    with pytest.raises(EngineError, match=r"--compute-capability sm87: TensorRT-RTX .* builds for .*sm86, sm89"):
+        build_engine(fresh, Precision.FP16, BuildOptions(compute_capabilities=("sm87",)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": (2, 1, 4)}, "--batch 2 1 4: expected 1 <= smallest"),
+        ({"batch": (0, 1, 4)}, "--batch 0 1 4"),
+        ({"workspace_mib": 0}, "--workspace 0: expected at least 16 MiB"),
+        ({"optimization_level": 6}, "--optimization-level 6: expected 0 to 5"),
+        (
+            {"target": Target.HERE, "compute_capabilities": ("sm86",)},
+            "--compute-capability: TensorRT builds for the GPU",
+        ),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        BuildOptions(**options)  # type: ignore[arg-type]
+
+
+def test_int8_is_refused(fresh: Bundle) -> None:
+    with pytest.raises(EngineError, match="engines are built in fp32 and fp16; got int8"):
+        build_engine(fresh, Precision.INT8, OPTIONS)
+
+
+@pytest.mark.parametrize(("target", "module"), [(Target.RTX, "tensorrt_rtx"), (Target.HERE, "tensorrt")])
+def test_a_library_that_is_not_installed_is_named_with_its_extra(
+    target: Target, module: str, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, module, None)
+    extra = {Target.RTX: "rtx", Target.HERE: "tensorrt"}[target]
+    with pytest.raises(MissingDependencyError, match=rf"{module}, which is not installed: .*molre-edge\[{extra}\]"):
+        build_engine(fresh, Precision.FP16, BuildOptions(target=target))
