@@ -26,7 +26,7 @@ def cut(source, target):
     # every file of a run takes its place by os.replace: just before the count-th, the process gets the signal
     global seen
     if seen == count:
-        os.kill(os.getpid(), getattr(signal, what))
+        signal.raise_signal(getattr(signal, what))  # in this thread, so that it comes here and not later
     seen += 1
     return replace(source, target)
 

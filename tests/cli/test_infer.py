@@ -329,6 +329,15 @@ def test_paths_may_hold_blanks_markup_and_bytes_that_are_no_text(
     assert odd.returncode == 0, odd.stderr
 
 
+def test_a_sign_that_the_terminal_can_not_show_is_no_reason_to_fail(
+    spawn: Any, tiny_scans: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = spawn("infer", tiny_scans / "head-1", *GOLDEN, "--bundle", alone, "-o", "run")
+    assert done.returncode == 0, done.stderr
+    assert "\\u2713 max_abs_dp" in done.stdout
+
+
 # ------------------------------------------------------------------------------------------------- without PyTorch
 
 
