@@ -123,7 +123,10 @@ def test_a_link_in_the_place_of_an_engine_is_refused(spoilt: Bundle, tmp_path: P
         read_engine(spoilt, engine)
 
 
-@pytest.mark.parametrize("change", [{"format": "other"}, {"file": "../x.engine"}, {"sha256": "0"}, {"graph": []}])
+@pytest.mark.parametrize(
+    "change",
+    [{"format": "other"}, {"file": "../x.engine"}, {"file": "rtx-fp32.engine"}, {"sha256": "0"}, {"graph": []}],
+)
 def test_a_damaged_json_is_refused(change: dict[str, object], spoilt: Bundle) -> None:
     path = spoilt.folder / "engines/rtx-fp16.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
