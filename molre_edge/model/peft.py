@@ -146,7 +146,7 @@ def _match(folder: Path, modules: list[str], model: nn.Module) -> dict[str, str]
     matched: dict[str, str] = {}
     for module in modules:
         ends = [name for name in layers if f".{module}".endswith(f".{name.removeprefix('backbone.')}")]
-        found = sorted(ends, key=len)[-1:] or [name for name in layers if name.endswith(f".{module}")]
+        found = ends or [name for name in layers if name.endswith(f".{module}")]
         if len(found) != 1:
             why = f"fits {len(found)} layers ({', '.join(found[:3])})" if found else "fits no layer"
             raise CheckpointError(
