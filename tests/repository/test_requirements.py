@@ -64,12 +64,14 @@ def not_declared(files: list[Path], declared: set[str]) -> list[str]:
     ]
 
 
-def test_the_package_imports_only_what_the_base_and_export_ask_for(
+def test_the_package_imports_only_what_the_base_and_the_extra_of_each_part_ask_for(
     project: dict[str, Any], modules: dict[str, Path]
 ) -> None:
-    declared = names_of(asked_for(project, "export"))
-    assert {"numpy", "torch"} <= declared
-    assert not_declared(list(modules.values()), declared) == []
+    training = {path for name, path in modules.items() if name.startswith("molre_edge.training")}
+    for files, extras in ((set(modules.values()) - training, ("export",)), (training, ("export", "train"))):
+        declared = names_of(asked_for(project, *extras))
+        assert files and {"numpy", "torch"} <= declared
+        assert not_declared(sorted(files), declared) == []
 
 
 def test_the_tests_import_only_what_dev_asks_for(project: dict[str, Any], root: Path) -> None:
