@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
@@ -282,15 +281,7 @@ class _Bar:
 
     def __init__(self, speaker: Speaker) -> None:
         self._speaker = speaker
-        self._bar = Progress(
-            TextColumn("scans"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=speaker.err,
-            disable=speaker.quiet or not speaker.err.is_terminal,
-        )
+        self._bar = speaker.counter()
         self._task = self._bar.add_task("scans", total=None)
 
     def __enter__(self) -> _Bar:

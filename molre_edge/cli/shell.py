@@ -14,6 +14,7 @@ from typing import Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -112,6 +113,18 @@ class Speaker:
         """The result for programs."""
         if self.as_json:
             sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+    def counter(self) -> Progress:
+        """A bar that counts parts, with times; nothing where nobody looks on."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.err,
+            disable=self.quiet or not self.err.is_terminal,
+        )
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:

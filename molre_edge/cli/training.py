@@ -6,7 +6,6 @@ import math
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from molre_edge.cli.shell import Speaker, UsageError
 
@@ -53,15 +52,7 @@ class TrainBar:
     def __init__(self, speaker: Speaker) -> None:
         """Speak through `speaker`."""
         self._speaker = speaker
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=speaker.err,
-            disable=speaker.quiet or not speaker.err.is_terminal,
-        )
+        self._bar = speaker.counter()
         self._task = self._bar.add_task("", total=None, visible=False)
 
     def __enter__(self) -> TrainBar:
