@@ -45,7 +45,7 @@ def main() -> None:
     config = default_config(options.backbone, grid=grid, adapter="molre" if entry.adapted else "none")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, bundle = Path(folder) / "ckpt.pt", Path(folder) / "edge-bundle"
-        save_checkpoint(draw_model(config, synthetic_volumes(grid, 4)[1:]), checkpoint)
+        save_checkpoint(draw_model(config, synthetic_volumes(grid, 3)[1:]), checkpoint)
         start = time.perf_counter()
         run = subprocess.run(
             [*_EXPORT, str(checkpoint), "-o", str(bundle), "--golden-volumes", "2", "--json"],
