@@ -215,6 +215,8 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
         for name, module in model.backbone.named_modules():
             if isinstance(module, nn.Linear):  # with the 0.02 of an untrained ViT, answers hardly depend on the image
                 nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
+                if name.endswith("channel_attn.qkv"):  # sums over all positions: one rounding would decide its softmax
+                    module.weight[: 2 * module.out_features // 3] *= 0.25
         _settle_norms(model, batch)
         for module in model.modules():
             if isinstance(module, AdaptedLayer):
