@@ -13,6 +13,7 @@ from molre_edge.parity.numbers import (
     Flip,
     GateNumbers,
     NonFinite,
+    PairNumbers,
     ParityNumbers,
     WorstScan,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "GateNumbers",
     "NonFinite",
     "Outputs",
+    "PairNumbers",
     "ParityError",
     "ParityNumbers",
     "ReferenceFacts",

@@ -15,6 +15,7 @@ from molre_edge.parity.numbers import (
     Flip,
     GateNumbers,
     NonFinite,
+    PairNumbers,
     ParityNumbers,
     Side,
     WorstScan,
@@ -74,16 +75,13 @@ def compare(
     cosine = _cosine(reference.embedding, engine.embedding)
     gates = _gates(reference.gates, engine.gates)
     nonfinite = (*_nonfinite("reference", reference, names), *_nonfinite("engine", engine, names))
-    pairs = parents_of(names)
     return ParityNumbers(
         n=len(reference),
         per_finding=per_finding,
         dp=Differences.of(dp),
         cosine=cosine,
         gates=gates,
-        pairs=len(pairs),
-        inconsistent_reference=_inconsistent(reference.logits, pairs),
-        inconsistent_engine=_inconsistent(engine.logits, pairs),
+        consistency=_consistency(reference.logits, engine.logits, names),
         worst=_worst(dp, flipped, cosine, gates, {each.scan for each in nonfinite}),
         nonfinite=nonfinite,
         labelled=truth is not None,
@@ -171,12 +169,20 @@ def _gates(reference: FloatArray | None, engine: FloatArray | None) -> GateNumbe
         l1=apart.max(axis=1),
         leader_changes=int(changed.sum()),
         leader_total=int(np.isfinite(apart).sum()),
+        leader_moves=_leader_moves(a.argmax(axis=-1), changed, a.shape[3]),
         leader_margin=largest(lead),
         mean_reference=_mean_gates(a),
         mean_engine=_mean_gates(b),
         spread_reference=_spread(a),
         spread_engine=_spread(b),
     )
+
+
+def _leader_moves(leader: npt.NDArray[np.intp], changed: npt.NDArray[np.bool_], experts: int) -> npt.NDArray[np.int64]:
+    """Changes by router and the reference's leader; `leader` and `changed` (n, slices, routers)."""
+    routers = leader.shape[2]
+    moves = [np.bincount(leader[:, :, r][changed[:, :, r]], minlength=experts) for r in range(routers)]
+    return np.array(moves, dtype=np.int64).reshape(routers, experts)
 
 
 def _mean_gates(gates: _F64) -> _F64:
@@ -194,9 +200,14 @@ def _spread(gates: _F64) -> float | None:
         return largest(np.abs(gates[1:] - gates[:1]).sum(axis=-1))
 
 
-def _inconsistent(logits: FloatArray, pairs: tuple[tuple[int, int], ...]) -> int:
-    """Scans times (child, parent) pairs where the child is likelier than its parent; logits (n, findings)."""
-    return sum(int((logits[:, child] > logits[:, parent]).sum()) for child, parent in pairs)
+def _consistency(reference: FloatArray, engine: FloatArray, names: tuple[str, ...]) -> tuple[PairNumbers, ...]:
+    """Where a child is likelier than its parent; logits (n, findings)."""
+    found = []
+    for child, parent in parents_of(names):
+        ours, theirs = (logits[:, child] > logits[:, parent] for logits in (reference, engine))
+        changed = int((ours != theirs).sum())
+        found.append(PairNumbers(names[child], names[parent], int(ours.sum()), int(theirs.sum()), changed))
+    return tuple(found)
 
 
 def _nonfinite(side: Side, outputs: Outputs, names: tuple[str, ...]) -> list[NonFinite]:

@@ -17,6 +17,7 @@ __all__ = [
     "Flip",
     "GateNumbers",
     "NonFinite",
+    "PairNumbers",
     "ParityNumbers",
     "WorstScan",
     "largest",
@@ -36,6 +37,7 @@ class Differences:
         mean_abs: mean of it.
         mean: mean signed difference: a shift of all answers to one side.
         sd: standard deviation of the signed difference.
+        quantiles: of the signed difference: smallest, first quartile, median, third quartile, largest.
     """
 
     max_abs: float | None
@@ -43,6 +45,7 @@ class Differences:
     mean_abs: float | None
     mean: float | None
     sd: float | None
+    quantiles: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, dp: FloatArray) -> Differences:
@@ -57,6 +60,7 @@ class Differences:
             float(size.mean()),
             float(known.mean()),
             float(known.std()),
+            tuple(float(value) for value in np.percentile(known, [0, 25, 50, 75, 100])),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class Differences:
             "mean_abs_dp": self.mean_abs,
             "mean_dp": self.mean,
             "sd_dp": self.sd,
+            "quantiles_dp": None if self.quantiles is None else list(self.quantiles),
         }
 
 
@@ -139,6 +144,7 @@ class GateNumbers:
             nan where a value is not finite.
         leader_changes: gate vectors whose largest entry moved to another expert.
         leader_total: gate vectors compared: n * slices * routers, without those that are not finite in both.
+        leader_moves: int64 (routers, experts), those that moved by the expert that leads in the reference.
         leader_margin: of those that changed, the largest lead that the reference's first expert had over its second;
             ``None`` without a change. A small margin means that the reference itself was undecided.
         mean_reference: float64 (routers, experts), mean gate over volumes and slices.
@@ -154,6 +160,7 @@ class GateNumbers:
     l1: _F64
     leader_changes: int
     leader_total: int
+    leader_moves: npt.NDArray[np.int64]
     leader_margin: float | None
     mean_reference: _F64
     mean_engine: _F64
@@ -182,6 +189,7 @@ class GateNumbers:
             "leader_changes": self.leader_changes,
             "leader_total": self.leader_total,
             "leader_fraction": self.leader_fraction,
+            "leader_moves": self.leader_moves.tolist(),
             "leader_margin": self.leader_margin,
             "mean_reference": _finite(self.mean_reference),
             "mean_engine": _finite(self.mean_engine),
@@ -211,6 +219,35 @@ class NonFinite:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**asdict(self), "findings": list(self.findings)}
+
+
+@dataclass(frozen=True)
+class PairNumbers:
+    """How often a finding is likelier than the one that it implies, over all scans.
+
+    Attributes:
+        child: the finding.
+        parent: the finding that it implies.
+        reference: scans where the child is likelier, in the reference.
+        engine: the same in the engine.
+        changed: scans where only one of the two has it so.
+    """
+
+    child: str
+    parent: str
+    reference: int
+    engine: int
+    changed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "child": self.child,
+            "parent": self.parent,
+            "violations_reference": self.reference,
+            "violations_engine": self.engine,
+            "changed": self.changed,
+        }
 
 
 @dataclass(frozen=True)
@@ -250,9 +287,7 @@ class ParityNumbers:
         dp: engine minus reference over all scans and findings.
         cosine: float64 (n,), cosine of the embeddings; nan where a value is not finite.
         gates: ``None`` for a model without experts.
-        pairs: (child, parent) pairs of findings, each compared on every scan.
-        inconsistent_reference: scans times pairs where the child is likelier than its parent, in the reference.
-        inconsistent_engine: the same in the engine.
+        consistency: one entry a (child, parent) pair of findings.
         worst: the worst scans first, at most ten.
         nonfinite: NaN and infinities found.
         labelled: whether labels were given.
@@ -263,9 +298,7 @@ class ParityNumbers:
     dp: Differences
     cosine: _F64
     gates: GateNumbers | None
-    pairs: int
-    inconsistent_reference: int
-    inconsistent_engine: int
+    consistency: tuple[PairNumbers, ...]
     worst: tuple[WorstScan, ...]
     nonfinite: tuple[NonFinite, ...]
     labelled: bool
@@ -289,6 +322,16 @@ class ParityNumbers:
         """The smallest cosine over the volumes."""
         known = self.cosine[np.isfinite(self.cosine)]
         return float(known.min()) if known.size else None
+
+    @property
+    def inconsistent_reference(self) -> int:
+        """Scans times pairs where the child is likelier than its parent, in the reference."""
+        return sum(pair.reference for pair in self.consistency)
+
+    @property
+    def inconsistent_engine(self) -> int:
+        """The same in the engine."""
+        return sum(pair.engine for pair in self.consistency)
 
     @property
     def aucs(self) -> tuple[tuple[str, AucComparison], ...]:
@@ -334,10 +377,11 @@ class ParityNumbers:
                 "max_finding_drop": self.max_finding_auc_drop,
             },
             "consistency": {
-                "pairs": self.pairs,
-                "compared": self.pairs * self.n,
+                "pairs": len(self.consistency),
+                "compared": len(self.consistency) * self.n,
                 "violations_reference": self.inconsistent_reference,
                 "violations_engine": self.inconsistent_engine,
+                "per_pair": [pair.to_dict() for pair in self.consistency],
             },
             "worst_scans": [scan.to_dict() for scan in self.worst],
             "nonfinite": [each.to_dict() for each in self.nonfinite],

@@ -1,35 +1,26 @@
-"""The HTML of a report: words, numbers and the geometry of its pictures. The template only lays them out."""
+"""The HTML of a report: words, numbers and pictures. The template only lays them out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
-from importlib import resources
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.findings import default_findings
-from molre_edge.parity.auc import Z_95
+from molre_edge.parity import charts
 from molre_edge.parity.gate import Gate
-from molre_edge.parity.numbers import GateNumbers, ParityNumbers
-from molre_edge.parity.report import DISCLAIMER, Report
-from molre_edge.parity.text import (
-    auc_difference,
-    cosine,
-    digits_beside,
-    milliseconds,
-    number,
-    percent,
-    probability,
-)
+from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
+from molre_edge.parity.outputs import Outputs
+from molre_edge.parity.report import KeySlice, Report
+from molre_edge.parity.template import render_template
+from molre_edge.parity.text import cosine, digits_beside, number, percent
 from molre_edge.parity.verdict import Check
 
-__all__ = ["POINTS", "render"]
+__all__ = ["CHECK_TITLES", "check_row", "engine_name", "finite_probabilities", "group_of", "render"]
 
-_TITLES = {
+CHECK_TITLES = {
     "finite": "Finite values",
     "max_abs_dp": "Largest |Δp|",
     "flips": "Decision flips",
@@ -38,71 +29,79 @@ _TITLES = {
     "mean_auc_drop": "Mean AUC drop",
     "finding_auc_drop": "Worst AUC drop",
 }
-POINTS = 1500
-"""Drawn in the agreement plot at most; more only make the file heavy."""
-_LARGEST = 300  # of them kept for the largest differences
+"""Name of a check -> how pages call it."""
+
 _LIMIT_DIGITS = 8  # a limit is shown as it was set
 _SHOWN_FLIPS = 4  # per finding; report.json has them all
+_SHOWN_AREAS = 20  # findings in the picture of AUC differences
 
 _F64 = npt.NDArray[np.float64]
 
 
-def render(report: Report) -> str:
-    """One self-contained HTML page: no scripts, nothing loaded, every text escaped."""
-    import jinja2
+def render(report: Report, slices: Sequence[KeySlice] = ()) -> str:
+    """One self-contained HTML page: no scripts, nothing loaded, every text escaped.
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "num": number,
-        "signed": partial(number, signed=True),
-        "dp": partial(number, aligned=True),
-        "shift": partial(number, aligned=True, signed=True),
-        "p": probability,
-        "ms": milliseconds,
-        "auc": auc_difference,
-        "cosine": cosine,
-    }
-    environment.filters.update(filters)
-    source = resources.files("molre_edge.parity").joinpath("report.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(_context(report))
+    Args:
+        report: what to show.
+        slices: pictures of the worst scans; they are in the page and in no other file.
+    """
+    return render_template("report.html", _context(report, slices))
 
 
-def _context(report: Report) -> dict[str, Any]:
-    numbers, name, precision = report.numbers, report.engine.name, report.engine.precision
+def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
+    numbers, gate = report.numbers, report.gate
+    rows = [(row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing]
     context: dict[str, Any] = {
         "report": report,
-        "engine": name if name.endswith(precision) else f"{name} {precision}",
-        "disclaimer": DISCLAIMER,
+        "engine": engine_name(report),
         "state": "none" if report.verdict is None else "pass" if report.verdict.passed else "fail",
-        "checks": [_check_row(check) for check in report.verdict.checks] if report.verdict else [],
+        "checks": [check_row(check) for check in report.verdict.checks] if report.verdict else [],
         "numbers": numbers,
         "warned": [(scan, texts) for scan, texts in report.warnings.items() if texts],
-        "agreement": None,
-        "groups": [],
-        "routing": None,
-        "worst": [],
+        "times": charts.times(rows),
         "shown_flips": _SHOWN_FLIPS,
+        "slices": slices,
+        "pictures": bool(slices),
     }
-    if numbers is not None:
-        context |= {
-            "agreement": _agreement(report),
-            "groups": _groups(report, numbers),
-            "routing": _routing(numbers.gates, report.gate) if numbers.gates and numbers.gates.experts > 1 else None,
-            "worst": [
-                {
-                    "scan": report.scans[each.scan],
-                    "finding": None if each.finding is None else report.findings[each.finding],
-                    "numbers": each,
-                }
-                for each in numbers.worst
-            ],
-        }
-    return context
+    if numbers is None or gate is None:
+        return context
+    return {
+        **context,
+        **_pictures(report, numbers, gate),
+        "groups": _groups(report, numbers),
+        "pairs_changed": [pair for pair in numbers.consistency if pair.changed],
+        "areas": _areas(numbers),
+        "routing": _routing(numbers.gates, gate) if numbers.gates and numbers.gates.experts > 1 else None,
+        "worst": [
+            {
+                "scan": report.scans[each.scan],
+                "finding": None if each.finding is None else report.findings[each.finding],
+                "numbers": each,
+            }
+            for each in numbers.worst
+        ],
+    }
 
 
-def _check_row(check: Check) -> dict[str, Any]:
+def engine_name(report: Report) -> str:
+    """The runner with its precision, told once."""
+    name, precision = report.engine.name, report.engine.precision
+    return name if name.endswith(precision) else f"{name} {precision}"
+
+
+def finite_probabilities(outputs: Outputs) -> _F64:
+    """Probabilities, float64 (n, findings), nan where the logit is not finite."""
+    return np.where(np.isfinite(outputs.logits), outputs.probabilities, np.nan)
+
+
+def group_of(report: Report) -> dict[str, str]:
+    """Finding -> the group it is shown in."""
+    known = {finding.name: finding.group for finding in default_findings()} | dict(report.groups)
+    return {name: known.get(name, "other").replace("_", " ") for name in report.findings}
+
+
+def check_row(check: Check) -> dict[str, Any]:
+    """A check as a table shows it: measured value and limit never rounded across each other."""
     result = "not judged" if not check.judged else "pass" if check.passed else "fail"
     show = percent if check.name == "flips" else number
     if check.name == "cosine":
@@ -111,7 +110,7 @@ def _check_row(check: Check) -> dict[str, Any]:
         digits = 3 if check.measured is None else digits_beside(check.measured, check.limit)
         measured, sign = show(check.measured, digits), "≤"
     return {
-        "title": _TITLES[check.name],
+        "title": CHECK_TITLES[check.name],
         "measured": measured,
         "limit": "none" if check.limit is None else f"{sign} {show(check.limit, _LIMIT_DIGITS)}",
         "result": result,
@@ -119,166 +118,70 @@ def _check_row(check: Check) -> dict[str, Any]:
     }
 
 
+def _pictures(report: Report, numbers: ParityNumbers, gate: Gate) -> dict[str, Any]:
+    """What is drawn from the outputs themselves; nothing where they are not at hand."""
+    if report.reference_outputs is None or report.engine_outputs is None:
+        return {"agreement": None, "spread": None, "by_scan": None}
+    reference, engine = (finite_probabilities(each) for each in (report.reference_outputs, report.engine_outputs))
+    dp = engine - reference
+    sizes = np.abs(dp[np.isfinite(dp)])
+    thresholds = np.asarray(report.thresholds, dtype=np.float64)
+    limits = [] if gate.max_abs_dp is None else [gate.max_abs_dp]
+    return {
+        "agreement": charts.agreement(reference, engine, thresholds, numbers, gate),
+        "spread": charts.spread({engine_name(report): sizes}, limits),
+        "by_scan": charts.scan_by_scan(numbers, dp, gate),
+    }
+
+
 def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
-    """Findings by group, in the order in which groups first appear, with bars on one common scale."""
-    known = {finding.name: finding.group for finding in default_findings()} | dict(report.groups)
-    scale = numbers.dp.max_abs or 1.0
+    """Findings by group, in the order in which groups first appear, their Δp on one common scale."""
+    of, scale = group_of(report), numbers.dp.max_abs or 0.0
     groups: dict[str, list[dict[str, Any]]] = {}
     for each in numbers.per_finding:
         flips = [
             {"scan": report.scans[flip.scan], "reference": flip.reference, "engine": flip.engine} for flip in each.flips
         ]
-        groups.setdefault(known.get(each.finding, "other"), []).append(
-            {
-                "numbers": each,
-                "flips": flips,
-                "max": 100.0 * (each.dp.max_abs or 0.0) / scale,
-                "p99": 100.0 * (each.dp.p99_abs or 0.0) / scale,
-                "mean": 100.0 * (each.dp.mean_abs or 0.0) / scale,
-            }
-        )
+        row = {"numbers": each, "flips": flips, "strip": _strip(each.dp, scale)}
+        groups.setdefault(of[each.finding], []).append(row)
     limit = report.gate.max_abs_dp if report.gate else None
+    inside = limit is not None and 0 < limit <= scale
     return [
         {
-            "name": name.replace("_", " "),
+            "name": name,
             "rows": rows,
             "flips": sum(len(row["flips"]) for row in rows),
-            "limit": 100.0 * limit / scale if limit is not None and limit <= (numbers.dp.max_abs or 0.0) else None,
+            "limit": 50.0 * limit / scale if limit is not None and inside else None,
         }
         for name, rows in groups.items()
     ]
 
 
-def _agreement(report: Report) -> dict[str, Any] | None:
-    """Geometry of the difference plot: difference against mean.
-
-    After J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
-    measurement", Lancet 327 (1986) 307-310.
-    """
-    numbers = report.numbers
-    if numbers is None or report.reference_outputs is None or report.engine_outputs is None:
+def _strip(dp: Differences, scale: float) -> dict[str, Any] | None:
+    """A box plot as per cent of a cell's width: 75 of them as real figures would take seconds and half a megabyte."""
+    if dp.quantiles is None or scale <= 0:
         return None
-    outputs = report.reference_outputs, report.engine_outputs
-    reference, engine = (each.probabilities for each in outputs)
-    limits = np.asarray(report.thresholds, dtype=np.float64)
-    flipped = ((reference >= limits) != (engine >= limits)).ravel()
-    mean, difference = ((reference + engine) / 2).ravel(), (engine - reference).ravel()
-    finite = np.flatnonzero(np.isfinite(outputs[0].logits) & np.isfinite(outputs[1].logits))
-    if not finite.size:
-        return None
-    mean, difference, flipped = mean[finite], difference[finite], flipped[finite]
-    shown = _thin(difference, flipped)
-    reach = _round_up(float(np.abs(difference).max()))
-    left, top, width, height = 92.0, 14.0, 536.0, 236.0
-    middle = top + height / 2
+    low, first, median, third, high = (50.0 * (1 + value / scale) for value in dp.quantiles)
 
-    def y(value: float) -> float:
-        return round(middle - value / reach * height / 2, 1)
+    def span(left: float, right: float) -> dict[str, str]:
+        width = max(right - left, 1.6)  # what has no width is seen all the same
+        return {"at": f"{min(left, 100 - width):.1f}", "width": f"{width:.1f}"}
 
-    centre, sd = numbers.dp.mean or 0.0, numbers.dp.sd or 0.0
-    limit = report.gate.max_abs_dp if report.gate else None
-    return {
-        "points": [
-            {"x": round(left + float(mean[i]) * width, 1), "y": y(float(difference[i])), "flip": bool(flipped[i])}
-            for i in sorted(shown, key=lambda i: bool(flipped[i]))  # flips are drawn last, on top
-        ],
-        "left": left,
-        "right": left + width,
-        "top": top,
-        "bottom": top + height,
-        "x_ticks": [{"x": round(left + width * share, 1), "text": f"{share:g}"} for share in (0, 0.25, 0.5, 0.75, 1)],
-        "y_ticks": [
-            {"y": y(reach * share), "text": number(reach * share, signed=True)} for share in (-1, -0.5, 0, 0.5, 1)
-        ],
-        "mean": y(centre),
-        "band": [y(min(reach, centre + Z_95 * sd)), y(max(-reach, centre - Z_95 * sd))],
-        "limits": [y(limit), y(-limit)] if limit is not None and limit <= reach else [],
-        "limit": limit,
-        "total": int(finite.size),
-        "shown": len(shown),
-        "flips": int(flipped.sum()),
-        "low": centre - Z_95 * sd,
-        "high": centre + Z_95 * sd,
-        "centre": centre,
-    }
+    return {"range": span(low, high), "box": span(first, third), "median": f"{min(median, 98.8):.1f}"}
 
 
-def _thin(difference: _F64, flipped: npt.NDArray[np.bool_]) -> list[int]:
-    """Indices to draw: all when they are few, else flips, the largest differences and an even sample of the rest."""
-    if difference.size <= POINTS:
-        return list(range(difference.size))
-    largest = np.argsort(-np.abs(difference), kind="stable")
-    keep = {int(i) for i in np.flatnonzero(flipped)[: POINTS - _LARGEST]} | {int(i) for i in largest[:_LARGEST]}
-    room = POINTS - len(keep)
-    keep |= {int(i) for i in np.linspace(0, difference.size - 1, room).astype(int)} if room else set()
-    return sorted(keep)
+def _areas(numbers: ParityNumbers) -> dict[str, Any] | None:
+    """The findings that lost most AUC, drawn; nothing where no AUC differs at all."""
+    moved = [each for each in numbers.aucs if each[1].reference != each[1].engine]
+    lowest = sorted(moved, key=lambda each: each[1].difference)[:_SHOWN_AREAS]
+    svg = charts.auc_differences([(name, auc.difference, auc.low, auc.high) for name, auc in lowest])
+    return None if svg is None else {"svg": svg, "shown": len(lowest), "moved": len(moved)}
 
 
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten; a millionth when there is no difference at all."""
-    if value <= 0:
-        return 1e-6
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if value <= step * power * (1 + 1e-9))
-
-
-def _routing(gates: GateNumbers, gate: Gate | None) -> dict[str, Any]:
-    """Bars per router and the heat map of engine minus reference (mean gates, routers by experts)."""
-    noise = (gate.max_gate_l1 if gate else None) or 0.0
-    difference = gates.mean_engine - gates.mean_reference
-    known = np.abs(difference[np.isfinite(difference)])
-    scale = float(known.max()) if known.size and known.max() > 0 else 1.0
-    means = np.concatenate([gates.mean_reference.ravel(), gates.mean_engine.ravel()])
-    means = means[np.isfinite(means)]
-    per_router = [column[np.isfinite(column)] for column in gates.l1.T]
-    cell_w, cell_h, left, top = 58, 24, 84, 24
+def _routing(gates: GateNumbers, gate: Gate) -> dict[str, Any]:
+    noise = gate.max_gate_l1 or 0.0
     return {
         "numbers": gates,
         "dynamic": gates.spread_reference is not None and gates.spread_reference > noise,
-        "full": float(means.max()) if means.size and means.max() > 0 else 1.0,
-        "scale": float(known.max()) if known.size else None,
-        "routers": [
-            {
-                "name": f"router {r + 1}",
-                "l1": float(per_router[r].max()) if per_router[r].size else None,
-                "experts": [
-                    {
-                        "name": f"e{e + 1}",
-                        "reference": _share(gates.mean_reference[r, e]),
-                        "engine": _share(gates.mean_engine[r, e]),
-                    }
-                    for e in range(gates.experts)
-                ],
-            }
-            for r in range(gates.routers)
-        ],
-        "map": {
-            "width": left + cell_w * gates.experts + 8,
-            "height": top + cell_h * gates.routers + 6,
-            "columns": [
-                {"x": left + cell_w * e + cell_w // 2, "text": f"expert {e + 1}"} for e in range(gates.experts)
-            ],
-            "rows": [
-                {"y": top + cell_h * r + cell_h // 2 + 4, "text": f"router {r + 1}"} for r in range(gates.routers)
-            ],
-            "cells": [
-                {
-                    "x": left + cell_w * e + 1,
-                    "y": top + cell_h * r + 1,
-                    "w": cell_w - 2,
-                    "h": cell_h - 2,
-                    "kind": "more" if difference[r, e] > 0 else "less",
-                    "opacity": round(float(min(1.0, abs(difference[r, e]) / scale)), 3)
-                    if np.isfinite(difference[r, e])
-                    else 0.0,
-                    "text": number(_share(difference[r, e]), 2, signed=True),
-                }
-                for r in range(gates.routers)
-                for e in range(gates.experts)
-            ],
-        },
+        "maps": charts.gate_maps(gates),
     }
-
-
-def _share(value: np.floating[Any] | float) -> float | None:
-    return float(value) if np.isfinite(value) else None

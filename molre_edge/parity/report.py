@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ __all__ = [
     "BundleFacts",
     "EngineFacts",
     "FailedScan",
+    "KeySlice",
     "ReferenceFacts",
     "Report",
     "TimingRow",
@@ -117,6 +118,29 @@ class FailedScan:
     scan: str
     code: str
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySlice:
+    """A slice of one of the worst scans, for the page alone.
+
+    Attributes:
+        scan: its anonymous id.
+        data: a PNG of the brain window, as a ``data:`` address.
+        width: pixels.
+        height: pixels.
+        slice: number of the slice on the model's grid, from 1, inferior to superior.
+        slices: of that grid.
+        by_routing: the slice where the gates differ most; else the middle one.
+    """
+
+    scan: str
+    data: str
+    width: int
+    height: int
+    slice: int
+    slices: int
+    by_routing: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -220,19 +244,23 @@ class Report:
         return plain
 
 
-def write_report(folder: Path | str, report: Report) -> tuple[Path, Path]:
+def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:
     """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
 
     Args:
         folder: made if it does not exist; reports already there are replaced.
         report: what to write.
+        slices: pictures of scans, for the page alone.
 
     Returns:
         The paths of the JSON and of the HTML file.
     """
     from molre_edge.parity.page import render
 
-    data, page = report.to_dict(), render(report)  # before either file: a report that can't be shown replaces none
+    data, page = (
+        report.to_dict(),
+        render(report, slices),
+    )  # before either file: a report that can't be shown replaces none
     paths = Path(folder) / "report.json", Path(folder) / "report.html"
     write_json(paths[0], data)
     with write_whole(paths[1]) as partial:

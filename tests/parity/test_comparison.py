@@ -218,14 +218,14 @@ def test_children_likelier_than_their_parents_are_counted(make_outputs: Make, di
     reference, engine = pair(make_outputs, disturb, seed, findings=75, n=3)
     got = measured(reference, engine, findings=names, thresholds=np.full(75, 0.5))
     pairs = parents_of(names)
-    assert got.pairs == len(pairs) > 10
+    assert len(got.consistency) == len(pairs) > 10
     for count, outputs in ((got.inconsistent_reference, reference), (got.inconsistent_engine, engine)):
         assert count == sum(row[child] > row[parent] for row in outputs.logits.tolist() for child, parent in pairs)
 
 
 def test_findings_of_another_list_have_no_parents(make_outputs: Make) -> None:
     same = make_outputs(findings=5)
-    assert measured(same, same).pairs == 0
+    assert measured(same, same).consistency == ()
 
 
 def test_areas_use_known_labels_alone(make_outputs: Make, disturb: Make) -> None:

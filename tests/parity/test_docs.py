@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from molre_edge.parity import DISCLAIMER, GATES, SCHEMA_VERSION, load_gates
-from molre_edge.parity.page import POINTS
+from molre_edge.parity.charts import POINTS
 from molre_edge.specs import Precision
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
