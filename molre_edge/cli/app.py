@@ -17,6 +17,7 @@ from molre_edge.cli.import_peft import import_peft
 from molre_edge.cli.infer import infer
 from molre_edge.cli.synthesize import synthesize
 from molre_edge.cli.train import train
+from molre_edge.cli.verify import verify
 
 __all__ = ["app", "main"]
 
@@ -58,6 +59,7 @@ app.command("import-peft")(import_peft)
 app.command()(export)
 app.command()(build)
 app.command()(infer)
+app.command()(verify)
 
 
 def main() -> None:

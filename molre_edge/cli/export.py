@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, check_free
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, command
 from molre_edge.errors import ExportError, MissingDependencyError
 from molre_edge.parity import GATES, load_gates
 from molre_edge.specs import Precision
@@ -66,9 +66,7 @@ def export(
             "--golden-volumes", min=2, help=f"How many. Default: {DEFAULT_GOLDEN} synthetic ones, or all of --golden."
         ),
     ] = None,
-    gates: Annotated[
-        Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
-    ] = None,
+    gates: GatesOption = None,
     backbone_weights: Annotated[
         Path | None,
         typer.Option(

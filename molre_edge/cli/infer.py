@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle import DEFAULT_BUNDLE
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
+    EngineOption,
+    GatesOption,
     JsonOption,
     QuietOption,
     Speaker,
     UsageError,
     command,
+    open_bundle,
 )
+from molre_edge.cli.state import record_path
 from molre_edge.errors import EngineError, RunError
 from molre_edge.parity import DISCLAIMER, GATES, load_gates
 
@@ -60,12 +64,7 @@ def infer(
     scans: Annotated[
         Path, typer.Argument(exists=True, help="A DICOM or NIfTI file, or a folder with any of them, at any depth.")
     ],
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine", "-e", help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16' forces one; or 'torch'."
-        ),
-    ] = "fp16",
+    engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder. Default: ./edge-runs/<UTC time>.")
@@ -103,9 +102,7 @@ def infer(
             help="CSV with a column 'scan' and a column a finding (1, 0, empty): adds AUC to the parity report.",
         ),
     ] = None,
-    gates: Annotated[
-        Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
-    ] = None,
+    gates: GatesOption = None,
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Every usable series of a study, not only the one to prefer.")
     ] = False,
@@ -150,17 +147,14 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     from molre_edge.inference.reference import choose_reference, find_checkpoint
     from molre_edge.inference.run import run_scans
     from molre_edge.inference.store import Task
+    from molre_edge.inference.verified import VerifiedRecord
+    from molre_edge.inference.verify import choose_gate, require_verified
 
     try:
         runtime, _ = parse_engine(options.engine)
     except EngineError as error:
         raise UsageError(str(error)) from error
-    if not options.bundle.is_dir():
-        raise UsageError(
-            f"{options.bundle}: no such bundle. Make one with 'molre-edge export CKPT -o {options.bundle}', or name "
-            f"another with --bundle"
-        )
-    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
+    bundle = open_bundle(options.bundle, options.expect_digest)
     if options.reference not in {"auto", "golden", "none"} and not Path(options.reference).is_file():
         raise UsageError(
             f"--reference {options.reference}: no such file, and none of auto, golden, none; give the checkpoint that "
@@ -189,6 +183,10 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
+        if runtime != "torch":  # the golden answers are its own
+            limits = choose_gate(bundle, runner.precision, options.gates)
+            how = require_verified(bundle, runner, limits, VerifiedRecord(record_path()))
+            speaker.tell(f"Engine {how}")
         reference_runner = _reference_runner(reference, options, stack)
         store = _store(options, task, speaker)
         stack.callback(store.abandon)

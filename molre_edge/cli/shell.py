@@ -18,18 +18,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.errors import MolreEdgeError, ParityFailedError
 
 __all__ = [
     "BundleOption",
     "DigestOption",
+    "EngineOption",
     "ExitCode",
+    "GatesOption",
     "JsonOption",
     "QuietOption",
     "Speaker",
     "UsageError",
     "command",
+    "open_bundle",
 ]
 
 _P = ParamSpec("_P")
@@ -58,6 +61,15 @@ BundleOption = Annotated[
 DigestOption = Annotated[
     str | None,
     typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another digest than this."),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", "-e", help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16' forces one; or 'torch'."
+    ),
+]
+GatesOption = Annotated[
+    Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; tables and progress go to stderr.")
@@ -136,6 +148,21 @@ class Speaker:
                 yield lambda name: status.update(Text(name, style="bold"))
         else:
             yield lambda name: self.tell(f"- {name}")
+
+
+def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
+    """The bundle that the user named.
+
+    Raises:
+        UsageError: no such folder.
+        BundleError: what is there is no bundle of ours, or another than the one expected.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such bundle. Make one with 'molre-edge export CKPT -o {folder}', or name another with "
+            f"--bundle"
+        )
+    return Bundle.open(folder, expect_digest=expect_digest)
 
 
 def command(function: Callable[_P, _R]) -> Callable[_P, _R]:

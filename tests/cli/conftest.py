@@ -54,7 +54,8 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in ("MOLRE_EDGE_BUNDLE", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("MOLRE_EDGE_BUNDLE", "MOLRE_EDGE_STATE", "STATE_DIRECTORY", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 

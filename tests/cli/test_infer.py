@@ -17,6 +17,11 @@ import pydicom
 import pytest
 
 from molre_edge.bundle import MANIFEST, Bundle
+from molre_edge.cli.state import record_path
+from molre_edge.engines.choice import choose_engine
+from molre_edge.inference.verified import VerifiedRecord, subject_of
+from molre_edge.parity import load_gates
+from molre_edge.specs import Precision
 
 FILES = {
     "findings.csv",
@@ -155,8 +160,29 @@ def test_a_bad_scan_in_a_batch_ends_with_4_and_is_shown_with_its_reason(infer: A
     assert bad["code"] in done.stdout
 
 
-def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Path) -> None:
+def test_an_engine_that_does_not_answer_as_pytorch_did_is_refused_before_any_scan(infer: Any, mixed: Path) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--json")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "so it is not used: max_abs_dp: largest difference" in done.stderr
+    assert not Path("run").exists()
+
+
+def test_an_engine_is_verified_once_and_again_when_the_record_is_gone(infer: Any, tiny_scans: Path) -> None:
+    told = []
+    for name in ("first", "second"):
+        told.append(infer(tiny_scans / "head-1", *GOLDEN, "--threads", "1", "-o", name).stderr)
+    record_path().unlink()  # type: ignore[union-attr]
+    told.append(infer(tiny_scans / "head-1", *GOLDEN, "--threads", "1", "-o", "third").stderr)
+    assert ["verified now in" in text for text in told] == [True, False, True]
+    assert "verified on this machine on 2" in told[1]
+
+
+def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Path, tiny_bundle: Path) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    bundle, gate = Bundle.open(tiny_bundle), load_gates("strict.toml")[Precision.FP32]
+    with choose_engine("fp32", bundle).runner as runner:  # an engine that passed once and does not any more
+        VerifiedRecord(record_path()).add(subject_of(bundle, runner, gate), "passed")
     done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--quiet")
     assert done.exit_code == 3
     assert done.stdout == ""

@@ -1,0 +1,83 @@
+"""``molre-edge verify`` as a service or a person calls it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molre_edge.cli.state import record_path
+
+
+@pytest.fixture
+def box(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "box"))
+
+
+def test_a_good_bundle_passes_with_0(invoke: Any, box: Path) -> None:
+    done = invoke("verify", "--bundle", box)
+    assert done.exit_code == 0, done.output
+    assert "Engine: onnxruntime:fp16" in done.stdout and "Verification passed" in done.stdout
+    assert "not a cleared medical device" in done.stdout
+
+
+def test_the_json_and_the_file_say_the_same(invoke: Any, box: Path) -> None:
+    done = invoke("verify", "--bundle", box, "--engine", "fp32", "--json", "-o", "v.json")
+    assert json.loads(done.stdout) == json.loads(Path("v.json").read_text())
+    assert json.loads(done.stdout)["seconds"]["in_all"] > 0
+
+
+def test_an_altered_file_ends_with_1_and_still_with_json(invoke: Any, box: Path) -> None:
+    with (box / "graphs" / "fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    done = invoke("verify", "--bundle", box, "--json")
+    assert done.exit_code == 1
+    data = json.loads(done.stdout)
+    assert list(data["files"]["problems"]) == ["graphs/fp32.onnx"] and data["passed"] is False
+    assert "altered" in done.stderr
+
+
+def test_answers_outside_the_gate_end_with_3(invoke: Any, box: Path) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    done = invoke("verify", "--bundle", box, "--engine", "fp32", "--gates", "strict.toml", "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["gate"]["source"] == "--gates strict.toml"
+    assert "max_abs_dp" in done.stderr
+
+
+def test_another_digest_than_expected_is_refused(invoke: Any, box: Path) -> None:
+    done = invoke("verify", "--bundle", box, "--expect-digest", "0" * 64)
+    assert done.exit_code == 1 and "its digest is" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--engine", "torch"), ("--engine", "fp17"), ("--bundle", "nowhere")])
+def test_wrong_words_are_a_wrong_use(words: tuple[str, ...], invoke: Any, box: Path) -> None:
+    assert invoke("verify", "--bundle", box, *words).exit_code == 2
+
+
+def test_no_torch_is_imported(spawn: Any, box: Path) -> None:
+    done = spawn("verify", "--bundle", box, "--quiet", driver=("imports", 0))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.split() == ["IMPORTED", "onnxruntime"]
+
+
+def test_what_passed_is_noted_where_the_environment_says(
+    invoke: Any, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_STATE_HOME", "STATE_DIRECTORY", "MOLRE_EDGE_STATE"):  # each goes before the one above it
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert record_path().is_relative_to(tmp_path / name)  # type: ignore[union-attr]
+    assert invoke("verify", "--bundle", box, "-q").exit_code == 0
+    assert (tmp_path / "MOLRE_EDGE_STATE" / "verified.json").is_file()
+
+
+def test_a_read_only_place_for_the_record_is_no_failure(
+    invoke: Any, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MOLRE_EDGE_STATE", str(tmp_path / "file" / "below"))
+    done = invoke("verify", "--bundle", box, "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["remembered"] is False
