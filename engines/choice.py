@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from molre_edge.bundle import Bundle
+from molre_edge.engine_files import EngineFile, list_engines
+from molre_edge.engines.cuda_driver import DriverProbe, probe_driver
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.runner import Runner
+from molre_edge.engines.tensorrt_fit import BuiltFor, why_not_here
+from molre_edge.engines.tensorrt_runner import RUNTIMES, TensorRTRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import EngineError
+from molre_edge.errors import BundleError, EngineError
 from molre_edge.specs import Precision
 
 __all__ = ["EngineChoice", "choose_engine", "parse_engine"]
 
-_RUNTIMES = ("onnxruntime", "torch")
+_RUNTIMES = ("onnxruntime", *RUNTIMES.values(), "torch")
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
     known = runtime in _RUNTIMES or not (runtime or colon)
     if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
         raise EngineError(
-            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:' before it to force that runtime, "
-            f"or 'torch' for the PyTorch model itself"
+            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'tensorrt:' or 'tensorrt-rtx:' "
+            f"before it to force that runtime, or 'torch' for the PyTorch model itself"
         )
     return runtime or None, Precision(precision)
 
@@ -54,6 +58,8 @@ def choose_engine(
 ) -> EngineChoice:
     """The runner that a word means.
 
+    A precision alone takes a TensorRT engine of the bundle that fits this machine, else ONNX Runtime.
+
     Args:
         word: see :func:`parse_engine`.
         bundle: opened.
@@ -62,7 +68,7 @@ def choose_engine(
         threads: CPU threads of ONNX Runtime.
 
     Raises:
-        EngineError: an unknown word, or ``torch`` without a checkpoint.
+        EngineError: an unknown word, ``torch`` without a checkpoint, or a TensorRT that was asked for and can't run.
         BundleError: the bundle has no graph of that precision.
     """
     runtime, precision = parse_engine(word)
@@ -73,8 +79,46 @@ def choose_engine(
                 "name it with --reference"
             )
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
+    if runtime == "onnxruntime":
+        return EngineChoice(OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads), "asked for")
+    bundle.graph(precision)
+    found = _find_tensorrt(bundle, precision, runtime, probe_driver())
+    if isinstance(found, EngineChoice):
+        return found
+    if runtime is not None:
+        raise EngineError(f"--engine {word}: {found}")
     runner = OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads)
-    why = (
-        "asked for" if runtime else f"ONNX Runtime on the {precision} graph: TensorRT engines can be built, not run yet"
+    return EngineChoice(runner, f"ONNX Runtime on the {precision} graph: {found}")
+
+
+def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, probe: DriverProbe) -> EngineChoice | str:
+    """The first engine that fits, those built for this very GPU before portable ones; else why there is none."""
+    reasons = []
+    try:
+        engines = [engine for engine in list_engines(bundle) if BuiltFor.of(engine).precision is precision]
+    except BundleError as error:
+        return str(error)
+    for engine in sorted(engines, key=lambda engine: list(RUNTIMES).index(str(BuiltFor.of(engine).target))):
+        if runtime is not None and RUNTIMES[str(BuiltFor.of(engine).target)] != runtime:
+            continue
+        try:
+            reason = why_not_here(engine, bundle, probe)
+            if reason is None:
+                runner = TensorRTRunner.from_bundle(bundle, engine)
+                return EngineChoice(runner, _why(engine, probe, forced=runtime is not None))
+        except (BundleError, EngineError) as error:
+            reason = str(error)
+        reasons.append(f"{engine.path.name} can't run here: {reason}")
+    if reasons:
+        return "; ".join(reasons)
+    kind = f"{runtime} {precision}" if runtime else f"TensorRT {precision}"
+    target = "here" if runtime == "tensorrt" else "rtx"
+    driver = f", and {probe.problem}" if probe.problem else ""
+    return (
+        f"the bundle has no {kind} engine ('molre-edge build --engine {precision} --target {target}' makes one){driver}"
     )
-    return EngineChoice(runner, why)
+
+
+def _why(engine: EngineFile, probe: DriverProbe, *, forced: bool) -> str:
+    asked = "asked for; " if forced else ""
+    return f"{asked}{engine.path.name} fits the {probe.gpus[0]} of this machine"

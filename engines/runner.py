@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from molre_edge.errors import EngineError
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision, TensorSpec
 
-__all__ = ["RunResult", "Runner", "check_volume"]
+__all__ = ["RunResult", "Runner", "StreamingRunner", "check_volume", "run_stream"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,28 @@ class Runner(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class StreamingRunner(Protocol):
+    """A runner that computes one batch while it copies the next. Not every runner is one: see :func:`run_stream`."""
+
+    def run_stream(self, volumes: Iterable[npt.NDArray[np.float16]]) -> Iterator[RunResult]:
+        """Answer batch after batch, in their order. The next batch is asked for before the last is answered."""
+
+
+def run_stream(runner: Runner, volumes: Iterable[npt.NDArray[np.float16]]) -> Iterator[RunResult]:
+    """Answer batch after batch, in their order; overlapped where the runner can.
+
+    Phases of overlapped batches run at the same time: their sum is more than the time that passed.
+
+    Args:
+        runner: entered.
+        volumes: float16 HU, each [batch, slices, rows, cols].
+    """
+    if isinstance(runner, StreamingRunner):
+        return runner.run_stream(volumes)
+    return map(runner.run, volumes)
 
 
 def check_volume(volume: npt.NDArray[np.float16], spec: TensorSpec) -> None:

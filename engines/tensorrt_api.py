@@ -13,7 +13,7 @@ from typing import Any
 
 from molre_edge.errors import EngineError, MissingDependencyError
 
-__all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt"]
+__all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt", "version_numbers"]
 
 MAX_BATCH = 256
 MIN_WORKSPACE_MIB = 16
@@ -106,6 +106,21 @@ class TensorRT:
             for place, capability in enumerate(wanted):
                 config.set_compute_capability(capability, place)
 
+    def new_context(self, engine: Any) -> Any:
+        """An execution context whose scratch memory the caller gives; None on failure.
+
+        TensorRT-RTX compiles kernels for a shape beside the work by default: a graph captured meanwhile would hold the
+        slow ones for good. So it is told to wait for them.
+        """
+        trt = self.module
+        by_us = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+            return engine.create_execution_context(by_us)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(by_us)
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        return engine.create_execution_context(config)
+
     def _capability(self, word: str) -> Any:
         known = {name.lower(): one for name, one in self.module.ComputeCapability.__members__.items()}
         known = {name: one for name, one in known.items() if name.startswith("sm")}  # not NONE and CURRENT
@@ -132,8 +147,12 @@ _LIBRARIES = {
 }
 
 
-def load_tensorrt(target: Target) -> TensorRT:
-    """Import the library that builds for a target.
+def load_tensorrt(target: Target, *, feature: str | None = None) -> TensorRT:
+    """Import the library that builds and runs engines of a target.
+
+    Args:
+        target: of the engine.
+        feature: what needs it, as the start of a sentence.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -143,18 +162,23 @@ def load_tensorrt(target: Target) -> TensorRT:
     try:
         module = importlib.import_module(library.module)
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"Building an engine for '{target}'", library.module, library.extra) from error
+        feature = feature or f"Building an engine for '{target}'"
+        raise MissingDependencyError(feature, library.module, library.extra) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
             f"{library.name} is installed and can't be loaded ({error}); install it again: "
             f"pip install --force-reinstall 'molre-edge[{library.extra}]'"
         ) from error
     version = str(module.__version__)
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if not library.first <= numbers < (library.below, 0):
+    if not library.first <= version_numbers(version)[:2] < (library.below, 0):
         first = ".".join(map(str, library.first))
         raise EngineError(
             f"{library.name} {version}: expected {first} or newer, below {library.below}; install such a version, on a "
             f"Jetson with its JetPack"
         )
     return TensorRT(module, library.name, version)
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """A version to compare with others: ``10.16.1.11`` as (10, 16, 1, 11)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))

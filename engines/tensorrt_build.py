@@ -14,15 +14,14 @@ from typing import Any
 from molre_edge import __version__
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import EngineFile, write_engine
-from molre_edge.engines.tensorrt_api import BuildOptions, TensorRT, load_tensorrt
+from molre_edge.engines.cuda_driver import probe_driver
+from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt_layers import DATATYPES, LayerSummary, check_precision, read_layers
-from molre_edge.engines.tensorrt_watch import Progress, Watch, watching
+from molre_edge.engines.tensorrt_watch import Progress, Watch, listed, watching
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision, TensorSpec
 
 __all__ = ["build_engine"]
-
-_MOST_PROBLEMS = 20
 
 
 def build_engine(
@@ -61,11 +60,7 @@ def build_engine(
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "tool": {"molre-edge": __version__},
             "runtime": {"name": tensorrt.name, "version": tensorrt.version},
-            "target": {
-                "name": str(options.target),
-                "compute_capabilities": list(options.compute_capabilities) or "the library's default",
-                "built_on": f"{platform.system()} {platform.machine()}",
-            },
+            "target": _target(options),
             "precision": str(precision),
             "profile": {
                 name: dict(zip(("min", "opt", "max"), map(list, shapes), strict=True))
@@ -80,6 +75,19 @@ def build_engine(
             "build_seconds": round(seconds, 2),
         },
     )
+
+
+def _target(options: BuildOptions) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": str(options.target),
+        "compute_capabilities": list(options.compute_capabilities) or "the library's default",
+        "built_on": f"{platform.system()} {platform.machine()}",
+    }
+    if options.target is Target.HERE:  # TensorRT builds on the first GPU that the process may use
+        gpus = probe_driver().gpus
+        told["gpu"] = gpus[0].name if gpus else "unknown"
+        told["compute_capabilities"] = [gpu.sm for gpu in gpus[:1]]
+    return told
 
 
 def _build(
@@ -100,7 +108,7 @@ def _build(
     if watch.stopped is not None:
         raise watch.stopped
     if plan is None:
-        raise EngineError(f"{tensorrt.name} could not build the engine:{_listed(watch.problems)}")
+        raise EngineError(f"{tensorrt.name} could not build the engine:{listed(watch.problems)}")
     return plan
 
 
@@ -110,7 +118,7 @@ def _new_builder(tensorrt: TensorRT, logger: Any, watch: Watch) -> Any:
     except (TypeError, RuntimeError) as error:  # how the bindings tell that no builder was made
         raise EngineError(
             f"{tensorrt.name} could not start; for --target here it needs an NVIDIA GPU and its driver:"
-            f"{_listed(watch.problems or [str(error)])}"
+            f"{listed(watch.problems or [str(error)])}"
         ) from error
 
 
@@ -120,16 +128,10 @@ def _parse(tensorrt: TensorRT, network: Any, graph: bytes, logger: Any) -> None:
         return
     errors = [parser.get_error(place) for place in range(parser.num_errors)]
     told = [f"{e.node_operator() or 'graph'} {e.node_name()}: {e.desc()}" for e in errors]
-    raise EngineError(f"{tensorrt.name} {tensorrt.version} can't read the graph:{_listed(told)}")
+    raise EngineError(f"{tensorrt.name} {tensorrt.version} can't read the graph:{listed(told)}")
 
 
 def _profile(volume: TensorSpec, options: BuildOptions) -> dict[str, tuple[tuple[int, ...], ...]]:
     """Smallest, usual and largest shape of the input; only the batch varies."""
     sides = [side for side in volume.shape[1:] if side is not None]
     return {volume.name: tuple((batch, *sides) for batch in options.batch)}
-
-
-def _listed(problems: list[str]) -> str:
-    told = list(dict.fromkeys(problems))
-    more = [f"and {len(told) - _MOST_PROBLEMS} more"] if len(told) > _MOST_PROBLEMS else []
-    return "".join(f"\n- {line}" for line in [*told[:_MOST_PROBLEMS], *more]) or " it did not say why"

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["LAYER_LOG", "Progress", "Watch", "watching"]
+__all__ = ["LAYER_LOG", "Progress", "Watch", "listed", "listening", "watching"]
 
 LAYER_LOG = "Layers:\n"
 """How the one message begins in which the builder lists what it built."""
+
+_MOST_PROBLEMS = 20
 
 Progress = Callable[[str, float], None]
 """Called with the phase that runs and the part of the whole that is done, 0 to 1; what it raises ends the build."""
@@ -85,8 +87,7 @@ def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Wa
 
     Ctrl-C within the block cancels the build and is raised when the builder has let go.
     """
-    watch, logger = Watch(on_progress), _logger(trt)
-    logger.watch = watch
+    watch = Watch(on_progress)
 
     def stop(number: int, frame: FrameType | None) -> None:
         watch.stopped = KeyboardInterrupt()
@@ -94,11 +95,22 @@ def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Wa
     on_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, stop) if on_main else None
     try:
-        yield watch, logger, _monitor(trt, watch)
+        with listening(trt, watch) as logger:
+            yield watch, logger, _monitor(trt, watch)
     finally:
         if on_main:
             signal.signal(signal.SIGINT, before)
-        logger.watch = None
+
+
+@contextlib.contextmanager
+def listening(trt: Any, watch: Watch) -> Iterator[Any]:
+    """The library's logger; within the block its messages go to `watch`."""
+    logger = _logger(trt)
+    before, logger.watch = logger.watch, watch
+    try:
+        yield logger
+    finally:
+        logger.watch = before
 
 
 @functools.cache
@@ -136,3 +148,10 @@ def _monitor(trt: Any, watch: Watch) -> Any:
             watch.end(phase_name)
 
     return Monitor()
+
+
+def listed(problems: list[str]) -> str:
+    """The library's words under a message of ours, each once and not too many."""
+    told = list(dict.fromkeys(problems))
+    more = [f"and {len(told) - _MOST_PROBLEMS} more"] if len(told) > _MOST_PROBLEMS else []
+    return "".join(f"\n- {line}" for line in [*told[:_MOST_PROBLEMS], *more]) or " it did not say why"

@@ -60,7 +60,7 @@ def build(
 ) -> None:
     """Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.
 
-    The engine goes into the bundle's folder 'engines'. Running engines is not there yet.
+    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it.
     """
     speaker = Speaker(as_json, quiet)
     options = BuildOptions(

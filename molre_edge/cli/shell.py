@@ -65,7 +65,10 @@ DigestOption = Annotated[
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", "-e", help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16' forces one; or 'torch'."
+        "--engine",
+        "-e",
+        help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' forces "
+        "one; or 'torch'.",
     ),
 ]
 GatesOption = Annotated[

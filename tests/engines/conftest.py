@@ -1,14 +1,24 @@
-"""Volumes for the tiny bundle's model."""
+"""Volumes for the tiny bundle's model, and devices that need no GPU."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from molre_edge.bundle import Bundle, GoldenSet
+from molre_edge.engines.cuda_driver import Gpu
+from molre_edge.engines.device import DeviceError, DeviceMemoryError, contiguous
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +35,175 @@ def golden(bundle: Bundle) -> GoldenSet:
 def volumes(golden: GoldenSet) -> npt.NDArray[np.float16]:
     """Three volumes, HU."""
     return golden.volumes
+
+
+class HostDevice:
+    """A device in host memory whose streams do nothing before they are waited for, as late as a GPU may.
+
+    `memory` bytes can be taken; `log` is what was queued and done, in order.
+    """
+
+    def __init__(self, memory: int = 1 << 30, *, graphs: bool = True) -> None:
+        self.backend, self.gpu = "host", Gpu("Host", (8, 6), memory)
+        self.memory, self.used, self.graphs, self.depth = memory, 0, graphs, 0
+        self.arrays: dict[int, npt.NDArray[np.uint8]] = {}
+        self.alive: list[object] = []
+        self.log: list[str] = []
+        self.captures = 0
+        self._recording: list[Callable[[], None]] | None = None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+
+    def take(self, nbytes: int) -> None:
+        assert self.depth, "not active"
+        if self.used + nbytes > self.memory:
+            raise DeviceMemoryError("out of memory")
+        self.used += nbytes
+
+    def alloc(self, nbytes: int) -> HostBuffer:
+        return HostBuffer(self, nbytes)
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> HostPinned:
+        return HostPinned(self, shape, dtype)
+
+    def stream(self) -> HostStream:
+        return HostStream(self)
+
+    def event(self) -> HostEvent:
+        return HostEvent(self)
+
+    def queue(self, stream: HostStream, work: Callable[[], None]) -> None:
+        assert self.depth, "not active"
+        (stream.work if self._recording is None else self._recording).append(work)
+
+    def h2d(self, buffer: HostBuffer, array: npt.NDArray[Any], stream: HostStream) -> None:
+        source, target = contiguous(array, buffer), buffer.data
+        self.queue(stream, lambda: target[: source.nbytes].__setitem__(..., source.view(np.uint8).reshape(-1)))
+
+    def d2h(self, array: npt.NDArray[Any], buffer: HostBuffer, stream: HostStream) -> None:
+        target, source = contiguous(array, buffer).view(np.uint8).reshape(-1), buffer.data
+        self.queue(stream, lambda: target.__setitem__(..., source[: target.nbytes]))
+
+    def capture(self, stream: HostStream, work: Callable[[], None]) -> HostGraph:
+        if not self.graphs:
+            raise DeviceError("this work can't be captured")
+        self._recording = recorded = []
+        try:
+            work()
+        finally:
+            self._recording = None
+        self.captures += 1
+        return HostGraph(self, recorded)
+
+    def free_memory(self) -> int:
+        return self.memory - self.used
+
+    def close(self) -> None:
+        assert not self.depth and not self.alive, f"still there: {self.alive}"
+
+
+class HostThing:
+    def __init__(self, device: HostDevice) -> None:
+        assert device.depth, "not active"
+        self.device = device
+        device.alive.append(self)
+
+    def close(self) -> None:
+        assert self.device.depth, "not active"
+        self.device.alive.remove(self)
+
+
+class HostBuffer(HostThing):
+    def __init__(self, device: HostDevice, nbytes: int) -> None:
+        device.take(nbytes)
+        super().__init__(device)
+        self.data = np.full(nbytes, 0xCD, np.uint8)
+        self.address, self.nbytes = self.data.ctypes.data, nbytes
+        device.arrays[self.address] = self.data
+
+    def close(self) -> None:
+        super().close()
+        self.device.used -= self.nbytes
+        del self.device.arrays[self.address]
+
+
+class HostPinned(HostThing):
+    def __init__(self, device: HostDevice, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        super().__init__(device)
+        self.array: npt.NDArray[Any] = np.empty(shape, dtype)
+
+
+class HostStream(HostThing):
+    def __init__(self, device: HostDevice) -> None:
+        super().__init__(device)
+        self.work: list[Callable[[], None]] = []
+        self.handle = id(self)
+
+    def synchronize(self) -> None:
+        assert self.device.depth, "not active"
+        work, self.work = self.work, []
+        for one in work:
+            one()
+
+    def close(self) -> None:
+        super().close()
+        assert not self.work, "closed with work in it"
+
+
+class HostEvent(HostThing):
+    def __init__(self, device: HostDevice) -> None:
+        super().__init__(device)
+        self.at = float("nan")
+
+    def record(self, stream: HostStream) -> None:
+        self.device.queue(stream, lambda: setattr(self, "at", time.perf_counter()))
+
+    def ms_since(self, earlier: HostEvent) -> float:
+        return 1e3 * (self.at - earlier.at)
+
+
+class HostGraph(HostThing):
+    def __init__(self, device: HostDevice, work: list[Callable[[], None]]) -> None:
+        super().__init__(device)
+        self.work, self.launches = work, 0
+
+    def launch(self, stream: HostStream) -> None:
+        self.launches += 1
+        for one in self.work:
+            self.device.queue(stream, one)
+
+
+@pytest.fixture
+def host_device() -> type[HostDevice]:
+    """The class: tests make devices of the memory they need."""
+    return HostDevice
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in for the driver's library, compiled from stand_in_driver.c."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the stand-in for the driver needs gcc")
+    folder = tmp_path_factory.mktemp("driver")
+    source = Path(__file__).with_name("stand_in_driver.c")
+    (folder / "rest.c").write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names_that_lack(source)))
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([compiler, *flags, str(source), str(folder / "rest.c"), "-ldl"], check=True)
+    return folder
+
+
+def names_that_lack(source: Path) -> list[str]:
+    """Names of the driver that pycuda's binary wants to find, used or not, and the stand-in has not."""
+    pycuda = importlib.util.find_spec("pycuda")
+    if pycuda is None or pycuda.origin is None:
+        return []
+    (binary,) = Path(pycuda.origin).parent.glob("_driver*.so")
+    wanted = {name.decode() for name in re.findall(rb"\0(cu[A-Z]\w+)(?=\0)", binary.read_bytes())}
+    return sorted(wanted - set(re.findall(r"\b(cu[A-Z]\w+)\(", source.read_text())))

@@ -11,7 +11,8 @@ import pytest
 
 HEAVY = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "onnxruntime", "tensorrt", "tensorrt_rtx",
-    "pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "SimpleITK", "nibabel", "jinja2", "matplotlib", "scipy",
+    "pycuda", "cuda", "pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "SimpleITK", "nibabel", "jinja2", "matplotlib",
+    "scipy",
 )  # fmt: skip
 TORCH_AT_THE_TOP = ("molre_edge.model", "molre_edge.training")
 """Parts that are torch, and are themselves imported late."""

@@ -17,8 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NOT_INSTALLED_BY_US = {"tensorrt", "tensorrt_rtx"}
-"""On a Jetson they come with JetPack; elsewhere extras bring them, and tests that need them are skipped without."""
+NOT_INSTALLED_BY_US = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda"}
+"""On a Jetson some come with JetPack; elsewhere extras bring them, and tests that need them are skipped without."""
 
 
 @pytest.fixture(scope="module")

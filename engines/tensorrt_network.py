@@ -1,0 +1,111 @@
+"""An engine on the GPU: deserialised, its tensors read, bound to addresses. Over TensorRT and TensorRT-RTX alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from molre_edge.engines.device import Buffer, Device, DeviceError, DeviceMemoryError, Stream
+from molre_edge.engines.tensorrt_api import TensorRT
+from molre_edge.engines.tensorrt_watch import Watch, listed, listening
+from molre_edge.errors import EngineError
+from molre_edge.specs import TensorSpec
+
+__all__ = ["TensorRTNetwork"]
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16"}
+"""TensorRT's names of the datatypes that our graphs have at their ends."""
+
+
+class TensorRTNetwork:
+    """A deserialised engine; the device's context is the current one while it is made, used and closed.
+
+    Attributes:
+        input: the volume, its batch free.
+        outputs: logits, embedding and gates, as the engine orders them.
+        batch: smallest, usual and largest number of volumes.
+    """
+
+    def __init__(self, tensorrt: TensorRT, plan: bytes) -> None:
+        """Deserialise a plan whose hash was compared: a plan is code.
+
+        Raises:
+            DeviceMemoryError: the GPU's memory does not suffice.
+            EngineError: the library refuses it, or it is none of ours.
+        """
+        self._trt, trt = tensorrt, tensorrt.module
+        watch = Watch()
+        with listening(trt, watch) as logger:
+            self._runtime: Any = trt.Runtime(logger)
+            self._engine: Any = self._runtime.deserialize_cuda_engine(plan)  # None on failure; it never raises
+        if self._engine is None:
+            raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
+        specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
+        for place in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(place)
+            kind = self._engine.get_tensor_dtype(name).name
+            shape = tuple(None if side < 0 else int(side) for side in self._engine.get_tensor_shape(name))
+            is_input = self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), shape))
+        if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
+            told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
+            raise EngineError(f"the engine's tensors are {told}; it is none of ours")
+        (self.input,), self.outputs = specs[True], tuple(specs[False])
+        low, usual, high = self._engine.get_tensor_profile_shape(self.input.name, 0)
+        self.batch = (int(low[0]), int(usual[0]), int(high[0]))
+
+    def bind(self, device: Device, size: int, addresses: Mapping[str, int], stream: Stream) -> _Bound:
+        """An execution context of its own for a batch of `size`: a graph holds good for one context and shape.
+
+        Its scratch memory is ours, so that it is as large as this size needs and running out of it is told clearly.
+        """
+        trt = self._trt
+        watch = Watch()
+        with listening(trt.module, watch):
+            context = trt.new_context(self._engine)
+            if context is None:
+                raise _refusal(watch, f"{trt.name} can't make an execution context")
+            ready = context.set_optimization_profile_async(0, stream.handle)
+            stream.synchronize()
+            sides = [side for side in self.input.shape[1:] if side is not None]
+            ready = ready and context.set_input_shape(self.input.name, (size, *sides))
+            for name, address in addresses.items():
+                ready = ready and context.set_tensor_address(name, address)
+            lacking = context.infer_shapes() if ready else []
+            if not ready or lacking:
+                raise _refusal(watch, f"{trt.name} does not take a batch of {size} {' '.join(lacking)}")
+            scratch = int(context.update_device_memory_size_for_shapes())
+            memory = device.alloc(scratch) if scratch else None
+            if memory is not None:
+                context.set_device_memory(memory.address, memory.nbytes)
+        return _Bound(trt, context, memory)
+
+    def close(self) -> None:
+        """Free it, after everything that was bound."""
+        self._engine = None
+        self._runtime = None
+
+
+class _Bound:
+    def __init__(self, tensorrt: TensorRT, context: Any, memory: Buffer | None) -> None:
+        self._trt, self._context, self._memory = tensorrt, context, memory
+
+    def enqueue(self, stream: Stream) -> None:
+        watch = Watch()
+        with listening(self._trt.module, watch):
+            done = self._context.execute_async_v3(stream.handle)
+        if not done:
+            raise _refusal(watch, f"{self._trt.name} can't run the engine")
+
+    def close(self) -> None:
+        self._context = None
+        if self._memory is not None:
+            self._memory.close()
+
+
+def _refusal(watch: Watch, what: str, kind: type[EngineError] = DeviceError) -> EngineError:
+    """The error for a None or False of the library's; the reason is in its log alone."""
+    told = f"{what}:{listed(watch.problems)}"
+    if "out of memory" in told.lower() or "outofmemory" in told.lower():
+        return DeviceMemoryError(told)
+    return kind(told)
