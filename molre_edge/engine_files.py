@@ -18,7 +18,7 @@ from molre_edge.bundle import Bundle
 from molre_edge.errors import BundleError, EngineError
 from molre_edge.files import write_json, write_whole
 
-__all__ = ["ENGINES", "EngineFile", "list_engines", "read_engine", "write_engine"]
+__all__ = ["ENGINES", "EngineFile", "list_engines", "read_engine", "read_engine_facts", "write_engine"]
 
 ENGINES = "engines"
 FORMAT = "molre-edge-engine"
@@ -75,7 +75,7 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
             f"{path}: can't be written ({error.strerror or error}); the engine takes {size / 1e6:.0f} MB. Nothing "
             f"of it was left behind"
         ) from error
-    return _read_facts(path.with_suffix(".json"))
+    return read_engine_facts(path.with_suffix(".json"))
 
 
 def list_engines(bundle: Bundle) -> tuple[EngineFile, ...]:
@@ -84,7 +84,7 @@ def list_engines(bundle: Bundle) -> tuple[EngineFile, ...]:
     Raises:
         BundleError: a JSON is damaged or not one of ours.
     """
-    return tuple(_read_facts(path) for path in sorted((bundle.folder / ENGINES).glob("*.json")))
+    return tuple(read_engine_facts(path) for path in sorted((bundle.folder / ENGINES).glob("*.json")))
 
 
 def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
@@ -109,7 +109,12 @@ def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
     return content
 
 
-def _read_facts(path: Path) -> EngineFile:
+def read_engine_facts(path: Path) -> EngineFile:
+    """What the JSON of an engine says; the engine itself is not read.
+
+    Raises:
+        BundleError: the JSON is absent, damaged or not one of ours.
+    """
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError("a link, or larger than any of ours")

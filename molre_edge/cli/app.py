@@ -15,6 +15,7 @@ from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
 from molre_edge.cli.import_peft import import_peft
 from molre_edge.cli.infer import infer
+from molre_edge.cli.inspect import inspect
 from molre_edge.cli.synthesize import synthesize
 from molre_edge.cli.train import train
 from molre_edge.cli.verify import verify
@@ -60,6 +61,7 @@ app.command()(export)
 app.command()(build)
 app.command()(infer)
 app.command()(verify)
+app.command()(inspect)
 
 
 def main() -> None:

@@ -1,0 +1,57 @@
+"""``molre-edge inspect``: what a file or folder is, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
+from molre_edge.parity import DISCLAIMER
+
+__all__ = ["inspect"]
+
+
+@command
+def inspect(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, help="A checkpoint, ONNX graph, engine, bundle, run, DICOM or NIfTI file, or folder of scans."
+        ),
+    ],
+    most: Annotated[int, typer.Option("--most", min=0, help="Read so many scans of a folder.")] = 20,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Tell paths of scans; they may carry names of people.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what something is: a checkpoint, graph, engine, bundle, run, scan or folder of scans. Nothing of it is run.
+
+    Exit code 1 where something is wrong with it, such as an altered file in a bundle.
+    """
+    from molre_edge.inspect import inspect_path
+
+    speaker = Speaker(as_json, quiet)
+    found = inspect_path(path, most=most, with_paths=paths)
+    speaker.say(f"{path}: {found.summary}")
+    width = max((len(name) for name, _ in found.words), default=0)
+    for name, value in found.words:
+        speaker.say(f"  {name:<{width}}  {value}")
+    for table in found.tables:
+        shown = Table(title=table.title, title_justify="left")
+        for column in table.columns:
+            shown.add_column(column, overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        speaker.show(shown)
+    for problem in found.problems:
+        speaker.complain(problem)
+    if found.kind in ("scans", "run"):
+        speaker.say(DISCLAIMER, style="dim")
+    speaker.result({**found.to_dict(), "disclaimer": DISCLAIMER})
+    if found.problems:
+        raise typer.Exit(ExitCode.ERROR)

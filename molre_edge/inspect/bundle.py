@@ -1,0 +1,93 @@
+"""What a bundle is: its model, graphs, golden answers and engines, with all hashes compared. No torch, no onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from molre_edge.bundle import Bundle
+from molre_edge.engine_files import EngineFile, list_engines
+from molre_edge.errors import BundleError
+from molre_edge.inference.verify import check_files
+from molre_edge.inspect.engine import engine_row, layer_table
+from molre_edge.inspect.model import model_words
+from molre_edge.inspect.records import Inspection, Table, dig, megabytes, plain
+
+__all__ = ["inspect_bundle"]
+
+
+def inspect_bundle(folder: Path) -> Inspection:
+    """Say what a bundle holds.
+
+    Raises:
+        BundleError: it is none.
+    """
+    bundle = Bundle.open(folder)
+    files = check_files(bundle)
+    manifest = bundle.manifest
+    try:
+        engines = list_engines(bundle)
+    except BundleError:  # among the problems already
+        engines = ()
+    added = dig(manifest, "parameters", "added_fraction")
+    routers = dig(manifest, "routing", "routers")
+    words = [
+        ("digest", bundle.digest),
+        ("made", f"{plain(dig(manifest, 'created'))} from a checkpoint with SHA-256 {bundle.checkpoint_sha256}"),
+        ("by", plain(", ".join(f"{name} {version}" for name, version in manifest["tool"].items()))),
+        *model_words(dig(manifest, "config")),
+        ("added parameters", f"{added:.2%}" if isinstance(added, float) else "not known"),
+        ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
+        ("golden answers", plain(dig(manifest, "golden", "origin"))),
+        *(("note", plain(note)) for note in manifest["notes"]),
+        ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
+    ]
+    tables = [_graphs(bundle)]
+    if engines:
+        tables.append(
+            Table(
+                "Engines",
+                ("file", "precision", "runtime", "target", "batch", "size", "built from"),
+                _engines(bundle, engines),
+            )
+        )
+        tables += [layer_table(engine) for engine in engines]
+    size = sum(path.stat().st_size for name in bundle.manifest["files"] if (path := folder / name).is_file())
+    graphs = " and ".join(str(precision) for precision in bundle.graphs)
+    built = f"{len(engines)} engine(s)" if engines else "no engines"
+    facts: dict[str, Any] = {
+        "path": str(folder),
+        "digest": bundle.digest,
+        "manifest": dict(manifest),
+        "engines": [{"path": str(engine.path), **engine.facts} for engine in engines],
+        "hashes": {"checked": list(files.checked), "problems": dict(files.problems)},
+        "bytes": size,
+    }
+    summary = f"a bundle of molre-edge ({megabytes(size)}): {graphs} graphs, {built}"
+    return Inspection("bundle", summary, facts, tuple(words), tuple(tables), tuple(files.problems.values()))
+
+
+def _graphs(bundle: Bundle) -> Table:
+    rows = []
+    for precision, facts in bundle.graphs.items():
+        path = bundle.folder / facts.file
+        verdict = dig(bundle.manifest, "parity", str(precision), "verdict", "summary")
+        size = megabytes(path.stat().st_size) if path.is_file() else "missing"
+        rows.append(
+            (
+                facts.file,
+                str(facts.inputs[0]),
+                f"opset {facts.opset}, IR {facts.ir_version}",
+                size,
+                plain(verdict or "–"),
+            )
+        )
+    return Table("Graphs", ("file", "input", "format", "size", "parity when made"), tuple(rows))
+
+
+def _engines(bundle: Bundle, engines: tuple[EngineFile, ...]) -> tuple[tuple[str, ...], ...]:
+    rows = []
+    for engine in engines:
+        current = bundle.manifest["files"].get(engine.graph) == engine.graph_sha256
+        rows.append((*engine_row(engine), engine.graph if current else f"another {plain(engine.graph)}"))
+    return tuple(rows)

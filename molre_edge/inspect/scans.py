@@ -1,0 +1,107 @@
+"""What a scan or a folder of scans is: series found, their geometry, warnings, and what ``infer`` would refuse and why.
+
+Scans are called as ``infer`` would call them, ``scan-0001`` and so on: folder and file names carry names of people.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from molre_edge.errors import MolreEdgeError, ScanError
+from molre_edge.inference.entries import path_text
+from molre_edge.inspect.records import Inspection, Table, plain
+from molre_edge.scans import HeadVolume, find_scans, read_scan
+
+__all__ = ["inspect_scans"]
+
+
+def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
+    """Find scans as ``infer`` does, and read the first ones.
+
+    Args:
+        path: a file or folder.
+        most: so many are read.
+        with_paths: tell paths, relative to `path`.
+
+    Raises:
+        MolreEdgeError: nothing there is a scan, or anything else that is known.
+    """
+    found = find_scans(path)
+    if not found.scans and all(entry.code == "not_a_scan" for entry in (*found.rejected, *found.ignored)):
+        what = "no file in it is" if path.is_dir() else "not"
+        raise MolreEdgeError(
+            f"{path}: {what} DICOM or NIfTI, nor a checkpoint (.pt, .safetensors), graph (.onnx), engine (.engine, or "
+            f"its .json), bundle or run, as far as names and contents tell"
+        )
+    base = path if path.is_dir() else path.parent
+    scans: list[dict[str, Any]] = []
+    for number, source in enumerate(found.scans, start=1):
+        fact: dict[str, Any] = {"scan": f"scan-{number:04d}", "kind": source.kind, "files": len(source.files)}
+        if with_paths:
+            fact["path"] = path_text(source.path, base)
+        if number > most:
+            fact["status"] = "not read"
+        else:
+            try:
+                volume = read_scan(source)
+                fact |= {"status": "usable", **_facts_of(volume)}
+            except ScanError as error:
+                fact |= {"status": "refused", "code": error.code, "reason": str(error)}
+        scans.append(fact)
+    left: list[dict[str, Any]] = []
+    for status, group in (("refused", found.rejected), ("ignored", found.ignored)):
+        for entry in group:
+            number = len(scans) + len(left) + 1
+            fact = {"scan": f"scan-{number:04d}", "status": status, "code": entry.code, "reason": entry.reason}
+            fact["files"] = entry.files
+            left.append(fact | ({"path": path_text(entry.path, base)} if with_paths else {}))
+    facts = {"path": str(path), "scans": scans, "left_out": left}
+    usable = sum(fact["status"] == "usable" for fact in scans)
+    refused = [fact for fact in (*scans, *left) if fact["status"] == "refused"]
+    unread = len(scans) - min(len(scans), most)
+    summary = f"{len(scans)} head CT series found" + (
+        f": {usable} usable, {len(refused)} refused" + (f", {unread} not read (--most)" if unread else "")
+    )
+    return Inspection("scans", summary, facts, (), _tables(scans, left, with_paths))
+
+
+def _facts_of(volume: HeadVolume) -> dict[str, Any]:
+    warnings = [{"code": warning.code, "text": warning.text} for warning in volume.warnings]
+    span = float(volume.positions_mm[-1] - volume.positions_mm[0])
+    return {**volume.facts, "span_mm": round(span, 1), "warnings": warnings}
+
+
+def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths: bool) -> tuple[Table, ...]:
+    paths = ("path",) if with_paths else ()
+    good = [fact for fact in scans if fact["status"] == "usable"]
+    bad = [fact for fact in (*scans, *left) if fact["status"] in ("refused", "ignored")]
+    rows = []
+    for fact in good:
+        low, high = fact["step_mm"]
+        step = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        rows.append(
+            (
+                *(fact[name] for name in ("scan", *paths, "kind")),
+                f"{fact['slices']} x {fact['rows']} x {fact['cols']}",
+                " x ".join(f"{value:.3g}" for value in fact["pixel_mm"]),
+                step,
+                f"{fact['tilt_degrees']:g}",
+                ", ".join(warning["code"] for warning in fact["warnings"]) or "–",
+            )
+        )
+    columns = ("scan", *paths, "kind", "slices x rows x cols", "pixel mm", "step mm", "tilt", "warnings")
+    notes = {(w["code"], w["text"]) for fact in good for w in fact["warnings"]}
+    tables = (
+        Table("Scans that can be used", columns, tuple(tuple(map(plain, row)) for row in rows)),
+        Table("Warnings", ("code", "meaning"), tuple(sorted((plain(c), plain(t)) for c, t in notes))),
+        Table(
+            "Left out",
+            ("scan", *paths, "status", "code", "reason", "files"),
+            tuple(
+                tuple(plain(str(fact[name])) for name in ("scan", *paths, "status", "code", "reason", "files"))
+                for fact in bad
+            ),
+        ),
+    )
+    return tuple(table for table in tables if table.rows)
