@@ -67,8 +67,8 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         "-e",
-        help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' forces "
-        "one; or 'torch'.",
+        help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' "
+        "forces one; or 'torch'.",
     ),
 ]
 GatesOption = Annotated[

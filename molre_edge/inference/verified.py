@@ -26,14 +26,16 @@ __all__ = ["RECORD", "VerifiedRecord", "subject_of"]
 
 RECORD = "verified.json"
 _FORMAT, _VERSION = "molre-edge-verified", 1
+_STEADY = ("runtime", "version", "device", "backend", "threads", "graph_optimisation")
+"""Facts of a runner that are the same at each start; others tell what it has done so far."""
 _MAX_BYTES, _MAX_ENTRIES = 1 << 20, 200
 
 
 def subject_of(bundle: Bundle, runner: Runner, gate: Gate) -> dict[str, Any]:
     """What a pass holds for; if any of it changes, the engine is verified again.
 
-    The file that answers by its hash, the bundle with its golden answers, the gate, and all that the runner says of
-    itself: runtime, version, device, mode.
+    The file that answers by its hash, the bundle with its golden answers, the gate, and what the runner says of itself:
+    runtime, version, device, mode.
     """
     facts = runner.facts
     graph = bundle.manifest["files"][bundle.graph(runner.precision).file]
@@ -42,7 +44,7 @@ def subject_of(bundle: Bundle, runner: Runner, gate: Gate) -> dict[str, Any]:
         "file": facts.get("engine_sha256", graph),
         "bundle": bundle.digest,
         "gate": gate.to_dict(),
-        "facts": {name: str(value) for name, value in facts.items()},
+        "facts": {name: str(facts[name]) for name in _STEADY if name in facts},
         "machine": {"cpu": cpu_model(), "nvidia_driver": nvidia_driver()},
         "molre-edge": __version__,
     }

@@ -49,7 +49,8 @@ def inspect_engine(path: Path) -> Inspection:
 def engine_row(engine: EngineFile) -> tuple[str, str, str, str, str, str]:
     """File, precision, runtime, target, batch and size, in words."""
     facts = engine.facts
-    profile = next(iter((dig(facts, "profile") or {}).values()), {})
+    profiles: Any = dig(facts, "profile")
+    profile = next(iter(profiles.values()), None) if isinstance(profiles, dict) else None
     batch = " / ".join(plain(shape[0]) for name in ("min", "opt", "max") if (shape := dig(profile, name)))
     capabilities = dig(facts, "target", "compute_capabilities")
     if isinstance(capabilities, list):

@@ -30,13 +30,11 @@ def inspect_graph(path: Path) -> Inspection:
         import onnx
     except ImportError as error:
         raise MissingDependencyError("Inspecting a graph", "onnx", "export") from error
-    from google.protobuf.message import DecodeError
-
     if path.stat().st_size > _MAX_BYTES:
         raise ExportError(f"{path}: larger than an ONNX file with its weights can be (2 GB)")
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError) as error:
+    except Exception as error:  # protobuf's own, which is no library of ours to import
         raise ExportError(f"{path}: not an ONNX file ({plain(str(error))}); copy it again, or export anew") from error
     graph = model.graph
     if not graph.node or not graph.output:
