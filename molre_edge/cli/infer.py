@@ -57,6 +57,7 @@ class InferOptions:
     all_series: bool = False
     expect_digest: str | None = None
     threads: int | None = None
+    readers: int | None = None
 
 
 @command
@@ -108,13 +109,23 @@ def infer(
     ] = False,
     expect_digest: DigestOption = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the engine.")] = None,
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            "--readers",
+            min=0,
+            max=64,
+            help="Processes that read scans ahead of the engine; 0 reads between its answers. Default: half the cores, "
+            "1 to 4.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run the bundle on scans: findings per scan, times by phase, and parity with the PyTorch reference.
 
     Exit codes: 0 done; 1 an error that can be mended, or no scan could be used; 2 usage; 3 parity failed; 4 done, but
-    some scans could not be used; 130 interrupted (go on with --resume).
+    some scans could not be used; 130 interrupted (go on with --resume). Ctrl-C finishes the scan in hand first.
     """
     speaker = Speaker(as_json, quiet)
     summary = run_infer(
@@ -132,6 +143,7 @@ def infer(
             all_series=all_series,
             expect_digest=expect_digest,
             threads=threads,
+            readers=readers,
         ),
         speaker,
     )
@@ -144,6 +156,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     """Wire bundle, runner, reference, store and run together."""
     from molre_edge.engines.choice import choose_engine, parse_engine
     from molre_edge.inference.labels import read_labels
+    from molre_edge.inference.readers import default_readers
     from molre_edge.inference.reference import choose_reference, find_checkpoint
     from molre_edge.inference.run import run_scans
     from molre_edge.inference.store import Task
@@ -207,6 +220,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
                     all_series=options.all_series,
                     labels=labels,
                     command=_as_typed(options),
+                    readers=default_readers() if options.readers is None else options.readers,
                 )
         except KeyboardInterrupt:
             speaker.warn(f"stopped; {go_on}")
@@ -271,6 +285,8 @@ def _as_typed(options: InferOptions) -> str:
         words += ["--expect-digest", options.expect_digest]
     if options.threads is not None:
         words += ["--threads", str(options.threads)]
+    if options.readers is not None:
+        words += ["--readers", str(options.readers)]
     return " ".join(words)
 
 
@@ -302,6 +318,9 @@ class _Bar:
         self._bar.advance(self._task)
         if problem is not None:
             self._speaker.warn(f"{scan} can't be used: {problem}")
+
+    def stopping(self) -> None:
+        self._speaker.warn("stopping after the scan in hand; Ctrl-C again stops at once")
 
 
 def show_run(summary: RunSummary, speaker: Speaker) -> None:

@@ -89,6 +89,7 @@ def conclude(
     labels: Labels | None,
     command: str,
     notes: tuple[str, ...],
+    readers: int = 0,
 ) -> RunSummary:
     """Write the results of a run whose scans are all answered or refused, and mark it as finished.
 
@@ -115,7 +116,7 @@ def conclude(
         samples = [record.reference_ms for record in records if record.reference_ms]
         rows += timing_rows(f"{reference_runner.name} (reference)", REFERENCE_PHASES, samples)
     write_findings(store.folder, records, bundle, runner.name)
-    facts = {"engine": runner.facts, "batch": 1, "scans": len(records), "molre-edge": __version__}
+    facts = {"engine": runner.facts, "batch": 1, "readers": readers, "scans": len(records), "molre-edge": __version__}
     if reference_runner is not None:
         facts["reference"] = reference_runner.facts
     write_json(store.folder / "timing.json", timing_json(rows, facts))

@@ -11,12 +11,15 @@ from molre_edge.engines.runner import Runner
 from molre_edge.errors import ScanError
 from molre_edge.inference.conclusion import RunSummary, conclude
 from molre_edge.inference.entries import Entry
+from molre_edge.inference.interrupt import finish_first
 from molre_edge.inference.labels import LabelTable
+from molre_edge.inference.prepare import Prepared
+from molre_edge.inference.readers import Readers
 from molre_edge.inference.records import Record
 from molre_edge.inference.reference import Reference
 from molre_edge.inference.store import RunStore
 from molre_edge.parity import Gate
-from molre_edge.scans import ScanSource, find_scans, read_scan, to_grid
+from molre_edge.scans import find_scans
 
 __all__ = ["Progress", "run_scans"]
 
@@ -32,6 +35,9 @@ class Progress(Protocol):
 
     def finished(self, scan: str, problem: str | None) -> None:
         """A scan is done, or could not be used for the reason given."""
+
+    def stopping(self) -> None:
+        """The user wants to stop: the run ends after the scan in hand."""
 
 
 def run_scans(
@@ -50,11 +56,12 @@ def run_scans(
     labels: LabelTable | None = None,
     command: str = "",
     notes: tuple[str, ...] = (),
+    readers: int = 0,
 ) -> RunSummary:
-    """Run an engine over scans.
+    """Run an engine over scans, in the order of their ids, while readers read those that come next.
 
-    One bad scan never stops the run: it is noted with its reason. A scan's answers are on disk before the next starts.
-    Nothing is written before bundle, scans and labels were found to be in order.
+    One bad scan never stops the run: it is noted with its reason. A scan's answers are on disk before the engine gets
+    the next one. Nothing is written before bundle, scans and labels were found to be in order.
 
     Args:
         scans: a file or folder.
@@ -71,8 +78,10 @@ def run_scans(
         labels: of the scans.
         command: for the report, without the scans' path.
         notes: for the report.
+        readers: processes that read ahead; 0 reads here, between the engine's answers.
 
     Raises:
+        KeyboardInterrupt: stopped by the user; with the first Ctrl-C after the scan in hand, with the second at once.
         ScanError: no such path, or too many files below it.
         BundleError: the golden volumes are altered.
         RunError: labels that fit no scan, or a damaged store.
@@ -86,22 +95,27 @@ def run_scans(
     if reference_runner is not None:
         compared = sum(record.reference is not None for record in store.records())
         left = len(todo) if reference_scans is None else min(len(todo), max(reference_scans - compared, 0))
-    if todo and golden is not None:
-        runner.run(golden.volumes[:1])  # warm-up: allocations and lazy initialisation are in no time
-        if reference_runner is not None and left:
-            first, second = (reference_runner.run(golden.volumes[:1]).milliseconds["compute"] for _ in range(2))
-            took = min(first, second)  # the first is cold
-            progress.expected(f"the PyTorch reference adds about {_duration(left * took / 1e3)} for {left} scans")
-    for entry, source in todo:
-        try:
-            record = _answer(entry, source, bundle, runner, reference_runner if left else None)
-        except ScanError as error:
-            store.reject(entry, error.code, str(error))
-            progress.finished(entry.scan, str(error))
-            continue
-        store.add(entry, record)
-        left -= record.reference is not None
-        progress.finished(entry.scan, None)
+    with Readers(bundle.grid, min(readers, len(todo))) as ahead:
+        if todo and golden is not None:
+            runner.run(golden.volumes[:1])  # warm-up: allocations and lazy initialisation are in no time
+            if reference_runner is not None and left:
+                first, second = (reference_runner.run(golden.volumes[:1]).milliseconds["compute"] for _ in range(2))
+                took = min(first, second)  # the first is cold
+                progress.expected(f"the PyTorch reference adds about {_duration(left * took / 1e3)} for {left} scans")
+        since = time.perf_counter()
+        with finish_first(progress.stopping) as stop_asked:
+            for (entry, _), found in zip(todo, ahead.read(source for _, source in todo), strict=True):
+                if isinstance(found, ScanError):
+                    store.reject(entry, found.code, str(found))
+                    progress.finished(entry.scan, str(found))
+                else:
+                    record = _answer(entry, found, runner, reference_runner if left else None, since)
+                    since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
+                    store.add(entry, record)
+                    left -= record.reference is not None
+                    progress.finished(entry.scan, None)
+                if stop_asked():
+                    raise KeyboardInterrupt
     return conclude(
         store,
         bundle=bundle,
@@ -114,32 +128,29 @@ def run_scans(
         labels=known,
         command=command,
         notes=notes,
+        readers=readers,
     )
 
 
-def _answer(
-    entry: Entry, source: ScanSource, bundle: Bundle, runner: Runner, reference_runner: Runner | None
-) -> Record:
-    start = time.perf_counter()
-    volume = read_scan(source)
-    read = time.perf_counter()
-    grid = to_grid(volume, bundle.grid)[None]
-    ready = time.perf_counter()
-    result = runner.run(grid)
+def _answer(entry: Entry, found: Prepared, runner: Runner, reference_runner: Runner | None, since: float) -> Record:
+    """Ask the engine, and the reference where it is wanted; `since` is when the answer before was there."""
+    result = runner.run(found.volume[None])
     answered = time.perf_counter()
     _ = result.outputs.probabilities
-    phases = {"read": 1e3 * (read - start), "geometry": 1e3 * (ready - read), **result.milliseconds}
-    phases["post"] = 1e3 * (time.perf_counter() - answered)
-    phases["end_to_end"] = 1e3 * (time.perf_counter() - start)
-    compared = reference_runner.run(grid) if reference_runner is not None else None
+    done = time.perf_counter()
+    phases = {"read": found.read_ms, "geometry": found.geometry_ms, **result.milliseconds}
+    phases["post"] = 1e3 * (done - answered)
+    phases["end_to_end"] = sum(phases.values())
+    phases["interval"] = 1e3 * (done - since)
+    compared = reference_runner.run(found.volume[None]) if reference_runner is not None else None
     return Record(
         scan=entry.scan,
         engine=result.outputs,
         reference=compared.outputs if compared is not None else None,
         engine_ms=phases,
         reference_ms=compared.milliseconds if compared is not None else {},
-        warnings=tuple((warning.code, warning.text) for warning in volume.warnings),
-        facts=volume.facts,
+        warnings=tuple((warning.code, warning.text) for warning in found.warnings),
+        facts=found.facts,
     )
 
 

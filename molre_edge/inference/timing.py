@@ -18,7 +18,10 @@ ENGINE_PHASES: Mapping[str, str] = {
     "compute": "the network, windows and normalisation included, device synchronised",
     "from_device": "copies back and conversion to float32",
     "post": "logits to probabilities",
-    "end_to_end": "all of the above for one scan, files to probabilities; not the reference, not results' files",
+    "end_to_end": "all of the above added up for one scan, files to probabilities; without waiting for its turn, the "
+    "reference and files of results",
+    "interval": "from the answer before to this one, its turn in the run: reading that overlaps is not in it, refused "
+    "scans and writing the answers are; not the reference",
 }
 """Phases of an engine's time per scan, and what each includes. Discovery and warm-up are in none of them."""
 

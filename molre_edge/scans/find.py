@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
@@ -18,6 +19,8 @@ __all__ = ["find_scans"]
 
 _LISTED_ONE_BY_ONE = 20
 """More files of one folder with the same reason are listed as one entry."""
+_ALTERNATIVES = 3
+"""So many other series of a study are tried when the chosen one fails on its content."""
 
 
 def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
@@ -101,7 +104,8 @@ def _choose(study: list[Series], all_series: bool) -> tuple[list[ScanSource], li
     if all_series:
         return [one.source() for one in usable], [], unusable
     others = [one.refusal("series_not_chosen", "another series of the same study fits better") for one in usable[1:]]
-    return [usable[0].source()], [], unusable + others
+    alternatives = tuple(one.source() for one in usable[1 : 1 + _ALTERNATIVES])
+    return [replace(usable[0].source(), alternatives=alternatives)], [], unusable + others
 
 
 def _readable(entries: list[RejectedScan]) -> tuple[RejectedScan, ...]:

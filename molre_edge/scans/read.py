@@ -9,7 +9,7 @@ from molre_edge.scans.anatomy import check_head
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.dicom_volume import read_dicom
 from molre_edge.scans.nifti import read_nifti
-from molre_edge.scans.records import HeadVolume, ScanSource
+from molre_edge.scans.records import HeadVolume, ScanSource, ScanWarning
 
 __all__ = ["read_scan"]
 
@@ -18,13 +18,34 @@ def read_scan(source: ScanSource) -> HeadVolume:
     """Read a scan and check that it is a head CT in Hounsfield units.
 
     The order of checks is: what the object is, how it is stored, where its slices lie, and only then what they show.
+    When the series fails on them, the next best of its study is read instead, with the warning ``series_replaced``.
 
     Args:
         source: from :func:`molre_edge.scans.find_scans`.
 
     Raises:
-        ScanError: for anything that the files can cause; its code is listed in docs/scans.md.
+        ScanError: for anything that the files can cause, of the series to prefer; its code is listed in docs/scans.md.
     """
+    try:
+        return _read_one(source)
+    except ScanError as error:
+        problem = error
+    for other in source.alternatives:
+        try:
+            volume = _read_one(other)
+        except ScanError:
+            continue
+        text = (
+            f"the series to prefer can't be used ({problem.code}: {problem}); the next best of the study, with "
+            f"{len(other.files)} files, was read instead"
+        )
+        return replace(volume, warnings=(ScanWarning("series_replaced", text), *volume.warnings))
+    if source.alternatives:
+        raise ScanError(problem.code, f"{problem} (nor can {len(source.alternatives)} other series of the study)")
+    raise problem
+
+
+def _read_one(source: ScanSource) -> HeadVolume:
     if not source.files:
         raise ScanError("no_files", "the scan has no files: look for scans again")
     try:

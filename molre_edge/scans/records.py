@@ -52,17 +52,19 @@ class ScanSource:
         path: the folder or file that names it to the user.
         files: its files, sorted.
         kind: ``dicom`` or ``nifti``.
+        alternatives: other usable series of the study, the next best first, for when this one fails on its content.
     """
 
     path: Path
     files: tuple[Path, ...]
     kind: str
+    alternatives: tuple[ScanSource, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) over names, sizes and modification times: cheap, for resuming, no proof of content.
 
         Names are relative to the common folder, so that a moved scan keeps its fingerprint. A file that has gone
-        missing counts as such and changes the result.
+        missing counts as such and changes the result, and so do changes of the alternatives.
         """
         folder = os.path.commonpath([file.parent for file in self.files]) if self.files else ""
         digest = hashlib.sha256(self.kind.encode())
@@ -74,6 +76,8 @@ class ScanSource:
                 facts = "missing"
             name = os.path.relpath(file, folder)
             digest.update(f"\0{name}\0{facts}".encode("utf-8", "surrogateescape"))
+        for other in self.alternatives:
+            digest.update(f"\0or {other.fingerprint()}".encode())
         return digest.hexdigest()
 
 

@@ -72,6 +72,9 @@ class Told:
     def finished(self, scan: str, problem: str | None) -> None:
         self.scans[scan] = problem
 
+    def stopping(self) -> None:
+        self.estimates.append("stopping")
+
 
 @pytest.fixture
 def told() -> Told:

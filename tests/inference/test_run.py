@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,14 +211,70 @@ def test_labels_that_can_not_be_used_are_told(run: Run, tiny_scans: Path, bundle
     assert "labels were not used" in note and "golden answers" in note
 
 
-def test_times_hold_all_phases_and_their_sum_is_not_above_end_to_end(run: Run, tiny_scans: Path) -> None:
+def test_times_hold_all_phases_and_those_of_a_scan_add_up_to_end_to_end(run: Run, tiny_scans: Path) -> None:
     summary = run(tiny_scans)
     timing = json.loads((summary.folder / "timing.json").read_text())
     assert timing["phases"]["onnxruntime:fp32"].keys() == ENGINE_PHASES.keys()
     assert timing["measured_on"]["engine"]["runtime"] == "ONNX Runtime"
     for line in lines(summary.folder / "findings.jsonl"):
         parts = line["milliseconds"]
-        assert 0 < sum(v for k, v in parts.items() if k != "end_to_end") <= parts["end_to_end"]
+        interval, whole = parts.pop("interval"), parts.pop("end_to_end")
+        assert min(parts.values()) >= 0 and whole == pytest.approx(sum(parts.values()))
+        assert interval >= whole  # nothing overlaps without readers
+
+
+def test_readers_change_nothing_in_the_results_but_the_times(
+    run: Run, mixed: Path, tiny_scans: Path, tmp_path: Path, task: Task
+) -> None:
+    shutil.copytree(tiny_scans, mixed / "more")
+    folders = []
+    for readers in (0, 2):
+        summary = run(mixed, RunStore.create(tmp_path / f"with-{readers}", task), readers=readers)
+        assert (summary.done, len(summary.rejected)) == (4, 1)  # good and more/head-2 are one series
+        folders.append(summary.folder)
+    alone, ahead = folders
+    for name in ("findings.csv", "scans.csv"):
+        assert (alone / name).read_bytes() == (ahead / name).read_bytes()
+    both = [[{**line, "milliseconds": {}} for line in lines(folder / "findings.jsonl")] for folder in folders]
+    assert both[0] == both[1]
+    for path in sorted((alone / "outputs").iterdir()):
+        with np.load(path) as one, np.load(ahead / "outputs" / path.name) as other:
+            assert set(one) == set(other)
+            for name in set(one) - {"head"}:
+                assert one[name].tobytes() == other[name].tobytes()
+    measured = [json.loads((folder / "timing.json").read_text())["measured_on"]["readers"] for folder in folders]
+    assert measured == [0, 2]
+
+
+def test_the_first_ctrl_c_finishes_the_scan_in_hand_and_the_run_goes_on_later(
+    run: Run, tiny_scans: Path, altered: Any, told: Any, tmp_path: Path, task: Task
+) -> None:
+    def press(outputs: Outputs) -> Outputs:
+        if pressing.asked == 3:  # the warm-up, a scan, and this one
+            signal.raise_signal(signal.SIGINT)
+        return outputs
+
+    pressing = altered(press)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_scans, runner=pressing, readers=1)
+    assert told.estimates == ["stopping"]
+    assert list(told.scans) == ["scan-0001", "scan-0002"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    summary = run(tiny_scans, RunStore.resume(tmp_path / "run", task))
+    assert (told.counts, summary.done) == ((2, 2, 0), 4)
+
+
+def test_the_second_ctrl_c_stops_at_once(run: Run, tiny_scans: Path, altered: Any, told: Any) -> None:
+    def press(outputs: Outputs) -> Outputs:
+        if pressing.asked == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return outputs
+
+    pressing = altered(press)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_scans, runner=pressing)
+    assert not told.scans
 
 
 def test_nothing_is_written_before_scans_labels_and_bundle_are_in_order(

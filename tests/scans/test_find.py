@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from molre_edge.errors import ScanError
-from molre_edge.scans import FoundScans, find_scans
+from molre_edge.scans import FoundScans, find_scans, read_scan
 
 
 def count_files(found: FoundScans) -> int:
@@ -53,6 +53,33 @@ def test_one_series_of_a_study_is_chosen(pacs_folder: Path) -> None:
     assert {("000.dcm", "localizer"), ("000.dcm", "dose_page"), ("notes.txt", "not_a_scan")} <= reasons
     assert {(f"s{n}", "series_not_chosen") for n in (3, 4, 5, 6)} <= reasons
     assert count_files(found) == sum(path.is_file() for path in pacs_folder.rglob("*"))
+
+
+def test_when_the_chosen_series_fails_on_its_pixels_the_next_best_is_read_and_that_is_said(pacs_folder: Path) -> None:
+    [source] = find_scans(pacs_folder).scans
+    assert len(source.alternatives) == 3
+    before = source.fingerprint()
+    for path in source.files:
+        make_water(path)
+    [changed] = find_scans(pacs_folder).scans
+    volume = read_scan(changed)
+    assert volume.warnings[0].code == "series_replaced"
+    assert "no_tissue" in volume.warnings[0].text or "not_hounsfield" in volume.warnings[0].text
+    expected = read_scan(source.alternatives[0])
+    np.testing.assert_array_equal(volume.hu, expected.hu)
+    for other in changed.alternatives:
+        for path in other.files:
+            make_water(path)
+    with pytest.raises(ScanError, match="nor can 3 other series") as caught:
+        read_scan(changed)
+    assert caught.value.code == volume.warnings[0].text.split("(")[1].split(":")[0]
+    assert changed.fingerprint() != before  # a study that was refused is asked again when any of its series changes
+
+
+def make_water(path: Path) -> None:
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(path)
 
 
 def test_all_usable_series_on_request(pacs_folder: Path) -> None:

@@ -1,0 +1,152 @@
+"""One scan from its files to a volume on the model's grid, and how that goes from a reader to the run.
+
+A reader is another process (readers.py), whose decoders may have been fed by anybody. So what it sends is a length, a
+JSON and the plain values of one array of a known shape: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ScanError
+from molre_edge.scans import ScanSource, ScanWarning, read_scan, to_grid
+from molre_edge.specs import Grid
+
+__all__ = ["Prepared", "pack", "pack_job", "prepare", "receive", "send", "unpack", "unpack_job"]
+
+READER_FAILED = "reader_failed"
+"""The code of a scan on which our own code failed: a bug, and still no reason to stop a run."""
+
+_LENGTH_BYTES = 8
+_MAX_HEAD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan, ready for an engine.
+
+    Attributes:
+        volume: float16 [slices, rows, cols], HU, on the model's grid.
+        warnings: what its user should know.
+        facts: of the scan, without identifiers.
+        read_ms: from opening its files to a checked volume.
+        geometry_ms: from there to the grid.
+    """
+
+    volume: npt.NDArray[np.float16]
+    warnings: tuple[ScanWarning, ...]
+    facts: Mapping[str, Any]
+    read_ms: float
+    geometry_ms: float
+
+
+def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
+    """Read a scan and bring it to the grid; why that failed is returned, not raised, since the run goes on."""
+    start = time.perf_counter()
+    try:
+        volume = read_scan(source)
+        read = time.perf_counter()
+        resampled = to_grid(volume, grid)
+    except ScanError as error:
+        return error
+    except Exception as error:
+        # The error's own words may quote a header, so only its kind and place are told.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return ScanError(
+            READER_FAILED,
+            f"a bug in reading it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}): please "
+            f"report it; docs/security.md says how",
+        )
+    done = time.perf_counter()
+    return Prepared(resampled, volume.warnings, volume.facts, 1e3 * (read - start), 1e3 * (done - read))
+
+
+def pack_job(source: ScanSource) -> bytes:
+    """A scan to read, for a reader. Names that are not UTF-8 pass through JSON as they are."""
+    return json.dumps(_source_dict(source)).encode()
+
+
+def unpack_job(raw: bytes) -> ScanSource:
+    """The inverse of :func:`pack_job`."""
+    return _source(json.loads(raw))
+
+
+def _source_dict(source: ScanSource) -> dict[str, Any]:
+    return {
+        "path": str(source.path),
+        "files": [str(file) for file in source.files],
+        "kind": source.kind,
+        "alternatives": [_source_dict(other) for other in source.alternatives],
+    }
+
+
+def _source(data: Mapping[str, Any]) -> ScanSource:
+    files, others = tuple(Path(file) for file in data["files"]), tuple(_source(each) for each in data["alternatives"])
+    return ScanSource(Path(data["path"]), files, data["kind"], others)
+
+
+def pack(result: Prepared | ScanError) -> tuple[bytes, memoryview]:
+    """A result as JSON and the array's bytes."""
+    if isinstance(result, ScanError):
+        return json.dumps({"code": result.code, "reason": str(result)}).encode(), memoryview(b"")
+    head = {
+        "warnings": [[warning.code, warning.text] for warning in result.warnings],
+        "facts": result.facts,
+        "milliseconds": [result.read_ms, result.geometry_ms],
+    }
+    values = np.ascontiguousarray(result.volume, dtype="<f2")
+    return json.dumps(head).encode(), memoryview(values).cast("B")
+
+
+def unpack(head: bytes, values: bytes, grid: Grid) -> Prepared | ScanError:
+    """The inverse of :func:`pack`.
+
+    Raises:
+        ValueError: not what a reader sends for this grid.
+    """
+    try:
+        data = json.loads(head)
+        if "code" in data:
+            return ScanError(str(data["code"]), str(data["reason"]))
+        volume = np.frombuffer(values, "<f2").reshape(grid.shape)
+        read_ms, geometry_ms = (float(value) for value in data["milliseconds"])
+        warnings = tuple(ScanWarning(str(code), str(text)) for code, text in data["warnings"])
+        return Prepared(volume, warnings, dict(data["facts"]), read_ms, geometry_ms)
+    except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
+        raise ValueError(f"not a reader's answer: {error}") from error
+
+
+def send(stream: BinaryIO, *parts: bytes | memoryview) -> None:
+    """Write parts, each after its length."""
+    for part in parts:
+        stream.write(len(part).to_bytes(_LENGTH_BYTES, "little"))
+        stream.write(part)
+    stream.flush()
+
+
+def receive(stream: BinaryIO, most: int = _MAX_HEAD_BYTES) -> bytes:
+    """Read one part.
+
+    Raises:
+        EOFError: the other side has gone, or says that more comes than `most` bytes.
+    """
+    size = int.from_bytes(_exactly(stream, _LENGTH_BYTES), "little")
+    if size > most:
+        raise EOFError("more than expected")
+    return _exactly(stream, size)
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError("the other side has gone")
+    return content
