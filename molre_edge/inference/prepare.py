@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,7 @@ def pack(result: Prepared | ScanError) -> tuple[bytes, memoryview]:
         "milliseconds": [result.read_ms, result.geometry_ms],
     }
     values = np.ascontiguousarray(result.volume, dtype="<f2")
-    return json.dumps(head).encode(), memoryview(values).cast("B")
+    return json.dumps(head).encode(), values.data.cast("B")
 
 
 def unpack(head: bytes, values: bytes, grid: Grid) -> Prepared | ScanError:
@@ -125,7 +125,7 @@ def unpack(head: bytes, values: bytes, grid: Grid) -> Prepared | ScanError:
         raise ValueError(f"not a reader's answer: {error}") from error
 
 
-def send(stream: BinaryIO, *parts: bytes | memoryview) -> None:
+def send(stream: IO[bytes], *parts: bytes | memoryview) -> None:
     """Write parts, each after its length."""
     for part in parts:
         stream.write(len(part).to_bytes(_LENGTH_BYTES, "little"))
@@ -133,7 +133,7 @@ def send(stream: BinaryIO, *parts: bytes | memoryview) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO, most: int = _MAX_HEAD_BYTES) -> bytes:
+def receive(stream: IO[bytes], most: int = _MAX_HEAD_BYTES) -> bytes:
     """Read one part.
 
     Raises:
@@ -145,7 +145,7 @@ def receive(stream: BinaryIO, most: int = _MAX_HEAD_BYTES) -> bytes:
     return _exactly(stream, size)
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: IO[bytes], size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise EOFError("the other side has gone")

@@ -1,9 +1,8 @@
 """Reads scans ahead of the engine, in processes of their own, and hands them over in order.
 
-Why processes: on two cores, threads beside ONNX Runtime read slower than one after the other, since pydicom is Python
-and holds the interpreter's lock (docs/results/pipeline.md); and a decoder is C code fed with files from outside, whose
-crash then costs one scan and not the run. They are started anew (never forked: ONNX Runtime and CUDA have threads by
-then), from this interpreter and its module path, without the caller's main module.
+Why processes: a decoder is C code fed with files from outside, and its crash then costs one scan and not the run; and
+pydicom is Python, which shares one lock among threads. They are started anew (never forked: ONNX Runtime and CUDA have
+threads by then), from this interpreter and its module path, without the caller's main module.
 """
 
 from __future__ import annotations
