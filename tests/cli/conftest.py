@@ -25,6 +25,8 @@ replace, seen = os.replace, 0
 def cut(source, target):
     # every file of a run takes its place by os.replace: just before the count-th, the process gets the signal
     global seen
+    if os.path.basename(target) == "verified.json":  # of the machine, not of the run
+        return replace(source, target)
     if seen == count:
         signal.raise_signal(getattr(signal, what))  # in this thread, so that it comes here and not later
     seen += 1

@@ -20,10 +20,10 @@ def test_scans_per_second_count_all_scans_over_all_time() -> None:
     assert row.scans_per_second == pytest.approx(3 / 0.6)
 
 
-def test_a_rate_is_given_for_compute_and_the_whole_only() -> None:
+def test_a_rate_is_given_for_compute_the_whole_and_the_run_only() -> None:
     samples = [dict.fromkeys(ENGINE_PHASES, 1.0)]
     rated = {row.phase for row in timing_rows("engine", ENGINE_PHASES, samples) if row.scans_per_second is not None}
-    assert rated == {"compute", "end_to_end"}
+    assert rated == {"compute", "end_to_end", "interval"}
 
 
 def test_phases_without_samples_have_no_row() -> None:
