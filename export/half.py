@@ -15,8 +15,9 @@ __all__ = ["check_half", "float32_islands", "to_half"]
 
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
-_MEANS = ("ReduceMean", "Reshape", "Transpose", "Squeeze", "Flatten")
-"""The way from a layer's input to its router: a mean over positions, and one over slices where volumes are routed."""
+_MEANS = ("ReduceMean", "Reshape", "Transpose", "Squeeze", "Flatten", "Sub", "Div")
+"""The way from a layer's input to its router: a mean over positions, one over slices where volumes are routed, and the
+constants that standardise it."""
 
 
 def float32_islands(graph: onnx.ModelProto) -> list[str]:
@@ -39,7 +40,7 @@ def float32_islands(graph: onnx.ModelProto) -> list[str]:
 
 
 def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """A router's nodes before its softmax: both layers, and the mean over positions that they read, if there is one."""
+    """A router's nodes before its softmax: both layers, and what they read from the mean over positions on."""
     nodes: list[onnx.NodeProto] = []
     value = softmax.input[0]
     for _ in ("second layer", "first layer"):
@@ -53,7 +54,7 @@ def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]
     node = links.maker(value)
     while node is not None and node.op_type in _MEANS:
         way.append(node)
-        if node.op_type == "ReduceMean":  # what only reshapes before the first mean may stay in float16
+        if node.op_type in ("ReduceMean", "Sub"):  # what only reshapes before the first of them may stay in float16
             nodes.extend(way)
             way = []
         node = links.maker(node.input[0])

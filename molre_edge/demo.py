@@ -1,6 +1,6 @@
 """What the demo runs on: synthetic scans and a small model, trained on some of them or drawn.
 
-The trained one has learned six findings of synthetic heads in a minute or two and says nothing about patients. The
+The trained one has learned six findings of synthetic heads in some minutes and says nothing about patients. The
 drawn one's answers mean nothing at all; it is drawn so that a wrong export can't hide: experts and routers are far from
 zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that decisions can
 flip.
@@ -79,6 +79,8 @@ LEARNED = (
 )
 """What the trained demo model learns to find."""
 SCANS_TO_LEARN = 240
+_EPOCHS = (8, 8)
+"""Of pretraining and of adapting."""
 
 
 def check_installed() -> None:
@@ -157,7 +159,8 @@ def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> 
     manifest = read_manifest(data, LEARNED)
     cache = path.with_name(f"{path.stem}-training") / "cache"
     frozen = default_config("convnet2d-small", adapter="none", findings=manifest.findings)
-    whole = TrainSettings(epochs=14, lr=0.003, train_backbone=True, patience=14)
+    pretraining, adapting = _EPOCHS
+    whole = TrainSettings(epochs=pretraining, lr=0.003, train_backbone=True, patience=pretraining)
     source = path.with_name(_PRETRAINED)
     fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, watcher=watcher)
     places = default_config("convnet2d-small").adapter.modules
@@ -165,7 +168,8 @@ def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> 
     adapted = replace(frozen, adapter=AdapterConfig(modules=places, experts=6, rank=2), budget=0.2)
     model = new_model(adapted, seed=0)
     copy_backbone(load_checkpoint(source).model, model)
-    fit(model, manifest, path, TrainSettings(epochs=6, lr=0.003, patience=6), cache=cache, watcher=watcher)
+    settings = TrainSettings(epochs=adapting, lr=0.003, patience=adapting)
+    fit(model, manifest, path, settings, cache=cache, watcher=watcher)
 
 
 def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
@@ -181,7 +185,7 @@ def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
     """
     try:
         from molre_edge.model.checkpoint import save_checkpoint
-        from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
+        from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig
     except ImportError as error:
         raise MissingDependencyError("The demo", str(error.name), "export") from error
     config = ModelConfig(
@@ -189,6 +193,7 @@ def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
         backbone=BackboneConfig(id="dinov3-vits16", options={"num_hidden_layers": 6}),
         grid=_GRID,
         adapter=AdapterConfig(modules=("layer.3.attention.o_proj", "layer.5.attention.o_proj"), experts=6, rank=4),
+        router=RouterConfig(standardise=True),
     )
     volumes = np.stack([to_grid(read_scan(source), _GRID) for source in find_scans(scans).scans])
     save_checkpoint(draw_model(config, volumes, seed=seed), path)
@@ -207,6 +212,7 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
 
     from molre_edge.model.adapters import AdaptedLayer
     from molre_edge.model.classifier import HeadCTClassifier
+    from molre_edge.model.standardisation import standardise_routers
 
     batch = torch.from_numpy(volumes.astype(np.float32))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -221,6 +227,7 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
         for module in model.modules():
             if isinstance(module, AdaptedLayer):
                 nn.init.normal_(module.lora_B, std=0.02)
+        standardise_routers(model, lambda: model(batch))
         _spread_gates(model, batch)
         embedding = model(batch).embedding
         # logits differ by 0.5 or so between scans, as those of a trained model do at least

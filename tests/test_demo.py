@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def done(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The finished command."""
-    command = [sys.executable, "-m", "molre_edge", "demo", folder.name]
+    """The finished command, without the minutes of training; tests/training has those in small."""
+    command = [sys.executable, "-m", "molre_edge", "demo", folder.name, "--untrained"]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
 
 
@@ -106,3 +106,26 @@ def test_its_scans_are_a_handful_of_series_one_of_them_tilted_and_a_nifti_file(f
     assert sorted({source.kind for source in found.scans}) == ["dicom", "nifti"]
     with (folder / "edge-runs" / "fp32" / "scans.csv").open(newline="") as file:
         assert {row["status"] for row in csv.DictReader(file)} == {"done"}
+
+
+def test_as_it_stands_it_trains_first_and_the_reports_have_the_auc_of_both_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a few scans for an epoch: it takes some minutes otherwise, and learns something."""
+    from typer.testing import CliRunner
+
+    from molre_edge.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("molre_edge.demo.SCANS_TO_LEARN", 30)
+    monkeypatch.setattr("molre_edge.demo._EPOCHS", (1, 1))
+    done = CliRunner().invoke(app, ["demo", "--quiet"])
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "edge-demo"
+    assert {"DEMO.txt", "ckpt.pt", "scans", "data", "edge-bundle", "edge-runs"} < {p.name for p in folder.iterdir()}
+    assert len(find_scans(folder / "scans").scans) == 8
+    for engine in ("fp32", "fp16"):
+        report = json.loads((folder / "edge-runs" / engine / "report.json").read_text())
+        assert report["verdict"]["passed"] is True and len(report["scans"]) == 6
+        auc = report["numbers"]["auc"]
+        assert auc["findings"] > 0 and 0 <= auc["mean_engine"] <= 1 and 0 <= auc["mean_reference"] <= 1

@@ -203,4 +203,6 @@ def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping
     for name, value in values.items():
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{path}: {part} {name}: expected finite numbers, found NaN or infinity")
+        if name.startswith("routers.") and name.endswith(".std") and not bool((value > 0).all()):
+            raise CheckpointError(f"{path}: {part} {name}: expected deviations above 0; a router divides by them")
     return values

@@ -117,15 +117,20 @@ class RouterConfig:
         sharing: which modules share one router.
         hidden: size of the hidden layer.
         temperature: the router's logits are divided by it before the softmax.
+        standardise: the router's input is brought to mean 0 and deviation 1 with constants of the checkpoint. Without,
+            what all heads have in common outweighs what tells them apart, and routers do not learn to look.
     """
 
     level: Routing = Routing.SLICE
     sharing: RouterSharing = RouterSharing.BLOCK
     hidden: int = 8
     temperature: float = 1.0
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if not isinstance(self.standardise, bool):
+            raise ConfigError(f"router.standardise: expected true or false, got {shown(self.standardise)}")
         _check_int("router.hidden", self.hidden, 1, 4096)
         _check_float("router.temperature", self.temperature, 1e-3, 1e3)
 

@@ -50,7 +50,7 @@ def default_config(
         grid=grid or entry.grid,
         windows=entry.windows,
         adapter=_adapter(entry, adapter, experts, rank),
-        router=RouterConfig(level=Routing.VOLUME if entry.dimensions == 3 else Routing.SLICE),
+        router=RouterConfig(level=Routing.VOLUME if entry.dimensions == 3 else Routing.SLICE, standardise=True),
         findings=findings or tuple(finding.name for finding in default_findings()),
         budget=DEFAULT_BUDGET if entry.parameters is not None else _TINY_BUDGET,
     )

@@ -95,10 +95,11 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
         if group == len(widths):
             widths.append(layer.in_width)
             one = adapter.experts == 1
+            router = config.router
             routers.append(
                 nn.Identity()
                 if one
-                else Router(layer.in_width, config.router.hidden, adapter.experts, config.router.temperature)
+                else Router(layer.in_width, router.hidden, adapter.experts, router.temperature, router.standardise)
             )
         elif layer.in_width != widths[group] and adapter.experts > 1:
             raise ConfigError(

@@ -25,17 +25,35 @@ class Site(str, Enum):
 
 
 class Router(nn.Module):
-    """A two-layer perceptron with a softmax: [..., features] -> gates [..., K] that sum to one."""
+    """A two-layer perceptron with a softmax: [..., features] -> gates [..., K] that sum to one.
 
-    def __init__(self, width: int, hidden: int, experts: int, temperature: float = 1.0) -> None:
-        """Make a router for inputs of `width` features."""
+    Attributes:
+        standardise: whether the input becomes ``(x - mean) / std`` first.
+        mean, std: [features], constants; see :func:`molre_edge.model.standardisation.standardise_routers`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, width: int, hidden: int, experts: int, temperature: float = 1.0, standardise: bool = False
+    ) -> None:
+        """Make a router for inputs of `width` features; mean 0 and deviation 1 until they are measured."""
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, experts)
-        self.temperature = temperature
+        self.temperature, self.standardise = temperature, standardise
+        if standardise:
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("std", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gates of x."""
+        """Gates of x; in float32 under autocast too, since what tells two scans apart is a small part of x."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float())
+        if self.standardise:
+            x = (x - self.mean) / self.std
         logits: Tensor = self.fc2(F.gelu(self.fc1(x)))
         if self.temperature != 1.0:
             logits = logits / self.temperature
@@ -82,7 +100,7 @@ class RoutingState:
         """Gates as the layer applies them, and as the model reports them: [batch, slices or 1, K]."""
         if site is Site.POOLING:
             if self.level is Routing.VOLUME:
-                gates = router(x.mean(1))  # [batch, K]
+                gates = router(_mean(x))  # [batch, K]
                 return gates, gates.unsqueeze(1)
             gates = router(x)  # [batch, slices, K]: a slice is one token here
             return gates, gates
@@ -90,7 +108,7 @@ class RoutingState:
             tokens = router(x)  # [units, ..., K]
             means = tokens.flatten(1, -2).mean(1)
             return tokens, self._by_volume(means, site)
-        pooled = x.flatten(1, -2).mean(1) if x.dim() > 2 else x  # [units, features]
+        pooled = _mean(x.flatten(1, -2)) if x.dim() > 2 else x  # [units, features]
         if self.level is Routing.VOLUME and site is Site.SLICES:
             gates = router(pooled.unflatten(0, (-1, self._slices)).mean(1))  # [batch, K]
             spread = gates.unsqueeze(1).expand(-1, self._slices, -1)
@@ -112,3 +130,8 @@ class RoutingState:
         gates = [self._reported[index] for index in range(len(self._routers))]
         slices = max(g.shape[1] for g in gates)
         return torch.stack([g.expand(-1, slices, -1) for g in gates], dim=2)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """The mean over axis 1; not rounded to bfloat16, where x is."""
+    return x.mean(1) if x.dtype is torch.float32 else x.float().mean(1)

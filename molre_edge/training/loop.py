@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,16 @@ from torch import Tensor, nn
 
 from molre_edge.errors import ConfigError, RunError
 from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.standardisation import standardise_routers
 from molre_edge.parity import auc, sigmoid
 from molre_edge.training.loss import focal_loss, prevalence_weights
 from molre_edge.training.samples import Samples, predict
 from molre_edge.training.state import TrainingState
 
 __all__ = ["TrainSettings", "Trained", "macro_auc", "train_model"]
+
+_MEASURED_ON = 256
+"""Scans at most that say what a router's input is like: enough for means and deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +128,8 @@ def train_model(
         on_epoch(row)
     weights = prevalence_weights(torch.from_numpy(train.labels)).to(next(model.parameters()).device)
     while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
+        if state.epoch == 0 or settings.train_backbone:  # what routers read of a frozen backbone stays as it is
+            standardise_routers(model, partial(_look, model, train, settings))
         row = _epoch(model, train, optimizer, weights, settings, state.epoch)
         row |= _validate(model, val, weights.cpu(), settings)
         if not math.isfinite(row["train_loss"] + row["val_loss"]):
@@ -137,6 +144,14 @@ def train_model(
         on_epoch(row)
     _put(model, state.best)
     return Trained(state.best_epoch, state.best_score, state.epoch, tuple(state.rows))
+
+
+def _look(model: HeadCTClassifier, samples: Samples, settings: TrainSettings) -> None:
+    """Pass some scans through the model, those that the seed chooses."""
+    model.eval()
+    chosen = np.random.default_rng(settings.seed).permutation(len(samples))[:_MEASURED_ON]
+    for start in range(0, len(chosen), settings.batch):
+        samples.answer(model, chosen[start : start + settings.batch].tolist())
 
 
 def _learning(model: HeadCTClassifier, settings: TrainSettings) -> dict[str, nn.Parameter]:

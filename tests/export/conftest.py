@@ -30,6 +30,7 @@ from molre_edge.model.config import (
     Routing,
 )
 from molre_edge.model.routing import Router
+from molre_edge.model.standardisation import standardise_routers
 from molre_edge.specs import Grid
 
 GRID = Grid(slices=3, rows=32, cols=48)
@@ -39,6 +40,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "volume": {"modules": ("attention.o_proj", "pooling.project", "head"), "level": "volume", "rank": 16, "experts": 4},
     "token": {"modules": ("attention.q_proj", "attention.v_proj"), "level": "token", "sharing": "module"},
     "one router for all": {"modules": ("layer.1.attention.q_proj", "layer.1.attention.o_proj"), "sharing": "model"},
+    "standardised": {"modules": ("attention.o_proj", "head"), "standardise": True},
+    "standardised token": {"modules": ("attention.v_proj",), "level": "token", "standardise": True},
     "convolution": {"modules": ("patch_embeddings",)},
     "lora": {"modules": ("attention.o_proj",), "experts": 1},
     "frozen": {"modules": (), "experts": 0},
@@ -47,14 +50,19 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def draw_model(
-    modules: tuple[str, ...], experts: int = 3, rank: int = 4, level: str = "slice", sharing: str = "block"
+    modules: tuple[str, ...],
+    experts: int = 3,
+    rank: int = 4,
+    level: str = "slice",
+    sharing: str = "block",
+    standardise: bool = False,
 ) -> HeadCTClassifier:
     """A classifier of two blocks whose weights, experts and routers are far from zero, so that what they do is seen."""
     config = ModelConfig(
         backbone=BackboneConfig(id="dinov3-tiny"),
         grid=GRID,
         adapter=AdapterConfig(modules=modules, experts=experts, rank=rank),
-        router=RouterConfig(level=Routing(level), sharing=RouterSharing(sharing)),
+        router=RouterConfig(level=Routing(level), sharing=RouterSharing(sharing), standardise=standardise),
         pooling=PoolingConfig(hidden=16),
         budget=1e3,  # one adapter is far more than 0.5 % of a model as small as this
     )
@@ -70,6 +78,8 @@ def draw_model(
             elif isinstance(module, Router):
                 nn.init.normal_(module.fc1.weight, std=0.5)
                 nn.init.normal_(module.fc2.weight, std=0.5)
+        scans = torch.from_numpy(np.stack([extreme_volume(GRID, seed) for seed in range(6)]).astype(np.float32))
+        standardise_routers(model, lambda: model(scans))
     return model
 
 

@@ -89,7 +89,8 @@ def test_no_value_goes_to_float16_and_back_between_two_islands(half: onnx.ModelP
 
 
 @pytest.mark.parametrize(
-    ("name", "products"), [("slice", 2 + 8), ("volume", 2 + 8), ("token", 1 + 8), ("lora", 1), ("frozen", 1)]
+    ("name", "products"),
+    [("slice", 2 + 8), ("volume", 2 + 8), ("token", 1 + 8), ("lora", 1), ("frozen", 1), ("standardised", 2 + 6)],
 )
 def test_every_model_has_its_logits_and_routers_in_float32(name: str, products: int, export_model: ExportModel) -> None:
     _, graph = export_model(name)
@@ -100,6 +101,26 @@ def test_every_model_has_its_logits_and_routers_in_float32(name: str, products: 
     check_half(half, islands)
     makers = {name: node for node in half.graph.node for name in node.output}
     assert types(half)[makers["logits"].input[0]] == TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(("name", "routers"), [("standardised", 3), ("standardised token", 2)])
+def test_what_standardises_a_router_is_in_its_island_constants_included(
+    name: str, routers: int, export_model: ExportModel
+) -> None:
+    _, graph = export_model(name)
+    half = to_half(graph)
+    check_half(half, float32_islands(graph))
+    kinds = types(half)
+    makers = {value: node for node in half.graph.node for value in node.output}
+    for softmax in router_softmaxes(half):
+        value, found = softmax.input[0], list[str]()
+        while value in makers and "Sub" not in found:
+            node = makers[value]
+            found.append(node.op_type)
+            assert {kinds[each] for each in node.input if each in kinds} - {TensorProto.INT64} == {TensorProto.FLOAT}
+            value = next(each for each in node.input if each in makers)
+        assert found[-2:] == ["Div", "Sub"]
+    assert len(router_softmaxes(half)) == routers
 
 
 def test_small_weights_keep_the_nearest_half(graph: onnx.ModelProto) -> None:

@@ -23,6 +23,8 @@ from torch import Tensor
 from molre_edge.errors import CheckpointError
 from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.config import RouterConfig
+from molre_edge.model.standardisation import standardise_routers
 
 O_PROJ, HEAD = "layer.1.attention.o_proj", "head"
 SUFFIXES = (".pt", ".safetensors")
@@ -91,6 +93,37 @@ def test_a_model_comes_back_with_equal_answers(
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not loaded.model.training
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_standardises_the_routers_comes_back_with_them(
+    tiny_model: Callable[..., HeadCTClassifier], volumes: Tensor, tmp_path: Path, suffix: str
+) -> None:
+    model = tiny_model(O_PROJ, HEAD, router=RouterConfig(hidden=4, standardise=True))
+    standardise_routers(model, lambda: model(volumes))
+    save_checkpoint(model, tmp_path / f"ckpt{suffix}")
+    loaded = load_checkpoint(tmp_path / f"ckpt{suffix}").model
+    assert torch.equal(loaded.routers[0].std, model.routers[0].std)
+    got, want = loaded(volumes).gates, model(volumes).gates
+    assert got is not None and want is not None and torch.equal(got, want)
+
+
+def test_a_router_that_would_divide_by_nothing_is_refused(
+    tiny_model: Callable[..., HeadCTClassifier], tmp_path: Path
+) -> None:
+    model = tiny_model(router=RouterConfig(hidden=4, standardise=True))
+    model.routers[0].std[3] = 0.0
+    save_checkpoint(model, tmp_path / "ckpt.pt")
+    assert "state routers.0.std: expected deviations above 0" in refusal_of(tmp_path / "ckpt.pt")
+
+
+def test_a_checkpoint_from_before_routers_standardised_means_what_it_meant(
+    model: HeadCTClassifier, data: dict[str, Any], volumes: Tensor, tmp_path: Path
+) -> None:
+    del data["config"]["router"]["standardise"]
+    loaded = load_checkpoint(saved(tmp_path / "old.pt", data))
+    assert loaded.config.router.standardise is False
+    assert torch.equal(loaded.model(volumes).logits, model(volumes).logits)
 
 
 @pytest.mark.parametrize("experts", [0, 1])

@@ -98,7 +98,7 @@ def test_a_configuration_can_not_be_changed() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("router.hiden", 8, r"router: unknown 'hiden'; did you mean hidden\? \(known: hidden, level, sharing, temp"),
+        ("router.hiden", 8, r"router: unknown 'hiden'; did you mean hidden\? \(known: hidden, level, sharing, stand"),
         ("adaptor", {}, r"configuration: unknown 'adaptor'; did you mean adapter\?"),
         ("grid.slises", 8, r"grid: unknown 'slises'; did you mean slices\?"),
         ("adapter", [], r"adapter: expected a table of names and values, got list"),
@@ -125,6 +125,7 @@ def test_a_configuration_can_not_be_changed() -> None:
         ("router.level", "lobe", r"router.level: expected one of slice, volume, token, got 'lobe'"),
         ("router.sharing", None, r"router.sharing: expected one of block, module, model, got None"),
         ("router.hidden", 0, r"router.hidden: expected a whole number from 1 to 4096, got 0"),
+        ("router.standardise", 1, r"router.standardise: expected true or false, got 1"),
         ("router.temperature", float("nan"), r"router.temperature: expected a number from 0.001 to 1000, got nan"),
         ("pooling.hidden", 5000, r"pooling.hidden: expected a whole number from 1 to 4096, got 5000"),
         ("windows", [], r"windows: expected 1 to 16 \(centre, width\) pairs, got 0"),

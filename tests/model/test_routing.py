@@ -58,6 +58,22 @@ def test_a_temperature_divides_the_logits() -> None:
     assert bool((warm.max(-1).values < plain.max(-1).values).all())
 
 
+def test_a_standardised_router_subtracts_and_divides_first() -> None:
+    x, plain, router = torch.randn(4, WIDTH), drawn_router(), Router(WIDTH, 4, EXPERTS, standardise=True)
+    router.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(router(x), plain(x))  # mean 0 and deviation 1 until they are measured
+    router.mean.copy_(torch.randn(WIDTH))
+    router.std.copy_(torch.rand(WIDTH) + 0.1)
+    torch.testing.assert_close(router(x), plain((x - router.mean) / router.std))
+
+
+def test_under_autocast_gates_are_computed_in_float32() -> None:
+    state, x = drawn_state(Routing.SLICE), slices_of_tokens() + 100.0  # bfloat16 keeps nothing after the point here
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gates = state.gates(0, x, Site.SLICES)
+    torch.testing.assert_close(gates, drawn_router()(x.mean(1)))
+
+
 def test_slice_routing_averages_the_tokens_of_a_slice() -> None:
     state, x = drawn_state(Routing.SLICE), slices_of_tokens()
     want = drawn_router()(x.mean(1))

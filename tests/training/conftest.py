@@ -66,7 +66,9 @@ def configure() -> Configure:
             "backbone": BackboneConfig(id=f"convnet{dimensions}d-small", options={"width": 4, "blocks": 2}),
             "grid": GRID,
             "adapter": adapter,
-            "router": RouterConfig(level=Routing.SLICE if dimensions == 2 else Routing.VOLUME, hidden=4),
+            "router": RouterConfig(
+                level=Routing.SLICE if dimensions == 2 else Routing.VOLUME, hidden=4, standardise=True
+            ),
             "findings": FINDINGS,
             "budget": 10.0,
         }

@@ -85,6 +85,33 @@ def test_from_every_epoch_on_it_ends_in_the_same_weights_and_metrics(
         assert all(torch.equal(value, two[name]) for name, value in model.state_dict().items())
 
 
+def test_what_routers_read_is_measured_on_the_training_scans_before_the_first_epoch(
+    model: HeadCTClassifier, samples: Any
+) -> None:
+    read: list[torch.Tensor] = []
+    handle = model.routers[0].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    with torch.no_grad():
+        model(samples.volumes)
+    handle.remove()
+    run(model, samples, val=replace(samples, volumes=samples.volumes + 50))
+    torch.testing.assert_close(model.routers[0].mean, read[0].mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_routers_of_a_trained_model_tell_scans_apart_because_their_input_is_standardised(
+    configure: Callable[..., ModelConfig], samples: Any
+) -> None:
+    spreads = {}
+    for standardise in (True, False):
+        config = configure()
+        model = new_model(replace(config, router=replace(config.router, standardise=standardise)), seed=0)
+        run(model, samples, TrainSettings(epochs=12, batch=4, lr=0.03))
+        with torch.no_grad():
+            gates = model(samples.volumes).gates
+        assert gates is not None
+        spreads[standardise] = float(gates.mean(1).std(0).mean())
+    assert spreads[True] > 0.02 and spreads[True] > 2 * spreads[False], spreads
+
+
 def test_it_ends_after_epochs_without_a_better_score_and_keeps_the_best(model: HeadCTClassifier, samples: Any) -> None:
     states: list[TrainingState] = []
     trained = run(

@@ -65,6 +65,10 @@ class ConvNetBackbone(nn.Module):
         x = images
         for block in self.blocks:
             x = block(x)
+        return self.summarise(x)
+
+    def summarise(self, x: Tensor) -> Tensor:
+        """Features of each unit from the last block's answer."""
         positions = tuple(range(2, x.dim()))
         features: Tensor = self.norm(torch.cat([x.mean(dim=positions), x.amax(dim=positions)], dim=1))
         return features
