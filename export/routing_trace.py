@@ -18,6 +18,8 @@ _SHAPES = {"Shape", "Size"}
 
 _MOVES = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Transpose", "Identity", "Flatten"}
 
+_ROUNDS = {"QuantizeLinear", "DequantizeLinear"}
+
 _PRODUCTS = {"MatMul", "Gemm", "Conv"}
 
 
@@ -149,7 +151,7 @@ def _next_products(links: Links, value: str) -> list[onnx.NodeProto]:
     for node in links.readers(value):
         if node.op_type in _PRODUCTS:
             found.append(node)
-        elif node.op_type in _MOVES:
+        elif node.op_type in _MOVES or node.op_type in _ROUNDS:
             found.extend(_next_products(links, node.output[0]))
     return found
 
@@ -169,6 +171,6 @@ def _constant_shape(links: Links, name: str) -> tuple[int, ...] | None:
     if name in links.constants:
         return links.constants[name]
     maker = links.maker(name)  # behind a cast, or Q/DQ
-    if maker is not None and maker.op_type in {"Cast", "DequantizeLinear", "QuantizeLinear"}:
+    if maker is not None and maker.op_type in {"Cast", *_ROUNDS}:
         return _constant_shape(links, maker.input[0])
     return None

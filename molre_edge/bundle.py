@@ -32,6 +32,7 @@ __all__ = [
     "Bundle",
     "GoldenSet",
     "GraphFacts",
+    "amend_manifest",
     "check_free",
     "new_bundle",
     "write_manifest",
@@ -227,3 +228,20 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
     manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content, "files": files}
     write_json(folder / MANIFEST, manifest)
     return sha256_of(folder / MANIFEST)
+
+
+def amend_manifest(bundle: Bundle, content: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Replace the manifest of a bundle at once, and return its new digest.
+
+    Unlike :func:`write_manifest` it hashes nothing: what is not new keeps the hash that it was exported with, so that
+    damage is not taken for content.
+
+    Args:
+        bundle: opened; it still describes the old manifest afterwards.
+        content: all of the manifest but ``format``, ``version`` and ``files``, which are set here.
+        files: SHA-256 by name.
+    """
+    told = {name: value for name, value in content.items() if name not in ("format", "version", "files")}
+    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **told, "files": dict(sorted(files.items()))}
+    write_json(bundle.folder / MANIFEST, manifest)
+    return sha256_of(bundle.folder / MANIFEST)

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "BundleError",
+    "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "EngineError",
@@ -45,6 +46,10 @@ class ExportError(MolreEdgeError):
 
 class ParityFailedError(ExportError):
     """A graph answers too far from PyTorch for its gate. The message names the checks that failed."""
+
+
+class CalibrationError(MolreEdgeError):
+    """An int8 graph can't be made from these scans, or from this bundle."""
 
 
 class EngineError(MolreEdgeError):

@@ -10,6 +10,7 @@ import typer
 
 from molre_edge import __version__
 from molre_edge.cli.build import build
+from molre_edge.cli.calibrate import calibrate
 from molre_edge.cli.demo import demo
 from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
@@ -58,6 +59,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command("import-peft")(import_peft)
 app.command()(export)
+app.command()(calibrate)
 app.command()(build)
 app.command()(infer)
 app.command()(verify)

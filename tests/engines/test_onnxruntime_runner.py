@@ -66,6 +66,13 @@ def test_facts_say_what_ran(bundle: Bundle) -> None:
         assert runner.name == "onnxruntime:fp16"
     assert (facts["runtime"], facts["threads"], facts["graph_optimisation"]) == ("ONNX Runtime", 1, True)
     assert facts["device"] in {"CPU", "CUDA"}
+    assert "int8_kernels" not in facts
+
+
+def test_int8_graphs_are_run_with_exact_kernels_and_that_is_said(bundle: Bundle) -> None:
+    graph = bundle.read(bundle.graph(Precision.FP16).file)
+    with OnnxRuntimeRunner(graph, Precision.INT8) as runner:
+        assert runner.facts["int8_kernels"] == "exact (session.x64quantprecision)"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores of a process can't be chosen here")

@@ -1,0 +1,242 @@
+"""A calibration from end to end: scans, ranges, search, judgement, and the graph in its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.bundle import Bundle
+from molre_edge.calibration.bench import Bench, Judgement
+from molre_edge.calibration.data import (
+    MOST_LOOKED_AT,
+    Problem,
+    candidates,
+    choose,
+    content_of,
+    look,
+    volumes,
+)
+from molre_edge.calibration.layers import Layer, find_layers
+from molre_edge.calibration.page import render
+from molre_edge.calibration.quantise import LEAST_SCALE
+from molre_edge.calibration.ranges import Seen, collect, thresholds
+from molre_edge.calibration.report import describe_calibration, explain
+from molre_edge.calibration.search import Found, most_runs, search
+from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
+from molre_edge.calibration.speed import compare_speed
+from molre_edge.calibration.store import GRAPH, cached, keep, key_of
+from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
+from molre_edge.export.graph import graph_facts
+from molre_edge.parity import Gate
+from molre_edge.scans import FoundScans, ScanSource
+
+__all__ = ["CalibrationResult", "Progress", "calibrate"]
+
+LabelsOf = Callable[[ScanSource], "npt.NDArray[np.float64] | None"]
+
+
+class Progress(Protocol):
+    """Who wants to know how a calibration goes on. All methods may do nothing."""
+
+    def step(self, name: str, parts: int | None = None) -> None:
+        """A step begins, with so many parts."""
+
+    def part(self, what: str = "") -> None:
+        """One part is done."""
+
+    def tell(self, text: str) -> None:
+        """Something to know, such as how long it is expected to take."""
+
+    def warn(self, text: str) -> None:
+        """Something that must not be missed."""
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationResult:
+    """What a calibration made.
+
+    Attributes:
+        folder: of the bundle.
+        digest: of the bundle as it is now.
+        report: see docs/calibration.md.
+        problems: scans that could not be used.
+        unchanged: the bundle held the result already, from the same inputs.
+    """
+
+    folder: Path
+    digest: str
+    report: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+    unchanged: bool
+
+
+def calibrate(
+    bundle: Bundle,
+    found: FoundScans,
+    settings: CalibrationSettings,
+    gate: Gate,
+    progress: Progress,
+    *,
+    labels: LabelsOf = lambda source: None,
+    threads: int | None = None,
+) -> CalibrationResult:
+    """Make the int8 graph of a bundle and put it there, with a report; or leave the bundle as it was.
+
+    Args:
+        bundle: opened; with a float32 graph.
+        found: the scans.
+        settings: what is asked for.
+        gate: the budget.
+        progress: is told.
+        labels: of a scan, float64 [findings] with NaN where unknown; None where it has none.
+        threads: CPU threads; None takes the cores that this process may use.
+
+    Raises:
+        CalibrationError: too few scans, no layer to quantise, or the bundle was altered meanwhile.
+        ParityFailedError: no set of layers keeps the gate. The message names the worst findings and layers.
+        BundleError: the bundle has no float32 graph, or is altered.
+    """
+    if len(found.scans) > MOST_LOOKED_AT:
+        progress.warn(f"{len(found.scans)} scans are there; {MOST_LOOKED_AT} of them, spread evenly, are looked at")
+    problems = [Problem(bad.path, bad.code, bad.reason) for bad in found.rejected]
+    sources, contents = _hashed(candidates(found), problems, progress)
+    key = key_of(bundle, contents, [labels(source) for source in sources], settings, gate)
+    report = cached(bundle, key)
+    if report is not None:
+        return CalibrationResult(bundle.folder, bundle.digest, report, tuple(problems), True)
+
+    progress.step("reading the scans", len(sources))
+    samples, bad = look(sources, contents, bundle.grid, labels=labels, on_scan=progress.part)
+    problems += bad
+    for problem in problems:
+        progress.warn(f"{problem.path} can't be used: {problem.reason}")
+    split = choose(samples, settings, bundle.grid.slices)
+    seen_slices = len(split.calibration) * bundle.grid.slices
+    if seen_slices < settings.slices:
+        progress.warn(
+            f"only {seen_slices} slices of {len(split.calibration)} scans for the ranges; {settings.slices} are "
+            f"advised, and what they don't show is clipped"
+        )
+    progress.step("answers of the float32 graph")
+    bench = Bench(bundle, split.validation, gate, settings.headroom, threads=threads)
+    layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
+    open_layers = [layer for layer in layers if not layer.barred]
+    if not open_layers:
+        raise CalibrationError(f"{bundle.folder}: its graph has no layer that INT8 could serve")
+    methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
+    runs = most_runs(open_layers, len(methods))
+    progress.tell(
+        f"{len(open_layers)} layers may be quantised; at most {runs} graphs will be run on {bench.count} volumes, "
+        f"{_duration(bench.expected_seconds(len(split.calibration), runs))} or so"
+    )
+    progress.step("ranges", len(split.calibration))
+    seen = collect(
+        bench.graph,
+        sorted({layer.activation for layer in open_layers}),
+        volumes(split.calibration, bundle.grid),
+        slices=bundle.grid.slices,
+        threads=threads,
+        on_scan=progress.part,
+    )
+    layers = tuple(_with_scale(layer, seen) for layer in layers)
+    open_layers = [layer for layer in layers if not layer.barred]
+    progress.step("search", runs)
+    limits = {method: thresholds(seen, method) for method in methods}
+    outcome = search(
+        open_layers,
+        methods,
+        lambda chosen, method: bench.strain(chosen, limits[method]),
+        lambda chosen, method: bench.judge(chosen, limits[method]).passed,
+        lambda trial: progress.part(trial.what),
+    )
+    progress.step("judging the graph on everything")
+    outcome, graph, judgement = _confirmed(bench, outcome, limits[outcome.method])
+    if judgement is None or not outcome.taken:
+        raise ParityFailedError(_nothing_fits(bench, outcome))
+    progress.step("time beside float16")
+    raw = graph.SerializeToString()
+    half = bench.half()
+    speed = compare_speed(half, raw, bench.volumes[0][None], threads=threads)
+    report = describe_calibration(
+        key=key,
+        bundle=bundle,
+        settings=settings,
+        gate=gate,
+        split=split,
+        problems=problems,
+        layers=layers,
+        outcome=outcome,
+        limits=limits[outcome.method],
+        judgement=judgement,
+        attentions=bench.attentions,
+        sizes={"fp16": len(half), "int8": len(raw)},
+        speed=speed,
+        mode=bench.mode,
+    )
+    if Bundle.open(bundle.folder).digest != bundle.digest:
+        raise CalibrationError(f"{bundle.folder}: was altered while it was calibrated; calibrate again")
+    digest = keep(
+        bundle,
+        raw,
+        graph_facts(graph, GRAPH),
+        report,
+        render(report),
+        section=report["summary"] | {"key": key},
+        parity=judgement.of_golden(gate),
+        notes=report["notes"],
+    )
+    return CalibrationResult(bundle.folder, digest, report, tuple(problems), False)
+
+
+def _hashed(
+    sources: Sequence[ScanSource], problems: list[Problem], progress: Progress
+) -> tuple[list[ScanSource], list[str]]:
+    """The scans in an order that depends on their content alone."""
+    progress.step("hashing the scans", len(sources))
+    known: list[tuple[str, ScanSource]] = []
+    for source in sources:
+        try:
+            known.append((content_of(source), source))
+        except ScanError as error:
+            problems.append(Problem(source.path, error.code, str(error)))
+        progress.part()
+    known.sort(key=lambda pair: pair[0])
+    return [source for _, source in known], [content for content, _ in known]
+
+
+def _with_scale(layer: Layer, seen: Mapping[str, Seen]) -> Layer:
+    """Bar a layer whose values are too small for a float16 scale."""
+    if layer.barred or seen[layer.activation].largest / 127 >= LEAST_SCALE:
+        return layer
+    return replace(
+        layer, barred=f"its values stay below {LEAST_SCALE * 127:.2g}: the scale is no normal float16 number"
+    )
+
+
+def _confirmed(bench: Bench, outcome: Found, limits: Mapping[str, float]) -> tuple[Found, Any, Judgement | None]:
+    """Judge on all golden volumes and scans kept for it, by the gate itself; a set that fails loses its last item."""
+    while outcome.taken:
+        graph, judgement = bench.confirm(outcome.chosen, limits)
+        if judgement.passed:
+            return outcome, graph, judgement
+        outcome = replace(outcome, taken=outcome.taken - 1)
+    return outcome, None, None
+
+
+def _nothing_fits(bench: Bench, outcome: Found) -> str:
+    least = outcome.ranked[0]
+    worst = outcome.ranked[-1]
+    return (
+        f"no layer can be INT8 within the gate '{bench.gate.name}', so there is no int8 graph and the bundle is as it "
+        f"was. Even {least.name} alone: {explain(bench.last)}. Most harmed by {worst.name}. Keep --engine fp16, or "
+        f"set a gate that fits your use with --gates"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,128 @@
+"""A calibration's files in its bundle: found again by what went into them, and put there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge import __version__
+from molre_edge.bundle import GOLDEN_FILE, Bundle, amend_manifest
+from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.errors import BundleError
+from molre_edge.files import sha256_of, write_whole
+from molre_edge.manifest import GraphFacts
+from molre_edge.parity import Gate
+from molre_edge.specs import Precision
+
+__all__ = ["GRAPH", "PAGE", "REPORT", "cached", "keep", "key_of"]
+
+GRAPH = "graphs/int8.onnx"
+REPORT = "calibration/report.json"
+PAGE = "calibration/report.html"
+
+
+def key_of(
+    bundle: Bundle,
+    contents: Sequence[str],
+    labels: Sequence[npt.NDArray[np.float64] | None],
+    settings: CalibrationSettings,
+    gate: Gate,
+) -> str:
+    """SHA-256 over all that the int8 graph follows from: graph, golden answers, scans, labels, settings, libraries."""
+    versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_there(name)}
+    known = sorted(
+        [content, None if row is None else np.nan_to_num(row, nan=-1.0).tolist()]
+        for content, row in zip(contents, labels, strict=True)
+    )
+    parts = {
+        "molre-edge": __version__,
+        "versions": versions,
+        "graph": bundle.manifest["files"][bundle.graph(Precision.FP32).file],
+        "golden": bundle.manifest["files"].get(GOLDEN_FILE),
+        "thresholds": bundle.thresholds.tolist(),
+        "scans": known,
+        "settings": asdict(settings),
+        "gate": gate.to_dict(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_there(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:  # an ONNX Runtime for GPUs goes by another name
+        return False
+    return True
+
+
+def cached(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
+    """The report of the bundle's calibration, if it was made from just this; its graph's hash is checked."""
+    section = bundle.manifest.get("calibration")
+    if not isinstance(section, dict) or section.get("key") != key or Precision.INT8 not in bundle.graphs:
+        return None
+    try:
+        bundle.read(bundle.graph(Precision.INT8).file)
+        report: Mapping[str, Any] = json.loads(bundle.read(REPORT))
+        bundle.read(PAGE)
+    except (BundleError, ValueError):
+        return None
+    return report
+
+
+def keep(
+    bundle: Bundle,
+    graph: bytes,
+    facts: GraphFacts,
+    report: Mapping[str, Any],
+    page: str,
+    *,
+    section: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    notes: Sequence[str],
+) -> str:
+    """Put a calibration into its bundle and return the new digest.
+
+    The manifest is replaced last, at once. Killed before that, the bundle is what it was; only where it had an int8
+    graph already, which is about to be replaced, a kill amid the files leaves it without one.
+
+    Args:
+        bundle: opened.
+        graph: the int8 graph.
+        facts: of it, for the manifest.
+        report: for programs.
+        page: for people, HTML.
+        section: what the manifest says of the calibration.
+        parity: what the manifest says of the graph's parity.
+        notes: of this calibration; those of an earlier one are taken out.
+    """
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    contents = {GRAPH: graph, REPORT: text.encode(), PAGE: page.encode()}
+    plain = {name: value for name, value in bundle.manifest.items() if name != "calibration"}
+    old = bundle.manifest.get("calibration")
+    earlier = old.get("notes", []) if isinstance(old, dict) else []
+    plain["notes"] = [note for note in plain["notes"] if note not in earlier]
+    plain["graphs"] = {name: value for name, value in plain["graphs"].items() if name != str(Precision.INT8)}
+    plain["parity"] = {name: value for name, value in plain["parity"].items() if name != str(Precision.INT8)}
+    others = {name: value for name, value in bundle.manifest["files"].items() if name not in contents}
+    with contextlib.ExitStack() as stack:
+        partial: dict[str, Path] = {}
+        for name, content in contents.items():  # all is on the disk before anything changes
+            partial[name] = stack.enter_context(write_whole(bundle.folder / name))
+            partial[name].write_bytes(content)
+        hashes = {name: sha256_of(path) for name, path in partial.items()}
+        if any(name in bundle.manifest["files"] for name in contents):
+            amend_manifest(bundle, plain, others)
+    plain["graphs"] = {**plain["graphs"], str(Precision.INT8): facts.to_dict()}
+    plain["parity"] = {**plain["parity"], str(Precision.INT8): dict(parity)}
+    plain["notes"] = [*plain["notes"], *notes]
+    plain["calibration"] = {**section, "notes": list(notes)}
+    return amend_manifest(bundle, plain, {**others, **hashes})

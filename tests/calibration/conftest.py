@@ -1,0 +1,92 @@
+"""The tiny bundle, calibrated once for all tests of this folder, and what calibrating altered copies of it takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import pytest
+
+from molre_edge.bundle import Bundle
+from molre_edge.calibration.layers import Layer, find_layers
+from molre_edge.calibration.run import CalibrationResult, calibrate
+from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
+from molre_edge.export.routing_trace import trace_routers
+from molre_edge.parity import Gate
+from molre_edge.scans import find_scans
+
+LOOSE = Gate("loose", max_abs_dp=0.1, max_flips_fraction=0.05, min_cosine=0.97, max_gate_l1=0.15)
+"""A model as narrow as the tiny one loses more to INT8 than a real one."""
+
+
+@dataclass
+class Told:
+    """A progress that keeps what it is told."""
+
+    steps: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    parts: int = 0
+
+    def step(self, name: str, parts: int | None = None) -> None:
+        self.steps.append(name)
+
+    def part(self, what: str = "") -> None:
+        self.parts += 1
+
+    def tell(self, text: str) -> None:
+        self.texts.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+Run = Callable[..., tuple[CalibrationResult, Told]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Calibrate a bundle on scans, with one way to choose ranges and one thread."""
+
+    def go(bundle: Path, scans: Path, gate: Gate = LOOSE, **settings: object) -> tuple[CalibrationResult, Told]:
+        told = Told()
+        asked = CalibrationSettings(**{"method": RangeMethod.MSE, **settings})  # type: ignore[arg-type]
+        return calibrate(Bundle.open(bundle), find_scans(scans), asked, gate, told, threads=1), told
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def calibrated(
+    run: Run, tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CalibrationResult, Told]:
+    """The tiny bundle with an int8 graph; its folder is shared, so copy what you alter."""
+    folder = tmp_path_factory.mktemp("calibrated") / "edge-bundle"
+    shutil.copytree(tiny_bundle, folder)
+    return run(folder, tiny_scans)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "edge-bundle"))
+
+
+@pytest.fixture(scope="session")
+def _raw(tiny_bundle: Path) -> bytes:
+    return (tiny_bundle / "graphs/fp32.onnx").read_bytes()
+
+
+@pytest.fixture
+def graph(_raw: bytes) -> onnx.ModelProto:
+    """A copy of the tiny bundle's float32 graph."""
+    return onnx.load_from_string(_raw)
+
+
+@pytest.fixture
+def layers(graph: onnx.ModelProto) -> tuple[Layer, ...]:
+    """The layers of that graph."""
+    return find_layers(graph, trace_routers(graph, routers=2, layers=2, experts=3, rank=2))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molre_edge.calibration.data import Sample, candidates, choose, content_of, look, volumes
+from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.errors import CalibrationError, ConfigError
+from molre_edge.scans import FoundScans, ScanSource, find_scans
+from molre_edge.specs import Grid
+
+GRID = Grid(slices=4, rows=32, cols=32)
+SETTINGS = CalibrationSettings()
+
+
+def sample(number: int, labelled: bool = False) -> Sample:
+    source = ScanSource(Path(f"{number}"), (Path(f"{number}"),), "dicom")
+    return Sample(source, f"{number:064x}", np.array([float(number)]), np.zeros(3) if labelled else None)
+
+
+def test_no_scan_is_in_both_parts_and_the_odd_one_is_in_one() -> None:
+    samples = [sample(number) for number in (*range(20), 1000)]
+    split = choose(samples, CalibrationSettings(slices=40, validation=5), slices=4)
+    ranges, judging = ({each.content for each in part} for part in (split.calibration, split.validation))
+    assert not ranges & judging
+    assert (len(ranges), len(judging), split.unused) == (10, 5, 6)
+    assert samples[-1].content in ranges | judging
+
+
+@pytest.mark.parametrize(("there", "expected"), [(2, (1, 1)), (3, (2, 1)), (9, (6, 3)), (100, (92, 8))])
+def test_a_third_is_kept_for_judging_up_to_32_slices_worth(there: int, expected: tuple[int, int]) -> None:
+    split = choose([sample(number) for number in range(there)], SETTINGS, slices=4)
+    assert (len(split.calibration), len(split.validation)) == expected
+
+
+def test_labelled_scans_are_judged_on_half_of_all_at_most() -> None:
+    samples = [sample(number, labelled=number % 2 == 0) for number in range(20)]
+    split = choose(samples, SETTINGS, slices=4)
+    assert len(split.validation) == 10
+    assert all(each.labels is not None for each in split.validation)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_scans_are_refused(count: int) -> None:
+    with pytest.raises(CalibrationError, match="needs two at least"):
+        choose([sample(number) for number in range(count)], SETTINGS, slices=4)
+
+
+def test_impossible_settings_are_refused() -> None:
+    for wrong in ({"slices": 0}, {"validation": 0}, {"headroom": 0.0}, {"headroom": 1.1}):
+        with pytest.raises(ConfigError, match="calibration"):
+            CalibrationSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_of_a_large_folder_some_are_looked_at_from_end_to_end() -> None:
+    scans = tuple(sample(number).source for number in range(1000))
+    chosen = candidates(FoundScans(scans, (), ()))
+    assert len(chosen) == len(set(chosen)) == 256
+    assert (chosen[0], chosen[-1]) == (scans[0], scans[-1])
+
+
+def test_a_copy_of_a_scan_is_the_same_scan_and_is_taken_once(tiny_scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_scans / "head-1", tmp_path / "a")
+    shutil.copytree(tiny_scans / "head-1", tmp_path / "b" / "renamed")
+    sources = [source for folder in ("a", "b") for source in find_scans(tmp_path / folder).scans]
+    contents = [content_of(source) for source in sources]
+    assert contents[0] == contents[1]
+    samples, problems = look(sources, contents, GRID)
+    assert (len(samples), problems) == (1, [])
+
+
+def test_a_scan_that_changes_meanwhile_stops_the_calibration(tiny_scans: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny_scans / "head-4.nii.gz", tmp_path / "head.nii.gz"))
+    sources = find_scans(path).scans
+    samples, _ = look(sources, [content_of(source) for source in sources], GRID)
+    [volume] = volumes(samples, GRID)
+    assert (volume.shape, volume.dtype) == ((1, 4, 32, 32), np.float16)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(CalibrationError, match="its files have changed"):
+        list(volumes(samples, GRID))

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from molre_edge.calibration.judge import strain, tighter
+from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, compare
+from molre_edge.specs import Precision
+
+INT8 = GATES[Precision.INT8]
+
+
+def numbers(shift: float = 0.0, turn: float = 0.0, gates: float = 0.0) -> ParityNumbers:
+    reference = Outputs(np.zeros((2, 3)), np.tile([1.0, 0.0], (2, 1)), np.full((2, 1, 1, 2), 0.5))
+    embedding = np.tile([math.cos(turn), math.sin(turn)], (2, 1))
+    mixed = np.tile([0.5 + gates / 2, 0.5 - gates / 2], (2, 1, 1, 1))
+    engine = Outputs(np.full((2, 3), shift), embedding, mixed)
+    return compare(reference, engine, findings=("a", "b", "c"), thresholds=np.full(3, 0.5))
+
+
+def test_it_is_the_largest_share_of_a_limit() -> None:
+    assert strain(numbers(), INT8) == 0
+    assert strain(numbers(shift=0.1), INT8) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
+    assert strain(numbers(turn=0.1), INT8) == pytest.approx((1 - math.cos(0.1)) / 0.01, rel=1e-3)
+    assert strain(numbers(gates=0.1), INT8) == pytest.approx(2.0, rel=1e-5)
+    assert strain(numbers(gates=0.1), Gate("dp only", max_abs_dp=0.05)) == 0
+    assert strain(numbers(shift=float("nan")), INT8) == math.inf
+
+
+def test_the_search_keeps_smaller_limits_where_they_do_not_come_in_steps() -> None:
+    gate = tighter(INT8, 0.8)
+    assert gate.max_abs_dp == pytest.approx(0.04)
+    assert gate.min_cosine == pytest.approx(0.992)
+    assert gate.max_gate_l1 == pytest.approx(0.04)
+    assert gate.max_flips_fraction == INT8.max_flips_fraction
+    assert tighter(Gate("one", max_abs_dp=0.1), 0.5) == Gate("one", max_abs_dp=0.05)

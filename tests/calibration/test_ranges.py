@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from molre_edge.bundle import Bundle
+from molre_edge.calibration.layers import Layer
+from molre_edge.calibration.ranges import Seen, collect, thresholds
+from molre_edge.calibration.settings import RangeMethod
+
+
+def seen(values: np.ndarray) -> Seen:  # type: ignore[type-arg]
+    counts, edges = np.histogram(np.abs(values), bins=2048)
+    return Seen(float(values.min()), float(values.max()), counts, edges.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def values() -> np.ndarray:  # type: ignore[type-arg]
+    values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
+    values[:3] = 40.0  # three in a million
+    return values
+
+
+def test_every_method_but_minmax_cuts_a_rare_outlier(values: np.ndarray) -> None:  # type: ignore[type-arg]
+    found = {method: thresholds({"x": seen(values)}, method)["x"] for method in RangeMethod}
+    assert found[RangeMethod.MINMAX] == 40.0
+    assert found[RangeMethod.PERCENTILE] == pytest.approx(np.quantile(np.abs(values), 0.99999), rel=0.02)
+    assert 3.0 < found[RangeMethod.ENTROPY] < 40.0
+    errors = {
+        limit: float(np.square(values - np.clip(np.round(values * 127 / limit), -127, 127) * limit / 127).mean())
+        for limit in (*found.values(), 5.0, 10.0, 20.0)
+    }
+    assert errors[found[RangeMethod.MSE]] <= 1.05 * min(errors.values())
+
+
+@pytest.mark.parametrize("method", list(RangeMethod))
+def test_no_range_is_beyond_what_was_seen_or_empty(method: RangeMethod) -> None:
+    even = np.linspace(-2.0, 3.0, 10_001, dtype=np.float32)
+    assert 0 < thresholds({"x": seen(even)}, method)["x"] <= 3.0
+    assert thresholds({"x": seen(np.zeros(100, np.float32))}, method)["x"] > 0
+
+
+def test_ranges_are_those_of_the_graphs_values_over_all_scans(
+    tiny_bundle: object, graph: onnx.ModelProto, layers: tuple[Layer, ...]
+) -> None:
+    volumes = Bundle.open(tiny_bundle).golden().volumes  # type: ignore[arg-type]
+    names = sorted({layer.activation for layer in layers if not layer.barred})
+    told = []
+    found = collect(graph, names, (v[None] for v in volumes), slices=4, threads=1, on_scan=lambda: told.append(1))
+    assert len(told) == len(volumes)
+    inferred = onnx.shape_inference.infer_shapes(graph)
+    graph.graph.output.extend(value for value in inferred.graph.value_info if value.name in names)
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    for name in names:
+        [answer] = session.run([name], {"volume": volumes.astype(np.float32)})
+        assert found[name].largest == pytest.approx(np.abs(answer).max(), rel=1e-4)
+        assert found[name].low == pytest.approx(answer.min(), rel=1e-4, abs=1e-5)
+        # of four slices all are in the histogram, and a 0 a scan
+        assert found[name].counts.sum() == answer.size + len(volumes)
+        assert found[name].edges[0] == 0

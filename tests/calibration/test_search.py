@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molre_edge.calibration.layers import Layer
+from molre_edge.calibration.search import MOST_LAYER_RUNS, Found, Trial, most_runs, search
+from molre_edge.calibration.settings import RangeMethod
+
+METHODS = tuple(RangeMethod)
+
+
+def model(blocks: int, each: int = 4) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(f"node {b} {i}", "MatMul", f"block {b}", f"layer {i}", f"x {b} {i}", f"w {b} {i}", 1)
+        for b in range(blocks)
+        for i in range(each)
+    )
+
+
+def run(layers: Sequence[Layer], harm: dict[str, float], budget: float = 1.0) -> tuple[Found, list[Trial]]:
+    """Search where every layer harms by so much, in squares, and MSE ranges less than others."""
+    trials: list[Trial] = []
+
+    def measure(chosen: Sequence[Layer], method: RangeMethod) -> float:
+        worse = 1.0 if method is RangeMethod.MSE else 1.5
+        return float(worse * sum(harm.get(layer.node, 0.01) ** 2 for layer in chosen) ** 0.5)
+
+    found = search(layers, METHODS, measure, lambda chosen, method: measure(chosen, method) <= budget, trials.append)
+    return found, trials
+
+
+def test_a_layer_with_outliers_is_found_and_left_out() -> None:
+    layers = model(12)
+    found, _ = run(layers, {"node 7 2": 5.0})
+    left = {layer.node for layer in layers} - {layer.node for layer in found.chosen}
+    assert left == {"node 7 2"}
+    assert found.method is RangeMethod.MSE
+    assert max(found.blocks, key=lambda block: found.blocks[block]) == "block 7"
+
+
+def test_where_everything_fits_everything_is_taken_without_measuring_layers() -> None:
+    layers = model(6)
+    found, trials = run(layers, {})
+    assert set(found.chosen) == set(layers)
+    assert len(trials) == len(METHODS) + 6 + 1
+
+
+def test_where_nothing_fits_nothing_is_taken() -> None:
+    found, _ = run(model(3), {}, budget=0.0)
+    assert (found.taken, found.chosen) == (0, ())
+
+
+@pytest.mark.parametrize(("blocks", "each"), [(1, 1), (1, 5), (2, 4), (12, 4), (40, 7), (12, 30)])
+@pytest.mark.parametrize("budget", [0.0, 0.05, 10.0])
+def test_runs_are_bounded_and_what_was_said_before_holds(blocks: int, each: int, budget: float) -> None:
+    layers = model(blocks, each)
+    harm = {layer.node: 0.01 * (i % 5 + 1) for i, layer in enumerate(layers)}
+    found, trials = run(layers, harm, budget)
+    assert len(trials) == len(found.trials) <= most_runs(layers, len(METHODS))
+    assert sum(trial.layers == 1 and trial.strain is not None for trial in trials) <= MOST_LAYER_RUNS + blocks
+
+
+@given(st.dictionaries(st.sampled_from([layer.node for layer in model(4)]), st.floats(0.0, 2.0)), st.floats(0.0, 3.0))
+def test_what_is_taken_fits_and_the_next_item_would_not(harm: dict[str, float], budget: float) -> None:
+    layers = model(4)
+    found, _ = run(layers, harm, budget)
+    total = [sum(harm.get(layer.node, 0.01) ** 2 for layer in item.layers) for item in found.ranked]
+    assert sum(total[: found.taken]) ** 0.5 <= budget + 1e-9 or not found.taken
+    if found.taken < len(found.ranked):
+        assert sum(total[: found.taken + 1]) ** 0.5 > budget - 1e-9
+    assert run(layers, harm, budget)[0] == found

@@ -1,0 +1,108 @@
+"""``molre-edge calibrate`` as a user types it; what a calibration is worth is tested with its parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molre_edge.bundle import Bundle
+from molre_edge.errors import BundleError
+from molre_edge.specs import Precision
+
+LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.05\nmin_cosine = 0.97\nmax_gate_l1 = 0.15\n"
+
+
+@pytest.fixture
+def words(tiny_bundle: Path, tiny_scans: Path) -> list[str]:
+    shutil.copytree(tiny_bundle, "edge-bundle")
+    Path("gates.toml").write_text(LOOSE)
+    return ["calibrate", str(tiny_scans), "--gates", "gates.toml", "--ranges", "mse", "--threads", "1"]
+
+
+def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
+    invoke: Any, words: list[str], tiny_scans: Path
+) -> None:
+    done = invoke(*words)
+    assert done.exit_code == 0, done.stderr
+    digest = Bundle.open(Path("edge-bundle")).digest
+    assert f"Digest: {digest}" in done.stdout
+    assert "times as fast as float16" in done.stdout
+    again = invoke(*words, "--json")
+    assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["digest"]) == (True, digest)
+    run = invoke("infer", tiny_scans, "--engine", "int8", "--gates", "gates.toml", "--reference", "golden", "-o", "run")
+    assert run.exit_code == 0, run.stderr
+    assert "Parity passed" in run.stdout
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["engine"]["precision"] == "int8"
+    assert report["gate"]["name"] == "int8"
+
+
+def test_an_impossible_budget_ends_with_3_and_writes_nothing(invoke: Any, words: list[str]) -> None:
+    Path("gates.toml").write_text("[int8]\nmax_abs_dp = 1e-9\n")
+    before = Bundle.open(Path("edge-bundle")).digest
+    done = invoke(*words)
+    assert done.exit_code == 3
+    assert "worst findings" in done.stderr and "Keep --engine fp16" in done.stderr
+    assert Bundle.open(Path("edge-bundle")).digest == before
+    assert not list(Path("edge-bundle").glob("graphs/*int8*"))
+    assert not Path("edge-bundle/calibration").exists()
+
+
+def test_bad_scans_are_named_and_the_rest_goes_on(invoke: Any, words: list[str], tiny_scans: Path) -> None:
+    scans = shutil.copytree(tiny_scans, "scans")
+    (Path("scans") / "cut.nii.gz").write_bytes((tiny_scans / "head-4.nii.gz").read_bytes()[:3000])
+    done = invoke("calibrate", scans, *words[2:])
+    assert done.exit_code == 4, done.stderr
+    assert "cut.nii.gz can't be used" in done.stderr
+    assert Precision.INT8 in Bundle.open(Path("edge-bundle")).graphs
+    assert "cut.nii" not in Path("edge-bundle/calibration/report.json").read_text()
+
+
+def test_two_scans_warn_and_one_is_refused(invoke: Any, words: list[str], tiny_scans: Path) -> None:
+    for number in (1, 2):
+        shutil.copytree(tiny_scans / f"head-{number}", Path("some") / f"{number}")
+    done = invoke("calibrate", "some", *words[2:])
+    assert "only 4 slices of 1 scans" in done.stderr
+    alone = invoke("calibrate", tiny_scans / "head-1", *words[2:])
+    assert alone.exit_code == 1
+    assert "needs two at least" in alone.stderr
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_killed_at_any_file_the_bundle_is_the_old_or_the_new_one(
+    spawn: Any, words: list[str], moment: int, tiny_bundle: Path
+) -> None:
+    old = Bundle.open(tiny_bundle).digest
+    done = spawn(*words, driver=("SIGKILL", moment))
+    bundle = Bundle.open(Path("edge-bundle"))
+    if done.returncode == 0:
+        assert moment == 4 and bundle.read("graphs/int8.onnx")
+        return
+    assert moment < 4 and bundle.digest == old
+    for name in bundle.manifest["files"]:
+        bundle.read(name)
+    with pytest.raises(BundleError, match="calibrate"):
+        bundle.graph(Precision.INT8)
+
+
+def test_torch_is_not_loaded(spawn: Any, words: list[str]) -> None:
+    done = spawn(*words, driver=("imports", 0))
+    assert done.returncode == 0, done.stderr
+    imported = done.stderr.split("IMPORTED", 1)[1].split()
+    assert "onnx" in imported and "torch" not in imported
+
+
+def test_without_onnx_it_says_what_to_install(spawn: Any, words: list[str]) -> None:
+    done = spawn(*words, driver=("without", 0))
+    assert done.returncode == 1
+    assert "molre-edge[export]" in done.stderr
+
+
+def test_a_wrong_use_ends_with_2(invoke: Any) -> None:
+    assert invoke("calibrate", "nowhere").exit_code == 2
+    assert invoke("calibrate", ".", "--ranges", "guess").exit_code == 2
+    assert invoke("calibrate", ".", "--bundle", "nowhere").exit_code == 1
