@@ -8,6 +8,7 @@ from pathlib import Path
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import EngineFile, list_engines
 from molre_edge.engines.cuda_driver import DriverProbe, probe_driver
+from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.runner import Runner
 from molre_edge.engines.tensorrt_fit import BuiltFor, why_not_here
@@ -105,7 +106,7 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
             reason = why_not_here(engine, bundle, probe)
             if reason is None:
                 runner = TensorRTRunner.from_bundle(bundle, engine)
-                return EngineChoice(runner, _why(engine, probe, forced=runtime is not None))
+                return EngineChoice(runner, _why(engine, bundle, probe, forced=runtime is not None))
         except (BundleError, EngineError) as error:
             reason = str(error)
         reasons.append(f"{engine.path.name} can't run here: {reason}")
@@ -119,6 +120,8 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
     )
 
 
-def _why(engine: EngineFile, probe: DriverProbe, *, forced: bool) -> str:
-    asked = "asked for; " if forced else ""
-    return f"{asked}{engine.path.name} fits the {probe.gpus[0]} of this machine"
+def _why(engine: EngineFile, bundle: Bundle, probe: DriverProbe, *, forced: bool) -> str:
+    asked, built = "asked for; " if forced else "", BuiltFor.of(engine)
+    problem = known_problem(bundle, built.precision, str(engine.facts["runtime"].get("name")), built.version)
+    warning = f"; but {problem}" if problem else ""
+    return f"{asked}{engine.path.name} fits the {probe.gpus[0]} of this machine{warning}"

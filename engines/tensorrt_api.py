@@ -9,9 +9,12 @@ import importlib
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import EngineError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from molre_edge.engines.tensorrt_types import Builder, IBuilderConfig, ICudaEngine, IExecutionContext, Library
 
 __all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt", "version_numbers"]
 
@@ -43,6 +46,10 @@ class BuildOptions:
         workspace_mib: most scratch memory of a layer on the GPU, in MiB; None leaves it to the library.
         optimization_level: 0 (quick build) to 5 (long search); None is the library's default.
         compute_capabilities: such as ``sm86``; none is the library's default list. TensorRT-RTX only.
+        timing_cache: keep the builder's measurements in the bundle for the next build. None does where it is possible.
+            TensorRT only, as are the next two.
+        version_compatible: newer versions of the library may run the engine; such an engine holds code for the host.
+        refit: its weights can be replaced later.
     """
 
     target: Target = Target.RTX
@@ -50,6 +57,9 @@ class BuildOptions:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    timing_cache: bool | None = None
+    version_compatible: bool = False
+    refit: bool = False
 
     def __post_init__(self) -> None:
         """Refuse by name what is out of range and what the target's library can't do."""
@@ -67,6 +77,22 @@ class BuildOptions:
                 "--compute-capability: TensorRT builds for the GPU of this machine only; leave the option out, or "
                 "build with --target rtx"
             )
+        if self.target is Target.RTX:
+            self._refuse_for_rtx()
+
+    def _refuse_for_rtx(self) -> None:
+        for option, asked, why in (
+            ("--timing-cache", self.timing_cache, "TensorRT-RTX measures nothing when it builds, so it has none"),
+            ("--version-compatible", self.version_compatible, "TensorRT-RTX has no such engines without a GPU"),
+            ("--refit", self.refit, "TensorRT-RTX builds no such engines without a GPU"),
+        ):
+            if asked:
+                raise EngineError(f"{option}: {why}; leave the option out, or build with --target here")
+
+    @property
+    def keeps_timing_cache(self) -> bool:
+        """Whether measurements are kept in the bundle."""
+        return self.target is Target.HERE and self.timing_cache is not False
 
 
 @dataclass(frozen=True)
@@ -74,16 +100,16 @@ class TensorRT:
     """One of the two libraries, imported.
 
     Attributes:
-        module: ``tensorrt`` or ``tensorrt_rtx``. Neither has type stubs.
+        module: ``tensorrt`` or ``tensorrt_rtx``.
         name: ``TensorRT`` or ``TensorRT-RTX``.
         version: as the library tells it.
     """
 
-    module: Any
+    module: Library
     name: str
     version: str
 
-    def new_network(self, builder: Any) -> Any:
+    def new_network(self, builder: Builder) -> Any:
         """An empty, strongly typed network: the only kind in TensorRT 11 and RTX, on request in 10."""
         return builder.create_network(1 << int(self.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
 
@@ -100,29 +126,40 @@ class TensorRT:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if options.refit:
+            config.set_flag(trt.BuilderFlag.REFIT)
         if options.compute_capabilities:
             wanted = [self._capability(word) for word in options.compute_capabilities]
             config.num_compute_capabilities = len(wanted)
             for place, capability in enumerate(wanted):
                 config.set_compute_capability(capability, place)
 
-    def new_context(self, engine: Any) -> Any:
+    def set_timing_cache(self, config: IBuilderConfig, measured: bytes) -> None:
+        """Let the builder begin with earlier measurements; with none, where it does not take them."""
+        if not config.set_timing_cache(config.create_timing_cache(measured), False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+
+    def new_context(self, engine: ICudaEngine) -> IExecutionContext | None:
         """An execution context whose scratch memory the caller gives; None on failure.
 
         TensorRT-RTX compiles kernels for a shape beside the work by default: a graph captured meanwhile would hold the
         slow ones for good. So it is told to wait for them.
         """
-        trt = self.module
+        trt: Any = self.module  # the names that TensorRT-RTX alone has among them
         by_us = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
             return engine.create_execution_context(by_us)
-        config = engine.create_runtime_config()
+        rtx: Any = engine
+        config = rtx.create_runtime_config()
         config.set_execution_context_allocation_strategy(by_us)
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return engine.create_execution_context(config)
 
     def _capability(self, word: str) -> Any:
-        known = {name.lower(): one for name, one in self.module.ComputeCapability.__members__.items()}
+        rtx: Any = self.module
+        known = {name.lower(): one for name, one in rtx.ComputeCapability.__members__.items()}
         known = {name: one for name, one in known.items() if name.startswith("sm")}  # not NONE and CURRENT
         if word.lower() not in known:
             raise EngineError(

@@ -5,6 +5,7 @@ Precision is in the graph; the builder is told nothing about it, and what it bui
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 import time
@@ -15,9 +16,12 @@ from molre_edge import __version__
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import EngineFile, write_engine
 from molre_edge.engines.cuda_driver import probe_driver
+from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT, load_tensorrt
+from molre_edge.engines.tensorrt_inspector import inspect_layers
 from molre_edge.engines.tensorrt_layers import DATATYPES, LayerSummary, check_precision, read_layers
 from molre_edge.engines.tensorrt_watch import Progress, Watch, listed, watching
+from molre_edge.engines.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision, TensorSpec
 
@@ -46,13 +50,17 @@ def build_engine(
     tensorrt = load_tensorrt(options.target)
     facts = bundle.graph(precision)
     graph = bundle.read(facts.file)
+    target, problem = _target(options), known_problem(bundle, precision, tensorrt.name, tensorrt.version)
+    cache = timing_cache_path(bundle.folder, "".join(target["compute_capabilities"]), tensorrt.version)
+    measured = read_timing_cache(cache) if options.keeps_timing_cache else b""
     start = time.perf_counter()
     with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
-        plan = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor)
-    seconds = time.perf_counter() - start
-    layers = read_layers(watch.layers[0] if watch.layers else "")
+        plan, measurements = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
+        seconds = time.perf_counter() - start
+        inspected = inspect_layers(tensorrt, bytes(plan), logger) if options.target is Target.HERE else ()
+    layers = inspected or read_layers(watch.layers[0] if watch.layers else "")
     check_precision(layers, precision)
-    return write_engine(
+    built = write_engine(
         bundle,
         f"{options.target}-{precision}",
         memoryview(plan),
@@ -60,7 +68,7 @@ def build_engine(
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "tool": {"molre-edge": __version__},
             "runtime": {"name": tensorrt.name, "version": tensorrt.version},
-            "target": _target(options),
+            "target": target,
             "precision": str(precision),
             "profile": {
                 name: dict(zip(("min", "opt", "max"), map(list, shapes), strict=True))
@@ -69,12 +77,23 @@ def build_engine(
             "options": {
                 "workspace_mib": options.workspace_mib,
                 "optimization_level": options.optimization_level,
+                "timing_cache": {"file": cache.name, "reused": bool(measured)} if measurements else None,
+                "version_compatible": options.version_compatible,
+                "refit": options.refit,
             },
+            "warnings": [problem] if problem else [],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
-            "layers": LayerSummary.of(layers).to_dict(),
+            "layers": {
+                **LayerSummary.of(layers).to_dict(),
+                "read_from": "the engine inspector" if inspected else "the builder's layer log",
+            },
             "build_seconds": round(seconds, 2),
         },
     )
+    if measurements:
+        with contextlib.suppress(OSError):  # the engine is there, and the next build measures again
+            write_timing_cache(cache, measurements)
+    return built
 
 
 def _target(options: BuildOptions) -> dict[str, Any]:
@@ -91,15 +110,24 @@ def _target(options: BuildOptions) -> dict[str, Any]:
 
 
 def _build(
-    tensorrt: TensorRT, graph: bytes, volume: TensorSpec, options: BuildOptions, watch: Watch, logger: Any, monitor: Any
-) -> Any:
-    """The serialised engine: a buffer of the library's."""
+    tensorrt: TensorRT,
+    graph: bytes,
+    volume: TensorSpec,
+    options: BuildOptions,
+    watch: Watch,
+    logger: Any,
+    monitor: Any,
+    measured: bytes,
+) -> tuple[Any, bytes]:
+    """The serialised engine, a buffer of the library's, and the builder's measurements where they are to be kept."""
     builder = _new_builder(tensorrt, logger, watch)
     network = tensorrt.new_network(builder)
     _parse(tensorrt, network, graph, logger)
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     tensorrt.set_options(config, options)
+    if options.keeps_timing_cache:
+        tensorrt.set_timing_cache(config, measured)
     profile = builder.create_optimization_profile()
     for name, shapes in _profile(volume, options).items():
         profile.set_shape(name, *shapes)
@@ -109,7 +137,8 @@ def _build(
         raise watch.stopped
     if plan is None:
         raise EngineError(f"{tensorrt.name} could not build the engine:{listed(watch.problems)}")
-    return plan
+    cache = config.get_timing_cache() if options.keeps_timing_cache else None
+    return plan, b"" if cache is None else bytes(cache.serialize())
 
 
 def _new_builder(tensorrt: TensorRT, logger: Any, watch: Watch) -> Any:

@@ -102,7 +102,6 @@ class LayerSummary:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            "read_from": "the builder's layer log",
             "count": sum(sum(counts.values()) for counts in self.by_type.values()),
             "by_type": {kind: dict(counts) for kind, counts in self.by_type.items()},
             "matrix_weights": dict(self.matrix_weights),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from molre_edge.engines.device import Buffer, Device, DeviceError, DeviceMemoryError, Stream
 from molre_edge.engines.tensorrt_api import TensorRT
 from molre_edge.engines.tensorrt_watch import Watch, listed, listening
 from molre_edge.errors import EngineError
 from molre_edge.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from molre_edge.engines.tensorrt_types import ICudaEngine, IExecutionContext, Runtime
 
 __all__ = ["TensorRTNetwork"]
 
@@ -26,8 +29,13 @@ class TensorRTNetwork:
         batch: smallest, usual and largest number of volumes.
     """
 
-    def __init__(self, tensorrt: TensorRT, plan: bytes) -> None:
+    def __init__(self, tensorrt: TensorRT, plan: bytes, *, host_code: bool = False) -> None:
         """Deserialise a plan whose hash was compared: a plan is code.
+
+        Args:
+            tensorrt: the library.
+            plan: the engine's content.
+            host_code: let it hold code for the host too, as version-compatible engines do.
 
         Raises:
             DeviceMemoryError: the GPU's memory does not suffice.
@@ -36,23 +44,26 @@ class TensorRTNetwork:
         self._trt, trt = tensorrt, tensorrt.module
         watch = Watch()
         with listening(trt, watch) as logger:
-            self._runtime: Any = trt.Runtime(logger)
-            self._engine: Any = self._runtime.deserialize_cuda_engine(plan)  # None on failure; it never raises
-        if self._engine is None:
+            self._runtime: Runtime | None = trt.Runtime(logger)
+            if host_code:
+                self._runtime.engine_host_code_allowed = True
+            engine: ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)  # it never raises
+        if engine is None:
             raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
         specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
-        for place in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(place)
-            kind = self._engine.get_tensor_dtype(name).name
-            shape = tuple(None if side < 0 else int(side) for side in self._engine.get_tensor_shape(name))
-            is_input = self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        for place in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(place)
+            kind = engine.get_tensor_dtype(name).name
+            shape = tuple(None if side < 0 else int(side) for side in engine.get_tensor_shape(name))
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), shape))
         if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
             told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
             raise EngineError(f"the engine's tensors are {told}; it is none of ours")
         (self.input,), self.outputs = specs[True], tuple(specs[False])
-        low, usual, high = self._engine.get_tensor_profile_shape(self.input.name, 0)
+        low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
         self.batch = (int(low[0]), int(usual[0]), int(high[0]))
+        self._engine: ICudaEngine | None = engine
 
     def bind(self, device: Device, size: int, addresses: Mapping[str, int], stream: Stream) -> _Bound:
         """An execution context of its own for a batch of `size`: a graph holds good for one context and shape.
@@ -62,10 +73,10 @@ class TensorRTNetwork:
         trt = self._trt
         watch = Watch()
         with listening(trt.module, watch):
-            context = trt.new_context(self._engine)
+            context = None if self._engine is None else trt.new_context(self._engine)
             if context is None:
                 raise _refusal(watch, f"{trt.name} can't make an execution context")
-            ready = context.set_optimization_profile_async(0, stream.handle)
+            ready: bool = context.set_optimization_profile_async(0, stream.handle)
             stream.synchronize()
             sides = [side for side in self.input.shape[1:] if side is not None]
             ready = ready and context.set_input_shape(self.input.name, (size, *sides))
@@ -87,13 +98,14 @@ class TensorRTNetwork:
 
 
 class _Bound:
-    def __init__(self, tensorrt: TensorRT, context: Any, memory: Buffer | None) -> None:
-        self._trt, self._context, self._memory = tensorrt, context, memory
+    def __init__(self, tensorrt: TensorRT, context: IExecutionContext, memory: Buffer | None) -> None:
+        self._context: IExecutionContext | None = context
+        self._trt, self._memory = tensorrt, memory
 
     def enqueue(self, stream: Stream) -> None:
         watch = Watch()
         with listening(self._trt.module, watch):
-            done = self._context.execute_async_v3(stream.handle)
+            done = self._context is not None and self._context.execute_async_v3(stream.handle)
         if not done:
             raise _refusal(watch, f"{self._trt.name} can't run the engine")
 

@@ -94,7 +94,7 @@ class TensorRTRunner:
             tensorrt = load_tensorrt(self.built.target, feature="Running an engine")
             self._refuse(why_not_version(self.built, tensorrt.name, tensorrt.version))
             with device.active():
-                network = TensorRTNetwork(tensorrt, self._plan)
+                network = TensorRTNetwork(tensorrt, self._plan, host_code=self.built.version_compatible)
             stack.callback(_close_on, device, network)
             if {str(spec) for spec in self._specs} != {str(spec) for spec in (network.input, *network.outputs)}:
                 self._refuse("its inputs and outputs are not those of the graph; build it again")

@@ -53,6 +53,20 @@ def build(
             "--compute-capability", metavar="SM", help="Such as sm86, again for more; with '--target rtx' only."
         ),
     ] = None,
+    timing_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--timing-cache/--no-timing-cache",
+            help="Keep the builder's measurements in the bundle; with '--target here', where it is the default.",
+            show_default=False,
+        ),
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Newer TensorRT may run it; with '--target here' only.")
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Its weights can be replaced later; with '--target here' only.")
+    ] = False,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
     as_json: JsonOption = False,
@@ -60,7 +74,9 @@ def build(
 ) -> None:
     """Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.
 
-    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it.
+    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it. For example:
+
+    molre-edge build --engine fp16 --target rtx
     """
     speaker = Speaker(as_json, quiet)
     options = BuildOptions(
@@ -69,6 +85,9 @@ def build(
         workspace_mib=workspace,
         optimization_level=optimization_level,
         compute_capabilities=tuple(compute_capability or ()),
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        refit=refit,
     )
     opened = Bundle.open(bundle, expect_digest=expect_digest)
     with _bar(speaker) as on_progress:
@@ -91,6 +110,8 @@ def _bar(speaker: Speaker) -> Iterator[OnProgress]:
 
 def _show(built: EngineFile, speaker: Speaker) -> None:
     facts, layers = built.facts, built.facts["layers"]
+    for warning in facts["warnings"]:
+        speaker.warn(warning)
     datatypes = sorted({datatype for counts in layers["by_type"].values() for datatype in counts})
     table = Table(title=f"Layers of the {facts['precision']} engine, as built", title_justify="left")
     table.add_column("type")

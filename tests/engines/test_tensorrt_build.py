@@ -15,6 +15,7 @@ import pytest
 
 from molre_edge.bundle import MANIFEST, Bundle
 from molre_edge.engine_files import list_engines, read_engine
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu
 from molre_edge.engines.tensorrt_api import BuildOptions, Target
 from molre_edge.engines.tensorrt_build import build_engine
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
@@ -220,6 +221,9 @@ def test_a_compute_capability_that_the_library_does_not_know_is_refused_with_tho
             {"target": Target.HERE, "compute_capabilities": ("sm86",)},
             "--compute-capability: TensorRT builds for the GPU",
         ),
+        ({"timing_cache": True}, "--timing-cache: TensorRT-RTX measures nothing when it builds, so it has none; leave"),
+        ({"version_compatible": True}, "--version-compatible: TensorRT-RTX has no such engines without a GPU; leave"),
+        ({"refit": True}, "--refit: TensorRT-RTX builds no such engines without a GPU; leave the option out, or build"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(options: dict[str, object], message: str) -> None:
@@ -242,3 +246,73 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     extra = {Target.RTX: "rtx", Target.HERE: "tensorrt"}[target]
     with pytest.raises(MissingDependencyError, match=rf"{module}, which is not installed: .*molre-edge\[{extra}\]"):
         build_engine(fresh, Precision.FP16, BuildOptions(target=target))
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX in full TensorRT's place and an Ampere GPU: the steps of '--target here', not its library."""
+    import tensorrt_rtx
+
+    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt_api import TensorRT
+
+    monkeypatch.setattr(tensorrt_build, "load_tensorrt", lambda target: TensorRT(tensorrt_rtx, "TensorRT", "10.4.0"))
+    probe = DriverProbe("13.0", (Gpu("A2000", (8, 6), 1 << 33),))
+    monkeypatch.setattr(tensorrt_build, "probe_driver", lambda: probe)
+
+
+# TensorRT-RTX warns that a timing cache is of no use to it.
+without_warning = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@without_warning
+@pytest.mark.usefixtures("full")
+def test_an_engine_for_the_gpu_here_names_it_and_warns_of_versions_that_answer_wrongly(fresh: Bundle) -> None:
+    built = build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
+    assert built.path.name == "here-fp16.engine"
+    assert built.facts["target"]["gpu"] == "A2000" and built.facts["target"]["compute_capabilities"] == ["sm86"]
+    assert built.facts["layers"]["read_from"] == "the builder's layer log"  # an inspector needs a GPU
+    (warning,) = built.facts["warnings"]
+    assert "TensorRT 10.4.0 was reported to be one that answers wrongly for DINOv3, in float32 too" in warning
+
+
+@without_warning
+@pytest.mark.usefixtures("full")
+def test_measurements_are_kept_for_the_next_build_unless_that_is_declined(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from molre_edge.engines.tensorrt_api import TensorRT
+
+    given: list[bytes] = []
+    monkeypatch.setattr(TensorRT, "set_timing_cache", lambda self, config, measured: given.append(measured))
+    path = fresh.folder / "engines/timing-sm86-10.4.0.cache"
+    real = build_engine.__globals__["_build"]
+    monkeypatch.setitem(build_engine.__globals__, "_build", lambda *words: (real(*words)[0], b"measured"))
+    for reused in (False, True):
+        built = build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
+        assert built.facts["options"]["timing_cache"] == {"file": path.name, "reused": reused}
+    assert given == [b"", b"measured"]
+    path.write_bytes(path.read_bytes()[:-1])  # damaged: begun anew
+    build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
+    assert given[-1] == b""
+    assert [engine.path.name for engine in list_engines(fresh)] == ["here-fp16.engine"]
+    build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE, timing_cache=False))
+    assert len(given) == 3
+
+
+@without_warning
+def test_the_library_takes_the_calls_of_a_timing_cache_and_of_flags() -> None:
+    import tensorrt_rtx
+
+    from molre_edge.engines.tensorrt_api import TensorRT
+    from molre_edge.engines.tensorrt_watch import watching
+
+    library = TensorRT(tensorrt_rtx, "TensorRT", "11.4.0")
+    with watching(tensorrt_rtx, None) as (_, logger, _):
+        config = tensorrt_rtx.Builder(logger).create_builder_config()
+        library.set_timing_cache(config, b"")
+        options = BuildOptions(target=Target.HERE, version_compatible=True, refit=True)
+        library.set_options(config, options)
+    flags = tensorrt_rtx.BuilderFlag
+    assert config.get_flag(flags.VERSION_COMPATIBLE) and config.get_flag(flags.REFIT)
+    assert not config.get_flag(flags.TF32)

@@ -1,0 +1,67 @@
+"""The layers of an engine as its inspector tells them: on a GPU, where an engine can be loaded again once it is built.
+
+Read after public examples of its JSON alone: what is not of that form is no answer, and the builder's log is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from molre_edge.engines.tensorrt_api import TensorRT
+from molre_edge.engines.tensorrt_layers import BuiltLayer
+
+__all__ = ["inspect_layers", "parse_layers"]
+
+_TYPES = {
+    "CaskConvolution": "correlation",
+    "CaskGemmConvolution": "correlation",
+    "Convolution": "correlation",
+    "CaskDeconvolutionV2": "deconv",
+    "Deconvolution": "deconv",
+    "CaskGemmMatrixMultiply": "gemm",
+    "MatrixMultiply": "gemm",
+}
+"""The inspector's word, and the builder's log's for the same."""
+
+_DATATYPES = {
+    "BF16": "BFloat16",
+    "BFloat16": "BFloat16",
+    "FP32": "Float",
+    "Float": "Float",
+    "FP16": "Half",
+    "Half": "Half",
+    "INT8": "Int8",
+    "Int8": "Int8",
+}
+"""A part of the inspector's word for a tensor's format and datatype, and the log's datatype; the first that fits."""
+
+
+def inspect_layers(tensorrt: TensorRT, plan: bytes, logger: Any) -> tuple[BuiltLayer, ...]:
+    """The layers of a plan that was just built here; none where this library or machine can't tell."""
+    trt = tensorrt.module
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return ()
+    return parse_layers(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def parse_layers(text: str) -> tuple[BuiltLayer, ...]:
+    """Read the inspector's JSON; none where it is of another form or lists no layer that multiplies matrices."""
+    try:
+        layers = tuple(_layer(one) for one in json.loads(text)["Layers"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ()
+    return layers if any(layer.is_matrix for layer in layers) else ()
+
+
+def _layer(one: dict[str, Any]) -> BuiltLayer:
+    weights = one.get("Weights") or {}
+    inputs = [_datatype(each["Format/Datatype"]) for each in (*one["Inputs"], *one["Outputs"])]
+    datatype = _datatype(weights["Type"]) if weights else next((kind for kind in inputs if kind != "none"), "none")
+    kind = str(one["LayerType"])
+    return BuiltLayer(str(one["Name"]), _TYPES.get(kind, kind), datatype, int(weights.get("Count", 0)))
+
+
+def _datatype(told: str) -> str:
+    return next((ours for theirs, ours in _DATATYPES.items() if theirs in told), "none")
