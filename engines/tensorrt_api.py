@@ -16,7 +16,7 @@ from molre_edge.errors import EngineError, MissingDependencyError
 if TYPE_CHECKING:
     from molre_edge.engines.tensorrt_types import Builder, IBuilderConfig, ICudaEngine, IExecutionContext, Library
 
-__all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt", "version_numbers"]
+__all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt", "version_is_known", "version_numbers"]
 
 MAX_BATCH = 256
 MIN_WORKSPACE_MIB = 16
@@ -207,13 +207,19 @@ def load_tensorrt(target: Target, *, feature: str | None = None) -> TensorRT:
             f"pip install --force-reinstall 'molre-edge[{library.extra}]'"
         ) from error
     version = str(module.__version__)
-    if not library.first <= version_numbers(version)[:2] < (library.below, 0):
+    if not version_is_known(target, version):
         first = ".".join(map(str, library.first))
         raise EngineError(
             f"{library.name} {version}: expected {first} or newer, below {library.below}; install such a version, on a "
             f"Jetson with its JetPack"
         )
     return TensorRT(module, library.name, version)
+
+
+def version_is_known(target: Target, version: str) -> bool:
+    """Whether this project knows a version of a target's library."""
+    library = _LIBRARIES[target]
+    return library.first <= version_numbers(version)[:2] < (library.below, 0)
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

@@ -15,8 +15,10 @@ from molre_edge.engines.tensorrt_api import Target, load_tensorrt, version_numbe
 from molre_edge.errors import BundleError, MolreEdgeError
 from molre_edge.specs import Precision
 
-__all__ = ["BuiltFor", "here", "why_not_gpu", "why_not_here", "why_not_version"]
+__all__ = ["RTX_CAPABILITIES", "BuiltFor", "here", "why_not_gpu", "why_not_here", "why_not_version"]
 
+RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""All that TensorRT-RTX 1.7 can build for."""
 _RTX_DEFAULT = {(8, 0), (8, 6), (8, 9)}
 """What TensorRT-RTX 1.7 builds for when nothing is asked for; and all from 12.0 on."""
 _RTX_DEFAULT_FROM = (12, 0)

@@ -12,6 +12,7 @@ from molre_edge import __version__
 from molre_edge.cli.build import build
 from molre_edge.cli.calibrate import calibrate
 from molre_edge.cli.demo import demo
+from molre_edge.cli.doctor import doctor
 from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.export import export
 from molre_edge.cli.import_peft import import_peft
@@ -64,6 +65,7 @@ app.command()(build)
 app.command()(infer)
 app.command()(verify)
 app.command()(inspect)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -1,0 +1,316 @@
+"""What this machine can do with molre-edge, and what to install for what it can't.
+
+Nothing here raises: a machine that is odd is described, not refused. Versions are read from packages' metadata; of the
+heavy libraries ONNX Runtime alone is imported, since it is what must run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from molre_edge import __version__
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
+from molre_edge.engines.tensorrt_api import Target, version_is_known
+from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES
+from molre_edge.machine import usable_cores
+
+__all__ = ["Diagnosis", "Part", "diagnose"]
+
+OK, MISSING, PROBLEM = "ok", "missing", "problem"
+
+_JETPACKS = (("39.2", "7.2"), ("38", "7.0 or 7.1"), ("36.4", "6.1 or 6.2"), ("36.3", "6.0"), ("35", "5.1"))
+"""How an L4T version begins, and the JetPack that brings it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that was looked for.
+
+    Attributes:
+        name: of the thing.
+        state: ``ok``, ``missing`` or ``problem``.
+        found: what is there, or what is wrong, in words.
+        needed_for: what can't be done without it.
+        install: the command that brings it here, or what to do; empty where nothing is to be done.
+    """
+
+    name: str
+    state: str
+    found: str
+    needed_for: str = ""
+    install: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was looked for.
+
+    Attributes:
+        machine: what kind it is, in words.
+        parts: in the order of the chain.
+        can_run: runtime -> None where it can run engines here, else why it can't.
+    """
+
+    machine: str
+    parts: tuple[Part, ...]
+    can_run: dict[str, str | None]
+
+    @property
+    def anything_runs(self) -> bool:
+        """Whether a bundle can be run at all."""
+        return None in self.can_run.values()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"machine": self.machine, "parts": [asdict(part) for part in self.parts], "can_run": self.can_run}
+
+
+def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
+    """Look at this machine.
+
+    Args:
+        root: where its system files are.
+        folder: where results will be written.
+    """
+    jetson = _l4t(root) is not None
+    probe = probe_driver()
+    onnxruntime = _safely("ONNX Runtime", _onnxruntime)
+    torch = _torch()
+    backends = _backends(probe)
+    tensorrt = _tensorrt(jetson=jetson)
+    rtx = _rtx(jetson=jetson)
+    gpu = _gpu(probe, root, jetson=jetson)
+    parts = (
+        _safely("Python", _python),
+        Part("molre-edge", OK, __version__),
+        onnxruntime,
+        torch,
+        *_extras(),
+        gpu,
+        *_jetpack(root),
+        tensorrt,
+        rtx,
+        *backends,
+        _safely("CUDA toolkit", lambda: _toolkit(root)),
+        _safely("CPU", _cpu),
+        _safely("memory", lambda: _memory(root)),
+        _safely("disk", lambda: _disk(folder)),
+    )
+    reach = None if any(part.state == OK for part in backends) else "neither pycuda nor cuda-python is installed"
+    can_run = {
+        "onnxruntime": None if onnxruntime.state == OK else onnxruntime.found,
+        "tensorrt": _why_not(tensorrt, probe, reach),
+        "tensorrt-rtx": _why_not(rtx, probe, reach) or _not_for_rtx(probe.gpus[0]),
+        "torch": None if torch.state == OK else torch.found,
+    }
+    return Diagnosis(_machine(root), parts, can_run)
+
+
+def _why_not(library: Part, probe: DriverProbe, reach: str | None) -> str | None:
+    return probe.problem or (None if library.state == OK else library.found) or reach
+
+
+def _not_for_rtx(gpu: Gpu) -> str | None:
+    if gpu.sm in RTX_CAPABILITIES or gpu.compute_capability >= (12, 0):
+        return None
+    return f"TensorRT-RTX has nothing for the {gpu}; it builds for {', '.join(RTX_CAPABILITIES)}"
+
+
+def _safely(name: str, look: Callable[[], Part]) -> Part:
+    try:
+        return look()
+    except Exception as error:  # whatever this machine does: the others are still told
+        return Part(name, PROBLEM, f"could not be looked at ({type(error).__name__}: {error})")
+
+
+def _version(*distributions: str) -> str | None:
+    """Version of the first distribution that is installed."""
+    for name in distributions:
+        with contextlib.suppress(metadata.PackageNotFoundError, ValueError, OSError):
+            return metadata.version(name)
+    return None
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _python() -> Part:
+    return Part("Python", OK, f"{platform.python_version()} ({sys.executable})")
+
+
+def _onnxruntime() -> Part:
+    name, needed, install = "ONNX Runtime", "running bundles everywhere", "pip install 'onnxruntime>=1.23'"
+    if not _is_there("onnxruntime"):
+        return Part(name, MISSING, "not installed", needed, install)
+    try:
+        import onnxruntime
+    except Exception as error:  # a broken installation fails in many ways
+        return Part(name, PROBLEM, f"can't be loaded ({error})", needed, f"{install} --force-reinstall")
+    providers = [each.removesuffix("ExecutionProvider") for each in onnxruntime.get_available_providers()]
+    return Part(name, OK, f"{onnxruntime.__version__}, with {', '.join(providers)}")
+
+
+def _torch() -> Part:
+    version = _version("torch") if _is_there("torch") else None
+    if version:
+        return Part("PyTorch", OK, version)
+    needed = "the PyTorch reference, export and training; not on the edge box"
+    return Part("PyTorch", MISSING, "not installed", needed, "pip install 'molre-edge[export]'")
+
+
+def _extras() -> tuple[Part, ...]:
+    """The packages that export and train bring beside PyTorch."""
+    parts = []
+    for extra, needed in (("export", "molre-edge export"), ("train", "molre-edge train and evaluate")):
+        name, lacking = f"extra '{extra}'", [each for each in _asked_for(extra) if _version(each) is None]
+        told = f"not installed: {', '.join(lacking)}"
+        install = f"pip install 'molre-edge[{extra}]'"
+        parts.append(Part(name, MISSING, told, needed, install) if lacking else Part(name, OK, "complete"))
+    return tuple(parts)
+
+
+def _asked_for(extra: str) -> Sequence[str]:
+    """Names of the packages of an extra, without those of another extra."""
+    of_extra = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
+    try:
+        lines = [line for line in metadata.requires("molre-edge") or () if of_extra.search(line)]
+    except metadata.PackageNotFoundError:
+        return ()
+    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+    return [name for name in names if name != "molre-edge"]
+
+
+def _gpu(probe: DriverProbe, root: Path, *, jetson: bool) -> Part:
+    needed = "TensorRT engines"
+    if probe.problem is not None:
+        install = "flash the Jetson with JetPack" if jetson else "install NVIDIA's driver for the GPU, if there is one"
+        return Part("NVIDIA GPU", MISSING if probe.cuda is None else PROBLEM, probe.problem, needed, install)
+    told = ", ".join(f"{gpu}, {gpu.memory_bytes / 2**30:.1f} GiB" for gpu in probe.gpus)
+    driver = re.search(r"Kernel Module\D*([\d.]+)", _text(root / "proc/driver/nvidia/version"))
+    return Part("NVIDIA GPU", OK, f"{told}; driver {driver[1] if driver else '?'}, for CUDA up to {probe.cuda}")
+
+
+def _jetpack(root: Path) -> tuple[Part, ...]:
+    l4t = _l4t(root)
+    if l4t is None:
+        return ()
+    jetpack = next((name for start, name in _JETPACKS if f"{l4t}.".startswith(f"{start}.")), None)
+    told = f"L4T {l4t}, JetPack {jetpack or 'unknown'}"
+    if l4t.startswith("35"):
+        return (Part("JetPack", PROBLEM, told, "TensorRT engines", "JetPack 6.1 or later: TensorRT 8 is too old"),)
+    return (Part("JetPack", OK, told),)
+
+
+def _l4t(root: Path) -> str | None:
+    """``36.4.3`` of ``# R36 (release), REVISION: 4.3, ...``; None where this is no Jetson."""
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def _tensorrt(*, jetson: bool) -> Part:
+    needed = "engines for the GPU of this machine (--target here)"
+    if jetson:
+        install = (
+            "sudo apt install python3-libnvinfer, and an environment that sees it: "
+            "/usr/bin/python3 -m venv --system-site-packages .venv"
+        )
+    elif platform.machine() == "x86_64":
+        install = "pip install 'molre-edge[tensorrt]'"
+    else:
+        install = "NVIDIA's package of TensorRT for this machine"
+    distributions = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12")
+    return _library("TensorRT", Target.HERE, "tensorrt", distributions, needed, install)
+
+
+def _rtx(*, jetson: bool) -> Part:
+    needed = "portable engines for RTX GPUs, built without a GPU (--target rtx)"
+    fits = platform.system() == "Linux" and platform.machine() == "x86_64"
+    install = "pip install 'molre-edge[rtx]'" if fits else "build them on Linux x86-64"
+    if jetson:
+        install = "not for a Jetson: TensorRT-RTX has nothing for its GPU"
+    return _library("TensorRT-RTX", Target.RTX, "tensorrt_rtx", ("tensorrt_rtx",), needed, install)
+
+
+def _library(name: str, target: Target, module: str, distributions: Sequence[str], needed: str, install: str) -> Part:
+    if not _is_there(module):
+        return Part(name, MISSING, "not installed", needed, install)
+    version = _version(*distributions)
+    if version is None:
+        return Part(name, OK, "installed, its version is not told by its package")
+    if not version_is_known(target, version):
+        return Part(name, PROBLEM, f"{version} is no version that molre-edge knows", needed, install)
+    return Part(name, OK, version)
+
+
+def _backends(probe: DriverProbe) -> tuple[Part, Part]:
+    """Pycuda and cuda-python; one of them reaches the GPU."""
+    needed = "running TensorRT engines, by one of pycuda and cuda-python"
+    pycuda, cuda = _version("pycuda"), _version("cuda-bindings")
+    install = "PATH=/usr/local/cuda/bin:$PATH pip install pycuda (it is compiled: CUDA toolkit and C++ compiler needed)"
+    first = Part("pycuda", OK, pycuda) if pycuda else Part("pycuda", MISSING, "not installed", needed, install)
+    major = (probe.cuda or "13").split(".")[0]  # its first number is that of the driver's CUDA
+    install = f"pip install 'cuda-bindings=={major}.*'"
+    if cuda is None:
+        return first, Part("cuda-python", MISSING, "not installed", needed, install)
+    if int(cuda.split(".")[0]) > int(major):
+        told = f"{cuda} is newer than the driver's CUDA {probe.cuda}"
+        return first, Part("cuda-python", PROBLEM, told, needed, install)
+    return first, Part("cuda-python", OK, cuda)
+
+
+def _toolkit(root: Path) -> Part:
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(root / "usr/local/cuda/bin"))
+    version = re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"([\d.]+)"', _text(root / "usr/local/cuda/version.json"))
+    if nvcc is None:
+        return Part(
+            "CUDA toolkit", MISSING, "no nvcc", "building pycuda", "NVIDIA's CUDA toolkit; cuda-python needs none"
+        )
+    return Part("CUDA toolkit", OK, f"{version[1] if version else 'version unknown'} ({nvcc})")
+
+
+def _cpu() -> Part:
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return Part("CPU", OK, f"{usable_cores()} cores that this process may use of {os.cpu_count()}{load}")
+
+
+def _memory(root: Path) -> Part:
+    told = dict(re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE))
+    if "MemTotal" not in told:
+        return Part("memory", OK, "unknown")
+    available = int(told.get("MemAvailable") or told.get("MemFree") or 0) / 2**20
+    return Part("memory", OK, f"{available:.1f} GiB free of {int(told['MemTotal']) / 2**20:.1f}")
+
+
+def _disk(folder: Path) -> Part:
+    usage = shutil.disk_usage(folder)
+    told = f"{usage.free / 2**30:.1f} GiB free in the current folder"
+    if usage.free < 2**30:
+        return Part("disk", PROBLEM, told, "engines and results, which take up to some GiB", "free some space")
+    return Part("disk", OK, told)
+
+
+def _machine(root: Path) -> str:
+    model = _text(root / "proc/device-tree/model").strip("\0\n ")
+    return ", ".join(part for part in (model, f"{platform.system()} {platform.release()}", platform.machine()) if part)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[: 1 << 16]
+    except OSError:
+        return ""

@@ -1,0 +1,137 @@
+"""What a machine can do is told for any machine, with the command that brings what it lacks."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molre_edge import doctor
+from molre_edge.doctor import Diagnosis, Part, diagnose
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu
+
+NO_DRIVER = DriverProbe(problem="no NVIDIA driver (libcuda.so.1 is not there)")
+ORIN = DriverProbe("12.6", (Gpu("Orin", (8, 7), 8 << 30, integrated=True),))
+AMPERE = DriverProbe("13.0", (Gpu("RTX A2000", (8, 6), 6 << 30),))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Describes a machine of that kind, with these packages and system files, and diagnoses it."""
+
+    def make(probe: DriverProbe, processor: str, packages: dict[str, str], files: dict[str, str]) -> Diagnosis:
+        modules = {"tensorrt_rtx", "tensorrt", "torch", "onnxruntime"}
+        monkeypatch.setattr(doctor, "probe_driver", lambda: probe)
+        monkeypatch.setattr(platform, "machine", lambda: processor)
+        monkeypatch.setattr(doctor, "_is_there", lambda module: module in packages and module in modules)
+        monkeypatch.setattr(
+            doctor, "_version", lambda *names: next((packages[n] for n in names if n in packages), None)
+        )
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return diagnose(root=tmp_path, folder=tmp_path)
+
+    return make
+
+
+def part(found: Diagnosis, name: str) -> Part:
+    (one,) = (each for each in found.parts if each.name == name)
+    return one
+
+
+JETSON = {
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+    "proc/meminfo": "MemTotal:        7802356 kB\nMemFree:  100 kB\nMemAvailable:    5242880 kB\n",
+}
+
+
+def test_a_jetson_is_told_its_jetpack_and_gets_tensorrt_from_there(machine: Any) -> None:
+    found = machine(ORIN, "aarch64", {"onnxruntime": "1.23.0"}, JETSON)
+    assert found.machine.startswith("NVIDIA Jetson Orin Nano Developer Kit, ")
+    assert part(found, "JetPack").found == "L4T 36.4.3, JetPack 6.1 or 6.2"
+    assert part(found, "memory").found == "5.0 GiB free of 7.4"
+    assert "python3-libnvinfer" in part(found, "TensorRT").install
+    assert "--system-site-packages" in part(found, "TensorRT").install
+    assert part(found, "TensorRT-RTX").install.startswith("not for a Jetson")
+    assert part(found, "cuda-python").install == "pip install 'cuda-bindings==12.*'"
+    assert found.can_run["tensorrt"] == "not installed"
+    assert found.can_run["onnxruntime"] is None and found.anything_runs
+
+
+def test_a_jetson_with_all_of_it_runs_tensorrt_and_not_rtx(machine: Any) -> None:
+    packages = {"onnxruntime": "1.23.0", "tensorrt": "10.3.0", "pycuda": "2026.1", "tensorrt_rtx": "1.7.1.116"}
+    found = machine(ORIN, "aarch64", packages, JETSON)
+    assert found.can_run["tensorrt"] is None
+    assert found.can_run["tensorrt-rtx"].startswith("TensorRT-RTX has nothing for the Orin (sm87)")
+
+
+def test_a_workstation_gets_commands_of_its_own(machine: Any) -> None:
+    found = machine(AMPERE, "x86_64", {"onnxruntime": "1.32.0", "cuda-bindings": "13.4.4"}, {})
+    assert part(found, "TensorRT").install == "pip install 'molre-edge[tensorrt]'"
+    assert part(found, "TensorRT-RTX").install == "pip install 'molre-edge[rtx]'"
+    assert part(found, "NVIDIA GPU").found == "RTX A2000 (sm86), 6.0 GiB; driver ?, for CUDA up to 13.0"
+    assert part(found, "pycuda").state == "missing" and part(found, "cuda-python").state == "ok"
+    assert "JetPack" not in {each.name for each in found.parts}
+
+
+def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:
+    packages = {"tensorrt": "8.6.1", "cuda-bindings": "13.4.4", "onnxruntime": "1.23.0"}
+    found = machine(DriverProbe("12.6", AMPERE.gpus), "x86_64", packages, {})
+    assert (part(found, "TensorRT").state, part(found, "cuda-python").state) == ("problem", "problem")
+    assert part(found, "cuda-python").found == "13.4.4 is newer than the driver's CUDA 12.6"
+    assert found.can_run["tensorrt"] == "8.6.1 is no version that molre-edge knows"
+
+
+def test_jetpack_5_is_told_to_be_too_old(machine: Any) -> None:
+    files = {"etc/nv_tegra_release": "# R35 (release), REVISION: 4.1, GCID: 1\n"}
+    assert part(machine(NO_DRIVER, "aarch64", {}, files), "JetPack").state == "problem"
+
+
+def test_a_machine_where_nothing_runs_and_nothing_can_be_looked_at_is_still_told(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("odd")
+
+    for name in ("usable_cores", "_text"):
+        monkeypatch.setattr(doctor, name, broken if name == "usable_cores" else lambda path: "\0")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", broken)
+    found = machine(NO_DRIVER, "riscv64", {}, {})
+    assert not found.anything_runs
+    assert part(found, "CPU").found == "could not be looked at (RuntimeError: odd)"
+    assert part(found, "disk").state == "problem"
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_broken_onnx_runtime_is_a_problem_with_what_to_do(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = machine(NO_DRIVER, "x86_64", {"onnxruntime": "1.32.0"}, {})
+    assert part(found, "ONNX Runtime").state == "problem"
+    assert "--force-reinstall" in part(found, "ONNX Runtime").install
+    assert not found.anything_runs
+
+
+def test_everything_that_lacks_says_what_for_and_how_to_get_it(machine: Any) -> None:
+    for probe, processor, files in ((NO_DRIVER, "x86_64", {}), (NO_DRIVER, "aarch64", JETSON), (AMPERE, "x86_64", {})):
+        for each in machine(probe, processor, {}, files).parts:
+            assert each.state == "ok" or (each.needed_for and each.install) or each.name == "disk", each
+
+
+def test_this_machine_is_told_without_a_heavy_import() -> None:
+    code = """
+import sys
+from molre_edge.doctor import diagnose
+found = diagnose()
+print(sorted({"torch", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "transformers", "onnx"} & set(sys.modules)))
+print(found.can_run["onnxruntime"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "None"]
