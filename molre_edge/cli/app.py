@@ -18,6 +18,7 @@ from molre_edge.cli.export import export
 from molre_edge.cli.import_peft import import_peft
 from molre_edge.cli.infer import infer
 from molre_edge.cli.inspect import inspect
+from molre_edge.cli.report import report
 from molre_edge.cli.synthesize import synthesize
 from molre_edge.cli.train import train
 from molre_edge.cli.verify import verify
@@ -63,6 +64,7 @@ app.command()(export)
 app.command()(calibrate)
 app.command()(build)
 app.command()(infer)
+app.command()(report)
 app.command()(verify)
 app.command()(inspect)
 app.command()(doctor)

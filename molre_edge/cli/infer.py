@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from molre_edge.inference.reference import Reference
     from molre_edge.inference.store import RunStore, Task
 
-__all__ = ["InferOptions", "infer", "run_infer", "show_run"]
+__all__ = ["InferOptions", "infer", "new_folder", "run_infer", "show_run"]
 
 DEFAULT_RUNS = Path("edge-runs")
 _SHOWN_REJECTED = 20
@@ -119,6 +119,10 @@ def infer(
             "1 to 4.",
         ),
     ] = None,
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="Show a slice of each of the worst scans in the report. PATIENTS' IMAGES."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -147,6 +151,10 @@ def infer(
         ),
         speaker,
     )
+    if images:
+        from molre_edge.cli.report import add_pictures
+
+        add_pictures(summary.folder, scans, speaker)
     show_run(summary, speaker)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
@@ -245,17 +253,17 @@ def _store(options: InferOptions, task: Task, speaker: Speaker) -> RunStore:
         folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
         speaker.tell(f"Going on with {folder}")
         return RunStore.resume(folder, task)
-    return RunStore.create(options.out or _new_folder(), task)
+    return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task)
 
 
-def _new_folder() -> Path:
-    """A folder of this run's own, also when two start within one second."""
+def new_folder(root: Path) -> Path:
+    """A folder named by the time, also when two start within one second."""
     name = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    for folder in (DEFAULT_RUNS / f"{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100)))):
+    for folder in (root / f"{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100)))):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
-    raise RunError(f"{DEFAULT_RUNS / name}: is there already, as are 98 more; name a folder with -o")
+    raise RunError(f"{root / name}: is there already, as are 98 more; name a folder with -o")
 
 
 def _count(text: str) -> int | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import platform
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge import __version__
 from molre_edge.bundle import Bundle, GoldenSet
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError
 from molre_edge.files import write_json
-from molre_edge.inference.records import Record
+from molre_edge.inference.labels import write_known_labels
+from molre_edge.inference.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
+from molre_edge.inference.records import Record, write_record
 from molre_edge.inference.reference import Reference
 from molre_edge.inference.results import write_findings
 from molre_edge.inference.store import RunStore
@@ -37,9 +38,6 @@ from molre_edge.parity import (
 )
 
 __all__ = ["RunSummary", "conclude"]
-
-Labels = Mapping[str, npt.NDArray[np.float64]]
-"""Scan id -> float64 [findings], NaN where unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,8 @@ def conclude(
     Args: as of :func:`molre_edge.inference.run.run_scans`; `golden` is needed for the kind ``golden``.
     """
     records = store.records()
-    pair = _pair(records, reference, runner, golden, labels)
+    pair = _pair(records, reference, runner, golden, labels, store.folder)
+    write_known_labels(store.folder, labels or {}, bundle.findings)
     numbers = verdict = None
     if pair is not None:
         numbers = compare(
@@ -130,6 +129,7 @@ def conclude(
             digest=bundle.digest,
             checkpoint_sha256=bundle.checkpoint_sha256,
             graph_sha256=_graph_sha256(bundle, runner),
+            grid=asdict(bundle.grid),
         ),
         findings=bundle.findings,
         thresholds=tuple(float(value) for value in bundle.thresholds),
@@ -146,7 +146,10 @@ def conclude(
         command=command,
         versions={
             "molre-edge": __version__,
-            **{str(k): str(v) for k, v in bundle.manifest["tool"].items() if k != "molre-edge"},
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "system": f"{platform.system()} {platform.machine()}",
+            **{f"{name} at export": str(version) for name, version in bundle.manifest["tool"].items()},
         },
         notes=(reference.why, *notes, *(str(note) for note in bundle.manifest.get("notes", ()))),
     )
@@ -155,35 +158,23 @@ def conclude(
     return RunSummary(store.folder, len(records), rejected, numbers, verdict, tuple(rows), page, notes)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """What both answered: names of the volumes, the reference's and the engine's answers, and labels."""
-
-    names: tuple[str, ...]
-    expected: Outputs
-    got: Outputs
-    truth: npt.NDArray[np.float64] | None = None
-
-
 def _pair(
-    records: list[Record], reference: Reference, runner: Runner, golden: GoldenSet | None, labels: Labels | None
-) -> _Pair | None:
+    records: list[Record],
+    reference: Reference,
+    runner: Runner,
+    golden: GoldenSet | None,
+    labels: Labels | None,
+    folder: Path,
+) -> Pair | None:
+    if reference.kind == "none":
+        return None
     if reference.kind == "golden":
         if golden is None:
             raise RunError("the golden answers were not read")
         got = Outputs.stack([runner.run(golden.volumes[i : i + 1]).outputs for i in range(len(golden.volumes))])
-        return _Pair(tuple(f"golden-{i + 1:02d}" for i in range(len(golden.volumes))), golden.outputs, got)
-    both = [(record, record.reference) for record in records if record.reference is not None]
-    if reference.kind == "none" or not both:
-        return None
-    names = tuple(record.scan for record, _ in both)
-    expected = Outputs.stack([outputs for _, outputs in both])
-    got = Outputs.stack([record.engine for record, _ in both])
-    truth = None
-    if labels:
-        unknown = np.full(expected.logits.shape[1], np.nan)
-        truth = np.stack([labels.get(name, unknown) for name in names])
-    return _Pair(names, expected, got, truth)
+        write_record(folder / GOLDEN_FILE, Record(GOLDEN, engine=got, reference=golden.outputs, engine_ms={}))
+        return Pair.of_golden(golden.outputs, got)
+    return Pair.of_records(records, labels or {})
 
 
 def _engine_facts(runner: Runner) -> EngineFacts:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import RunError
-from molre_edge.inference.entries import Entry, path_text
+from molre_edge.inference.entries import Entry, path_text, write_csv
 
-__all__ = ["LabelTable", "read_labels"]
+__all__ = ["KNOWN_LABELS", "LabelTable", "read_labels", "write_known_labels"]
+
+KNOWN_LABELS = "labels.csv"
+"""In a run: the labels of its scans, by their ids."""
 
 _SCAN = "scan"
 _VALUES = {"": float("nan"), "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
@@ -62,6 +65,30 @@ class LabelTable:
             )
         return labels
 
+    def of_stored(self, entries: Iterable[Entry]) -> dict[str, npt.NDArray[np.float64]]:
+        """The same where the scans are not at hand: a line names a scan's id, or its path as ``scans.csv`` has it.
+
+        Raises:
+            RunError: as :meth:`of`.
+        """
+        entries = list(entries)
+        named = {name: entry.scan for entry in entries for name in (entry.scan, entry.key)}
+        paths = Counter(entry.path for entry in entries)
+        named |= {entry.path: entry.scan for entry in entries if paths[entry.path] == 1}
+        labels: dict[str, npt.NDArray[np.float64]] = {}
+        for line, name, values in self.rows:
+            scan = named.get(name)
+            if scan is not None and scan in labels:
+                raise RunError(f"{self.path}, line {line}: a second line for one scan")
+            if scan is not None:
+                labels[scan] = values
+        if not labels:
+            raise RunError(
+                f"{self.path}: none of its {len(self.rows)} lines names a scan of this run by its id or by its path in "
+                f"scans.csv; name the folder of the scans with --scans if '{_SCAN}' is a path relative to the CSV"
+            )
+        return labels
+
     def _scan(self, line: int, name: str, base: Path, named: dict[str, set[str]]) -> str | None:
         for folder in (self.path.parent, base):
             place = path_text((folder / name).resolve(), base)
@@ -74,6 +101,15 @@ class LabelTable:
             if scans:
                 return next(iter(scans))
         return None
+
+
+def write_known_labels(folder: Path, labels: Mapping[str, npt.NDArray[np.float64]], findings: Sequence[str]) -> None:
+    """Keep the labels of a run's scans in its folder, so that its report can be made again; none leaves no file."""
+    if not labels:
+        (folder / KNOWN_LABELS).unlink(missing_ok=True)
+        return
+    rows = [[scan, *("" if np.isnan(v) else f"{v:.0f}" for v in values)] for scan, values in sorted(labels.items())]
+    write_csv(folder / KNOWN_LABELS, [_SCAN, *findings], rows)
 
 
 def read_labels(path: Path, findings: Sequence[str]) -> LabelTable:

@@ -20,10 +20,12 @@ from molre_edge.parity.numbers import (
 from molre_edge.parity.outputs import Outputs, ParityError, sigmoid
 from molre_edge.parity.report import (
     DISCLAIMER,
+    REPORT_KIND,
     SCHEMA_VERSION,
     BundleFacts,
     EngineFacts,
     FailedScan,
+    KeySlice,
     ReferenceFacts,
     Report,
     TimingRow,
@@ -34,6 +36,7 @@ from molre_edge.parity.verdict import Check, Verdict, judge
 __all__ = [
     "DISCLAIMER",
     "GATES",
+    "REPORT_KIND",
     "SCHEMA_VERSION",
     "AucComparison",
     "BundleFacts",
@@ -45,6 +48,7 @@ __all__ = [
     "Flip",
     "Gate",
     "GateNumbers",
+    "KeySlice",
     "NonFinite",
     "Outputs",
     "PairNumbers",

@@ -147,7 +147,7 @@ def spread(sizes: Mapping[str, _F64], limits: Sequence[float]) -> str | None:
         axes.set_xlabel("|Δp|")
         axes.set_ylabel("% of decisions differ by more")
         if len(sizes) > 1:
-            axes.legend(loc="upper right")
+            _legend(figure, list(sizes))
 
     told = "; ".join(f"{name}: median {number(float(np.median(values)))}" for name, values in sizes.items())
     return picture(
@@ -290,7 +290,7 @@ def times(rows: Sequence[tuple[str, str, float, float, float]], name: str = "tim
         _powers(axes.xaxis, low, high, show=milliseconds)
         axes.set_xlabel("milliseconds per scan: median, to p95 (thick) and p99 (thin)")
         if len(who) > 1:
-            figure.legend(loc="outside upper left", ncols=1 if max(map(len, who)) > 24 else 2)
+            _legend(figure, who)
 
     told = "; ".join(f"{row[0]} {row[1].replace('_', ' ')} {milliseconds(row[2])}" for row in rows)
     height = 64 + max(26.0, 14.0 * len(who)) * len(phases) + 18.0 * (len(who) if len(who) > 1 else 0)
@@ -337,6 +337,11 @@ def _powers(axis: object, low: float, high: float, show: object = None) -> None:
     write = show if callable(show) else number
     axis.set_ticks(ticks, [write(tick) for tick in ticks])  # type: ignore[attr-defined]
     axis.set_ticks([], minor=True)  # type: ignore[attr-defined]
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    """Above the axes, where it hides nothing."""
+    figure.legend(loc="outside upper left", ncols=1 if max(map(len, names)) > 24 else 2)
 
 
 def _short(name: str) -> str:

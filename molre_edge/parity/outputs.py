@@ -75,6 +75,12 @@ class Outputs:
         """sigmoid(logits), float64 (n, findings)."""
         return sigmoid(self.logits)
 
+    def take(self, volumes: Sequence[int]) -> Outputs:
+        """The outputs for some of the volumes, in the order given."""
+        places = list(volumes)
+        gates = None if self.gates is None else self.gates[places]
+        return Outputs(self.logits[places], self.embedding[places], gates)
+
     @staticmethod
     def stack(outputs: Sequence[Outputs]) -> Outputs:
         """The outputs of several batches as one, in their order.

@@ -16,6 +16,7 @@ from molre_edge.parity.verdict import Verdict
 
 __all__ = [
     "DISCLAIMER",
+    "REPORT_KIND",
     "SCHEMA_VERSION",
     "BundleFacts",
     "EngineFacts",
@@ -29,6 +30,9 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 """Of report.json: raised when a field changes its meaning or goes away, not when one is added."""
+
+REPORT_KIND = "molre-edge parity report"
+"""What report.json calls itself."""
 
 DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
 
@@ -77,11 +81,13 @@ class BundleFacts:
         digest: of the manifest.
         checkpoint_sha256: of the checkpoint it was exported from.
         graph_sha256: of the ONNX graph that answered.
+        grid: that the model reads, as :class:`molre_edge.specs.Grid` has it.
     """
 
     digest: str
     checkpoint_sha256: str | None = None
     graph_sha256: str | None = None
+    grid: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +225,7 @@ class Report:
         """Plain data as report.json holds it; what is not finite is ``None``, and a note says where."""
         data = {
             "schema_version": SCHEMA_VERSION,
-            "kind": "molre-edge parity report",
+            "kind": REPORT_KIND,
             "disclaimer": DISCLAIMER,
             "title": self.title,
             "created": self.created,
@@ -245,7 +251,7 @@ class Report:
 
 
 def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:
-    """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
+    """Write ``report.json``, ``report.html`` and ``junit.xml`` into a folder, each whole or not at all.
 
     Args:
         folder: made if it does not exist; reports already there are replaced.
@@ -255,6 +261,7 @@ def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] 
     Returns:
         The paths of the JSON and of the HTML file.
     """
+    from molre_edge.parity.junit import write_junit
     from molre_edge.parity.page import render
 
     data, page = (
@@ -266,14 +273,12 @@ def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] 
     with write_whole(paths[1]) as partial:
         # a name that is not UTF-8 may stand in the command line; it is written as an escape, as in the JSON
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_junit(Path(folder), [(report.engine.name, report)])
     return paths
 
 
 def _facts(facts: EngineFacts | ReferenceFacts | BundleFacts) -> dict[str, Any]:
-    data = dict(vars(facts))
-    if "details" in data:
-        data["details"] = dict(data["details"])
-    return data
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(facts).items()}
 
 
 def _plain(value: Any, where: str, lost: list[str]) -> Any:

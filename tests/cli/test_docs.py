@@ -10,8 +10,11 @@ import pytest
 
 from molre_edge.cli.shell import ExitCode
 from molre_edge.inference.entries import Entry
+from molre_edge.inference.labels import KNOWN_LABELS
+from molre_edge.inference.pairs import GOLDEN_FILE
 from molre_edge.inference.store import GONE
 from molre_edge.inference.timing import ENGINE_PHASES
+from molre_edge.parity.junit import JUNIT_FILE
 
 
 @pytest.fixture(scope="module")
@@ -43,4 +46,4 @@ def test_every_column_of_the_table_of_scans_is_explained(page: str) -> None:
 def test_every_file_of_a_run_is_explained(page: str) -> None:
     named = " ".join(column(page, "file "))
     files = ("findings.csv", "findings.jsonl", "outputs/", "report.html", "report.json", "run.json", "scans.csv")
-    assert [name for name in (*files, "timing.json") if name not in named] == []
+    assert [name for name in (*files, "timing.json", JUNIT_FILE, GOLDEN_FILE, KNOWN_LABELS) if name not in named] == []

@@ -26,6 +26,8 @@ from molre_edge.specs import Precision
 FILES = {
     "findings.csv",
     "findings.jsonl",
+    "golden.npz",
+    "junit.xml",
     "outputs",
     "report.html",
     "report.json",

@@ -123,12 +123,12 @@ def test_a_number_that_is_not_finite_becomes_null_and_a_note_says_where(full_rep
     assert data["notes"] == ["first", "timing[0].p90_ms is null because it was not a finite number"]
 
 
-def test_both_files_are_written_into_a_folder_that_may_not_exist(
+def test_all_files_are_written_into_a_folder_that_may_not_exist(
     full_report: Callable[..., Report], tmp_path: Path
 ) -> None:
     paths = write_report(tmp_path / "a" / "b", full_report(n=2))
     assert paths == (tmp_path / "a" / "b" / "report.json", tmp_path / "a" / "b" / "report.html")
-    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["junit.xml", "report.html", "report.json"]
 
 
 def test_a_report_that_can_not_be_written_leaves_the_last_one_as_it_was(
@@ -139,7 +139,7 @@ def test_a_report_that_can_not_be_written_leaves_the_last_one_as_it_was(
     with pytest.raises(TypeError):
         write_report(tmp_path, replace(good, versions={"numpy": {1, 2}}))  # type: ignore[dict-item]
     assert [(tmp_path / name).read_bytes() for name in ("report.json", "report.html")] == before
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_name_that_is_not_utf8_is_written_as_an_escape(full_report: Callable[..., Report], tmp_path: Path) -> None:
