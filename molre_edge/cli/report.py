@@ -15,7 +15,7 @@ from molre_edge.parity import DISCLAIMER, load_gates, write_report
 
 if TYPE_CHECKING:
     from molre_edge.inference.stored import StoredRun
-    from molre_edge.parity import Gate, Report, Verdict
+    from molre_edge.parity import Gate, KeySlice, Report, Verdict
 
 __all__ = ["add_pictures", "report"]
 
@@ -133,7 +133,7 @@ def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: 
 
 
 def _write_one(run: StoredRun, report: Report, folder: Path, scans: Path | None, speaker: Speaker) -> Path:
-    slices = ()
+    slices: tuple[KeySlice, ...] = ()
     if scans is not None:
         from molre_edge.inference.pictures import key_slices
 

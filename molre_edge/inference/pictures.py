@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,5 +94,6 @@ def _png(hu: npt.NDArray[np.floating]) -> str:
 
     file = io.BytesIO()
     low, high = _BRAIN_HU
-    imsave(file, hu.astype(np.float32), cmap="gray", vmin=low, vmax=high, format="png", metadata={"Software": None})
+    nothing: Any = {"Software": None}  # not even the program's name
+    imsave(file, hu.astype(np.float32), cmap="gray", vmin=low, vmax=high, format="png", metadata=nothing)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
