@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["cpu_model", "nvidia_driver", "usable_cores"]
+__all__ = ["cpu_model", "cpu_state", "nvidia_driver", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -43,3 +43,23 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def cpu_state(sysfs: Path = Path("/sys"), cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, object]:
+    """What governs how fast the CPU is just now: governors, clocks and load; None where the machine does not tell.
+
+    Args:
+        sysfs: where Linux tells of governors and clocks.
+        cpuinfo: and of clocks, where it does not there.
+    """
+    policies = sorted((sysfs / "devices" / "system" / "cpu" / "cpufreq").glob("policy*"))
+    governors = sorted({text for each in policies if (text := _text(each / "scaling_governor").strip())})
+    clocks = [int(text) / 1e3 for each in policies if (text := _text(each / "scaling_cur_freq").strip()).isdecimal()]
+    if not clocks:
+        lines = [line.partition(":")[2] for line in _text(cpuinfo).splitlines() if line.startswith("cpu MHz")]
+        clocks = [float(text) for text in lines if text.strip().replace(".", "", 1).isdecimal()]
+    return {
+        "governor": ", ".join(governors) or None,
+        "clock_mhz": [round(min(clocks)), round(max(clocks))] if clocks else None,
+        "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }

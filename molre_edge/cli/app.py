@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from molre_edge import __version__
+from molre_edge.cli.bench import bench
 from molre_edge.cli.build import build
 from molre_edge.cli.calibrate import calibrate
 from molre_edge.cli.demo import demo
@@ -66,6 +67,7 @@ app.command()(build)
 app.command()(infer)
 app.command()(report)
 app.command()(verify)
+app.command()(bench)
 app.command()(inspect)
 app.command()(doctor)
 
