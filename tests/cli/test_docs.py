@@ -34,7 +34,7 @@ def test_every_phase_is_explained(page: str) -> None:
 
 def test_every_exit_code_is_explained(page: str) -> None:
     codes = [value for name, value in vars(ExitCode).items() if name.isupper()]
-    assert [int(code) for code in column(page, "code ")] == sorted(codes)
+    assert [int(code) for code in column(page, "code | means ")] == sorted(codes)
 
 
 def test_every_column_of_the_table_of_scans_is_explained(page: str) -> None:
