@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,3 +127,27 @@ def data_dir() -> Path:
     if not (folder / "SHA256SUMS").is_file():
         pytest.skip("the real CT test data are not here: set MOLRE_EDGE_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in for the driver's library, compiled from stand_in_driver.c."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the stand-in for the driver needs gcc")
+    folder = tmp_path_factory.mktemp("driver")
+    source = Path(__file__).with_name("engines") / "stand_in_driver.c"
+    (folder / "rest.c").write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names_that_lack(source)))
+    flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([compiler, *flags, str(source), str(folder / "rest.c"), "-ldl"], check=True)
+    return folder
+
+
+def names_that_lack(source: Path) -> list[str]:
+    """Names of the driver that pycuda's binary wants to find, used or not, and the stand-in has not."""
+    pycuda = importlib.util.find_spec("pycuda")
+    if pycuda is None or pycuda.origin is None:
+        return []
+    (binary,) = Path(pycuda.origin).parent.glob("_driver*.so")
+    wanted = {name.decode() for name in re.findall(rb"\0(cu[A-Z]\w+)(?=\0)", binary.read_bytes())}
+    return sorted(wanted - set(re.findall(r"\b(cu[A-Z]\w+)\(", source.read_text())))
