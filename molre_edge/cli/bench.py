@@ -10,17 +10,18 @@ import typer
 from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.cli import completion
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
     JsonOption,
     QuietOption,
     Speaker,
-    UsageError,
     command,
+    engine_of,
     open_bundle,
 )
-from molre_edge.errors import EngineError, RunError, ScanError
+from molre_edge.errors import RunError, ScanError
 from molre_edge.files import sha256_of
 from molre_edge.parity import DISCLAIMER
 from molre_edge.parity.text import milliseconds, number
@@ -43,7 +44,10 @@ def bench(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            "--engine", "-e", help="As of 'infer', again for more. Default: all that are ready, without torch."
+            "--engine",
+            "-e",
+            autocompletion=completion.engines,
+            help="As of 'infer', again for more. Default: all that are ready, without torch.",
         ),
     ] = None,
     batch: Annotated[
@@ -56,6 +60,7 @@ def bench(
             "--plain",
             metavar="CKPT",
             exists=True,
+            autocompletion=completion.checkpoints,
             dir_okay=False,
             help="The bundle's checkpoint: export it without its adapters, and tell what they cost.",
         ),
@@ -132,16 +137,13 @@ def _candidates(
     threads: int | None,
     step: Any,
 ) -> list[Candidate]:
-    from molre_edge.engines.choice import choose_engine, parse_engine
+    from molre_edge.engines.choice import choose_engine
     from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
     from molre_edge.inference.bench import PLAIN, Candidate
     from molre_edge.inference.bench_report import all_engines
     from molre_edge.inference.reference import find_checkpoint
 
-    try:
-        wanted = {word: parse_engine(word) for word in words or all_engines(bundle)}
-    except EngineError as error:
-        raise UsageError(str(error)) from error
+    wanted = {word: engine_of(word) for word in words or all_engines(bundle)}
     candidates = []
     for word, (runtime, _) in wanted.items():
         checkpoint = plain or find_checkpoint(bundle) if runtime == "torch" else None

@@ -74,9 +74,7 @@ def build(
 ) -> None:
     """Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.
 
-    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it. For example:
-
-    molre-edge build --engine fp16 --target rtx
+    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it.
     """
     speaker = Speaker(as_json, quiet)
     options = BuildOptions(

@@ -68,8 +68,6 @@ def calibrate(
 
     Ranges come from some of the scans, the judgement from others and from the golden volumes. What is already there
     from the same inputs is kept. Where no layer fits, the bundle stays as it is and the exit code is 3.
-
-    Example: molre-edge calibrate scans, then molre-edge infer scans --engine int8
     """
     speaker = Speaker(as_json, quiet)
     for name in ("onnx", "onnxruntime"):

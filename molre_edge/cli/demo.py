@@ -32,7 +32,6 @@ def demo(
     The model learns six findings, which takes some minutes, and knows no patient. The report has the AUC of PyTorch
     and of each engine on heads that it has not seen. Leaves DIR/ckpt.pt, DIR/scans (eight heads as a scanner sends
     them), DIR/data (heads with labels), DIR/edge-bundle, DIR/edge-runs and the mark DIR/DEMO.txt.
-    Example: molre-edge demo
     """
     speaker = Speaker(as_json, quiet)
     material.check_installed()

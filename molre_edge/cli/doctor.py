@@ -16,9 +16,7 @@ _MARKS = {"ok": "✓", "missing": "–", "problem": "✗"}
 def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Show what this machine has, which engines can run on it, and what to install for the others.
 
-    The exit code is 0 unless nothing can run. For example:
-
-        molre-edge doctor --json
+    The exit code is 0 unless nothing can run.
     """
     from molre_edge.doctor import diagnose
 

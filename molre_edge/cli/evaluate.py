@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from molre_edge.cli import completion
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
 from molre_edge.cli.training import DeviceOption, TrainBar, choose_device
 from molre_edge.errors import ConfigError, MissingDependencyError
@@ -21,7 +22,16 @@ __all__ = ["evaluate", "show_evaluation"]
 
 @command
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", exists=True, dir_okay=False, help="The checkpoint.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT",
+            exists=True,
+            dir_okay=False,
+            help="The checkpoint.",
+            autocompletion=completion.checkpoints,
+        ),
+    ],
     data: Annotated[
         Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns scan, split and one a finding).")
     ],

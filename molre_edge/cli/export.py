@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, check_free
+from molre_edge.cli import completion
 from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, command
 from molre_edge.errors import ExportError, MissingDependencyError
 from molre_edge.parity import GATES, load_gates
@@ -42,7 +43,14 @@ class GraphChoice(str, Enum):
 @command
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", exists=True, dir_okay=False, help="The checkpoint, .pt or .safetensors.")
+        Path,
+        typer.Argument(
+            metavar="CKPT",
+            exists=True,
+            dir_okay=False,
+            help="The checkpoint, .pt or .safetensors.",
+            autocompletion=completion.checkpoints,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")] = DEFAULT_BUNDLE,
     force: Annotated[

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.cli import completion
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -22,10 +23,11 @@ from molre_edge.cli.shell import (
     Speaker,
     UsageError,
     command,
+    engine_of,
     open_bundle,
 )
 from molre_edge.cli.state import record_path
-from molre_edge.errors import EngineError, RunError
+from molre_edge.errors import RunError
 from molre_edge.parity import DISCLAIMER, GATES, load_gates
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def infer(
         typer.Option(
             "--reference",
             metavar="auto|golden|none|CKPT",
+            autocompletion=completion.references,
             help="What to compare with: the PyTorch model of the checkpoint, the bundle's golden answers, or nothing. "
             "auto: the model, if torch is installed and its checkpoint lies beside the bundle or here; else golden.",
         ),
@@ -162,7 +165,7 @@ def infer(
 
 def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     """Wire bundle, runner, reference, store and run together."""
-    from molre_edge.engines.choice import choose_engine, parse_engine
+    from molre_edge.engines.choice import choose_engine
     from molre_edge.inference.labels import read_labels
     from molre_edge.inference.readers import default_readers
     from molre_edge.inference.reference import choose_reference, find_checkpoint
@@ -171,10 +174,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     from molre_edge.inference.verified import VerifiedRecord
     from molre_edge.inference.verify import choose_gate, require_verified
 
-    try:
-        runtime, _ = parse_engine(options.engine)
-    except EngineError as error:
-        raise UsageError(str(error)) from error
+    runtime, _ = engine_of(options.engine)
     bundle = open_bundle(options.bundle, options.expect_digest)
     if options.reference not in {"auto", "golden", "none"} and not Path(options.reference).is_file():
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from molre_edge.cli import completion
 from molre_edge.cli.infer import new_folder
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
 from molre_edge.errors import RunError
@@ -26,7 +27,13 @@ DEFAULT_REPORTS = Path("edge-reports")
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", exists=True, file_okay=False, help="Folders of finished runs of 'infer'."),
+        typer.Argument(
+            metavar="RUN...",
+            exists=True,
+            file_okay=False,
+            help="Folders of finished runs of 'infer'.",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -65,10 +72,6 @@ def report(
 
     From the answers that the runs stored: no engine, no bundle and no torch is needed. Numbers, gate and verdict are
     computed again. Writes report.html, report.json and junit.xml.
-
-    Examples:
-    molre-edge report edge-runs/20261102T101504Z --gates mine.toml;
-    molre-edge report edge-runs/fp32 edge-runs/fp16 -o fp32-or-fp16
 
     Exit codes: 0 done; 1 no run, a damaged one, or runs that can't be compared; 2 usage; 3 parity failed in a run.
     """

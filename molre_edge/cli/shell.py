@@ -28,7 +28,10 @@ from rich.table import Table
 from rich.text import Text
 
 from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
-from molre_edge.errors import MolreEdgeError, ParityFailedError
+from molre_edge.cli import completion
+from molre_edge.cli.suggest import did_you_mean, nearest, nearest_path
+from molre_edge.errors import EngineError, MolreEdgeError, ParityFailedError
+from molre_edge.specs import Precision
 
 __all__ = [
     "BundleOption",
@@ -41,6 +44,7 @@ __all__ = [
     "Speaker",
     "UsageError",
     "command",
+    "engine_of",
     "open_bundle",
 ]
 
@@ -65,7 +69,13 @@ class UsageError(MolreEdgeError):
 
 BundleOption = Annotated[
     Path,
-    typer.Option("--bundle", help="The bundle's folder.", envvar="MOLRE_EDGE_BUNDLE", show_default=str(DEFAULT_BUNDLE)),
+    typer.Option(
+        "--bundle",
+        help="The bundle's folder.",
+        envvar="MOLRE_EDGE_BUNDLE",
+        show_default=str(DEFAULT_BUNDLE),
+        autocompletion=completion.bundles,
+    ),
 ]
 DigestOption = Annotated[
     str | None,
@@ -78,6 +88,7 @@ EngineOption = Annotated[
         "-e",
         help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' "
         "forces one; or 'torch'.",
+        autocompletion=completion.engines,
     ),
 ]
 GatesOption = Annotated[
@@ -173,6 +184,20 @@ class Speaker:
             yield lambda name: self.tell(f"- {name}")
 
 
+def engine_of(word: str) -> tuple[str | None, Precision]:
+    """Runtime (None: the best one) and precision of a word for ``--engine``.
+
+    Raises:
+        UsageError: it is none; the message names the nearest.
+    """
+    from molre_edge.engines.choice import parse_engine
+
+    try:
+        return parse_engine(word)
+    except EngineError as error:
+        raise UsageError(f"{error}.{did_you_mean(nearest(word, completion.engines('')))}") from error
+
+
 def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
     """The bundle that the user named.
 
@@ -182,8 +207,8 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
     """
     if not folder.is_dir():
         raise UsageError(
-            f"{folder}: no such bundle. Make one with 'molre-edge export CKPT -o {folder}', or name another with "
-            f"--bundle"
+            f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "
+            f"'molre-edge export CKPT -o {folder}', or name another with --bundle"
         )
     return Bundle.open(folder, expect_digest=expect_digest)
 

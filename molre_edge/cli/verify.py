@@ -19,10 +19,10 @@ from molre_edge.cli.shell import (
     Speaker,
     UsageError,
     command,
+    engine_of,
     open_bundle,
 )
 from molre_edge.cli.state import record_path
-from molre_edge.errors import EngineError
 from molre_edge.files import write_json
 from molre_edge.parity import DISCLAIMER
 
@@ -52,15 +52,11 @@ def verify(
     """
     speaker = Speaker(as_json, quiet)
     start = time.perf_counter()
-    from molre_edge.engines.choice import parse_engine
     from molre_edge.inference.verification import verify_bundle
     from molre_edge.inference.verified import VerifiedRecord
 
-    try:
-        if parse_engine(engine)[0] == "torch":
-            raise EngineError("--engine torch: the PyTorch model is what engines are held against; name one of those")
-    except EngineError as error:
-        raise UsageError(str(error)) from error
+    if engine_of(engine)[0] == "torch":
+        raise UsageError("--engine torch: the PyTorch model is what engines are held against; name one of those")
     opened = open_bundle(bundle, expect_digest)
     record = VerifiedRecord(record_path())
     with speaker.steps() as step:

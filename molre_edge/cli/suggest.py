@@ -1,0 +1,69 @@
+"""What the user may have meant: the nearest word, and the nearest path that is there."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+__all__ = ["Program", "did_you_mean", "nearest", "nearest_path"]
+
+_MOST = 10_000  # names of a folder that are looked at
+_NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
+
+
+class Program(TyperGroup):
+    """The group of commands; where a path is not there, it names the nearest one that is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:  # how the library tells of a path; it names commands and options itself
+            found = _NOT_THERE.search(error.message)
+            if found:
+                error.message = f"{error.message.rstrip('.')}.{did_you_mean(nearest_path(Path(found['path'])))}"
+            raise
+
+
+def nearest_path(path: Path) -> Path | None:
+    """The path with its first part that is not there replaced by the name most like it; None without one."""
+    there, parts = Path(path.anchor), path.parts[1:] if path.anchor else path.parts
+    for place, part in enumerate(parts):
+        if part == ".." or (there / part).exists():
+            there = there / part
+            continue
+        name = nearest(part, _names_in(there))
+        if name is None:
+            return None
+        whole = there.joinpath(name, *parts[place + 1 :])
+        return whole if whole.exists() else there / name
+    return None
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The most similar word, whatever its case; None if none is similar."""
+    plain: dict[str, str] = {}
+    for each in words:
+        plain.setdefault(each.lower(), each)
+    found = difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else None
+
+
+def did_you_mean(guess: object | None) -> str:
+    """The end of a message, with the blank before it; nothing without a guess."""
+    return "" if guess is None else f" Did you mean '{guess}'?"
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for _, entry in zip(range(_MOST), entries, strict=False)]
+    except OSError:
+        return []
