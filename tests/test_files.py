@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,85 @@ def test_the_old_folder_comes_back_when_the_new_one_can_not_take_its_place(
     assert len(calls) == 3
     assert (folder / "old").read_text() == "kept"
     assert os.listdir(tmp_path) == ["bundle"]
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from molre_edge import files
+
+target, what, moment = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+replace, seen = os.replace, 0
+
+def cut(source, to):
+    global seen
+    if seen == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seen += 1
+    replace(source, to)
+
+os.replace = cut
+with getattr(files, what)(target) as partial:
+    if what == "replace_folder":
+        partial = partial / "new"
+    partial.write_text("new")
+"""
+
+
+def die(target: Path, what: str, moment: int = 0) -> None:
+    """Write in a process that is killed just before it gives a file or folder its name for the moment-th time."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(target), what, str(moment)])
+    assert done.returncode == -9
+
+
+def test_what_a_killed_process_left_of_a_file_is_cleared_by_the_next_that_writes_it(tmp_path: Path) -> None:
+    die(tmp_path / "file.json", "write_whole")
+    [left] = os.listdir(tmp_path)
+    assert left.startswith(".file.json.") and left.endswith(".partial.json")
+    (tmp_path / ".file.json.12345678.partial.json").symlink_to("elsewhere")
+    write_json(tmp_path / "other.json", 1)
+    assert left in os.listdir(tmp_path)
+    write_json(tmp_path / "file.json", 1)
+    assert sorted(os.listdir(tmp_path)) == [".file.json.12345678.partial.json", "file.json", "other.json"]
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
+    with write_whole(tmp_path / "file") as first, replace_folder(tmp_path / "bundle") as folder:
+        (folder / "new").write_text("first")
+        write_json(tmp_path / "file", 1)
+        with replace_folder(tmp_path / "bundle"):
+            pass
+        assert first.exists() and (folder / "new").exists()
+    assert (tmp_path / "bundle" / "new").read_text() == "first"
+    assert sorted(os.listdir(tmp_path)) == ["bundle", "file"]
+
+
+def test_a_killed_replacement_of_a_folder_leaves_old_or_new_and_the_next_clears_up(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    die(folder, "replace_folder", 0)  # before the old one was moved away
+    assert os.listdir(folder) == ["old"]
+    die(folder, "replace_folder", 1)  # between: neither has its name
+    assert not folder.exists()
+    with pytest.raises(Interrupted), replace_folder(folder):
+        assert os.listdir(folder) == ["old"]  # it is back
+        raise Interrupted
+    assert (os.listdir(tmp_path), os.listdir(folder)) == (["bundle"], ["old"])
+
+
+def test_leftovers_of_another_name_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.2.12345678.partial").mkdir()
+    (tmp_path / ".bundle.2.12345678.old").mkdir()
+    with replace_folder(tmp_path / "bundle") as partial:
+        (partial / "new").write_text("")
+    assert sorted(os.listdir(tmp_path)) == [".bundle.2.12345678.old", ".bundle.2.12345678.partial", "bundle"]
+
+
+def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    (tmp_path / ".bundle.12345678.partial").mkdir()
+    with replace_folder(tmp_path / "bundle") as partial:
+        (partial / "new").write_text("")
+    write_json(tmp_path / "file", 1)
+    assert sorted(os.listdir(tmp_path)) == [".bundle.12345678.partial", "bundle", "file"]
