@@ -1,0 +1,202 @@
+"""What reads files from others, and how good ones are damaged: for benchmarks/fuzz.py and tests/security.
+
+A target is a reader with a good file for it. It gets a path to a damaged copy; what it raises beside
+:class:`MolreEdgeError` is a bug.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from molre_edge.bundle import Bundle
+from molre_edge.engine_files import list_engines, read_engine
+from molre_edge.errors import BundleError
+from molre_edge.golden import read_golden
+from molre_edge.inference.entries import Entry, read_entries, write_entries
+from molre_edge.inference.labels import read_labels
+from molre_edge.inference.prepare import prepare
+from molre_edge.inference.records import Record, read_record, write_record
+from molre_edge.inference.store import read_head
+from molre_edge.model.checkpoint import load_checkpoint
+from molre_edge.parity import Outputs, load_gates
+from molre_edge.scans import find_scans
+from molre_edge.specs import Grid
+
+__all__ = ["Target", "damage", "make_targets", "steps_of"]
+
+_GRID = Grid(slices=4, rows=32, cols=32)
+EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader and a good file for it.
+
+    Attributes:
+        content: of the good file.
+        name: of the file, since readers look at suffixes.
+        read: reads a file.
+        head: so many first bytes are damaged most: headers decide more than pixels.
+    """
+
+    content: bytes
+    name: str
+    read: Callable[[Path], object]
+    head: int | None = None
+
+
+def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dict[str, Target]:
+    """All readers, with good files out of a tiny chain; `work` is an empty folder for what is made of them."""
+    from safetensors.torch import load_file  # noqa: F401  (safetensors is needed below)
+
+    from molre_edge.model.checkpoint import save_checkpoint
+
+    slices = sorted((scans / "head-1").iterdir())
+    safe = work / "ckpt.safetensors"
+    save_checkpoint(load_checkpoint(checkpoint).model, safe)
+    opened = Bundle.open(bundle)
+    golden_shapes = {"volumes": (None, *opened.grid.shape)}
+    golden_shapes |= {spec.name: spec.shape for spec in next(iter(opened.graphs.values())).outputs}
+    outputs = Outputs(np.zeros((1, 75), np.float32), np.zeros((1, 8), np.float32), np.full((1, 1, 2, 3), 1 / 3, "f4"))
+    write_record(work / "scan-0001.npz", Record("scan-0001", outputs, None, {"read": 1.0}, facts={"kind": "dicom"}))
+    write_entries(
+        work / "scans.csv", [Entry("scan-0001", "a", "a/1", "f", "done"), Entry("scan-0002", "b", "b", "", "ignored")]
+    )
+    (work / "labels.csv").write_text("scan," + ",".join(opened.findings[:3]) + "\nhead-1,1,0,\n")
+    (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\n")
+    head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
+    graph = opened.graphs[next(iter(opened.graphs))].file
+    engine = {
+        "format": "molre-edge-engine", "version": 1, "file": "rtx-fp32.engine", "sha256": "0" * 64, "bytes": 4,
+        "graph": {"file": graph, "sha256": opened.manifest["files"][graph]},
+    }  # fmt: skip
+
+    def dicom(path: Path) -> None:
+        """The damaged slice amid its good series, so that it comes to the pixels."""
+        folder = path.parent / "series"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for index, file in enumerate(slices[1:], start=1):
+            (folder / f"{index}").hardlink_to(file)
+        path.rename(folder / "0")
+        _read_all(folder)
+
+    def manifest(path: Path) -> None:
+        folder = path.parent / "bundle"
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / "manifest.json")
+        broken = Bundle.open(folder)
+        for name in broken.manifest["files"]:
+            _refused(lambda name=name: broken.read(name))
+        _refused(broken.golden)
+
+    def engine_json(path: Path) -> None:
+        folder = path.parent / "engines-bundle"
+        (folder / "engines").mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes())
+        (folder / "engines" / "rtx-fp32.engine").write_bytes(b"none")
+        path.rename(folder / "engines" / "rtx-fp32.json")
+        there = Bundle.open(folder)
+        for found in list_engines(there):
+            read_engine(there, found)
+
+    def golden(path: Path) -> None:
+        try:
+            read_golden(path.read_bytes(), golden_shapes)
+        except ValueError as error:  # as Bundle.golden does
+            raise BundleError(str(error)) from error
+
+    def run_json(path: Path) -> None:
+        path.rename(path.parent / "run.json")
+        read_head(path.parent)
+
+    return {
+        "DICOM": Target(slices[0].read_bytes(), "slice.dcm", dicom, head=1400),
+        "NIfTI": Target((scans / "head-4.nii.gz").read_bytes(), "head.nii.gz", _read_all),
+        "NIfTI, not compressed": Target(_unzipped(scans / "head-4.nii.gz"), "head.nii", _read_all, head=352),
+        "manifest": Target((bundle / "manifest.json").read_bytes(), "manifest", manifest),
+        "golden archive": Target((bundle / "golden" / "golden.npz").read_bytes(), "golden.npz", golden),
+        "engine JSON": Target(json.dumps(engine).encode(), "engine", engine_json),
+        "run.json": Target(json.dumps(head).encode(), "head", run_json),
+        "scans.csv": Target((work / "scans.csv").read_bytes(), "scans.csv", read_entries),
+        "answers": Target(
+            (work / "scan-0001.npz").read_bytes(), "scan-0001.npz", lambda path: read_record(path, "scan-0001")
+        ),
+        "checkpoint, .pt": Target(checkpoint.read_bytes(), "ckpt.pt", load_checkpoint, head=6000),
+        "checkpoint, .safetensors": Target(safe.read_bytes(), "ckpt.safetensors", load_checkpoint, head=6000),
+        "labels": Target(
+            (work / "labels.csv").read_bytes(), "labels.csv", lambda path: read_labels(path, opened.findings)
+        ),
+        "gates": Target((work / "gates.toml").read_bytes(), "gates.toml", load_gates),
+    }
+
+
+def _read_all(path: Path) -> None:
+    """As a run does it: whatever is wrong with one scan is an answer, and a bug of ours is told apart."""
+    for source in find_scans(path).scans:
+        result = prepare(source, _GRID)
+        code = getattr(result, "code", "")
+        assert code != "reader_failed", str(result)
+
+
+def _refused(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except BundleError:
+        return
+
+
+def _unzipped(path: Path) -> bytes:
+    import gzip
+
+    return gzip.decompress(path.read_bytes())
+
+
+def damage(content: bytes, steps: list[tuple[int, float, bytes]]) -> bytes:
+    """Apply steps, each (what, where, bytes): where is a fraction of the length.
+
+    0 overwrites, 1 inserts, 2 cuts the end off, 3 takes a piece out, 4 repeats a piece, 5 puts in a number at the edges
+    of what fits into 2 or 4 bytes, 6 flips a bit.
+    """
+    data = bytearray(content)
+    for what, where, piece in steps:
+        at = min(int(where * len(data)), max(len(data) - 1, 0))
+        kind, size = what % 7, len(piece)
+        if not data:
+            break
+        if kind == 0:
+            data[at : at + size] = piece
+        elif kind == 1:
+            data[at:at] = piece
+        elif kind == 2:
+            del data[at:]
+        elif kind == 3:
+            del data[at : at + 1 + size * 8]
+        elif kind == 4:
+            data[at:at] = data[at : at + 1 + size * 8]
+        elif kind == 5:
+            edge = EDGES[size % len(EDGES)]
+            width = 2 if size % 2 else 4
+            data[at : at + width] = edge * width
+        else:
+            data[at] ^= 1 << (size % 8)
+    return bytes(data)
+
+
+def steps_of(raw: bytes) -> list[tuple[int, float, bytes]]:
+    """Steps out of a fuzzer's bytes: 4 of each describe one, and up to 8 more are its piece."""
+    steps = []
+    at = 0
+    while at + 4 <= len(raw) and len(steps) < 8:
+        what, where, size = struct.unpack_from("<BHB", raw, at)
+        piece = raw[at + 4 : at + 4 + size % 9]
+        steps.append((what, where / 65535, piece))
+        at += 4 + len(piece)
+    return steps
