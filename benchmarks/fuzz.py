@@ -118,6 +118,7 @@ def fuzz(name: str, target: Target, work: Path, seconds: float, blind: bool, see
             tally.try_one(raw)
 
         words = [sys.argv[0], f"-seed={seed + 1}", "-max_len=64", "-len_control=0", "-verbosity=0", "-rss_limit_mb=0"]
+        words.append(f"-artifact_prefix={work}/")
         atheris.Setup([*words, str(_seeds(work / "corpus", seed))], one)
         atheris.Fuzz()
     out.send(tally.result())
