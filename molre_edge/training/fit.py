@@ -18,7 +18,7 @@ from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.placement import count_parameters
 from molre_edge.training.loop import Trained, TrainSettings, train_model
 from molre_edge.training.manifest import Manifest
-from molre_edge.training.resume import check_data, data_digest, is_finished, make_plan, take_back, take_up
+from molre_edge.training.resume import alone, check_data, data_digest, is_finished, make_plan, take_back, take_up
 from molre_edge.training.samples import FeatureSamples, has_fixed_features, make_samples, predict
 from molre_edge.training.state import TrainingState, save_state
 from molre_edge.training.thresholds import set_thresholds
@@ -118,7 +118,7 @@ def fit(
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: something else is there already, or the loss was not finite.
+        RunError: something else is there already, another process is training there, or the loss was not finite.
     """
     watcher = watcher or _Nobody()
     if model.config.findings != manifest.findings:
@@ -126,48 +126,53 @@ def fit(
     folder = training_folder(out)
     cache, state_file = cache or folder / "cache", folder / "state.pt"
     asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}
-    state = take_up(out, state_file, make_plan(model, manifest, settings), asked, force=force)
-    if is_finished(state, out):
-        take_back(model, out)
-        for row in state.rows:
-            watcher.epoch(row)
-        return _fitted(model.eval(), out, state)
-    for rest in folder.glob(".*.partial*"):  # of a file that a kill cut
-        rest.unlink(missing_ok=True)
-    splits = {split: _read(manifest, split, model, cache, watcher) for split in ("train", "val")}
-    state = check_data(state, data_digest(splits.values()), force=force)
-    model.to(torch.device(device))
-    model.backbone.requires_grad_(settings.train_backbone)
-    samples = {}
-    for split, volumes in splits.items():
-        if has_fixed_features(model):
-            watcher.step(f"features ({split})", len(volumes))
-        samples[split] = make_samples(model, volumes, cache, watcher.part)
+    plan = make_plan(model, manifest, settings)
+    take_up(out, state_file, plan, asked, force=force)  # refuses before anything is made
+    with alone(folder, out):
+        state = take_up(out, state_file, plan, asked, force=force)  # another training may just have ended
+        if is_finished(state, out):
+            take_back(model, out)
+            for row in state.rows:
+                watcher.epoch(row)
+            return _fitted(model.eval(), out, state)
+        for rest in folder.glob(".*.partial*"):  # of a file that a kill cut
+            rest.unlink(missing_ok=True)
+        splits = {split: _read(manifest, split, model, cache, watcher) for split in ("train", "val")}
+        state = check_data(state, data_digest(splits.values()), force=force)
+        model.to(torch.device(device))
+        model.backbone.requires_grad_(settings.train_backbone)
+        samples = {}
+        for split, volumes in splits.items():
+            if has_fixed_features(model):
+                watcher.step(f"features ({split})", len(volumes))
+            samples[split] = make_samples(model, volumes, cache, watcher.part)
 
-    def save(state: TrainingState) -> None:
+        def save(state: TrainingState) -> None:
+            save_state(state_file, state)
+            _write_metrics(folder / "metrics.csv", state.rows)
+
+        watcher.step("training", settings.epochs)
+        trained = train_model(
+            model, samples["train"], samples["val"], settings, state, save=save, on_epoch=watcher.epoch
+        )
+        answers = predict(model, samples["val"], settings.batch)
+        thresholds, kept = set_thresholds(answers.probabilities, samples["val"].labels, sensitivity)
+        model.to("cpu").eval()
+        model.config = replace(model.config, thresholds=thresholds)
+        _write_metrics(folder / "metrics.csv", trained.rows)
+        _plot(folder / "metrics.png", trained)
+        save_checkpoint(model, out, with_backbone=with_backbone)
+        state.result = {
+            "asked": asked,
+            "checkpoint_sha256": sha256_of(out),
+            "thresholds": list(thresholds),
+            "kept": [model.config.findings[i] for i in kept],
+            "scans": [len(splits["train"]), len(splits["val"])],
+            "problems": [list(problem) for volumes in splits.values() for problem in volumes.problems],
+            "cached_features": isinstance(samples["train"], FeatureSamples),
+        }
         save_state(state_file, state)
-        _write_metrics(folder / "metrics.csv", state.rows)
-
-    watcher.step("training", settings.epochs)
-    trained = train_model(model, samples["train"], samples["val"], settings, state, save=save, on_epoch=watcher.epoch)
-    answers = predict(model, samples["val"], settings.batch)
-    thresholds, kept = set_thresholds(answers.probabilities, samples["val"].labels, sensitivity)
-    model.to("cpu").eval()
-    model.config = replace(model.config, thresholds=thresholds)
-    _write_metrics(folder / "metrics.csv", trained.rows)
-    _plot(folder / "metrics.png", trained)
-    save_checkpoint(model, out, with_backbone=with_backbone)
-    state.result = {
-        "asked": asked,
-        "checkpoint_sha256": sha256_of(out),
-        "thresholds": list(thresholds),
-        "kept": [model.config.findings[i] for i in kept],
-        "scans": [len(splits["train"]), len(splits["val"])],
-        "problems": [list(problem) for volumes in splits.values() for problem in volumes.problems],
-        "cached_features": isinstance(samples["train"], FeatureSamples),
-    }
-    save_state(state_file, state)
-    return _fitted(model, out, state)
+        return _fitted(model, out, state)
 
 
 def _read(manifest: Manifest, split: str, model: HeadCTClassifier, cache: Path, watcher: Watcher) -> Volumes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,31 @@ from molre_edge.training.manifest import Manifest
 from molre_edge.training.state import TrainingState, differences, load_state
 from molre_edge.training.volumes import Volumes
 
-__all__ = ["check_data", "data_digest", "is_finished", "make_plan", "take_back", "take_up"]
+__all__ = ["alone", "check_data", "data_digest", "is_finished", "make_plan", "take_back", "take_up"]
+
+
+@contextlib.contextmanager
+def alone(folder: Path, out: Path) -> Iterator[None]:
+    """Keep other trainings from writing the same files; the kernel lets go when the process ends, however it ends.
+
+    Args:
+        folder: of the training; is made, with a file ``lock`` in it that stays.
+        out: the checkpoint to be, for the message.
+
+    Raises:
+        RunError: another process is training there.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{out}: another training is writing it now; wait until it has ended, or choose another name with -o"
+            ) from error
+        yield
 
 
 def make_plan(model: HeadCTClassifier, manifest: Manifest, settings: TrainSettings) -> dict[str, Any]:

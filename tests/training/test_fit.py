@@ -83,13 +83,29 @@ def same_weights(one: Path, two: Path) -> bool:
 def test_it_leaves_a_checkpoint_metrics_and_a_plot(train: Train, tmp_path: Path) -> None:
     fitted = train()
     assert fitted.folder == training_folder(tmp_path / "ckpt.pt") == tmp_path / "ckpt-training"
-    assert {path.name for path in fitted.folder.iterdir()} == {"metrics.csv", "metrics.png", "state.pt"}
+    assert {path.name for path in fitted.folder.iterdir()} == {"lock", "metrics.csv", "metrics.png", "state.pt"}
     assert (fitted.folder / "metrics.png").read_bytes().startswith(b"\x89PNG")
     rows = metrics(fitted.folder)
     assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc"]
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
     assert (fitted.scans, fitted.problems, fitted.cached_features) == ((12, 4), (), False)
     assert 0 < fitted.added_fraction < 1
+
+
+def test_a_second_training_of_one_checkpoint_is_refused_while_the_first_runs(train: Train, tmp_path: Path) -> None:
+    refusals: list[str] = []
+
+    class Second(Recorder):
+        def step(self, name: str, total: int) -> None:
+            for force in (False, True):
+                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing it now") as caught:
+                    train(force=force)
+                refusals.append(str(caught.value))
+
+    fitted = train(watcher=Second())
+    assert len(refusals) == 2 * 3  # reading of two splits, training
+    assert metrics(fitted.folder) == metrics(train(tmp_path / "other" / "ckpt.pt").folder)
+    assert train().trained.rows == fitted.trained.rows  # it has let go
 
 
 def test_thresholds_are_those_of_the_validation_split(train: Train, manifest: Manifest, shared_cache: Path) -> None:
