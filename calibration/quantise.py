@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from molre_edge.calibration.apart import take_apart
 from molre_edge.calibration.layers import Layer
 from molre_edge.errors import CalibrationError
 from molre_edge.export.half import check_half, float32_islands, to_half
@@ -129,12 +130,13 @@ def int8_graph(graph: onnx.ModelProto, layers: Sequence[Layer], limits: Mapping[
         ExportError: the conversion to float16 failed.
     """
     quantised = with_qdq(graph, layers, limits)
+    names = take_apart(quantised, {layer.node for layer in layers})
     half = to_half(quantised)
     half.producer_name, half.producer_version = graph.producer_name, graph.producer_version
     del half.metadata_props[:]  # the quantizer notes that it inferred shapes
     del half.graph.value_info[:]
     check_half(half, float32_islands(graph))
-    check_int8(half, {layer.node for layer in layers})
+    check_int8(half, names)
     return half
 
 

@@ -19,7 +19,8 @@ from molre_edge.engines.cuda_driver import probe_driver
 from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt_inspector import inspect_layers
-from molre_edge.engines.tensorrt_layers import DATATYPES, LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt_int8 import Quantised, check_int8
+from molre_edge.engines.tensorrt_layers import LayerSummary, check_precision, read_layers
 from molre_edge.engines.tensorrt_watch import Progress, Watch, listed, watching
 from molre_edge.engines.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
@@ -35,7 +36,7 @@ def build_engine(
 
     Args:
         bundle: opened.
-        precision: of the graph; fp32 or fp16.
+        precision: of the graph.
         options: how to build.
         on_progress: see :data:`molre_edge.engines.tensorrt_watch.Progress`.
 
@@ -45,10 +46,9 @@ def build_engine(
         EngineError: an option does not fit, the graph can't be parsed or built, the engine is not in its precision, or
             it can't be written. The bundle is then as before.
     """
-    if precision not in DATATYPES:
-        raise EngineError(f"engines are built in {' and '.join(map(str, DATATYPES))}; got {precision}")
     tensorrt = load_tensorrt(options.target)
     facts = bundle.graph(precision)
+    quantised = Quantised.of(bundle) if precision is Precision.INT8 else None
     graph = bundle.read(facts.file)
     target, problem = _target(options), known_problem(bundle, precision, tensorrt.name, tensorrt.version)
     cache = timing_cache_path(bundle.folder, "".join(target["compute_capabilities"]), tensorrt.version)
@@ -59,7 +59,10 @@ def build_engine(
         seconds = time.perf_counter() - start
         inspected = inspect_layers(tensorrt, bytes(plan), logger) if options.target is Target.HERE else ()
     layers = inspected or read_layers(watch.layers[0] if watch.layers else "")
-    check_precision(layers, precision)
+    if quantised is None:
+        check_precision(layers, precision)
+    else:
+        check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, on_progress))
     built = write_engine(
         bundle,
         f"{options.target}-{precision}",
@@ -94,6 +97,18 @@ def build_engine(
         with contextlib.suppress(OSError):  # the engine is there, and the next build measures again
             write_timing_cache(cache, measurements)
     return built
+
+
+def _fused_in_fp16(
+    bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, on_progress: Progress | None
+) -> int | None:
+    """How many attentions the same builder fuses in the float16 graph; None where there is no such graph."""
+    if Precision.FP16 not in bundle.graphs:
+        return None
+    facts = bundle.graph(Precision.FP16)
+    with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
+        _build(tensorrt, bundle.read(facts.file), facts.inputs[0], options, watch, logger, monitor, b"")
+    return LayerSummary.of(read_layers(watch.layers[0] if watch.layers else "")).fused_attention
 
 
 def _target(options: BuildOptions) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from molre_edge.specs import Precision
 
 __all__ = ["DATATYPES", "BuiltLayer", "LayerSummary", "check_precision", "read_layers"]
 
-DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half"}
+DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
 """The library's word for the datatype of an engine of each precision."""
 
 WEIGHTS_IN_PRECISION = 0.9
@@ -49,8 +49,8 @@ class BuiltLayer:
     Attributes:
         name: as built; fused ones name their parts.
         type: the library's word, such as ``gemm``.
-        datatype: of its weights, else of its first floating-point input, such as ``Half``; ``none`` for shapes and
-            sizes.
+        datatype: of its weights, but Int8 only where its input is Int8 too; else of its first floating-point input,
+            such as ``Half``; ``none`` for shapes and sizes.
         weights: number of elements of its largest constant; 0 where none is listed.
     """
 
@@ -135,7 +135,8 @@ def _layer(match: re.Match[str]) -> BuiltLayer:
     inputs = [t["type"] for t in _TENSOR.finditer(match["inputs"]) if t["type"] in _FLOATING or t["type"] == "Int8"]
     outputs = [t["type"] for t in _TENSOR.finditer(match["outputs"]) if t["type"] in _FLOATING]
     weights, datatype = max(constants, default=(0, ""))
-    if not (datatype and match["type"] in _MATRIX_TYPES):
+    if not (datatype and match["type"] in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in inputs):
+        # Int8 weights alone are unpacked and multiplied in the input's datatype
         datatype = (inputs or outputs or [datatype or _UNTYPED])[0]
     return BuiltLayer(match["name"], match["type"], datatype, weights)
 

@@ -29,6 +29,7 @@ class EnginePrecision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
 
 
 @command

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from molre_edge.calibration.run import CalibrationResult
     from molre_edge.scans import FoundScans, ScanSource
 
-__all__ = ["calibrate", "show_calibration"]
+__all__ = ["calibrate", "labels_of", "show_calibration"]
 
 
 @command
@@ -86,7 +86,7 @@ def calibrate(
             CalibrationSettings(method=ranges, slices=slices, validation=validation_scans, conv3d=conv3d),
             limits[Precision.INT8],
             bar,
-            labels=_labels(labels, opened, found, scans),
+            labels=labels_of(labels, opened, found, scans),
             threads=threads,
         )
     show_calibration(result, speaker)
@@ -94,10 +94,20 @@ def calibrate(
         raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 
-def _labels(
+def labels_of(
     path: Path | None, bundle: Bundle, found: FoundScans, root: Path
 ) -> Callable[[ScanSource], npt.NDArray[np.float64] | None]:
-    """Labels by scan, by the rules of ``infer``."""
+    """Labels by scan, by the rules of ``infer``.
+
+    Args:
+        path: of the CSV; None for no labels at all.
+        bundle: whose findings they are.
+        found: the scans.
+        root: where these were found.
+
+    Raises:
+        RunError: the file can't be read, or names none of the scans.
+    """
     from molre_edge.inference.entries import Entry, path_text
     from molre_edge.inference.labels import read_labels
 

@@ -27,10 +27,10 @@ def int8(graph: onnx.ModelProto, chosen: tuple[Layer, ...], limits: dict[str, fl
     return int8_graph(graph, chosen, limits)
 
 
-def scales(graph: onnx.ModelProto, layer: Layer) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def scales(graph: onnx.ModelProto, name: str) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     """Of a layer's input and of its weight."""
     links, constants = Links(graph), {tensor.name: tensor for tensor in graph.graph.initializer}
-    node = next(node for node in graph.graph.node if node.name == layer.node)
+    node = next(node for node in graph.graph.node if node.name == name)
     makers = [links.maker(name) for name in node.input[:2]]
     assert all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
     first, second = (numpy_helper.to_array(constants[maker.input[1]]) for maker in makers if maker is not None)
@@ -43,7 +43,9 @@ def test_every_chosen_layer_has_one_scale_for_its_input_and_one_an_output_channe
     for layer in chosen:
         weight = next(numpy_helper.to_array(t) for t in graph.graph.initializer if t.name == layer.weight)
         channels = weight.shape[0] if layer.op == "Conv" else weight.shape[1]
-        of_input, of_weight = scales(int8, layer)
+        joined = any(node.name == f"{layer.node}__1" for node in int8.graph.node)  # an attention's three
+        channels //= 3 if joined else 1
+        of_input, of_weight = scales(int8, f"{layer.node}__1" if joined else layer.node)
         assert (of_input.shape, of_input.dtype) == ((), np.float16)
         assert of_input == pytest.approx(4.0 / 127, rel=0.01)
         assert of_weight.shape == (channels,)
@@ -83,7 +85,8 @@ def test_no_layer_chosen_is_no_layer_quantised(graph: onnx.ModelProto) -> None:
 def test_a_scale_with_an_axis_a_zero_point_or_a_foreign_reader_is_refused(
     int8: onnx.ModelProto, chosen: tuple[Layer, ...]
 ) -> None:
-    names = {layer.node for layer in chosen}
+    joined = [layer.node for layer in chosen if layer.label.endswith("attention input")]
+    names = {layer.node for layer in chosen} - set(joined) | {f"{node}__{i}" for node in joined for i in (1, 2, 3)}
     check_int8(int8, names)
     quantizer = next(node for node in int8.graph.node if node.op_type == "QuantizeLinear")
 

@@ -41,9 +41,15 @@ def test_quiet_says_nothing(invoke: Any, bundle: Path) -> None:
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("words", [["--engine", "int8"], ["--engine", "fp16", "--target", "jetson"], []])
+@pytest.mark.parametrize("words", [["--engine", "int4"], ["--engine", "fp16", "--target", "jetson"], []])
 def test_a_wrong_use_ends_with_2(words: list[str], invoke: Any) -> None:
     assert invoke("build", *words).exit_code == 2
+
+
+def test_an_int8_engine_needs_an_int8_graph(invoke: Any, bundle: Path) -> None:
+    done = invoke("build", "--engine", "int8", "--compute-capability", "sm86")
+    assert done.exit_code == 1
+    assert "calibrate" in done.stderr
 
 
 def test_an_error_that_the_user_can_mend_ends_with_1(invoke: Any, bundle: Path) -> None:

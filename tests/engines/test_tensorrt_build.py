@@ -231,8 +231,8 @@ def test_a_wrong_option_is_refused_by_name(options: dict[str, object], message: 
         BuildOptions(**options)  # type: ignore[arg-type]
 
 
-def test_int8_is_refused(fresh: Bundle) -> None:
-    with pytest.raises(EngineError, match="engines are built in fp32 and fp16; got int8"):
+def test_int8_is_refused_where_there_is_no_int8_graph(fresh: Bundle) -> None:
+    with pytest.raises(BundleError, match="'molre-edge calibrate' makes it"):
         build_engine(fresh, Precision.INT8, OPTIONS)
 
 

@@ -1,0 +1,255 @@
+"""What default INT8 does to a model, and what calibrate makes of it: parity, layers, size and time side by side.
+
+    python benchmarks/int8.py demo FOLDER           # the trained demo, from 'molre-edge demo FOLDER'
+    python benchmarks/int8.py dinov3-vitb16         # full size, random weights with outliers planted in them
+
+The naive recipe is ONNX Runtime's quantize_static with its own choice of operators (everything it can), largest values
+as ranges, symmetric, weights per channel. It is judged as calibrate judges: node by node on golden volumes and on scans
+that gave no ranges. Time is that of ONNX Runtime as users run it, each graph in turn with the float16 graph.
+Figures go to stdout and, with --json, to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.bundle import Bundle
+from molre_edge.calibration.data import Sample, choose, content_of, look, volumes
+from molre_edge.calibration.judge import answers
+from molre_edge.calibration.run import calibrate
+from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.calibration.speed import compare_speed
+from molre_edge.cli.calibrate import labels_of
+from molre_edge.cli.export import export_checkpoint
+from molre_edge.cli.shell import Speaker
+from molre_edge.demo import draw_model
+from molre_edge.errors import ParityFailedError
+from molre_edge.export.golden import synthetic_volumes
+from molre_edge.files import write_json
+from molre_edge.model.backbones.registry import backbone_entry
+from molre_edge.model.checkpoint import save_checkpoint
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.defaults import default_config
+from molre_edge.parity import GATES, Outputs, compare, judge
+from molre_edge.scans import find_scans
+from molre_edge.scans.synthetic import make_head, write_nifti
+from molre_edge.specs import Precision
+
+SLICES = 4
+HEADS = ((), ("intraparenchymal_hemorrhage",), ("hydrocephalus",), ("acute_subdural_hematoma",), ("cerebral_atrophy",))
+
+
+def plant_outliers(model: HeadCTClassifier) -> None:
+    """Give some activations of a ViT channels far larger than the rest, as trained ones have them; answers stay.
+
+    A norm's gain for a channel is multiplied and the weights that read it are divided; likewise a value's channel and
+    the column of the output projection, in blocks without an adapter there.
+    """
+    import torch
+
+    layers: Any = model.backbone.get_submodule("layer")
+    with torch.no_grad():
+        for place, channel, factor in ((2, 5, 60.0), (5, 77, 200.0), (9, 300, 100.0)):
+            block = layers[place]
+            _move(
+                block.norm1, [block.attention.q_proj, block.attention.k_proj, block.attention.v_proj], channel, factor
+            )
+        for place, channel, factor in ((3, 11, 100.0), (7, 500, 300.0)):
+            _move(layers[place].norm2, [layers[place].mlp.up_proj], channel, factor)
+        for place, channel, factor in ((1, 40, 80.0), (6, 200, 80.0)):
+            value, out = layers[place].attention.v_proj, layers[place].attention.o_proj
+            if isinstance(value, torch.nn.Linear) and isinstance(out, torch.nn.Linear):
+                value.weight[channel] *= factor
+                if value.bias is not None:
+                    value.bias[channel] *= factor
+                out.weight[:, channel] /= factor
+
+
+def _move(norm: Any, readers: Sequence[Any], channel: int, factor: float) -> None:
+    import torch
+
+    if not all(isinstance(reader, torch.nn.Linear) for reader in readers):
+        return  # an adapted one reads the value with more than its weight
+    norm.weight[channel] *= factor
+    norm.bias[channel] *= factor
+    for reader in readers:
+        reader.weight[:, channel] /= factor
+
+
+def make_full_size(backbone: str, folder: Path) -> tuple[Bundle, Path]:
+    """A bundle of a full-size model with planted outliers, and synthetic heads."""
+    grid = replace(backbone_entry(backbone).grid, slices=SLICES)
+    model = draw_model(default_config(backbone, grid=grid), synthetic_volumes(grid, 3))
+    plant_outliers(model)
+    save_checkpoint(model, folder / "ckpt.pt")
+    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", Speaker(), golden_volumes=2)
+    for number, findings in enumerate(HEADS):
+        write_nifti(make_head(500 + number, findings), folder / "scans" / f"head-{number}.nii.gz")
+    return Bundle.open(folder / "edge-bundle"), folder / "scans"
+
+
+def naive(bundle: Bundle, samples: Sequence[Sample], folder: Path) -> tuple[bytes, int]:
+    """The graph of the naive recipe, and how many products have both inputs in INT8."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    class _Reader:
+        def __init__(self) -> None:
+            self._feeds: Iterator[dict[str, npt.NDArray[np.float32]]] = (
+                {"volume": volume.astype(np.float32)} for volume in volumes(samples, bundle.grid)
+            )
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            return next(self._feeds, None)
+
+    import onnx
+
+    source, target = folder / "fp32.onnx", folder / "naive.onnx"
+    source.write_bytes(bundle.read(bundle.graph(Precision.FP32).file))
+    logging.getLogger().setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantize_static(
+            source,
+            target,
+            _Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "CalibMaxIntermediateOutputs": 1},
+        )
+    graph = onnx.load(target)
+    made = {name for node in graph.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm", "Conv")]
+    return target.read_bytes(), sum(set(node.input[:2]) <= made for node in products)
+
+
+def row(
+    bundle: Bundle,
+    raw: bytes,
+    precision: Precision,
+    split: Sequence[Sample],
+    reference: Outputs,
+    labels: npt.NDArray[np.float64] | None,
+) -> dict[str, Any]:
+    """Parity of a graph on the golden volumes and on the scans kept for judging."""
+    golden = bundle.golden()
+    made = answers(raw, (golden.volumes[i : i + 1] for i in range(len(golden.volumes))), precision=precision)
+    sets = {"golden": (golden.outputs, made, None)}
+    sets["scans"] = (reference, answers(raw, volumes(split, bundle.grid), precision=precision), labels)
+    told: dict[str, Any] = {"megabytes": round(len(raw) / 1e6, 1)}
+    for name, (truth, answer, known) in sets.items():
+        numbers = compare(truth, answer, findings=bundle.findings, thresholds=bundle.thresholds, labels=known)
+        verdict = judge(numbers, GATES[Precision.INT8])
+        told[name] = {
+            "volumes": numbers.n,
+            "passed": verdict.passed,
+            "checks": {check.name: check.measured for check in verdict.checks},
+        }
+        if numbers.labelled:
+            told[name]["auc"] = {
+                "reference": numbers.mean_auc_reference,
+                "engine": numbers.mean_auc_engine,
+                "findings": {each.finding: asdict(each.auc) for each in numbers.per_finding if each.auc is not None},
+            }
+    return told
+
+
+class _Progress:
+    def step(self, name: str, parts: int | None = None) -> None:
+        print(f"- {name}", flush=True)
+
+    def part(self, what: str = "") -> None:
+        pass
+
+    def tell(self, text: str) -> None:
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", flush=True)
+
+
+def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: CalibrationSettings) -> dict[str, Any]:
+    """Both recipes on one bundle."""
+    found = find_scans(scans)
+    known = labels_of(labels, bundle, found, scans)
+    contents = sorted((content_of(source), source) for source in found.scans)
+    samples, _ = look([s for _, s in contents], [c for c, _ in contents], bundle.grid, labels=known)
+    split = choose(samples, settings, bundle.grid.slices)
+    fp32 = bundle.read(bundle.graph(Precision.FP32).file)
+    fp16 = bundle.read(bundle.graph(Precision.FP16).file)
+    reference = answers(fp32, volumes(split.validation, bundle.grid), precision=Precision.FP32, optimise=True)
+    truth = [sample.labels for sample in split.validation if sample.labels is not None]
+    of_scans = np.stack(truth) if len(truth) == len(split.validation) and truth else None
+    [one] = volumes(split.validation[:1], bundle.grid)
+    figures: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "grid": list(bundle.grid.shape),
+        "calibration_scans": len(split.calibration),
+        "validation_scans": len(split.validation),
+        "fp16_megabytes": round(len(fp16) / 1e6, 1),
+    }
+    print("- naive", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        raw, products = naive(bundle, split.calibration, Path(folder))
+    figures["naive"] = {
+        "products": products,
+        **row(bundle, raw, Precision.INT8, split.validation, reference, of_scans),
+        "speed": asdict(compare_speed(fp16, raw, one)),
+    }
+    print("- ours", flush=True)
+    try:
+        result = calibrate(bundle, found, settings, GATES[Precision.INT8], _Progress(), labels=known)
+    except ParityFailedError as error:
+        return {**figures, "ours": str(error)}
+    opened = Bundle.open(bundle.folder)
+    raw = opened.read(opened.graph(Precision.INT8).file)
+    report = result.report
+    figures["ours"] = {
+        **{
+            name: report[name]
+            for name in ("summary", "methods", "blocks", "ranked", "taken", "speed", "recommendation")
+        },
+        **row(bundle, raw, Precision.INT8, split.validation, reference, of_scans),
+        "trials": len(report["trials"]),
+        "judged": [(part["what"], part["verdict"]["summary"]) for part in report["judged"]],
+    }
+    return figures
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="'demo', or a 2D backbone's id")
+    parser.add_argument("demo", nargs="?", type=Path, help="folder of a trained demo")
+    parser.add_argument("--validation-scans", type=int)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    settings = CalibrationSettings(validation=options.validation_scans)
+    if options.model == "demo":
+        data = options.demo / "data"
+        figures = measure(Bundle.open(options.demo / "edge-bundle"), data / "test", data / "manifest.csv", settings)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            bundle, scans = make_full_size(options.model, Path(folder))
+            figures = measure(bundle, scans, None, replace(settings, validation=settings.validation or 1))
+    print(json.dumps(figures, indent=2))
+    if options.json:
+        write_json(options.json, figures)
+
+
+if __name__ == "__main__":
+    main()
