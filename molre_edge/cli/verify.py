@@ -23,7 +23,7 @@ from molre_edge.cli.shell import (
     open_bundle,
 )
 from molre_edge.cli.state import record_path
-from molre_edge.files import write_json
+from molre_edge.files import write_json, write_whole
 from molre_edge.parity import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def verify(
     gates: GatesOption = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the engine.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write what --json prints into this file as well.")
+        Path | None,
+        typer.Option("--out", "-o", help="Write a file as well: JUnit if it ends in .xml, else what --json prints."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -52,7 +53,7 @@ def verify(
     """
     speaker = Speaker(as_json, quiet)
     start = time.perf_counter()
-    from molre_edge.inference.verification import verify_bundle
+    from molre_edge.inference.verification import verification_junit, verify_bundle
     from molre_edge.inference.verified import VerifiedRecord
 
     if engine_of(engine)[0] == "torch":
@@ -62,7 +63,10 @@ def verify(
     with speaker.steps() as step:
         result = verify_bundle(opened, engine, record, gates=gates, threads=threads, on_step=step)
     result.seconds["in_all"] = round(time.perf_counter() - start, 3)
-    if out is not None:
+    if out is not None and out.suffix == ".xml":
+        with write_whole(out) as partial:
+            partial.write_text(verification_junit(result), encoding="utf-8")
+    elif out is not None:
         write_json(out, result.to_dict())
     _show(result, speaker)
     if result.exit_code:

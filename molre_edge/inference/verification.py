@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from molre_edge.inference.verify import (
     refusal,
 )
 from molre_edge.parity import DISCLAIMER
+from molre_edge.parity.junit import add_case, close_suite, document, open_suite
 
-__all__ = ["Verification", "verify_bundle"]
+__all__ = ["Verification", "verification_junit", "verify_bundle"]
 
 
 @dataclass(eq=False)
@@ -76,6 +78,35 @@ class Verification:
             "exit_code": self.exit_code,
             "disclaimer": DISCLAIMER,
         }
+
+
+def verification_junit(result: Verification) -> str:
+    """JUnit XML: a case a file, the loading, and a case a check; what was not come to is skipped."""
+    now, engine = datetime.now(timezone.utc).isoformat(timespec="seconds"), result.engine or {}
+    properties = {
+        "bundle": result.bundle.digest,
+        "engine": str(engine.get("name", "none")),
+        "device": str(engine.get("device", "none")),
+        "gate source": result.gate.source if result.gate is not None else "none",
+    }
+    files = open_suite(0, "hashes of the bundle", now, properties)
+    for name in result.files.checked if result.files is not None else ():
+        add_case(files, "files", name, result.files.problems.get(name, "") if result.files is not None else "")
+    answers = open_suite(1, "golden answers", now, properties)
+    if result.golden is None:
+        altered = result.files is not None and bool(result.files.problems)
+        add_case(
+            answers, "engine", "loading", "" if altered else result.problem or "", skipped="files differ" * altered
+        )
+        add_case(answers, "checks", "parity", skipped="the golden answers were not run")
+    else:
+        add_case(answers, "engine", "loading")
+        for check in result.golden.verdict.checks:
+            failed = check.text if check.judged and not check.passed else ""
+            add_case(answers, "checks", check.name, failed, skipped="" if check.judged else check.text)
+        if not result.golden.verdict.passed and not result.golden.verdict.failed:
+            add_case(answers, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
+    return document("molre-edge verify", [close_suite(files), close_suite(answers)])
 
 
 def verify_bundle(

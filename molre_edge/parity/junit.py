@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +13,7 @@ from molre_edge.parity.numbers import FindingNumbers, ParityNumbers
 from molre_edge.parity.report import DISCLAIMER, Report
 from molre_edge.parity.text import rounded
 
-__all__ = ["JUNIT_FILE", "junit", "write_junit"]
+__all__ = ["JUNIT_FILE", "add_case", "close_suite", "document", "junit", "open_suite", "write_junit"]
 
 JUNIT_FILE = "junit.xml"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -40,8 +40,12 @@ def junit(reports: Sequence[tuple[str, Report]]) -> str:
     on |dp|, on the drop of its AUC, on finite values, and on flips where the gate allows none. So the checks' cases
     alone carry the verdict, and the findings' say where to look.
     """
-    root = ElementTree.Element("testsuites", name="molre-edge parity")
-    suites = [_suite(place, name, report) for place, (name, report) in enumerate(reports)]
+    return document("molre-edge parity", [_suite(place, name, report) for place, (name, report) in enumerate(reports)])
+
+
+def document(name: str, suites: Sequence[ElementTree.Element]) -> str:
+    """Closed suites as one XML text."""
+    root = ElementTree.Element("testsuites", name=name)
     root.extend(suites)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
@@ -51,37 +55,56 @@ def junit(reports: Sequence[tuple[str, Report]]) -> str:
 
 def _suite(place: int, name: str, report: Report) -> ElementTree.Element:
     gate = report.gate.name if report.gate else "none"
+    properties = {
+        "engine": report.engine.name,
+        "runtime": report.engine.runtime,
+        "device": report.engine.device,
+        "reference": report.reference.kind,
+        "bundle": report.bundle.digest,
+        "gate": gate,
+        "gate source": report.gate_source if report.gate else "none",
+    }
+    suite = open_suite(place, f"parity of {name}, gate {gate}", report.created, properties)
+    if report.verdict is None or report.numbers is None or report.gate is None:
+        add_case(suite, "checks", "parity", skipped="nothing was compared with a reference")
+    else:
+        for check in report.verdict.checks:
+            failed = check.text if check.judged and not check.passed else ""
+            add_case(suite, "checks", check.name, failed, skipped="" if check.judged else check.text)
+        if not report.verdict.passed and not report.verdict.failed:
+            add_case(suite, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
+        broken = {name for each in report.numbers.nonfinite for name in each.findings}
+        for finding in report.numbers.per_finding:
+            add_case(suite, "findings", finding.finding, _why(finding, report.gate, report.numbers, broken))
+    return close_suite(suite)
+
+
+def open_suite(place: int, name: str, created: str, properties: Mapping[str, str]) -> ElementTree.Element:
+    """A suite without cases.
+
+    Args:
+        place: among the suites of the document.
+        name: of the suite.
+        created: ISO 8601.
+        properties: shown with it.
+    """
     suite = ElementTree.Element(
         "testsuite",
-        name=_text(f"parity of {name}, gate {gate}"),
-        timestamp=_text(report.created)[:19],
+        name=_text(name),
+        timestamp=_text(created)[:19],
         hostname="localhost",
         id=str(place),
         package="molre_edge.parity",
         time="0",
     )
-    properties = ElementTree.SubElement(suite, "properties")
-    for key, value in (
-        ("engine", report.engine.name),
-        ("runtime", report.engine.runtime),
-        ("device", report.engine.device),
-        ("reference", report.reference.kind),
-        ("bundle", report.bundle.digest),
-        ("gate", gate),
-        ("gate source", report.gate_source if report.gate else "none"),
-    ):
-        ElementTree.SubElement(properties, "property", name=key, value=_text(value))
-    if report.verdict is None or report.numbers is None or report.gate is None:
-        _case(suite, "checks", "parity", skipped="nothing was compared with a reference")
-    else:
-        for check in report.verdict.checks:
-            failed = check.text if check.judged and not check.passed else ""
-            _case(suite, "checks", check.name, failed, skipped="" if check.judged else check.text)
-        if not report.verdict.passed and not report.verdict.failed:
-            _case(suite, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
-        broken = {name for each in report.numbers.nonfinite for name in each.findings}
-        for finding in report.numbers.per_finding:
-            _case(suite, "findings", finding.finding, _why(finding, report.gate, report.numbers, broken))
+    parent = ElementTree.SubElement(suite, "properties")
+    for key, value in properties.items():
+        ElementTree.SubElement(parent, "property", name=key, value=_text(value))
+    return suite
+
+
+def close_suite(suite: ElementTree.Element) -> ElementTree.Element:
+    """Count its cases; none may follow."""
     for tag, total in (("testcase", "tests"), ("testcase/failure", "failures"), ("testcase/skipped", "skipped")):
         suite.set(total, str(len(suite.findall(tag))))
     suite.set("errors", "0")
@@ -90,7 +113,8 @@ def _suite(place: int, name: str, report: Report) -> ElementTree.Element:
     return suite
 
 
-def _case(suite: ElementTree.Element, part: str, name: str, failure: str = "", *, skipped: str = "") -> None:
+def add_case(suite: ElementTree.Element, part: str, name: str, failure: str = "", *, skipped: str = "") -> None:
+    """A case that passed, unless it says why it failed or was skipped."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=f"{_text(suite.get('name', ''))}.{part}", name=_text(name), time="0"
     )

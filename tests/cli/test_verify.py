@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -46,6 +47,34 @@ def test_answers_outside_the_gate_end_with_3(invoke: Any, box: Path) -> None:
     assert done.exit_code == 3
     assert json.loads(done.stdout)["gate"]["source"] == "--gates strict.toml"
     assert "max_abs_dp" in done.stderr
+
+
+def cases(path: str) -> dict[str, str]:
+    """Name of a case -> passed, failure or skipped."""
+    found = ElementTree.parse(path).getroot().iter("testcase")
+    return {str(case.get("name")): case[0].tag if len(case) else "passed" for case in found}
+
+
+def test_a_junit_file_has_a_case_a_file_and_a_check(invoke: Any, box: Path) -> None:
+    assert invoke("verify", "--bundle", box, "-o", "good.xml", "-q").exit_code == 0
+    good = cases("good.xml")
+    assert good["graphs/fp16.onnx"] == good["loading"] == good["max_abs_dp"] == "passed"
+    assert good["mean_auc_drop"] == "skipped"
+    with (box / "graphs" / "fp32.onnx").open("ab") as file:
+        file.write(b"x")
+    assert invoke("verify", "--bundle", box, "-o", "bad.xml", "-q").exit_code == 1
+    bad = cases("bad.xml")
+    assert bad["graphs/fp32.onnx"] == "failure" and bad["graphs/fp16.onnx"] == "passed"
+    assert bad["loading"] == bad["parity"] == "skipped"
+    root = ElementTree.parse("bad.xml").getroot()
+    assert (root.get("failures"), root.get("tests")) == ("1", str(len(bad)))
+
+
+def test_a_junit_file_fails_where_the_answers_do(invoke: Any, box: Path) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    words = ("--engine", "fp32", "--gates", "strict.toml", "-o", "far.xml", "-q")
+    assert invoke("verify", "--bundle", box, *words).exit_code == 3
+    assert [name for name, state in cases("far.xml").items() if state == "failure"] == ["max_abs_dp"]
 
 
 def test_another_digest_than_expected_is_refused(invoke: Any, box: Path) -> None:
