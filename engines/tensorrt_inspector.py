@@ -56,10 +56,12 @@ def parse_layers(text: str) -> tuple[BuiltLayer, ...]:
 
 
 def _layer(one: dict[str, Any]) -> BuiltLayer:
-    weights = one.get("Weights") or {}
-    inputs = [_datatype(each["Format/Datatype"]) for each in (*one["Inputs"], *one["Outputs"])]
-    datatype = _datatype(weights["Type"]) if weights else next((kind for kind in inputs if kind != "none"), "none")
-    kind = str(one["LayerType"])
+    kind, weights = str(one["LayerType"]), one.get("Weights") or {}
+    ends = [_datatype(each["Format/Datatype"]) for each in (*one["Inputs"], *one["Outputs"])]
+    seen = next((datatype for datatype in ends if datatype != "none"), "none")
+    datatype = _datatype(weights["Type"]) if weights else seen
+    if datatype == "Int8" != seen:  # INT8 weights alone: multiplied in what comes in
+        datatype = seen
     return BuiltLayer(str(one["Name"]), _TYPES.get(kind, kind), datatype, int(weights.get("Count", 0)))
 
 

@@ -41,6 +41,12 @@ def test_layers_are_read_with_the_datatype_of_their_weights() -> None:
         check_precision((conv, gemm), Precision.FP32)
 
 
+@pytest.mark.parametrize(("inputs", "datatype"), [("Int8", "Int8"), ("Row major linear FP16 format", "Half")])
+def test_int8_weights_count_as_int8_only_where_the_input_is_int8_too(inputs: str, datatype: str) -> None:
+    text = json.dumps({"Layers": [layer("mm", "gemm", inputs, {"Type": "Int8", "Count": 9})]})
+    assert parse_layers(text)[0].datatype == datatype
+
+
 @pytest.mark.parametrize(
     "text", ["", "null", "[]", "{}", '{"Layers": ["conv", "gemm"]}', '{"Layers": [{"Name": "a"}]}', '{"Layers": []}']
 )
