@@ -106,7 +106,7 @@ def verification_junit(result: Verification) -> str:
             add_case(answers, "checks", check.name, failed, skipped="" if check.judged else check.text)
         if not result.golden.verdict.passed and not result.golden.verdict.failed:
             add_case(answers, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
-    return document("molre-edge verify", [close_suite(files), close_suite(answers)])
+    return document([close_suite(files), close_suite(answers)])
 
 
 def verify_bundle(

@@ -40,15 +40,13 @@ def junit(reports: Sequence[tuple[str, Report]]) -> str:
     on |dp|, on the drop of its AUC, on finite values, and on flips where the gate allows none. So the checks' cases
     alone carry the verdict, and the findings' say where to look.
     """
-    return document("molre-edge parity", [_suite(place, name, report) for place, (name, report) in enumerate(reports)])
+    return document([_suite(place, name, report) for place, (name, report) in enumerate(reports)])
 
 
-def document(name: str, suites: Sequence[ElementTree.Element]) -> str:
+def document(suites: Sequence[ElementTree.Element]) -> str:
     """Closed suites as one XML text."""
-    root = ElementTree.Element("testsuites", name=name)
+    root = ElementTree.Element("testsuites")  # without name and counts: Ant's schema has none here
     root.extend(suites)
-    for count in ("tests", "failures", "errors"):
-        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

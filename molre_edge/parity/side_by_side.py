@@ -103,7 +103,7 @@ def put_side_by_side(sides: Sequence[Side], created: str) -> Comparison:
     notes: list[str] = []
     if len({side.report.bundle.digest for side in sides}) > 1:
         notes.append("the runs used different bundles of the same model; see what differs in the provenance")
-    if len({side.report.gate for side in sides}) > 1:
+    if len({side.report.gate for side in sides if side.report.gate}) > 1:
         notes.append("each run is judged by a gate of its own: a passed run may be farther from the reference than a "
                      "failed one")  # fmt: skip
     between = []
@@ -178,7 +178,8 @@ def _references_apart(first: Side, other: Side) -> list[str]:
         ]
     if a.scans != b.scans:
         return []
-    apart = float(np.nanmax(np.abs(a.reference_outputs.probabilities - b.reference_outputs.probabilities)))
+    dp = np.abs(a.reference_outputs.probabilities - b.reference_outputs.probabilities)
+    apart = float(np.max(dp, initial=0.0, where=np.isfinite(dp)))
     if apart <= 1e-4:
         return []
     return [
