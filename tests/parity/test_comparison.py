@@ -57,6 +57,12 @@ def test_differences_and_flips_are_those_of_single_probabilities(
         pairs = [(p(reference.logits[i, j]), p(engine.logits[i, j])) for i in range(6)]
         assert each.dp.max_abs == pytest.approx(max(abs(b - a) for a, b in pairs), abs=1e-12)
         assert each.dp.mean == pytest.approx(sum(b - a for a, b in pairs) / 6, abs=1e-12)
+        signed = sorted(b - a for a, b in pairs)
+        assert each.dp.quantiles is not None
+        low, first, median, third, high = each.dp.quantiles
+        assert (low, high) == pytest.approx((signed[0], signed[-1]), abs=1e-12)
+        assert median == pytest.approx((signed[2] + signed[3]) / 2, abs=1e-12)
+        assert low <= first <= median <= third <= high
         limit = thresholds[j]
         assert [flip.scan for flip in each.flips] == [
             i for i, (a, b) in enumerate(pairs) if (a >= limit) != (b >= limit)
@@ -150,6 +156,7 @@ def test_gates_are_compared_vector_by_vector(make_outputs: Make, disturb: Make, 
     assert got is not None and reference.gates is not None and engine.gates is not None
     a, b = reference.gates.tolist(), engine.gates.tolist()
     changes, leads = 0, []
+    moves = [[0, 0, 0], [0, 0, 0]]  # router and the reference's leader
     for i in range(6):
         for r in range(2):
             apart = [sum(abs(x - y) for x, y in zip(a[i][s][r], b[i][s][r], strict=True)) for s in range(3)]
@@ -158,12 +165,14 @@ def test_gates_are_compared_vector_by_vector(make_outputs: Make, disturb: Make, 
                 first, second = (max(range(3), key=gates[i][s][r].__getitem__) for gates in (a, b))
                 if first != second:
                     changes += 1
+                    moves[r][first] += 1
                     ranked = sorted(a[i][s][r])
                     leads.append(ranked[-1] - ranked[-2])
     assert (got.slices, got.routers, got.experts) == (3, 2, 3)
     assert (got.leader_changes, got.leader_total) == (changes, 36)
     assert got.leader_fraction == changes / 36
     assert got.leader_margin == (pytest.approx(max(leads)) if leads else None)
+    assert got.leader_moves.tolist() == moves
     np.testing.assert_allclose(got.mean_reference, np.mean(a, axis=(0, 1)), atol=1e-7)
     np.testing.assert_allclose(got.mean_engine.sum(axis=1), 1, atol=1e-6)
 
@@ -221,6 +230,11 @@ def test_children_likelier_than_their_parents_are_counted(make_outputs: Make, di
     assert len(got.consistency) == len(pairs) > 10
     for count, outputs in ((got.inconsistent_reference, reference), (got.inconsistent_engine, engine)):
         assert count == sum(row[child] > row[parent] for row in outputs.logits.tolist() for child, parent in pairs)
+    for each, (child, parent) in zip(got.consistency, pairs, strict=True):
+        ours, theirs = ([row[child] > row[parent] for row in o.logits.tolist()] for o in (reference, engine))
+        assert (each.child, each.parent) == (names[child], names[parent])
+        assert (each.reference, each.engine) == (sum(ours), sum(theirs))
+        assert each.changed == sum(a != b for a, b in zip(ours, theirs, strict=True))
 
 
 def test_findings_of_another_list_have_no_parents(make_outputs: Make) -> None:
