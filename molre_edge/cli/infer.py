@@ -204,13 +204,13 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
-        if runtime != "torch":  # the golden answers are its own
-            limits = choose_gate(bundle, runner.precision, options.gates)
-            how = require_verified(bundle, runner, limits, VerifiedRecord(record_path()))
-            speaker.tell(f"Engine {how}")
-        reference_runner = _reference_runner(reference, options, stack)
         store = _store(options, task, speaker)
         stack.callback(store.abandon)
+        if runtime != "torch":  # the golden answers are its own
+            limits = choose_gate(bundle, runner.precision, options.gates)
+            how = require_verified(bundle, runner, limits, VerifiedRecord(record_path()), tell=speaker.tell)
+            speaker.tell(f"Engine {how}")
+        reference_runner = _reference_runner(reference, options, stack)
         go_on = f"what is done is kept: add --resume -o {store.folder} to go on"
         try:
             with _Bar(speaker) as bar:

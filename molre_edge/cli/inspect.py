@@ -13,6 +13,8 @@ from molre_edge.parity import DISCLAIMER
 
 __all__ = ["inspect"]
 
+_WHOLE = ("file", "scan", "code", "precision")  # columns of words that must not be broken
+
 
 @command
 def inspect(
@@ -44,7 +46,7 @@ def inspect(
     for table in found.tables:
         shown = Table(title=table.title, title_justify="left")
         for column in table.columns:
-            shown.add_column(column, overflow="fold")
+            shown.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
         for row in table.rows:
             shown.add_row(*row)
         speaker.show(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,14 @@ def check_golden(bundle: Bundle, runner: Runner, gate: Gate, golden: GoldenSet |
     return GoldenCheck(numbers, verdict, outputs, times, time.perf_counter() - start)
 
 
-def require_verified(bundle: Bundle, runner: Runner, choice: GateChoice, record: VerifiedRecord) -> str:
+def require_verified(
+    bundle: Bundle,
+    runner: Runner,
+    choice: GateChoice,
+    record: VerifiedRecord,
+    *,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str:
     """Let an engine through that has answered the golden volumes here, or does so now.
 
     Args:
@@ -145,6 +152,7 @@ def require_verified(bundle: Bundle, runner: Runner, choice: GateChoice, record:
         runner: entered.
         choice: the gate.
         record: what has passed on this machine before; a pass is noted there.
+        tell: is told before it takes time.
 
     Returns:
         A sentence about how it is known.
@@ -156,7 +164,9 @@ def require_verified(bundle: Bundle, runner: Runner, choice: GateChoice, record:
     since = record.when(subject)
     if since is not None:
         return f"verified on this machine on {since}"
-    check = check_golden(bundle, runner, choice.gate)
+    golden = bundle.golden()
+    tell(f"The engine has not been verified on this machine: {len(golden.volumes)} golden volumes go first")
+    check = check_golden(bundle, runner, choice.gate, golden)
     if not check.verdict.passed:
         record.forget(subject)
         raise ParityFailedError(refusal(runner, choice, check.verdict))

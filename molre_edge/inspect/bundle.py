@@ -71,7 +71,8 @@ def _graphs(bundle: Bundle) -> Table:
     rows = []
     for precision, facts in bundle.graphs.items():
         path = bundle.folder / facts.file
-        verdict = dig(bundle.manifest, "parity", str(precision), "verdict", "summary")
+        passed = dig(bundle.manifest, "parity", str(precision), "verdict", "passed")
+        verdict = {True: "passed", False: "failed"}.get(passed, "–") if isinstance(passed, bool) else "–"
         size = megabytes(path.stat().st_size) if path.is_file() else "missing"
         rows.append(
             (
@@ -79,7 +80,7 @@ def _graphs(bundle: Bundle) -> Table:
                 str(facts.inputs[0]),
                 f"opset {facts.opset}, IR {facts.ir_version}",
                 size,
-                plain(verdict or "–"),
+                verdict,
             )
         )
     return Table("Graphs", ("file", "input", "format", "size", "parity when made"), tuple(rows))

@@ -95,6 +95,15 @@ def test_the_default_reference_is_the_golden_set_and_the_default_engine_needs_no
     assert json.loads((box / "run" / "report.json").read_text())["numbers"] is not None
 
 
+def test_what_a_service_needs_works_there(edge: Path, box: Path) -> None:
+    done = run(edge, box, "verify", "--engine", "fp32", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"] is True
+    assert run(edge, box, "inspect", "edge-bundle", "--quiet").returncode == 0
+    done = run(edge, box, "bench", "--rounds", "3", "-o", "figures", "--quiet")
+    assert done.returncode == 0 and (box / "figures" / "bench.html").is_file(), done.stderr
+
+
 @pytest.mark.parametrize("command", ["demo", "export", "reference"])
 def test_what_needs_pytorch_says_what_to_install(command: str, edge: Path, box: Path, tiny_checkpoint: Path) -> None:
     words = {
