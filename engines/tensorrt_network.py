@@ -18,6 +18,8 @@ __all__ = ["TensorRTNetwork"]
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16"}
 """TensorRT's names of the datatypes that our graphs have at their ends."""
+_NO_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
+"""How the library's log tells that the GPU's memory ran out."""
 
 
 class TensorRTNetwork:
@@ -54,9 +56,9 @@ class TensorRTNetwork:
         for place in range(engine.num_io_tensors):
             name = engine.get_tensor_name(place)
             kind = engine.get_tensor_dtype(name).name
-            shape = tuple(None if side < 0 else int(side) for side in engine.get_tensor_shape(name))
+            sides = [int(side) for side in engine.get_tensor_shape(name)][1:]
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), shape))
+            specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
         if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
             told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
             raise EngineError(f"the engine's tensors are {told}; it is none of ours")
@@ -118,6 +120,6 @@ class _Bound:
 def _refusal(watch: Watch, what: str, kind: type[EngineError] = DeviceError) -> EngineError:
     """The error for a None or False of the library's; the reason is in its log alone."""
     told = f"{what}:{listed(watch.problems)}"
-    if "out of memory" in told.lower() or "outofmemory" in told.lower():
+    if any(words in told.lower() for words in _NO_MEMORY):
         return DeviceMemoryError(told)
     return kind(told)
