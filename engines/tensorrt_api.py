@@ -6,6 +6,7 @@ The rest of the code uses only names that both have, and looks flags up by name:
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -200,6 +201,11 @@ def load_tensorrt(target: Target, *, feature: str | None = None) -> TensorRT:
         module = importlib.import_module(library.module)
     except ModuleNotFoundError as error:
         feature = feature or f"Building an engine for '{target}'"
+        if target is Target.HERE and platform.machine() == "aarch64":
+            raise EngineError(
+                f"{feature} needs {library.module}, which comes with JetPack and not from a package index: sudo apt "
+                f"install python3-libnvinfer, and an environment with --system-site-packages (docs/tensorrt.md)"
+            ) from error
         raise MissingDependencyError(feature, library.module, library.extra) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(

@@ -316,3 +316,15 @@ def test_the_library_takes_the_calls_of_a_timing_cache_and_of_flags() -> None:
     flags = tensorrt_rtx.BuilderFlag
     assert config.get_flag(flags.VERSION_COMPATIBLE) and config.get_flag(flags.REFIT)
     assert not config.get_flag(flags.TF32)
+
+
+def test_on_a_jetson_tensorrt_comes_from_jetpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    import platform
+    import sys
+
+    from molre_edge.engines.tensorrt_api import load_tensorrt
+
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(EngineError, match=r"needs tensorrt, which comes with JetPack .* sudo apt install python3"):
+        load_tensorrt(Target.HERE)
