@@ -20,6 +20,10 @@ typedef struct { int magic; double ms; int reached; } event;
 typedef struct { int magic; copy *first; } graph;
 
 static size_t used;
+static int alive;
+
+/* Streams, events, graphs and blocks of memory that were made and not freed. */
+int stand_in_alive(void) { return alive; }
 static int context, retained;
 static __thread int depth;
 
@@ -61,6 +65,7 @@ static int take(void **pointer, size_t bytes) {
     CHECK(block, OUT_OF_MEMORY);
     *(size_t *)block = bytes;
     used += bytes;
+    alive++;
     *pointer = block + 64;
     return 0;
 }
@@ -68,6 +73,7 @@ static int give(void *pointer) {
     CHECK(pointer, INVALID_VALUE);
     char *block = (char *)pointer - 64;
     used -= *(size_t *)block;
+    alive--;
     free(block);
     return 0;
 }
@@ -82,9 +88,10 @@ int cuStreamCreate(stream **made, unsigned flags) {
     CHECK(flags == 1, INVALID_VALUE); /* only non-blocking ones are wanted */
     *made = calloc(1, sizeof(stream));
     (*made)->magic = 71;
+    alive++;
     return 0;
 }
-int cuStreamDestroy_v2(stream *s) { IN_CONTEXT; CHECK(!bad(s, 71), INVALID_HANDLE); s->magic = 0; free(s); return 0; }
+int cuStreamDestroy_v2(stream *s) { IN_CONTEXT; CHECK(!bad(s, 71), INVALID_HANDLE); s->magic = 0; alive--; free(s); return 0; }
 int cuStreamSynchronize(stream *s) {
     IN_CONTEXT;
     CHECK(!bad(s, 71), INVALID_HANDLE);
@@ -96,9 +103,10 @@ int cuEventCreate(event **made, unsigned flags) {
     CHECK(flags == 0, INVALID_VALUE);
     *made = calloc(1, sizeof(event));
     (*made)->magic = 72;
+    alive++;
     return 0;
 }
-int cuEventDestroy_v2(event *e) { IN_CONTEXT; CHECK(!bad(e, 72), INVALID_HANDLE); e->magic = 0; free(e); return 0; }
+int cuEventDestroy_v2(event *e) { IN_CONTEXT; CHECK(!bad(e, 72), INVALID_HANDLE); e->magic = 0; alive--; free(e); return 0; }
 int cuEventRecord(event *e, stream *s) {
     struct timespec now;
     IN_CONTEXT;
@@ -169,6 +177,7 @@ int cuStreamEndCapture(stream *s, graph **made) {
     s->capturing = 0;
     *made = calloc(1, sizeof(graph));
     (*made)->magic = 73;
+    alive++;
     (*made)->first = s->first;
     return 0;
 }
@@ -176,11 +185,12 @@ int cuGraphInstantiateWithFlags(graph **made, graph *from, unsigned long long fl
     CHECK(!bad(from, 73) && flags == 0, INVALID_VALUE);
     *made = calloc(1, sizeof(graph));
     (*made)->magic = 74;
+    alive++;
     (*made)->first = from->first;
     return 0;
 }
-int cuGraphDestroy(graph *g) { CHECK(!bad(g, 73), INVALID_HANDLE); g->magic = 0; free(g); return 0; }
-int cuGraphExecDestroy(graph *g) { CHECK(!bad(g, 74), INVALID_HANDLE); g->magic = 0; free(g); return 0; }
+int cuGraphDestroy(graph *g) { CHECK(!bad(g, 73), INVALID_HANDLE); g->magic = 0; alive--; free(g); return 0; }
+int cuGraphExecDestroy(graph *g) { CHECK(!bad(g, 74), INVALID_HANDLE); g->magic = 0; alive--; free(g); return 0; }
 int cuGraphLaunch(graph *g, stream *s) {
     IN_CONTEXT;
     CHECK(!bad(g, 74) && !bad(s, 71), INVALID_HANDLE);

@@ -22,7 +22,7 @@ NO_GPU = probe_driver().problem
 MODULES = {"pycuda": "pycuda", "cuda-python": "cuda.bindings"}
 
 CHECK_ALL = """
-import json, sys
+import ctypes, json, sys
 from molre_edge.engines.device import open_device
 from molre_edge.engines.device_check import DEVICE_CHECKS
 found = {}
@@ -34,7 +34,8 @@ for check in DEVICE_CHECKS:
     except Exception as error:
         found[check.__name__] = repr(error)
 device.close()
-print(json.dumps({"backend": device.backend, "gpu": str(device.gpu), "found": found}))
+left = ctypes.CDLL("libcuda.so.1").stand_in_alive()
+print(json.dumps({"backend": device.backend, "gpu": str(device.gpu), "found": found, "left": left}))
 """
 
 
@@ -78,6 +79,7 @@ def test_the_backends_call_the_driver_as_the_contract_says(backend: str, stand_i
     assert told["backend"].startswith(f"{backend} ") and told["gpu"] == "Stand-in (sm86)"
     assert {name: kept for name, kept in told["found"].items() if kept != "kept"} == {}
     assert len(told["found"]) == len(DEVICE_CHECKS)
+    assert told["left"] == 0
 
 
 @pytest.mark.gpu

@@ -184,6 +184,7 @@ def test_who_stops_early_leaves_no_work_behind(host_device: Any) -> None:
     answers = loop.stream(batches(2, 2, 2, 2))
     next(answers)
     answers.close()
+    assert not any(thing.work for thing in device.alive if type(thing).__name__ == "HostStream")
     loop.close()  # the streams of the tests refuse to be closed with work in them
     device.close()
 

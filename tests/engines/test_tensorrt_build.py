@@ -15,7 +15,7 @@ import pytest
 
 from molre_edge.bundle import MANIFEST, Bundle
 from molre_edge.engine_files import list_engines, read_engine
-from molre_edge.engines.cuda_driver import DriverProbe, Gpu
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.tensorrt_api import BuildOptions, Target
 from molre_edge.engines.tensorrt_build import build_engine
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
@@ -328,3 +328,13 @@ def test_on_a_jetson_tensorrt_comes_from_jetpack(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(EngineError, match=r"needs tensorrt, which comes with JetPack .* sudo apt install python3"):
         load_tensorrt(Target.HERE)
+
+
+@pytest.mark.skipif(probe_driver().problem is None, reason="there is a GPU")
+def test_without_a_driver_the_library_itself_refuses_an_engine_and_is_quoted(built: Bundle) -> None:
+    from molre_edge.engines.tensorrt_api import load_tensorrt
+    from molre_edge.engines.tensorrt_network import TensorRTNetwork
+
+    plan = read_engine(built, list_engines(built)[0])
+    with pytest.raises(EngineError, match=r"TensorRT-RTX 1\.\S+ can't load the engine:\n- "):
+        TensorRTNetwork(load_tensorrt(Target.RTX), plan)
