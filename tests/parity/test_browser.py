@@ -279,7 +279,7 @@ def test_light_and_dark_follow_the_reader_s_setting_and_paper_is_white(
     assert browser.value_of("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-@pytest.mark.parametrize("name", ["pass", "seven runs"])
+@pytest.mark.parametrize("name", ["pass", "fail", "many", "seven runs"])
 def test_it_prints_on_a4_with_nothing_cut_off(browser: Browser, pages: dict[str, Path], name: str) -> None:
     a4_px = (round(184 / 25.4 * 96), 1000)  # the width between the margins
     browser.open(pages[name], a4_px, media="print")
