@@ -103,7 +103,7 @@ def bench(
         step("volumes")
         volumes, told = _volumes(opened, scans, max(batches), speaker)
         before = machine_facts(gpu)
-        arms, facts, absent, idle = measure(
+        measured = measure(
             candidates,
             volumes,
             batches=batches,
@@ -113,18 +113,8 @@ def bench(
             power_seconds=power_seconds,
             on_step=step,
         )
-    rows = summarise(arms)
-    result = bench_json(
-        opened,
-        arms,
-        rows,
-        facts,
-        absent=absent,
-        idle=idle,
-        before=before,
-        after=machine_facts(gpu),
-        volumes=told,
-    )
+    rows = summarise(measured.arms)
+    result = bench_json(opened, measured, rows, before=before, after=machine_facts(gpu), volumes=told)
     page = None if out is None else write_bench(out, result)[1]
     _show(rows, result, page, speaker)
 

@@ -16,7 +16,7 @@ from molre_edge.errors import EngineError, MolreEdgeError, RunError
 from molre_edge.inference.memory import MemoryWatch
 from molre_edge.inference.power import NvmlGpu, PowerSource, idle_watts, mean_watts
 
-__all__ = ["INCLUDES", "PLAIN", "Candidate", "Measured", "Row", "measure", "summarise"]
+__all__ = ["INCLUDES", "PLAIN", "Candidate", "Measured", "Measurement", "Row", "measure", "summarise"]
 
 INCLUDES: Mapping[str, str] = {
     "total": "one call on the wall clock: conversion and copies to the device, the network, copies back to float32",
@@ -93,6 +93,23 @@ class Row:
     to_plain: tuple[float, float, float] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """All that was measured.
+
+    Attributes:
+        arms: each runner at each batch size.
+        facts: of each runner: its own, ``load_seconds`` and ``memory``.
+        absent: who is not ready, and why.
+        idle_watts: by rail, while nothing ran; empty where nothing tells watts.
+    """
+
+    arms: tuple[Measured, ...]
+    facts: Mapping[str, dict[str, Any]]
+    absent: Mapping[str, str]
+    idle_watts: Mapping[str, float]
+
+
 def measure(
     candidates: Sequence[Candidate],
     volumes: Volumes,
@@ -103,7 +120,7 @@ def measure(
     power: Sequence[PowerSource] = (),
     power_seconds: float = 0.0,
     on_step: Callable[[str], None] = lambda name: None,
-) -> tuple[list[Measured], dict[str, dict[str, Any]], dict[str, str], dict[str, float]]:
+) -> Measurement:
     """Load all, warm them up, time them in turns, and then the power of each by itself.
 
     Args:
@@ -116,9 +133,6 @@ def measure(
         power_seconds: how long each runs for it.
         on_step: is told what begins.
 
-    Returns:
-        What was measured; facts and memory of each runner; who is not ready and why; watts while nothing ran.
-
     Raises:
         MolreEdgeError: somebody who was named is not ready.
         RunError: nobody is.
@@ -127,37 +141,19 @@ def measure(
     absent: dict[str, str] = {}
     runners: dict[str, Runner] = {}
     idle: dict[str, float] = {}
-    sources = list(power)
     with contextlib.ExitStack() as stack:
         for candidate in candidates:
             on_step(f"loading {candidate.name}")
-            memory, used = MemoryWatch(), gpu.used_mib() if gpu is not None else None
-            start = time.perf_counter()
             try:
                 runner = candidate.make()
-                if runner.name in runners and not candidate.name.startswith(PLAIN):
-                    continue  # two words for the same
-                stack.enter_context(runner)
-                loaded = time.perf_counter() - start
-                for batch in batches:
-                    for turn in range(_WARM_UP):
-                        runner.run(_take(volumes, turn, batch))
+                name = candidate.name if candidate.name.startswith(PLAIN) else runner.name
+                if name not in runners:  # two words may mean the same
+                    facts[name] = _enter(runner, stack, volumes, batches, gpu)
+                    runners[name] = runner
             except MolreEdgeError as error:
                 if candidate.named:
                     raise
                 absent[candidate.name] = str(error)
-                continue
-            name = candidate.name if candidate.name.startswith(PLAIN) else runner.name
-            runners[name] = runner
-            now = gpu.used_mib() if gpu is not None else None
-            facts[name] = {
-                **runner.facts,
-                "load_seconds": round(loaded, 2),
-                "memory": {
-                    **memory.told(),
-                    "gpu_mib": None if used is None or now is None else round(now - used, 1),
-                },
-            }
         if not runners:
             raise RunError("no runner is ready: " + "; ".join(f"{name}: {why}" for name, why in absent.items()))
         arms = [Measured(name, batch) for batch in batches for name in runners]
@@ -166,13 +162,29 @@ def measure(
             shift = turn % len(arms)
             for arm in arms[shift:] + arms[:shift]:
                 _call(runners[arm.name], arm, _take(volumes, turn, arm.batch))
-        if sources and power_seconds > 0:
+        if power and power_seconds > 0:
             on_step("power: idle")
-            idle = idle_watts(sources, _IDLE_S)
+            idle = idle_watts(power, _IDLE_S)
             for arm in arms:
                 on_step(f"power: {arm.name}, batch {arm.batch}")
-                _power(runners[arm.name], arm, volumes, sources, power_seconds)
-    return arms, facts, absent, idle
+                _power(runners[arm.name], arm, volumes, power, power_seconds)
+    return Measurement(tuple(arms), facts, absent, idle)
+
+
+def _enter(
+    runner: Runner, stack: contextlib.ExitStack, volumes: Volumes, batches: Sequence[int], gpu: NvmlGpu | None
+) -> dict[str, Any]:
+    """Load and warm up, and tell what that took."""
+    memory, used = MemoryWatch(), None if gpu is None else gpu.used_mib()
+    start = time.perf_counter()
+    stack.enter_context(runner)
+    seconds = time.perf_counter() - start
+    for batch in batches:
+        for turn in range(_WARM_UP):
+            runner.run(_take(volumes, turn, batch))
+    now = None if gpu is None else gpu.used_mib()
+    more = None if used is None or now is None else round(now - used, 1)
+    return {**runner.facts, "load_seconds": round(seconds, 2), "memory": {**memory.told(), "gpu_mib": more}}
 
 
 def summarise(arms: Sequence[Measured]) -> list[Row]:
@@ -224,7 +236,7 @@ def _call(runner: Runner, arm: Measured, batch: Volumes) -> None:
     arm.compute_ms.append(result.milliseconds["compute"])
 
 
-def _power(runner: Runner, arm: Measured, volumes: Volumes, sources: list[PowerSource], seconds: float) -> None:
+def _power(runner: Runner, arm: Measured, volumes: Volumes, sources: Sequence[PowerSource], seconds: float) -> None:
     """Run without a pause, and tell mean watts and the energy of a scan."""
     start, calls = time.perf_counter(), 0
     with mean_watts(sources) as means:

@@ -16,7 +16,7 @@ from molre_edge.engines.tensorrt_fit import BuiltFor
 from molre_edge.engines.tensorrt_runner import RUNTIMES
 from molre_edge.errors import BundleError
 from molre_edge.files import write_json, write_whole
-from molre_edge.inference.bench import INCLUDES, Measured, Row
+from molre_edge.inference.bench import INCLUDES, Measurement, Row
 from molre_edge.inference.power import NvmlGpu
 from molre_edge.machine import cpu_model, cpu_state, usable_cores
 from molre_edge.parity import DISCLAIMER
@@ -54,12 +54,9 @@ def machine_facts(gpu: NvmlGpu | None) -> dict[str, Any]:
 
 def bench_json(
     bundle: Bundle,
-    arms: Sequence[Measured],
+    measured: Measurement,
     rows: Sequence[Row],
-    facts: Mapping[str, Mapping[str, Any]],
     *,
-    absent: Mapping[str, str],
-    idle: Mapping[str, float],
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     volumes: str,
@@ -68,19 +65,16 @@ def bench_json(
 
     Args:
         bundle: whose engines were measured.
-        arms: what was measured.
+        measured: what was measured.
         rows: its figures.
-        facts: of each runner.
-        absent: who was not ready, and why.
-        idle: watts while nothing ran.
         before: the machine before.
         after: and after.
         volumes: what was run, in words.
     """
-    measured = {(arm.name, arm.batch): arm for arm in arms}
+    arms = {(arm.name, arm.batch): arm for arm in measured.arms}
     figures = []
     for row in rows:
-        arm = measured[row.name, row.batch]
+        arm = arms[row.name, row.batch]
         figures.append(
             {
                 **{name: _rounded(value) for name, value in asdict(row).items()},
@@ -99,9 +93,9 @@ def bench_json(
         "grid": list(bundle.grid.shape),
         "includes": dict(INCLUDES),
         "machine": {"before": dict(before), "after": dict(after)},
-        "idle_watts": dict(idle) or NOT_TOLD,
-        "runners": {name: dict(each) for name, each in facts.items()},
-        "not_ready": dict(absent),
+        "idle_watts": dict(measured.idle_watts) or NOT_TOLD,
+        "runners": dict(measured.facts),
+        "not_ready": dict(measured.absent),
         "rows": figures,
         "disclaimer": DISCLAIMER,
     }

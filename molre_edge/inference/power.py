@@ -9,11 +9,11 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["NvmlGpu", "PowerSource", "Rails", "find_power", "mean_watts"]
+__all__ = ["NvmlGpu", "PowerSource", "Rails", "find_power", "idle_watts", "mean_watts"]
 
 _INTERVAL_S = 0.05
 
@@ -126,7 +126,7 @@ def find_power(sysfs: Path = Path("/sys")) -> tuple[NvmlGpu | None, list[PowerSo
 
 
 @contextlib.contextmanager
-def mean_watts(sources: list[PowerSource]) -> Iterator[dict[str, float]]:
+def mean_watts(sources: Sequence[PowerSource]) -> Iterator[dict[str, float]]:
     """Samples all sources while the block runs; the dictionary holds the mean of each rail after it."""
     samples: defaultdict[str, list[float]] = defaultdict(list)
     stop, means = threading.Event(), dict[str, float]()
@@ -148,7 +148,7 @@ def mean_watts(sources: list[PowerSource]) -> Iterator[dict[str, float]]:
     means |= {rail: round(sum(values) / len(values), 3) for rail, values in samples.items()}
 
 
-def idle_watts(sources: list[PowerSource], seconds: float) -> dict[str, float]:
+def idle_watts(sources: Sequence[PowerSource], seconds: float) -> dict[str, float]:
     """Mean watts while this process does nothing."""
     with mean_watts(sources) as means:
         time.sleep(seconds)

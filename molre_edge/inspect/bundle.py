@@ -39,6 +39,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         ("added parameters", f"{added:.2%}" if isinstance(added, float) else "not known"),
         ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
         ("golden answers", plain(dig(manifest, "golden", "origin"))),
+        *_calibration(dig(manifest, "calibration")),
         *(("note", plain(note)) for note in manifest["notes"]),
         ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
     ]
@@ -67,12 +68,20 @@ def inspect_bundle(folder: Path) -> Inspection:
     return Inspection("bundle", summary, facts, tuple(words), tuple(tables), tuple(files.problems.values()))
 
 
+def _calibration(section: Any) -> list[tuple[str, str]]:
+    """What the manifest says of the int8 graph; nothing where there is none."""
+    if not isinstance(section, dict):
+        return []
+    told = {name: value for name, value in section.items() if name not in ("key", "notes")}
+    return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
+
+
 def _graphs(bundle: Bundle) -> Table:
     rows = []
     for precision, facts in bundle.graphs.items():
         path = bundle.folder / facts.file
         passed = dig(bundle.manifest, "parity", str(precision), "verdict", "passed")
-        verdict = {True: "passed", False: "failed"}.get(passed, "–") if isinstance(passed, bool) else "–"
+        verdict = "–" if not isinstance(passed, bool) else "passed" if passed else "failed"
         size = megabytes(path.stat().st_size) if path.is_file() else "missing"
         rows.append(
             (

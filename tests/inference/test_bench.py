@@ -45,21 +45,23 @@ def test_every_runner_answers_every_batch_size_in_every_round(
     calls: list[tuple[str, int]] = []
     run = OnnxRuntimeRunner.run
     monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, v: calls.append((self.name, len(v))) or run(self, v))
-    arms, facts, absent, idle = measure(both, bundle.golden().volumes, batches=[1, 4], rounds=4)
+    measured = measure(both, bundle.golden().volumes, batches=[1, 4], rounds=4)
+    arms = measured.arms
     assert {(arm.name, arm.batch, len(arm.total_ms), len(arm.compute_ms)) for arm in arms} == {
         (f"onnxruntime:{p}", batch, 4, 4) for p in ("fp32", "fp16") for batch in (1, 4)
     }
     rounds = [calls[8:][i : i + 4] for i in range(0, 16, 4)]  # after 2 calls each to warm up
     assert all(set(each) == set(rounds[0]) for each in rounds)
     assert len({each[0] for each in rounds}) == 4  # each goes first once
-    assert set(facts) == {"onnxruntime:fp32", "onnxruntime:fp16"} and absent == {} and idle == {}
+    assert set(measured.facts) == {"onnxruntime:fp32", "onnxruntime:fp16"}
+    assert measured.absent == measured.idle_watts == {}
     assert all(np.array(arms[0].compute_ms) <= np.array(arms[0].total_ms))
 
 
 def test_who_is_not_ready_is_told_and_an_error_if_named(bundle: Bundle, both: list[Candidate]) -> None:
     volumes = bundle.golden().volumes
-    _, _, absent, _ = measure([*both, Candidate("tensorrt:fp16", missing)], volumes, batches=[1], rounds=3)
-    assert absent == {"tensorrt:fp16": "no GPU"}
+    measured = measure([*both, Candidate("tensorrt:fp16", missing)], volumes, batches=[1], rounds=3)
+    assert measured.absent == {"tensorrt:fp16": "no GPU"}
     with pytest.raises(EngineError, match="no GPU"):
         measure([Candidate("tensorrt:fp16", missing, named=True)], volumes, batches=[1], rounds=3)
     with pytest.raises(RunError, match="no runner is ready: tensorrt:fp16: no GPU"):
@@ -67,16 +69,14 @@ def test_who_is_not_ready_is_told_and_an_error_if_named(bundle: Bundle, both: li
 
 
 def test_two_words_for_one_runner_are_measured_once(bundle: Bundle, both: list[Candidate]) -> None:
-    arms, *_ = measure([both[0], both[0]], bundle.golden().volumes, batches=[1], rounds=3)
-    assert len(arms) == 1
+    assert len(measure([both[0], both[0]], bundle.golden().volumes, batches=[1], rounds=3).arms) == 1
 
 
 def test_power_is_the_mean_while_it_ran_and_energy_is_a_scan_s(bundle: Bundle, both: list[Candidate]) -> None:
-    arms, _, _, idle = measure(
-        both[:1], bundle.golden().volumes, batches=[2], rounds=3, power=[Constant()], power_seconds=0.2
-    )
-    assert idle == {"VDD_IN": 5.0} and arms[0].watts == {"VDD_IN": 5.0}
-    took = arms[0].joules_per_scan["VDD_IN"] / 5.0
+    measured = measure(both[:1], bundle.golden().volumes, batches=[2], rounds=3, power=[Constant()], power_seconds=0.2)
+    [arm] = measured.arms
+    assert measured.idle_watts == arm.watts == {"VDD_IN": 5.0}
+    took = arm.joules_per_scan["VDD_IN"] / 5.0
     assert 0 < took < 1.2  # seconds a scan
 
 
@@ -102,13 +102,9 @@ def test_every_graph_and_engine_of_a_bundle_has_a_word(bundle: Bundle) -> None:
 
 def test_the_page_and_the_json_hold_all_of_it(bundle: Bundle, both: list[Candidate], tmp_path: Path) -> None:
     before = machine_facts(None)
-    arms, facts, absent, idle = measure(
-        [*both, Candidate("tensorrt:<b>", missing)], bundle.golden().volumes, batches=[1, 2], rounds=3
-    )
-    rows = summarise(arms)
-    result = bench_json(
-        bundle, arms, rows, facts, absent=absent, idle=idle, before=before, after=before, volumes="3 golden volumes"
-    )
+    measured = measure([*both, Candidate("tensorrt:<b>", missing)], bundle.golden().volumes, batches=[1, 2], rounds=3)
+    rows = summarise(measured.arms)
+    result = bench_json(bundle, measured, rows, before=before, after=before, volumes="3 golden volumes")
     data, page = write_bench(tmp_path / "bench", result)
     read = json.loads(data.read_text())
     assert [row["name"] for row in read["rows"]] == [row.name for row in rows]

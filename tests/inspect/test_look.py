@@ -169,11 +169,13 @@ def test_a_bundle_with_altered_files_has_a_problem_for_each(engine: Path, copy: 
 def test_a_bundle_whose_maker_wrote_nonsense_is_told_as_far_as_it_goes(copy: Path) -> None:
     manifest: dict[str, Any] = json.loads((copy / MANIFEST).read_text())
     manifest |= {"config": {"adapter": 3, "windows": [1, ["a"]], "findings": "x"}, "routing": 7, "parameters": []}
+    manifest["calibration"] = {"key": "k", "notes": [], "layers": [3, 9], "method": "minmax"}
     manifest["golden"] = {"origin": "\x1b[31mred\nline"}
     (copy / MANIFEST).write_text(json.dumps(manifest))
     found = inspect_path(copy)
     check(found, "bundle")
     assert words(found)["golden answers"] == r"\x1b[31mred\nline"
+    assert words(found)["calibration"] == "layers: [3, 9], method: minmax"
 
 
 # -------------------------------------------------------------------------------------------------------- run, scans
