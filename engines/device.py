@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,10 +30,13 @@ __all__ = [
     "Pinned",
     "Stream",
     "open_device",
+    "why_no_backend",
 ]
 
 BACKENDS = {"pycuda": "pycuda_device", "cuda-python": "cuda_python_device"}
 """Backend, in the order in which they are tried, and its module in this package."""
+
+_DISTRIBUTIONS = ("pycuda", "cuda-bindings")
 
 OUT_OF_MEMORY = 2
 """CUDA_ERROR_OUT_OF_MEMORY in cuda.h."""
@@ -167,6 +171,20 @@ def open_device(backend: str | None = None) -> Device:
     raise EngineError(
         f"running a TensorRT engine needs pycuda or cuda-python, and neither can be loaded ({'; '.join(reasons)}): "
         f"pip install 'molre-edge[tensorrt]', or where pycuda can't be built, pip install 'molre-edge[cuda]'"
+    )
+
+
+def why_no_backend() -> str | None:
+    """Why the GPU can't be reached from Python; None where a backend is installed. Nothing is imported."""
+    for distribution in _DISTRIBUTIONS:
+        try:
+            metadata.version(distribution)
+            return None
+        except metadata.PackageNotFoundError:
+            continue
+    return (
+        "neither pycuda nor cuda-python is installed: pip install pycuda, or where it can't be built, "
+        "pip install 'molre-edge[cuda]'"
     )
 
 

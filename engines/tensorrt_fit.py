@@ -11,6 +11,7 @@ from typing import Any
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import EngineFile
 from molre_edge.engines.cuda_driver import DriverProbe, Gpu
+from molre_edge.engines.device import why_no_backend
 from molre_edge.engines.tensorrt_api import Target, load_tensorrt, version_numbers
 from molre_edge.errors import BundleError, MolreEdgeError
 from molre_edge.specs import Precision
@@ -95,7 +96,7 @@ def why_not_here(engine: EngineFile, bundle: Bundle, probe: DriverProbe) -> str 
         tensorrt = load_tensorrt(built.target, feature="Running it")
     except MolreEdgeError as error:
         return str(error)
-    return why_not_version(built, tensorrt.name, tensorrt.version)
+    return why_not_version(built, tensorrt.name, tensorrt.version) or why_no_backend()
 
 
 def why_not_gpu(built: BuiltFor, gpu: Gpu) -> str | None:

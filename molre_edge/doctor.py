@@ -107,7 +107,8 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
         _safely("memory", lambda: _memory(root)),
         _safely("disk", lambda: _disk(folder)),
     )
-    reach = None if any(part.state == OK for part in backends) else "neither pycuda nor cuda-python is installed"
+    usable = any(part.state == OK for part in backends)
+    reach = None if usable else "there is neither a pycuda nor a cuda-python that serves here"
     can_run = {
         "onnxruntime": None if onnxruntime.state == OK else onnxruntime.found,
         "tensorrt": _why_not(tensorrt, probe, reach),

@@ -110,6 +110,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(choice_module, "probe_driver", lambda: probe)
         monkeypatch.setattr(tensorrt_fit, "load_tensorrt", load)
+        monkeypatch.setattr(tensorrt_fit, "why_no_backend", lambda: None)
 
     return make
 
@@ -168,6 +169,25 @@ def test_what_does_not_fit_is_told_and_refused_where_it_was_asked_for(
     assert re.search(reason, choice.why)
     with pytest.raises(EngineError, match=reason):
         choose_engine("tensorrt-rtx:fp16", Bundle.open(copy))
+
+
+def test_without_pycuda_and_cuda_python_the_gpu_is_out_of_reach(
+    copy: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import metadata
+
+    from molre_edge.engines.device import why_no_backend
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    give_engine(copy, "rtx-fp16", "fp16")
+    machine(AMPERE, rtx="1.7.1.116")
+    monkeypatch.setattr(tensorrt_fit, "why_no_backend", why_no_backend)
+    monkeypatch.setattr(metadata, "version", absent)
+    choice = choose_engine("fp16", Bundle.open(copy))
+    assert choice.runner.name == "onnxruntime:fp16"
+    assert "rtx-fp16.engine can't run here: neither pycuda nor cuda-python is installed: pip install" in choice.why
 
 
 def test_altered_damaged_and_outdated_engines_are_not_taken(copy: Path, machine: Any) -> None:
