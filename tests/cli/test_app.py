@@ -17,7 +17,17 @@ def test_help_names_the_commands_in_the_order_of_their_use(invoke: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["infer", "--help"], ["export", "-h"], ["demo", "--help"], ["--version"]]
+    "words",
+    [
+        ["--help"],
+        ["infer", "--help"],
+        ["export", "-h"],
+        ["demo", "--help"],
+        ["verify", "--help"],
+        ["bench", "--help"],
+        ["inspect", "--help"],
+        ["--version"],
+    ],
 )
 def test_asking_for_help_imports_nothing_heavy(words: list[str], spawn: Any) -> None:
     done = spawn(*words, driver=("imports", 0))
