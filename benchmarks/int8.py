@@ -36,7 +36,7 @@ from molre_edge.cli.calibrate import labels_of
 from molre_edge.cli.export import export_checkpoint
 from molre_edge.cli.shell import Speaker
 from molre_edge.demo import draw_model
-from molre_edge.errors import ParityFailedError
+from molre_edge.errors import EngineError, ParityFailedError
 from molre_edge.export.golden import synthetic_volumes
 from molre_edge.files import write_json
 from molre_edge.model.backbones.registry import backbone_entry
@@ -67,7 +67,7 @@ def plant_outliers(model: HeadCTClassifier) -> None:
             _move(
                 block.norm1, [block.attention.q_proj, block.attention.k_proj, block.attention.v_proj], channel, factor
             )
-        for place, channel, factor in ((3, 11, 100.0), (7, 500, 300.0)):
+        for place, channel, factor in ((3, 11, 100.0), (7, 333, 300.0)):
             _move(layers[place].norm2, [layers[place].mlp.up_proj], channel, factor)
         for place, channel, factor in ((1, 40, 80.0), (6, 200, 80.0)):
             value, out = layers[place].attention.v_proj, layers[place].attention.o_proj
@@ -91,13 +91,16 @@ def _move(norm: Any, readers: Sequence[Any], channel: int, factor: float) -> Non
 
 def make_full_size(backbone: str, folder: Path) -> tuple[Bundle, Path]:
     """A bundle of a full-size model with planted outliers, and synthetic heads."""
+    if (folder / "edge-bundle").is_dir():
+        return Bundle.open(folder / "edge-bundle"), folder / "scans"
     grid = replace(backbone_entry(backbone).grid, slices=SLICES)
     model = draw_model(default_config(backbone, grid=grid), synthetic_volumes(grid, 3))
     plant_outliers(model)
+    folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, folder / "ckpt.pt")
-    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", Speaker(), golden_volumes=2)
     for number, findings in enumerate(HEADS):
         write_nifti(make_head(500 + number, findings), folder / "scans" / f"head-{number}.nii.gz")
+    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", Speaker(), golden_volumes=2)
     return Bundle.open(folder / "edge-bundle"), folder / "scans"
 
 
@@ -129,7 +132,7 @@ def naive(bundle: Bundle, samples: Sequence[Sample], folder: Path) -> tuple[byte
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "CalibMaxIntermediateOutputs": 1},
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
         )
     graph = onnx.load(target)
     made = {name for node in graph.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
@@ -208,7 +211,7 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     figures["naive"] = {
         "products": products,
         **row(bundle, raw, Precision.INT8, split.validation, reference, of_scans),
-        "speed": asdict(compare_speed(fp16, raw, one)),
+        "speed": _timed(fp16, raw, one),
     }
     print("- ours", flush=True)
     try:
@@ -230,21 +233,31 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     return figures
 
 
+def _timed(fp16: bytes, raw: bytes, volume: npt.NDArray[np.float16]) -> dict[str, Any] | str:
+    """Time beside float16, or why ONNX Runtime does not take the graph."""
+    try:
+        return asdict(compare_speed(fp16, raw, volume))
+    except EngineError as error:
+        return str(error)
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="'demo', or a 2D backbone's id")
-    parser.add_argument("demo", nargs="?", type=Path, help="folder of a trained demo")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="of the demo; else where the model is made, and found again"
+    )
     parser.add_argument("--validation-scans", type=int)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     settings = CalibrationSettings(validation=options.validation_scans)
     if options.model == "demo":
-        data = options.demo / "data"
-        figures = measure(Bundle.open(options.demo / "edge-bundle"), data / "test", data / "manifest.csv", settings)
+        data = options.folder / "data"
+        figures = measure(Bundle.open(options.folder / "edge-bundle"), data / "test", data / "manifest.csv", settings)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            bundle, scans = make_full_size(options.model, Path(folder))
+            bundle, scans = make_full_size(options.model, options.folder or Path(folder))
             figures = measure(bundle, scans, None, replace(settings, validation=settings.validation or 1))
     print(json.dumps(figures, indent=2))
     if options.json:

@@ -68,7 +68,7 @@ def find_layers(
     nodes = [node for node in graph.graph.node if _is_layer(links, node)]
     adapters = _adapters(links, graph, traces)
     barred = _barred(links, graph)
-    blocks = _blocks(links, graph, nodes)
+    blocks = _blocks(links, graph, nodes, {*adapters, *barred})
     layers = []
     for node in nodes:
         shape = links.constants[node.input[1]]
@@ -167,14 +167,20 @@ def _adapters(links: Links, graph: onnx.ModelProto, traces: Iterable[RouterTrace
     return found
 
 
-def _blocks(links: Links, graph: onnx.ModelProto, layers: Sequence[onnx.NodeProto]) -> dict[str, str]:
-    """The block of each layer: counted by attentions, or by convolutions where there are none.
+def _blocks(links: Links, graph: onnx.ModelProto, layers: Sequence[onnx.NodeProto], beside: set[str]) -> dict[str, str]:
+    """The block of each layer: counted by attentions, or by the backbone's layers where there are none.
+
+    Layers `beside` the backbone, such as adapters, belong to the stage that they adapt.
 
     Parameters' names are no help: the exporter renames weights, and equal ones are one to the simplifier.
     """
     inner = {node.name: 1 << i for i, node in enumerate(attentions(graph))}
     if not inner:
-        return {node.name: f"stage {i // _STAGE + 1}" for i, node in enumerate(layers)}
+        stages, count = {}, 0
+        for node in layers:
+            stages[node.name] = f"stage {max(count - (node.name in beside), 0) // _STAGE + 1}"
+            count += node.name not in beside
+        return stages
     before: dict[str, int] = {}  # the attentions behind a value, as bits
     for node in graph.graph.node:
         bits = inner.get(node.name, 0)
