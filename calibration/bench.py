@@ -17,6 +17,8 @@ from molre_edge.calibration.data import VALIDATION_SLICES, Sample, volumes
 from molre_edge.calibration.judge import answers, strain, tighter
 from molre_edge.calibration.layers import Layer, attentions
 from molre_edge.calibration.quantise import int8_graph, with_qdq
+from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.errors import BundleError
 from molre_edge.export.half import to_half
 from molre_edge.export.rounding import rounding_copy, runtime_rounds
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
@@ -107,16 +109,17 @@ class Bench:
         self._bundle, self._scans, self._threads = bundle, tuple(scans), threads
         self.gate, self._searched = gate, tighter(gate, headroom)
         self._raw = bundle.read(bundle.graph(Precision.FP32).file)
-        self.graph: onnx.ModelProto = onnx.load_from_string(self._raw)
+        try:
+            self.graph: onnx.ModelProto = onnx.load_from_string(self._raw)
+        except Exception as error:  # protobuf's errors have no common base
+            raise BundleError(f"{bundle.folder}: its float32 graph is no ONNX model; export it again") from error
         self.traces = self._traced(self.graph)
         self.attentions = len(attentions(self.graph))
         self._golden = bundle.golden()
         slices = bundle.grid.slices
         few = self._scans[: max(1, VALIDATION_SLICES // slices)]
         self.volumes: npt.NDArray[np.float16] = np.concatenate(list(volumes(few, bundle.grid)))
-        start = time.perf_counter()
-        stand_in = self._fp32(_one_by_one(self.volumes))
-        self._seconds = (time.perf_counter() - start) / len(self.volumes)
+        stand_in = self._timed_fp32()
         self._measured = self._beside(_MEASURED_GOLDEN_SLICES // slices, stand_in)
         self._few = self._beside(max(2, VALIDATION_SLICES // slices), stand_in)
         self._rounds = runtime_rounds()
@@ -130,7 +133,7 @@ class Bench:
 
     def expected_seconds(self, calibration: int, runs: int) -> float:
         """What ranges and search are expected to take, from the float32 graph's time; Q/DQ node by node is slower."""
-        return self._seconds * (1.5 * calibration + 2.5 * runs * self.count)
+        return 1.5 * calibration * self._seconds + runs * (self._load_seconds + 2.5 * self.count * self._seconds)
 
     def strain(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> float:
         """Share of the gate that INT8 in some layers uses, by itself: all else in float32."""
@@ -220,19 +223,27 @@ class Bench:
     def _fp32(self, scans: Iterable[npt.NDArray[np.float16]]) -> Outputs:
         return answers(self._raw, scans, precision=Precision.FP32, optimise=True, threads=self._threads)
 
+    def _timed_fp32(self) -> Outputs:
+        """The float32 graph's answers to the first scans; what loading and one volume take is kept."""
+        start = time.perf_counter()
+        with OnnxRuntimeRunner(self._raw, Precision.FP32, cpu_only=True, threads=self._threads) as runner:
+            self._load_seconds = time.perf_counter() - start
+            results = [runner.run(volume) for volume in _one_by_one(self.volumes)]
+        self._seconds = min(result.milliseconds["compute"] for result in results) / 1e3  # the first is cold
+        return Outputs.stack([result.outputs for result in results])
+
     def _traced(self, graph: onnx.ModelProto) -> list[RouterTrace]:
         """The proof that routing is dynamic in this graph too; none where there is none to prove."""
         routing = self._bundle.manifest.get("routing")
         if not routing:
             return []
-        adapter = self._bundle.manifest["config"]["adapter"]
-        return trace_routers(
-            graph,
-            routers=len(routing["routers"]),
-            layers=int(routing["adapted_layers"]),
-            experts=int(adapter["experts"]),
-            rank=int(adapter["rank"]),
-        )
+        try:
+            adapter = self._bundle.manifest["config"]["adapter"]
+            routers, layers = len(routing["routers"]), int(routing["adapted_layers"])
+            experts, rank = int(adapter["experts"]), int(adapter["rank"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{self._bundle.folder}: its manifest is damaged (routing); export it again") from error
+        return trace_routers(graph, routers=routers, layers=layers, experts=experts, rank=rank)
 
 
 def _one_by_one(batch: npt.NDArray[np.float16]) -> Iterable[npt.NDArray[np.float16]]:

@@ -125,9 +125,7 @@ def calibrate(
     progress.step("answers of the float32 graph")
     bench = Bench(bundle, split.validation, gate, settings.headroom, threads=threads)
     layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
-    open_layers = [layer for layer in layers if not layer.barred]
-    if not open_layers:
-        raise CalibrationError(f"{bundle.folder}: its graph has no layer that INT8 could serve")
+    open_layers = _open(layers, bundle)
     methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
     runs = most_runs(open_layers, len(methods))
     progress.tell(
@@ -144,7 +142,7 @@ def calibrate(
         on_scan=progress.part,
     )
     layers = tuple(_with_scale(layer, seen) for layer in layers)
-    open_layers = [layer for layer in layers if not layer.barred]
+    open_layers = _open(layers, bundle)
     progress.step("search", runs)
     limits = {method: thresholds(seen, method) for method in methods}
     outcome = search(
@@ -207,6 +205,15 @@ def _hashed(
         progress.part()
     known.sort(key=lambda pair: pair[0])
     return [source for _, source in known], [content for content, _ in known]
+
+
+def _open(layers: Sequence[Layer], bundle: Bundle) -> list[Layer]:
+    """Those that may be quantised."""
+    found = [layer for layer in layers if not layer.barred]
+    if not found:
+        why = "; ".join(sorted({layer.barred for layer in layers}))
+        raise CalibrationError(f"{bundle.folder}: its graph has no layer that INT8 could serve ({why})")
+    return found
 
 
 def _with_scale(layer: Layer, seen: Mapping[str, Seen]) -> Layer:

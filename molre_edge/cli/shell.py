@@ -86,7 +86,7 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         "-e",
-        help="fp32 or fp16, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' "
+        help="fp32, fp16 or int8, on the best runtime here; 'onnxruntime:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' "
         "forces one; or 'torch'.",
         autocompletion=completion.engines,
     ),

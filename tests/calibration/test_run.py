@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from molre_edge.bundle import Bundle, amend_manifest
-from molre_edge.errors import CalibrationError, ParityFailedError
+from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
 from molre_edge.parity import Gate
 from molre_edge.specs import Precision
 
@@ -149,3 +149,15 @@ def test_the_page_is_self_contained_and_has_every_layer_and_finding(calibrated: 
         assert layer["node"] in page
     assert all(each["finding"] in page for each in result.report["judged"][0]["findings"])
     assert np.isfinite(result.report["speed"]["times_as_fast"])
+
+
+def test_a_damaged_manifest_or_graph_is_an_error_that_says_so(run: Any, bundle: Path, tiny_scans: Path) -> None:
+    opened = Bundle.open(bundle)
+    amend_manifest(opened, {**opened.manifest, "routing": {"routers": 3}}, opened.manifest["files"])
+    with pytest.raises(BundleError, match="manifest is damaged"):
+        run(bundle, tiny_scans)
+    (bundle / "graphs/fp32.onnx").write_bytes(b"no graph")
+    digest = hashlib.sha256(b"no graph").hexdigest()
+    amend_manifest(opened, opened.manifest, {**opened.manifest["files"], "graphs/fp32.onnx": digest})
+    with pytest.raises(BundleError, match="no ONNX model"):
+        run(bundle, tiny_scans)
