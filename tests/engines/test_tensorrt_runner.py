@@ -22,13 +22,15 @@ import pytest
 from molre_edge.bundle import MANIFEST, Bundle, GoldenSet
 from molre_edge.engine_files import list_engines, write_engine
 from molre_edge.engines import tensorrt_api, tensorrt_runner
-from molre_edge.engines.cuda_driver import Gpu
+from molre_edge.engines.cuda_driver import Gpu, probe_driver
 from molre_edge.engines.device import DeviceMemoryError
 from molre_edge.engines.runner import StreamingRunner, run_stream
-from molre_edge.engines.tensorrt_api import Target, TensorRT
-from molre_edge.engines.tensorrt_fit import here
+from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT
+from molre_edge.engines.tensorrt_build import build_engine
+from molre_edge.engines.tensorrt_fit import here, why_not_here
 from molre_edge.engines.tensorrt_runner import TensorRTRunner
 from molre_edge.errors import BundleError, EngineError
+from molre_edge.parity import Outputs
 from molre_edge.specs import Precision
 
 Volumes = npt.NDArray[np.float16]
@@ -343,8 +345,6 @@ def test_outside_a_with_block_it_is_not_ready(engines: Bundle, setting: Setting,
 
 
 def test_without_a_driver_it_says_so(engines: Bundle) -> None:
-    from molre_edge.engines.cuda_driver import probe_driver
-
     if probe_driver().problem is None:
         pytest.skip("there is a GPU")
     (engine,) = (engine for engine in list_engines(engines) if engine.path.stem == "here-fp32")
@@ -378,3 +378,24 @@ def test_an_old_engine_s_json_without_what_it_was_built_for_is_refused(engines: 
 
 def test_versions_are_compared_as_numbers() -> None:
     assert tensorrt_api.version_numbers("10.16.1.11") == (10, 16, 1, 11) > tensorrt_api.version_numbers("10.3.0")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(probe_driver().problem is not None, reason=f"needs an NVIDIA GPU: {probe_driver().problem}")
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize(("precision", "atol"), [(Precision.FP32, 1e-3), (Precision.FP16, 0.1)])
+def test_a_gpu_gives_the_golden_answers(
+    target: Target, precision: Precision, atol: float, tiny_bundle: Path, tmp_path: Path, golden: GoldenSet
+) -> None:
+    pytest.importorskip("tensorrt_rtx" if target is Target.RTX else "tensorrt")
+    bundle = Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "edge-bundle")))
+    engine = build_engine(bundle, precision, BuildOptions(target=target))
+    if (reason := why_not_here(engine, bundle, probe_driver())) is not None:
+        pytest.skip(reason)
+    with TensorRTRunner.from_bundle(bundle, engine) as runner:
+        whole = runner.run(golden.volumes).outputs
+        parts = [r.outputs for r in runner.run_stream(golden.volumes[i : i + 1] for i in range(3))]
+        facts = runner.facts
+    for outputs in (whole, Outputs.stack(parts)):
+        np.testing.assert_allclose(outputs.logits, golden.outputs.logits, atol=atol)
+    assert set(facts["prepared"].values()) == {"CUDA graph"} and facts["notes"] == []
