@@ -49,7 +49,10 @@ def sources(root: Path) -> dict[str, Path]:
 def wheel_path(root: Path, sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built without a network from a copy: setuptools also packs what an earlier build left beside it."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for path in [*sources.values(), *(root / name for name in ("pyproject.toml", "README.md", "LICENSE"))]:
+    for path in [
+        *sources.values(),
+        *(root / name for name in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_LICENSES.md")),
+    ]:
         target = copy / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

@@ -35,6 +35,7 @@ def test_the_wheel_holds_exactly_the_files_of_the_sources(wheel: zipfile.ZipFile
 def test_the_wheel_holds_the_licence_and_the_command(wheel: zipfile.ZipFile) -> None:
     names = {name.split(".dist-info/")[1]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert "Apache License" in wheel.read(names["licenses/LICENSE"]).decode()
+    assert "| numpy |" in wheel.read(names["licenses/THIRD_PARTY_LICENSES.md"]).decode()
     assert "molre-edge = molre_edge.cli:main" in wheel.read(names["entry_points.txt"]).decode()
 
 
