@@ -19,10 +19,10 @@ HEAD = """\
 # Third-party licences
 
 What an edge box installs beside molre-edge: the base requirements and theirs, on Python 3.10, in the versions of
-`constraints/py310.txt`. None of it is part of molre-edge's wheel; each package brings its own licence text, and those of
-the C and C++ libraries in its wheel (ITK and GDCM in simpleitk, OpenJPEG in pylibjpeg-openjpeg, and so on). Elsewhere
-versions and a few names differ (`pip-licenses` lists what is installed). Made by `.ci/third_party.py` from the
-packages' metadata.
+`constraints/py310.txt`. None of it is part of molre-edge's wheel; each package brings its own licence text, and those
+of the C and C++ libraries in its wheel (ITK and GDCM in simpleitk, OpenJPEG in pylibjpeg-openjpeg, and so on).
+Elsewhere versions and a few names differ (`pip-licenses` lists what is installed). Made by `.ci/third_party.py` from
+the packages' metadata.
 
 | package | version | licence | source |
 | --- | --- | --- | --- |

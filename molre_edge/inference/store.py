@@ -25,6 +25,7 @@ GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
 _FORMAT = "molre-edge-run"
+_MAX_HEAD_BYTES = 1 << 20  # a longer one is cut, and so no JSON any more
 _HALF_WRITTEN = ".*.partial*"  # as molre_edge.files names what is not whole yet
 
 
@@ -253,8 +254,9 @@ def read_head(folder: Path) -> dict[str, Any]:
         RunError: no run there.
     """
     try:
-        head = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with (folder / RUN_FILE).open("rb") as file:
+            head = json.loads(file.read(_MAX_HEAD_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder}: not a run of molre-edge ({RUN_FILE} can't be read)") from error
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise RunError(f"{folder}: not a run of molre-edge")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.limits import MAX_FILE_BYTES
+from molre_edge.scans.limits import MAX_FILE_BYTES, MAX_INFLATED_BYTES
 from molre_edge.scans.quiet import quietly
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _check_deflated(path: Path) -> None:
         inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while block := inflate.unconsumed_tail or file.read(1 << 20):
             total += len(inflate.decompress(block, 1 << 24))
-            if total > MAX_FILE_BYTES:
-                raise ScanError("too_large", f"the deflated file holds more than {MAX_FILE_BYTES} bytes")
+            if total > MAX_INFLATED_BYTES:
+                raise ScanError("too_large", f"the deflated file holds more than {MAX_INFLATED_BYTES} bytes")
             if inflate.eof:
                 return

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from molre_edge.errors import ScanError
 
-__all__ = ["MAX_FILES", "MAX_FILE_BYTES", "MAX_FRAMES", "MAX_SIDE", "MAX_VOXELS", "check_size"]
+__all__ = ["MAX_FILES", "MAX_FILE_BYTES", "MAX_FRAMES", "MAX_INFLATED_BYTES", "MAX_SIDE", "MAX_VOXELS", "check_size"]
 
 MAX_FILES = 100_000
 """Files under one path."""
 MAX_FILE_BYTES = 2 * 1024**3
-"""Bytes of one file, and of its content when inflated."""
+"""Bytes of one file, and of the voxels of a gzipped one."""
 MAX_FRAMES = 4096
 """Slices of one volume."""
 MAX_SIDE = 4096
 """Rows or columns of one slice."""
 MAX_VOXELS = 2**28
 """Voxels of one volume: 1024 slices of 512 x 512, 1 GiB as float32."""
+MAX_INFLATED_BYTES = 2 * MAX_VOXELS + 2**26
+"""Content of a deflated DICOM file: the largest volume at two bytes a voxel, and a header."""
 
 
 def check_size(slices: int, rows: int, cols: int) -> None:

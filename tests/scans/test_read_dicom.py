@@ -391,7 +391,7 @@ def test_a_deflated_bomb_is_refused(head_folder: Path, monkeypatch: pytest.Monke
     dataset.add_new(0x00091001, "OB", bytes(8 * 1024 * 1024))
     dataset.save_as(path, enforce_file_format=True)
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr("molre_edge.scans.dicom_open.MAX_FILE_BYTES", 1024 * 1024)
+    monkeypatch.setattr("molre_edge.scans.dicom_open.MAX_INFLATED_BYTES", 1024 * 1024)
     found = find_scans(path)
     assert [entry.code for entry in found.rejected] == ["too_large"]
 
