@@ -417,7 +417,7 @@ def many(work: Path, bundle: Path, count: int, bad: float, seed: int, words: Seq
             continue
         if answered:
             mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        time.sleep(0.2)
+        time.sleep(0.5)
     seconds = time.perf_counter() - begun
     codes, problems = account(work / "run", truth)
     if process.returncode != (4 if any(truth.values()) else 0):
