@@ -17,11 +17,11 @@ import numpy as np
 
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import list_engines, read_engine
-from molre_edge.errors import BundleError
+from molre_edge.errors import BundleError, ScanError
 from molre_edge.golden import read_golden
 from molre_edge.inference.entries import Entry, read_entries, write_entries
 from molre_edge.inference.labels import read_labels
-from molre_edge.inference.prepare import prepare
+from molre_edge.inference.prepare import READER_FAILED, prepare
 from molre_edge.inference.records import Record, read_record, write_record
 from molre_edge.inference.store import read_head
 from molre_edge.model.checkpoint import load_checkpoint
@@ -140,10 +140,14 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
 
 def _read_all(path: Path) -> None:
     """As a run does it: whatever is wrong with one scan is an answer, and a bug of ours is told apart."""
-    for source in find_scans(path).scans:
+    found = find_scans(path)
+    for source in found.scans:
         result = prepare(source, _GRID)
-        code = getattr(result, "code", "")
-        assert code != "reader_failed", str(result)
+        if isinstance(result, ScanError):
+            assert result.code != READER_FAILED, str(result)
+            raise result
+    for refused in found.rejected:
+        raise ScanError(refused.code, refused.reason)
 
 
 def _refused(call: Callable[[], object]) -> None:

@@ -264,6 +264,9 @@ def kill_often(name: str, assets: Assets, work: Path, kills: int, seed: int) -> 
         trial = folder / f"kill-{number:03d}"
         word, found = kill_once(command, assets, trial, folder / "uncut", after)
         states[word] += 1
+        print(
+            f"{name}: kill {number} after {after:.2f} of {took:.2f} s: {word}; {found or 'in order'}", file=sys.stderr
+        )
         problems += [f"kill {number} after {after:.2f} s: {each}" for each in found]
         if not found:
             shutil.rmtree(trial)

@@ -21,7 +21,7 @@ from molre_edge.errors import ScanError
 from molre_edge.scans import ScanSource, ScanWarning, read_scan, to_grid
 from molre_edge.specs import Grid
 
-__all__ = ["Prepared", "pack", "pack_job", "prepare", "receive", "send", "unpack", "unpack_job"]
+__all__ = ["READER_FAILED", "Prepared", "pack", "pack_job", "prepare", "receive", "send", "unpack", "unpack_job"]
 
 READER_FAILED = "reader_failed"
 """The code of a scan on which our own code failed: a bug, and still no reason to stop a run."""
