@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
+
+from molre_edge.parity.template import render_template
 
 __all__ = ["render"]
 
@@ -14,18 +15,7 @@ _MOST_BARS = 60
 
 def render(report: Mapping[str, Any]) -> str:
     """One self-contained HTML page: no scripts, nothing loaded, every text escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["num"] = _number
-    source = resources.files("molre_edge.calibration").joinpath("report.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(report=report, bars=_bars(report), findings=_findings(report))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    return render_template("calibration.html", {"report": report, "bars": _bars(report), "findings": _findings(report)})
 
 
 def _bars(report: Mapping[str, Any]) -> list[dict[str, Any]]:
