@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from molre_edge.errors import MissingDependencyError
 from molre_edge.specs import Precision
 
 __all__ = ["plain_graphs"]
@@ -24,15 +25,20 @@ def plain_graphs(
         backbone_weights: as of ``export``.
 
     Raises:
+        MissingDependencyError: torch or another library of the extra ``export`` is not installed.
         CheckpointError: the checkpoint can't be read.
         ExportError: the plain model can't be exported.
     """
-    from molre_edge.export.graph import export_fp32
-    from molre_edge.export.half import to_half
-    from molre_edge.model.checkpoint import load_checkpoint, plain_names
-    from molre_edge.model.classifier import HeadCTClassifier
-    from molre_edge.model.config import AdapterConfig
+    try:
+        import onnxsim  # noqa: F401
 
+        from molre_edge.export.graph import export_fp32
+        from molre_edge.export.half import to_half
+        from molre_edge.model.checkpoint import load_checkpoint, plain_names
+        from molre_edge.model.classifier import HeadCTClassifier
+        from molre_edge.model.config import AdapterConfig
+    except ImportError as error:
+        raise MissingDependencyError("Exporting the plain model", str(error.name), "export") from error
     loaded = load_checkpoint(checkpoint, backbone_weights=backbone_weights)
     plain = HeadCTClassifier(replace(loaded.config, adapter=AdapterConfig(experts=0))).eval()
     names, weights = plain_names(loaded.model), loaded.model.state_dict()

@@ -209,6 +209,9 @@ def _show(rows: list[Row], result: dict[str, Any], page: Path | None, speaker: S
         f"On {before['cpu']}, {before['cores']} cores; governor {before['governor']}; clock (MHz) "
         f"{before['clock_mhz']} before, {after['clock_mhz']} after; load {before['load_1min']} and {after['load_1min']}"
     )
+    if isinstance(before["gpu"], dict):
+        gpu = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in before["gpu"].items())
+        speaker.say(f"GPU: {gpu}; after: SM clock {after['gpu']['sm_clock_mhz']} MHz")
     versions = {
         name: f"{facts['runtime']} {facts['version']} on {facts['device']}, {facts.get('threads') or 'no'} threads"
         for name, facts in result["runners"].items()

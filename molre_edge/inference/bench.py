@@ -16,13 +16,27 @@ from molre_edge.errors import EngineError, MolreEdgeError, RunError
 from molre_edge.inference.memory import MemoryWatch
 from molre_edge.inference.power import NvmlGpu, PowerSource, idle_watts, mean_watts
 
-__all__ = ["INCLUDES", "PLAIN", "Candidate", "Measured", "Measurement", "Row", "measure", "summarise"]
+__all__ = [
+    "INCLUDES",
+    "NOT_ASKED",
+    "NOT_TOLD",
+    "PLAIN",
+    "Candidate",
+    "Measured",
+    "Measurement",
+    "Row",
+    "measure",
+    "summarise",
+]
 
 INCLUDES: Mapping[str, str] = {
     "total": "one call on the wall clock: conversion and copies to the device, the network, copies back to float32",
     "compute": "the network alone, windows and normalisation included, device synchronised",
 }
 """What the times include. Reading scans, resampling, loading the engine and warming up are in neither."""
+
+NOT_TOLD, NOT_ASKED = "not available here", "not asked for"
+"""Why there is no figure."""
 
 PLAIN = "plain:"
 """What names of the model without adapters begin with."""
@@ -101,13 +115,15 @@ class Measurement:
         arms: each runner at each batch size.
         facts: of each runner: its own, ``load_seconds`` and ``memory``.
         absent: who is not ready, and why.
-        idle_watts: by rail, while nothing ran; empty where nothing tells watts.
+        idle_watts: by rail, while nothing ran; empty where power was not measured.
+        no_power: why power was not measured, where it was not.
     """
 
     arms: tuple[Measured, ...]
     facts: Mapping[str, dict[str, Any]]
     absent: Mapping[str, str]
     idle_watts: Mapping[str, float]
+    no_power: str
 
 
 def measure(
@@ -168,7 +184,7 @@ def measure(
             for arm in arms:
                 on_step(f"power: {arm.name}, batch {arm.batch}")
                 _power(runners[arm.name], arm, volumes, power, power_seconds)
-    return Measurement(tuple(arms), facts, absent, idle)
+    return Measurement(tuple(arms), facts, absent, idle, NOT_ASKED if power else NOT_TOLD)
 
 
 def _enter(

@@ -16,7 +16,7 @@ from molre_edge.engines.tensorrt_fit import BuiltFor
 from molre_edge.engines.tensorrt_runner import RUNTIMES
 from molre_edge.errors import BundleError
 from molre_edge.files import write_json, write_whole
-from molre_edge.inference.bench import INCLUDES, Measurement, Row
+from molre_edge.inference.bench import INCLUDES, NOT_TOLD, Measurement, Row
 from molre_edge.inference.power import NvmlGpu
 from molre_edge.machine import cpu_model, cpu_state, usable_cores
 from molre_edge.parity import DISCLAIMER
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["all_engines", "bench_json", "machine_facts", "write_bench"]
 
-NOT_TOLD = "not available here"
 _FORMAT, _VERSION = "molre-edge-bench", 1
 
 
@@ -78,8 +77,8 @@ def bench_json(
         figures.append(
             {
                 **{name: _rounded(value) for name, value in asdict(row).items()},
-                "watts": arm.watts or NOT_TOLD,
-                "joules_per_scan": arm.joules_per_scan or NOT_TOLD,
+                "watts": arm.watts or measured.no_power,
+                "joules_per_scan": arm.joules_per_scan or measured.no_power,
                 "total_ms": [round(value, 3) for value in arm.total_ms],
             }
         )
@@ -93,7 +92,7 @@ def bench_json(
         "grid": list(bundle.grid.shape),
         "includes": dict(INCLUDES),
         "machine": {"before": dict(before), "after": dict(after)},
-        "idle_watts": dict(measured.idle_watts) or NOT_TOLD,
+        "idle_watts": dict(measured.idle_watts) or measured.no_power,
         "runners": dict(measured.facts),
         "not_ready": dict(measured.absent),
         "rows": figures,

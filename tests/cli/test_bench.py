@@ -34,6 +34,13 @@ def test_the_plain_model_and_pytorch_are_measured_when_asked_for(bench: Any, tin
     assert len(rows["onnxruntime:fp32"]["to_plain"]) == 3 and rows["torch:fp32"]["to_first"] is not None
 
 
+def test_without_pytorch_the_plain_model_says_what_to_install(
+    spawn: Any, tiny_bundle: Path, tiny_checkpoint: Path
+) -> None:
+    done = spawn("bench", "--bundle", tiny_bundle, "--plain", tiny_checkpoint, driver=("without", 0))
+    assert done.returncode == 1 and "pip install 'molre-edge[export]'" in done.stderr, done.stderr
+
+
 def test_scans_are_run_instead_of_golden_volumes(bench: Any, tiny_scans: Path) -> None:
     done = bench(tiny_scans, "--engine", "fp32")
     assert done.exit_code == 0 and "4 scans; 3 rounds" in done.stdout

@@ -12,8 +12,8 @@ import pytest
 from molre_edge.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import EngineError, RunError
-from molre_edge.inference.bench import Candidate, Measured, measure, summarise
-from molre_edge.inference.bench_report import NOT_TOLD, all_engines, bench_json, machine_facts, write_bench
+from molre_edge.inference.bench import NOT_ASKED, NOT_TOLD, Candidate, Measured, measure, summarise
+from molre_edge.inference.bench_report import all_engines, bench_json, machine_facts, write_bench
 from molre_edge.specs import Precision
 
 
@@ -75,6 +75,8 @@ def test_two_words_for_one_runner_are_measured_once(bundle: Bundle, both: list[C
 def test_power_is_the_mean_while_it_ran_and_energy_is_a_scan_s(bundle: Bundle, both: list[Candidate]) -> None:
     measured = measure(both[:1], bundle.golden().volumes, batches=[2], rounds=3, power=[Constant()], power_seconds=0.2)
     [arm] = measured.arms
+    without = measure(both[:1], bundle.golden().volumes, batches=[1], rounds=3, power=[Constant()], power_seconds=0)
+    assert without.no_power == NOT_ASKED and without.idle_watts == {}
     assert measured.idle_watts == arm.watts == {"VDD_IN": 5.0}
     took = arm.joules_per_scan["VDD_IN"] / 5.0
     assert 0 < took < 1.2  # seconds a scan
