@@ -75,6 +75,7 @@ def report(
 
     Exit codes: 0 done; 1 no run, a damaged one, or runs that can't be compared; 2 usage; 3 parity failed in a run.
     """
+    from molre_edge.inference.store import RUN_FILE
     from molre_edge.inference.stored import open_run
 
     speaker = Speaker(as_json, quiet)
@@ -83,10 +84,9 @@ def report(
     if len({run.resolve() for run in runs}) < len(runs):
         raise UsageError("a run is named twice")
     stored = [open_run(run) for run in runs]
-    if out is not None and (out / "run.json").exists() and out.resolve() != runs[0].resolve():
+    own = len(runs) == 1 and out is not None and out.resolve() == runs[0].resolve()
+    if out is not None and (out / RUN_FILE).exists() and not own:
         raise RunError(f"{out}: is the folder of a run, whose own report is kept; name another folder with -o")
-    if out is not None and len(runs) > 1 and (out / "run.json").exists():
-        raise RunError(f"{out}: is the folder of one of the runs; name another folder with -o")
     reports = [_made_again(run, labels, gates, scans) for run in stored]
     if len(runs) == 1:
         page = _write_one(stored[0], reports[0], out or runs[0], scans if images else None, speaker)
@@ -131,7 +131,11 @@ def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: 
         known = table.of_stored(run.entries) if scans is None else table.of(run.entries, scans)
     gate: Gate | None = None if gates is None else load_gates(gates)[run.precision]
     source = "" if gates is None else f"--gates {gates.name}"
-    note = "" if labels is None else f"labels were added afterwards, from {labels.name}"
+    note = ""
+    if labels is not None and run.compares_scans:
+        note = f"labels were added afterwards, from {labels.name}"
+    elif labels is not None:
+        note = f"the labels of {labels.name} were not used: AUC needs the PyTorch model as the run's reference"
     return run.report(gate=gate, gate_source=source, labels=known, note=note)
 
 

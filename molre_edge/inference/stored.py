@@ -70,6 +70,12 @@ class StoredRun:
         return tuple(str(name) for name in self.data["findings"])
 
     @property
+    def compares_scans(self) -> bool:
+        """Whether the reference answered the run's own scans, which alone can have labels."""
+        with _sound(self.folder):
+            return bool(self.data["reference"]["kind"] == "pytorch checkpoint")
+
+    @property
     def grid(self) -> Grid | None:
         """That the model reads; None where the run does not say.
 

@@ -1,4 +1,4 @@
-"""The pictures of a report: agreement, spread, routing, scans and time. What they show is computed elsewhere."""
+"""The pictures of a report: agreement, spread, areas, scans and time. What they show is computed elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import numpy.typing as npt
 
 from molre_edge.parity.auc import Z_95
 from molre_edge.parity.gate import Gate
-from molre_edge.parity.numbers import GateNumbers, ParityNumbers
+from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.plots import COLOURS, SERIES, picture, tidy
 from molre_edge.parity.text import milliseconds, number
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "gate_maps", "scan_by_scan", "spread", "times"]
+__all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "scan_by_scan", "spread", "times"]
 
 POINTS = 1500
 """Drawn in the agreement plot at most; more only make the file heavy."""
@@ -28,7 +27,6 @@ _LARGEST = 300  # of them kept for the largest differences
 _FLOOR = 1e-9  # what is drawn on a logarithmic scale for no difference at all
 _MARKS = "osD^vP"
 _LINES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", "--", "-.", ":", (0, (6, 1.5)), (0, (1, 1)))
-_ROW = 24.0  # height of a row of a map, pixels
 
 _F64 = npt.NDArray[np.float64]
 
@@ -181,41 +179,6 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
     return picture(paint, name="auc", alt=alt, height=60 + 19.0 * len(rows))
 
 
-def gate_maps(gates: GateNumbers) -> tuple[str, str]:
-    """Two maps of routers by experts: the reference's mean gates, and engine minus reference.
-
-    Beside the second stands how many gate vectors of each router have another leading expert.
-    """
-    difference = gates.mean_engine - gates.mean_reference
-    moves = gates.leader_moves.sum(axis=1)
-    height = 46 + _ROW * gates.routers
-    full, scale = _largest(gates.mean_reference), _largest(difference)
-
-    def paint_mean(figure: Figure) -> None:
-        axes = _map(figure, gates)
-        _cells(axes, gates.mean_reference, full, signed=False)
-
-    def paint_difference(figure: Figure) -> None:
-        axes = _map(figure, gates)
-        _cells(axes, difference, scale, signed=True)
-        axes.set_xlim(-0.5, gates.experts + 0.5)
-        axes.set_xticks([*axes.get_xticks(), gates.experts], [f"e{e + 1}" for e in range(gates.experts)] + ["moved"])
-        for r, count in enumerate(moves):
-            axes.text(gates.experts, r, str(count), ha="center", va="center", fontsize=11.5)
-
-    alt = f"mean gate of {gates.routers} routers and {gates.experts} experts"
-    return (
-        picture(paint_mean, name="gates", alt=f"The reference's {alt}; the largest is {number(full)}", height=height),
-        picture(
-            paint_difference,
-            name="gates-difference",
-            alt=f"Engine minus reference, {alt}; the largest difference is {number(scale)}; "
-            f"the leading expert changed in {int(moves.sum())} gate vectors",
-            height=height,
-        ),
-    )
-
-
 def scan_by_scan(numbers: ParityNumbers, dp: _F64, gate: Gate) -> str:
     """Three panels over the volumes in their order: largest |Δp|, 1 - cosine, L1 of the gates; logarithmic.
 
@@ -297,38 +260,6 @@ def times(rows: Sequence[tuple[str, str, float, float, float]], name: str = "tim
     return picture(paint, name=name, alt=f"Median milliseconds per scan: {told}", height=height)
 
 
-def _map(figure: Figure, gates: GateNumbers) -> Axes:
-    axes = figure.subplots()
-    axes.set_xlim(-0.5, gates.experts - 0.5)
-    axes.set_ylim(gates.routers - 0.5, -0.5)
-    axes.set_xticks(range(gates.experts), [f"e{e + 1}" for e in range(gates.experts)])
-    axes.xaxis.tick_top()
-    axes.set_yticks(range(gates.routers), [f"router {r + 1}" for r in range(gates.routers)])
-    axes.spines[:].set_visible(False)
-    return axes
-
-
-def _cells(axes: Axes, values: _F64, scale: float, *, signed: bool) -> None:
-    """One box and number a cell; more is warm, less is cool, and the number carries the sign for everybody."""
-    from matplotlib.patches import Rectangle
-
-    few = values.shape[1] <= 8
-    for (r, e), value in np.ndenumerate(values):
-        strength = abs(value) / scale if np.isfinite(value) and scale > 0 else 0.0
-        colour = COLOURS["grey"] if not signed else COLOURS["warm"] if value > 0 else COLOURS["cool"]
-        for fill, alpha in ((COLOURS["faint"], 1.0), (colour, 0.72 * strength)):
-            axes.add_patch(Rectangle((e - 0.48, r - 0.45), 0.96, 0.9, color=fill, alpha=alpha, linewidth=0))
-        text = _cell_text(float(value), signed)
-        if few:
-            axes.text(e, r, text, ha="center", va="center", color=COLOURS["ink"], fontsize=11)
-
-
-def _cell_text(value: float, signed: bool) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return number(value, 2, signed=True) if signed else f"{value:.3f}"
-
-
 def _powers(axis: object, low: float, high: float, show: object = None) -> None:
     """Ticks at powers of ten within two ends, at most seven of them, as the page writes numbers."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
@@ -351,11 +282,6 @@ def _short(name: str) -> str:
 
 def _dot(n: int) -> float:
     return 6.0 if n <= 40 else 4.0 if n <= 200 else 2.4
-
-
-def _largest(values: _F64) -> float:
-    known = np.abs(values[np.isfinite(values)])
-    return float(known.max()) if known.size else 0.0
 
 
 def _rows_largest(values: _F64) -> _F64:

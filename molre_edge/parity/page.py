@@ -11,6 +11,7 @@ import numpy.typing as npt
 from molre_edge.findings import default_findings
 from molre_edge.parity import charts
 from molre_edge.parity.gate import Gate
+from molre_edge.parity.maps import gate_maps
 from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
 from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.report import KeySlice, Report
@@ -183,5 +184,5 @@ def _routing(gates: GateNumbers, gate: Gate) -> dict[str, Any]:
     return {
         "numbers": gates,
         "dynamic": gates.spread_reference is not None and gates.spread_reference > noise,
-        "maps": charts.gate_maps(gates),
+        "maps": gate_maps(gates),
     }

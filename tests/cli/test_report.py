@@ -109,6 +109,8 @@ def test_labels_are_kept_with_the_run_and_can_be_added_afterwards(invoke: Invoke
     assert a["numbers"] == b["numbers"]
     assert a["numbers"]["auc"]["findings"] == 1
     assert a["notes"][-1] == "labels were added afterwards, from labels.csv"
+    assert invoke("report", runs / "golden", "--labels", runs / "fp32" / "labels.csv", "-o", "c").exit_code == 0
+    assert "were not used: AUC needs the PyTorch model" in data_of(Path("c"))["notes"][-1]
 
 
 def test_neither_torch_nor_an_engine_nor_a_reader_of_scans_is_loaded(spawn: Any, runs: Path) -> None:

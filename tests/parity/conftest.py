@@ -27,6 +27,17 @@ from molre_edge.specs import Precision
 NAMES = tuple(finding.name for finding in default_findings())
 
 
+_NOTHING: dict[str, Any] = {
+    "numbers": None,
+    "gate": None,
+    "verdict": None,
+    "scans": (),
+    "reference": ReferenceFacts(kind="none"),
+    "reference_outputs": None,
+    "engine_outputs": None,
+}
+
+
 def outputs(
     seed: int = 0, n: int = 6, findings: int = 75, d: int = 32, gates: tuple[int, int, int] | None = (4, 3, 6)
 ) -> Outputs:
@@ -59,9 +70,10 @@ def make_report(
     precision: Precision = Precision.FP16,
     gates: tuple[int, int, int] | None = (8, 5, 6),
     broken: bool = False,
+    compared: bool = True,
     **changes: Any,
 ) -> Report:
-    """A full report of 75 findings with labels, timing, failed scans, warnings and notes.
+    """A full report of 75 findings with labels, timing, failed scans, warnings and notes; or one without a reference.
 
     The default size passes the float16 gate; 0.2 fails five of its seven checks.
     """
@@ -168,6 +180,8 @@ def make_report(
         versions={"molre-edge": "0.1.0", "Python": "3.11.9", "numpy": "2.2.6", "onnxruntime": "1.23.2"},
         notes=("ONNX Runtime on a CPU computes float16 nodes in float32 and rounds their results.",),
     )
+    if not compared:
+        changes = {**_NOTHING, **changes}
     return replace(report, **changes)
 
 
@@ -187,3 +201,24 @@ def make_outputs() -> Callable[..., Outputs]:
 def disturb() -> Callable[..., Outputs]:
     """:func:`disturbed`."""
     return disturbed
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """The figures that a chart of a module paints, before they become SVG: painted(module, draw)."""
+    from matplotlib.figure import Figure
+
+    def go(module: Any, draw: Callable[[], Any]) -> list[Any]:
+        figures = []
+
+        def take(paint: Callable[[Figure], None], **_: Any) -> str:
+            figure = Figure()
+            paint(figure)
+            figures.append(figure)
+            return "<svg></svg>"
+
+        monkeypatch.setattr(module, "picture", take)
+        draw()
+        return figures
+
+    return go

@@ -14,22 +14,7 @@ from molre_edge.parity import Report, compare
 from molre_edge.parity import charts as drawn
 from molre_edge.parity.page import finite_probabilities
 
-
-def caught(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], Any]) -> list[Any]:
-    """The figures that a chart paints, before they become SVG."""
-    from matplotlib.figure import Figure
-
-    figures = []
-
-    def take(paint: Callable[[Figure], None], **_: Any) -> str:
-        figure = Figure()
-        paint(figure)
-        figures.append(figure)
-        return "<svg></svg>"
-
-    monkeypatch.setattr(drawn, "picture", take)
-    draw()
-    return figures
+Painted = Callable[..., list[Any]]
 
 
 @pytest.fixture
@@ -42,13 +27,11 @@ def probabilities(report: Report) -> tuple[Any, Any]:
     return finite_probabilities(report.reference_outputs), finite_probabilities(report.engine_outputs)
 
 
-def test_agreement_draws_every_pair_at_its_mean_and_difference(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agreement_draws_every_pair_at_its_mean_and_difference(report: Report, painted: Painted) -> None:
     reference, engine = probabilities(report)
     numbers, gate = report.numbers, report.gate
     assert numbers is not None and gate is not None
-    (figure,) = caught(
-        monkeypatch, lambda: drawn.agreement(reference, engine, np.array(report.thresholds), numbers, gate)
-    )
+    (figure,) = painted(drawn, lambda: drawn.agreement(reference, engine, np.array(report.thresholds), numbers, gate))
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     points = {(round(x, 9), round(y, 9)) for line in lines for x, y in zip(*line.get_data(), strict=True)}
     expected = zip(((reference + engine) / 2).ravel(), (engine - reference).ravel(), strict=True)
@@ -80,36 +63,20 @@ def test_a_lot_of_points_is_thinned_but_flips_and_the_largest_stay(full_report: 
     assert got.shown <= len(list(marks)) <= got.shown + 20  # and the ticks
 
 
-def test_the_line_of_the_spread_is_the_share_that_differs_by_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_of_the_spread_is_the_share_that_differs_by_more(painted: Painted) -> None:
     sizes = np.array([1e-5, 1e-4, 1e-4, 1e-3])
-    (figure,) = caught(monkeypatch, lambda: drawn.spread({"run": sizes}, [0.01]))
+    (figure,) = painted(drawn, lambda: drawn.spread({"run": sizes}, [0.01]))
     line = figure.axes[0].lines[0]
     for x, y in zip(*line.get_data(), strict=True):
         assert 100 * np.mean(sizes > x) <= y <= 100 * np.mean(sizes >= x)
     assert figure.axes[0].get_xlim()[1] > 0.01  # the gate is in the picture
 
 
-def test_maps_hold_a_cell_for_each_router_and_expert_with_its_sign(
-    report: Report, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gates = report.numbers.gates if report.numbers else None
-    assert gates is not None
-    mean, difference = caught(monkeypatch, lambda: drawn.gate_maps(gates))
-    texts = [text.get_text().replace("−", "-") for text in mean.axes[0].texts]
-    np.testing.assert_allclose([float(text) for text in texts], gates.mean_reference.ravel(), atol=6e-4)
-    texts = [text.get_text().replace("−", "-") for text in difference.axes[0].texts]
-    cells, moved = texts[: gates.mean_engine.size], texts[gates.mean_engine.size :]
-    signs = [np.sign(float(text)) for text in cells]
-    np.testing.assert_array_equal(signs, np.sign(gates.mean_engine - gates.mean_reference).ravel())
-    assert [int(text) for text in moved] == gates.leader_moves.sum(axis=1).tolist()
-    assert sum(map(int, moved)) == gates.leader_changes > 0
-
-
-def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, painted: Painted) -> None:
     reference, engine = probabilities(report)
     numbers, gate = report.numbers, report.gate
     assert numbers is not None and gate is not None and numbers.gates is not None
-    (figure,) = caught(monkeypatch, lambda: drawn.scan_by_scan(numbers, engine - reference, gate))
+    (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, gate))
     measured = [np.abs(engine - reference).max(axis=1), 1 - numbers.cosine, numbers.gates.l1.max(axis=1)]
     limits = [gate.max_abs_dp, 1 - (gate.min_cosine or 0), gate.max_gate_l1]
     assert len(figure.axes) == 3
@@ -121,12 +88,12 @@ def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, monkeypatch: p
         assert within.get_marker() != beyond.get_marker()
 
 
-def test_times_and_intervals_lie_where_they_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_and_intervals_lie_where_they_were_measured(painted: Painted) -> None:
     rows = [("a", "read", 10.0, 12.0, 20.0), ("a", "compute", 100.0, 110.0, 300.0), ("b", "compute", 50.0, 60.0, 70.0)]
-    (figure,) = caught(monkeypatch, lambda: drawn.times(rows))
+    (figure,) = painted(drawn, lambda: drawn.times(rows))
     medians = {line.get_label(): line.get_xdata().tolist() for line in figure.axes[0].lines}
     assert medians == {"a": [10.0, 100.0], "b": [50.0]}
-    (figure,) = caught(monkeypatch, lambda: drawn.auc_differences([("x", -0.1, -0.3, 0.1), ("y", 0.0, 0.0, 0.0)]))
+    (figure,) = painted(drawn, lambda: drawn.auc_differences([("x", -0.1, -0.3, 0.1), ("y", 0.0, 0.0, 0.0)]))
     assert figure.axes[0].lines[1].get_xdata().tolist() == [-0.1, 0.0]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["x", "y"]
 
