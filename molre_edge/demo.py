@@ -79,7 +79,7 @@ LEARNED = (
 )
 """What the trained demo model learns to find."""
 SCANS_TO_LEARN = 240
-_EPOCHS = (8, 8)
+_EPOCHS = (14, 6)
 """Of pretraining and of adapting."""
 
 
