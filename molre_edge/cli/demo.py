@@ -21,7 +21,7 @@ __all__ = ["demo"]
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to put it all.")] = Path("edge-demo"),
     untrained: Annotated[
-        bool, typer.Option("--untrained", help="A model with random weights instead: seconds, and no AUC.")
+        bool, typer.Option("--untrained", help="A model with random weights instead: faster, and no AUC.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in that folder.")] = False,
     as_json: JsonOption = False,
