@@ -1,7 +1,7 @@
 """What default INT8 does to a model, and what calibrate makes of it: parity, layers, size and time side by side.
 
     python benchmarks/int8.py demo FOLDER           # the trained demo, from 'molre-edge demo FOLDER'
-    python benchmarks/int8.py dinov3-vitb16         # full size, random weights with outliers planted in them
+    python benchmarks/int8.py dinov3-vits16         # full size, random weights with outliers planted in them
 
 The naive recipe is ONNX Runtime's quantize_static with its own choice of operators (everything it can), largest values
 as ranges, symmetric, weights per channel. It is judged as calibrate judges: node by node on golden volumes and on scans
