@@ -160,14 +160,16 @@ def _volumes(bundle: Bundle, scans: Path | None, most: int, speaker: Speaker) ->
     if scans is None:
         volumes = bundle.golden().volumes
         return volumes, f"{len(volumes)} golden volumes"
-    from molre_edge.scans import find_scans, read_scan, to_grid
+    from molre_edge.inference.prepare import prepare
+    from molre_edge.scans import find_scans
 
     read: list[npt.NDArray[np.float16]] = []
     for number_, source in enumerate(find_scans(scans).scans, start=1):
-        try:
-            read.append(to_grid(read_scan(source), bundle.grid))
-        except ScanError as error:
-            speaker.warn(f"scan-{number_:04d} can't be used: {error}")
+        found = prepare(source, bundle.grid)
+        if isinstance(found, ScanError):
+            speaker.warn(f"scan-{number_:04d} can't be used: {found}")
+        else:
+            read.append(found.volume)
         if len(read) >= max(most, 8):
             break
     if not read:

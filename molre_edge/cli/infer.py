@@ -328,7 +328,7 @@ class _Bar:
             self._speaker.warn(f"{scan} can't be used: {problem}")
 
     def stopping(self) -> None:
-        self._speaker.warn("stopping after the scan in hand; Ctrl-C again stops at once")
+        self._speaker.warn_in_handler("stopping after the scan in hand; Ctrl-C again stops at once")
 
 
 def show_run(summary: RunSummary, speaker: Speaker) -> None:

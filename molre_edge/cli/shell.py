@@ -145,6 +145,10 @@ class Speaker:
         """Something that must not be missed."""
         self.err.print(f"warning: {text}", style="yellow")
 
+    def warn_in_handler(self, text: str) -> None:
+        """The same from a signal's handler, past the console: its locks may be held by what was interrupted."""
+        os.write(sys.stderr.fileno(), f"\nwarning: {text}\n".encode())
+
     def complain(self, text: str) -> None:
         """What went wrong."""
         self.err.print(f"error: {text}", style="red")

@@ -18,7 +18,7 @@ def finish_first(told: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     Where Ctrl-C can't be caught (outside of the main thread, or where somebody else handles it), nothing changes.
 
     Args:
-        told: called at the first.
+        told: called at the first, in the signal's handler: it must wait for no lock.
 
     Yields:
         Whether an end is wanted.

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.inference.entries import Entry, path_text
+from molre_edge.inference.prepare import prepare
 from molre_edge.parity import KeySlice, Report
-from molre_edge.scans import find_scans, read_scan, to_grid
+from molre_edge.scans import find_scans
 from molre_edge.specs import Grid
 
 __all__ = ["key_slices"]
@@ -57,16 +58,15 @@ def key_slices(
         if entry is None or source is None or source.fingerprint() != entry.fingerprint:
             notes.append(f"no picture of {scan}: its files are not there, or not those that the run answered")
             continue
-        try:
-            volume = to_grid(read_scan(source), grid)
-        except ScanError as error:
-            notes.append(f"no picture of {scan}: {error}")
+        read = prepare(source, grid)
+        if isinstance(read, ScanError):
+            notes.append(f"no picture of {scan}: {read}")
             continue
         at = _where_gates_differ(report, worst.scan, grid.slices)
         number = grid.slices // 2 if at is None else at
         picture = KeySlice(
             scan=scan,
-            data=_png(volume[number]),
+            data=_png(read.volume[number]),
             width=grid.cols,
             height=grid.rows,
             slice=number + 1,

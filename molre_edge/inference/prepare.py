@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,23 @@ from molre_edge.errors import ScanError
 from molre_edge.scans import ScanSource, ScanWarning, read_scan, to_grid
 from molre_edge.specs import Grid
 
-__all__ = ["READER_FAILED", "Prepared", "pack", "pack_job", "prepare", "receive", "send", "unpack", "unpack_job"]
+__all__ = [
+    "READER_FAILED",
+    "Prepared",
+    "guarded",
+    "pack",
+    "pack_job",
+    "prepare",
+    "receive",
+    "send",
+    "unpack",
+    "unpack_job",
+]
 
 READER_FAILED = "reader_failed"
 """The code of a scan on which our own code failed: a bug, and still no reason to stop a run."""
+
+_T = TypeVar("_T")
 
 _LENGTH_BYTES = 8
 _MAX_HEAD_BYTES = 64 << 20
@@ -51,11 +64,22 @@ class Prepared:
 
 def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
     """Read a scan and bring it to the grid; why that failed is returned, not raised, since the run goes on."""
-    start = time.perf_counter()
-    try:
+
+    def read() -> Prepared:
+        start = time.perf_counter()
         volume = read_scan(source)
-        read = time.perf_counter()
+        checked = time.perf_counter()
         resampled = to_grid(volume, grid)
+        done = time.perf_counter()
+        return Prepared(resampled, volume.warnings, volume.facts, 1e3 * (checked - start), 1e3 * (done - checked))
+
+    return guarded(read)
+
+
+def guarded(read: Callable[[], _T]) -> _T | ScanError:
+    """What `read` makes of a scan, or why it can't be used: no file from outside ends a command with a trace."""
+    try:
+        return read()
     except ScanError as error:
         return error
     except Exception as error:
@@ -66,8 +90,6 @@ def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
             f"a bug in reading it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}): please "
             f"report it; docs/security.md says how",
         )
-    done = time.perf_counter()
-    return Prepared(resampled, volume.warnings, volume.facts, 1e3 * (read - start), 1e3 * (done - read))
 
 
 def pack_job(source: ScanSource) -> bytes:

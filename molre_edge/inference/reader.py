@@ -14,6 +14,8 @@ __all__ = ["READY", "serve"]
 
 READY = b"molre-edge reader"
 
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
+
 
 def serve(grid: Grid) -> None:
     """Answer jobs from stdin on stdout; what libraries print goes to stderr instead.
@@ -23,6 +25,7 @@ def serve(grid: Grid) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when to stop
     _leave_no_core()
+    _end_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs = sys.stdin.buffer
@@ -39,3 +42,17 @@ def _leave_no_core() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)  # where cores go to a program (apport, systemd-coredump), the limit does not hold
+
+
+def _end_with_parent() -> None:
+    """A run that is killed takes its readers along, also one whose decoder never returns."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux's prctl(2); nothing elsewhere."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -37,7 +37,7 @@ class Progress(Protocol):
         """A scan is done, or could not be used for the reason given."""
 
     def stopping(self) -> None:
-        """The user wants to stop: the run ends after the scan in hand."""
+        """The user wants to stop after the scan in hand. Called in a signal's handler: it must wait for no lock."""
 
 
 def run_scans(

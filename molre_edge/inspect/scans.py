@@ -5,13 +5,15 @@ Scans are called as ``infer`` would call them, ``scan-0001`` and so on: folder a
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, ScanError
 from molre_edge.inference.entries import path_text
+from molre_edge.inference.prepare import guarded
 from molre_edge.inspect.records import Inspection, Table, plain
-from molre_edge.scans import HeadVolume, find_scans, read_scan
+from molre_edge.scans import ScanSource, find_scans, read_scan
 
 __all__ = ["inspect_scans"]
 
@@ -43,11 +45,11 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
         if number > most:
             fact["status"] = "not read"
         else:
-            try:
-                volume = read_scan(source)
-                fact |= {"status": "usable", **_facts_of(volume)}
-            except ScanError as error:
-                fact |= {"status": "refused", "code": error.code, "reason": str(error)}
+            read = guarded(partial(_facts_of, source))
+            if isinstance(read, ScanError):
+                fact |= {"status": "refused", "code": read.code, "reason": str(read)}
+            else:
+                fact |= {"status": "usable", **read}
         scans.append(fact)
     left: list[dict[str, Any]] = []
     for status, group in (("refused", found.rejected), ("ignored", found.ignored)):
@@ -66,7 +68,8 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
     return Inspection("scans", summary, facts, (), _tables(scans, left, with_paths))
 
 
-def _facts_of(volume: HeadVolume) -> dict[str, Any]:
+def _facts_of(source: ScanSource) -> dict[str, Any]:
+    volume = read_scan(source)
     warnings = [{"code": warning.code, "text": warning.text} for warning in volume.warnings]
     span = float(volume.positions_mm[-1] - volume.positions_mm[0])
     return {**volume.facts, "span_mm": round(span, 1), "warnings": warnings}

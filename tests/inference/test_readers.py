@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +144,39 @@ def test_leaving_the_block_ends_the_processes(sources: tuple[ScanSource, ...]) -
         next(ahead.read(sources * 5))
         raise KeyboardInterrupt
     assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_run_that_is_killed_takes_its_readers_along_even_in_a_decoder_that_does_not_end(
+    tiny_scans: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "nibabel.py").write_text(f"open({str(tmp_path / 'begun')!r}, 'w').close()\nwhile True: pass")
+    run = f"""
+import sys
+from pathlib import Path
+from molre_edge.inference.readers import Readers
+from molre_edge.scans import find_scans
+from molre_edge.specs import Grid
+scans = find_scans(Path({str(tiny_scans)!r})).scans
+sys.path.insert(0, {str(tmp_path)!r})
+with Readers(Grid(slices=4, rows=32, cols=32), 1) as ahead:
+    print(ahead._all[0]._process.pid, flush=True)
+    list(ahead.read(scans[3:]))
+"""
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        reader = Path("/proc", parent.stdout.readline().strip(), "stat")
+        wait_for((tmp_path / "begun").exists)
+        assert reader.exists()
+        parent.kill()
+    wait_for(lambda: not reader.exists() or reader.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_an_answer_of_another_shape_is_none(sources: tuple[ScanSource, ...]) -> None:
