@@ -32,10 +32,13 @@ def take_apart(graph: onnx.ModelProto, quantised: Collection[str]) -> set[str]:
     """
     links, names = Links(graph), set(quantised)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.graph.value_info}
     nodes = list(graph.graph.node)
     replaced: dict[str, list[onnx.NodeProto]] = {}  # by output of the node that goes
     for node in nodes:
-        way = _way_to_split(links, node, constants) if node.name in quantised and node.op_type == "MatMul" else None
+        if node.name not in quantised or node.op_type != "MatMul":
+            continue
+        way = _way_to_split(links, node, constants, ranks)
         if way is None:
             continue
         parts = _parts(graph, links, node, way, constants)
@@ -53,7 +56,7 @@ def take_apart(graph: onnx.ModelProto, quantised: Collection[str]) -> set[str]:
 
 
 def _way_to_split(
-    links: Links, product: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+    links: Links, product: onnx.NodeProto, constants: dict[str, onnx.TensorProto], ranks: dict[str, int]
 ) -> list[onnx.NodeProto] | None:
     """The nodes from a product to the Split of its features: with a bias between, or none. None where there is none."""
     from onnx import numpy_helper
@@ -76,7 +79,8 @@ def _way_to_split(
     sizes = numpy_helper.to_array(constants[node.input[1]])
     features = links.constants[weight.input[0]][1]
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-    return way if int(sizes.sum()) == features and axis != 0 else None
+    last = axis == -1 or axis == ranks.get(node.input[0], 0) - 1  # of unknown rank: -1 alone is sure
+    return way if int(sizes.sum()) == features and last else None
 
 
 def _parts(

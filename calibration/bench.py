@@ -131,9 +131,23 @@ class Bench:
         """Volumes that each measurement runs on."""
         return len(self._measured.reference)
 
-    def expected_seconds(self, calibration: int, runs: int) -> float:
-        """What ranges and search are expected to take, from the float32 graph's time; Q/DQ node by node is slower."""
-        return 1.5 * calibration * self._seconds + runs * (self._load_seconds + 2.5 * self.count * self._seconds)
+    def most_passes(self, measured: int, judged: int) -> int:
+        """How often a volume goes through a graph in a search, at most, and in one confirmation after it.
+
+        Args:
+            measured: graphs whose strain is measured.
+            judged: graphs that are judged: in both modes, and with labels on everything.
+        """
+        everything = len(self._golden.volumes) + len(self._scans)
+        labelled = any(sample.labels is not None for sample in self._scans)
+        judgement = 2 * len(self._few.reference) + (everything if labelled else 0)
+        return measured * self.count + judged * judgement + len(self._scans) + 2 * everything
+
+    def expected_seconds(self, calibration: int, measured: int, judged: int) -> float:
+        """What all is expected to take, from the float32 graph's time; Q/DQ node by node is slower."""
+        loads = measured + 3 * judged
+        passes = 1.5 * calibration + 2.5 * self.most_passes(measured, judged)
+        return loads * self._load_seconds + passes * self._seconds
 
     def strain(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> float:
         """Share of the gate that INT8 in some layers uses, by itself: all else in float32."""

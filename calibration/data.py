@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ __all__ = [
 VALIDATION_SLICES = 32
 """The search judges on so many slices' worth of scans, unless asked otherwise."""
 MOST_LOOKED_AT = 256
-"""Scans that are read to choose from, at most; of more, these are spread evenly over the folder's order."""
+"""Scans that are read to choose from, at most; of more, these are spread evenly over the order of their paths."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,10 @@ class Split:
 
 
 def candidates(found: FoundScans) -> tuple[ScanSource, ...]:
-    """The scans to look at: all of them, or :data:`MOST_LOOKED_AT` spread evenly over a larger folder."""
+    """The scans to look at: all of them, or :data:`MOST_LOOKED_AT` spread evenly over a larger folder.
+
+    Of a larger folder, names have a say: to choose by content, all of it would have to be hashed.
+    """
     scans = found.scans
     if len(scans) <= MOST_LOOKED_AT:
         return scans
@@ -94,17 +97,18 @@ def candidates(found: FoundScans) -> tuple[ScanSource, ...]:
 
 
 def content_of(source: ScanSource) -> str:
-    """SHA-256 over the bytes of a scan's files, wherever they lie and whatever they are called.
+    """SHA-256 over the bytes of a scan's files, wherever they lie, whatever they are called and in whatever order.
 
     Raises:
         ScanError: a file can't be read.
     """
+    try:
+        files = sorted(sha256_of(file) for file in source.files)
+    except OSError as error:
+        raise ScanError("unreadable", f"can't be read: {error.strerror or error}") from error
     digest = hashlib.sha256(source.kind.encode())
-    for file in source.files:
-        try:
-            digest.update(bytes.fromhex(sha256_of(file)))
-        except OSError as error:
-            raise ScanError("unreadable", f"can't be read: {error.strerror or error}") from error
+    for file in files:
+        digest.update(bytes.fromhex(file))
     return digest.hexdigest()
 
 
@@ -119,15 +123,19 @@ def look(
     """Read each scan once and keep a few numbers of it, so that memory does not grow with the number of scans.
 
     A scan that is there twice, by its content, is taken once: else it could be in both parts of the split.
+    It has labels when any copy has.
     """
     samples: dict[str, Sample] = {}
     problems = []
     for source, content in zip(sources, contents, strict=True):
-        if content not in samples:
+        known = samples.get(content)
+        if known is None:
             try:
                 samples[content] = Sample(source, content, describe(_read(source, grid)), labels(source))
             except ScanError as error:
                 problems.append(Problem(source.path, error.code, str(error)))
+        elif known.labels is None:
+            samples[content] = replace(known, labels=labels(source))
         on_scan()
     return [samples[content] for content in sorted(samples)], problems
 
@@ -151,13 +159,13 @@ def choose(samples: Sequence[Sample], settings: CalibrationSettings, slices: int
     labelled = [sample for sample in samples if sample.labels is not None]
     wanted = settings.validation or max(2, VALIDATION_SLICES // slices)
     if labelled and settings.validation is None:
-        wanted = len(labelled)  # an AUC needs them
+        wanted = len(samples)  # an AUC needs many: half of all, below
     count = min(wanted, max(1, len(samples) // (2 if labelled or settings.validation else 3)))
     # labelled scans first: those can also say what happens to AUC
     ranked = [samples[i] for i in farthest_first([sample.look for sample in samples])]
-    judging = [sample for sample in ranked if sample.labels is not None] or ranked
-    validation = judging[1::2][:count]
-    validation += [sample for sample in judging if sample not in validation][: count - len(validation)]
+    judging = [sample for sample in ranked if sample.labels is not None]
+    order = [*judging[1::2], *judging, *ranked[1::2], *ranked]
+    validation = list(dict.fromkeys(order))[:count]
     taken = {sample.content for sample in validation}
     rest = [sample for sample in ranked if sample.content not in taken]
     calibration = rest[: math.ceil(settings.slices / slices)]

@@ -26,7 +26,7 @@ from molre_edge.calibration.page import render
 from molre_edge.calibration.quantise import LEAST_SCALE
 from molre_edge.calibration.ranges import Seen, collect, thresholds
 from molre_edge.calibration.report import describe_calibration, explain
-from molre_edge.calibration.search import Found, most_runs, search
+from molre_edge.calibration.search import Found, most_judged, most_runs, search
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.calibration.speed import compare_speed
 from molre_edge.calibration.store import GRAPH, cached, keep, key_of
@@ -66,6 +66,8 @@ class CalibrationResult:
         report: see docs/calibration.md.
         problems: scans that could not be used.
         unchanged: the bundle held the result already, from the same inputs.
+        unread: of an unchanged result, how many scans of these inputs could not be used when it was made; they are not
+            read again, so they are not among the problems.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class CalibrationResult:
     report: Mapping[str, Any]
     problems: tuple[Problem, ...]
     unchanged: bool
+    unread: int = 0
 
 
 def calibrate(
@@ -108,7 +111,10 @@ def calibrate(
     key = key_of(bundle, contents, [labels(source) for source in sources], settings, gate)
     report = cached(bundle, key)
     if report is not None:
-        return CalibrationResult(bundle.folder, bundle.digest, report, tuple(problems), True)
+        unread = _unread(report, contents)
+        if unread:
+            progress.warn(f"{unread} of these scans could not be used when the result was made")
+        return CalibrationResult(bundle.folder, bundle.digest, report, tuple(problems), True, unread)
 
     progress.step("reading the scans", len(sources))
     samples, bad = look(sources, contents, bundle.grid, labels=labels, on_scan=progress.part)
@@ -127,10 +133,10 @@ def calibrate(
     layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
     open_layers = _open(layers, bundle)
     methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
-    runs = most_runs(open_layers, len(methods))
+    runs, judged = most_runs(open_layers, len(methods)), most_judged(open_layers)
     progress.tell(
-        f"{len(open_layers)} layers may be quantised; at most {runs} graphs will be run on {bench.count} volumes, "
-        f"{_duration(bench.expected_seconds(len(split.calibration), runs))} or so"
+        f"{len(open_layers)} layers may be quantised; the search runs {runs} graphs at most and judges {judged} of "
+        f"them in full, {_duration(bench.expected_seconds(len(split.calibration), runs - judged, judged))} or so"
     )
     progress.step("ranges", len(split.calibration))
     seen = collect(
@@ -205,6 +211,12 @@ def _hashed(
         progress.part()
     known.sort(key=lambda pair: pair[0])
     return [source for _, source in known], [content for content, _ in known]
+
+
+def _unread(report: Mapping[str, Any], contents: Sequence[str]) -> int:
+    """How many of the scans that a report was made from it could not use; what has no content is not in its key."""
+    used = sum(report["data"][f"{part}_scans"] for part in ("calibration", "validation", "unused"))
+    return len(set(contents)) - int(used)
 
 
 def _open(layers: Sequence[Layer], bundle: Bundle) -> list[Layer]:

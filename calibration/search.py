@@ -10,7 +10,7 @@ from typing import Protocol
 from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.settings import RangeMethod
 
-__all__ = ["MOST_LAYER_RUNS", "Found", "Item", "Trial", "most_runs", "search"]
+__all__ = ["MOST_LAYER_RUNS", "Found", "Item", "Trial", "most_judged", "most_runs", "search"]
 
 MOST_LAYER_RUNS = 24
 """Layers that are measured one by one, at most; those of the most sensitive blocks."""
@@ -81,10 +81,17 @@ class Found:
 
 
 def most_runs(layers: Sequence[Layer], methods: int) -> int:
-    """How many graphs the search runs at most."""
-    blocks = len({layer.block for layer in layers})
-    one_by_one = min(len(layers), MOST_LAYER_RUNS)
-    return methods + blocks + one_by_one + math.ceil(math.log2(blocks + one_by_one + 1)) + 1
+    """How many graphs the search runs at most, those that are judged in full among them."""
+    return methods + _most_items(layers) + most_judged(layers)
+
+
+def most_judged(layers: Sequence[Layer]) -> int:
+    """How many graphs the search judges in full at most: all layers, and the bisection."""
+    return math.ceil(math.log2(_most_items(layers) + 1)) + 1
+
+
+def _most_items(layers: Sequence[Layer]) -> int:
+    return len({layer.block for layer in layers}) + min(len(layers), MOST_LAYER_RUNS)
 
 
 def search(

@@ -40,8 +40,11 @@ def key_of(
     """SHA-256 over all that the int8 graph follows from: graph, golden answers, scans, labels, settings, libraries."""
     versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_there(name)}
     known = sorted(
-        [content, None if row is None else np.nan_to_num(row, nan=-1.0).tolist()]
-        for content, row in zip(contents, labels, strict=True)
+        (
+            [content, None if row is None else np.nan_to_num(row, nan=-1.0).tolist()]
+            for content, row in zip(contents, labels, strict=True)
+        ),
+        key=json.dumps,  # of two copies of a scan, one may have labels and the other none
     )
     parts = {
         "molre-edge": __version__,

@@ -90,7 +90,7 @@ def calibrate(
             threads=threads,
         )
     show_calibration(result, speaker)
-    if result.problems:
+    if result.problems or result.unread:
         raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 

@@ -48,8 +48,8 @@ def test_nothing_is_left_of_what_was_joined(quantised: tuple[onnx.ModelProto, se
     assert take_apart(graph, names) == names  # a second time there is nothing to do
 
 
-def joined(bias: bool, axis: int) -> onnx.ModelProto:
-    """x [batch, 4, 6] times a quantised weight [6, 10], with a bias or not, split into 3 and 7 features."""
+def joined(bias: bool, axis: int, tokens: int = 4) -> onnx.ModelProto:
+    """x [batch, tokens, 6] times a quantised weight [6, 10], with a bias or not, split into 3 and 7 features."""
     rng = np.random.default_rng(0)
     constants = {
         "scale": np.array(0.05, np.float32),
@@ -72,7 +72,7 @@ def joined(bias: bool, axis: int) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "joined",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4, 6])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, tokens, 6])],
         outputs,
         [numpy_helper.from_array(value, name) for name, value in constants.items() if bias or name != "bias"],
     )
@@ -93,8 +93,15 @@ def test_parts_of_any_size_with_and_without_a_bias(bias: bool) -> None:
         np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
-def test_a_split_of_something_else_is_left_alone() -> None:
-    model = joined(bias=False, axis=0)
+def test_the_last_axis_may_be_named_by_its_number_where_the_rank_is_known() -> None:
+    model = joined(bias=True, axis=2)
+    assert take_apart(onnx.shape_inference.infer_shapes(model), {"m"}) == {"m__1", "m__2"}
+    assert take_apart(model, {"m"}) == {"m"}
+
+
+@pytest.mark.parametrize(("axis", "tokens"), [(0, 4), (1, 10), (-2, 10)])
+def test_a_split_of_something_else_is_left_alone(axis: int, tokens: int) -> None:
+    model = onnx.shape_inference.infer_shapes(joined(bias=False, axis=axis, tokens=tokens))
     before = model.SerializeToString()
     assert take_apart(model, {"m"}) == {"m"}
     assert model.SerializeToString() == before

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from molre_edge.bundle import Bundle
 from molre_edge.calibration.data import Sample, candidates, choose, content_of, look, volumes
 from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.calibration.store import key_of
 from molre_edge.errors import CalibrationError, ConfigError
+from molre_edge.parity import GATES
 from molre_edge.scans import FoundScans, ScanSource, find_scans
-from molre_edge.specs import Grid
+from molre_edge.specs import Grid, Precision
 
 GRID = Grid(slices=4, rows=32, cols=32)
 SETTINGS = CalibrationSettings()
@@ -43,6 +46,15 @@ def test_labelled_scans_are_judged_on_half_of_all_at_most() -> None:
     assert all(each.labels is not None for each in split.validation)
 
 
+@pytest.mark.parametrize(("validation", "expected"), [(None, 10), (4, 4)])
+def test_one_labelled_scan_is_judged_and_unlabelled_ones_fill_up(validation: int | None, expected: int) -> None:
+    samples = [sample(number, labelled=number == 7) for number in range(20)]
+    split = choose(samples, CalibrationSettings(validation=validation), slices=4)
+    assert len({each.content for each in split.validation}) == len(split.validation) == expected
+    assert samples[7] in split.validation
+    assert not set(split.validation) & set(split.calibration)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_scans_are_refused(count: int) -> None:
     with pytest.raises(CalibrationError, match="needs two at least"):
@@ -70,6 +82,32 @@ def test_a_copy_of_a_scan_is_the_same_scan_and_is_taken_once(tiny_scans: Path, t
     assert contents[0] == contents[1]
     samples, problems = look(sources, contents, GRID)
     assert (len(samples), problems) == (1, [])
+
+
+@pytest.mark.parametrize("labelled", ["a", "b"])
+def test_of_two_copies_the_labelled_one_counts_and_the_key_can_be_made(
+    tiny_scans: Path, tiny_bundle: Path, tmp_path: Path, labelled: str
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(tiny_scans / "head-1", tmp_path / name)
+    sources = [source for name in ("a", "b") for source in find_scans(tmp_path / name).scans]
+    contents = [content_of(source) for source in sources]
+    labels = {source: np.zeros(3) for source in sources if labelled in source.path.parts[-2:]}
+    assert len(labels) == 1
+    [kept], _ = look(sources, contents, GRID, labels=labels.get)
+    assert kept.labels is not None
+    key_of(
+        Bundle.open(tiny_bundle), contents, [labels.get(source) for source in sources], SETTINGS, GATES[Precision.INT8]
+    )
+
+
+def test_slices_renamed_into_another_order_are_the_same_scan(tiny_scans: Path, tmp_path: Path) -> None:
+    files = sorted((tiny_scans / "head-1").iterdir())
+    (tmp_path / "turned").mkdir()
+    for number, file in enumerate(reversed(files)):
+        shutil.copy(file, tmp_path / "turned" / f"{number:03d}.dcm")
+    [one], [other] = find_scans(tiny_scans / "head-1").scans, find_scans(tmp_path / "turned").scans
+    assert content_of(one) == content_of(other)
 
 
 def test_a_scan_that_changes_meanwhile_stops_the_calibration(tiny_scans: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.search import MOST_LAYER_RUNS, Found, Trial, most_runs, search
+from molre_edge.calibration.search import MOST_LAYER_RUNS, Found, Trial, most_judged, most_runs, search
 from molre_edge.calibration.settings import RangeMethod
 
 METHODS = tuple(RangeMethod)
@@ -61,6 +61,7 @@ def test_runs_are_bounded_and_what_was_said_before_holds(blocks: int, each: int,
     harm = {layer.node: 0.01 * (i % 5 + 1) for i, layer in enumerate(layers)}
     found, trials = run(layers, harm, budget)
     assert len(trials) == len(found.trials) <= most_runs(layers, len(METHODS))
+    assert sum(trial.fits is not None for trial in trials) <= most_judged(layers)
     assert sum(trial.layers == 1 and trial.strain is not None for trial in trials) <= MOST_LAYER_RUNS + blocks
 
 

@@ -60,6 +60,10 @@ def test_bad_scans_are_named_and_the_rest_goes_on(invoke: Any, words: list[str],
     assert "cut.nii.gz can't be used" in done.stderr
     assert Precision.INT8 in Bundle.open(Path("edge-bundle")).graphs
     assert "cut.nii" not in Path("edge-bundle/calibration/report.json").read_text()
+    again = invoke("calibrate", scans, *words[2:])
+    assert "Unchanged" in again.stdout
+    assert again.exit_code == 4, "a result that is there already hides no bad scan"
+    assert "1 of these scans could not be used" in again.stderr
 
 
 def test_two_scans_warn_and_one_is_refused(invoke: Any, words: list[str], tiny_scans: Path) -> None:
