@@ -10,7 +10,7 @@ routers. The score is the mean AUC over the findings on test scans that no arm s
     python benchmarks/molre_vs_lora.py edge-comparison --pilot
 
 is how the findings were chosen: the frozen arm alone, on heads of its own. What was run is kept in the folder, so that
-an interrupted comparison goes on; more `--seeds` later add to those that are there.
+an interrupted comparison goes on; more `--seeds` later add to those that are there. Other settings need another folder.
 """
 
 from __future__ import annotations
@@ -101,6 +101,28 @@ EXPLAINING = ("molre-plain-input", "molre-scale-x6")
 """MoLRE whose routers read their input as it is; and with six times the scale, since of six gates that sum to one each
 leaves an expert about a sixth of what a LoRA has."""
 SPLITS = ("train", "val", "test")
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""97.5 % quantile of Student's distribution by number of seeds."""
+DECIDING = ("pilot_scans", "pretraining_scans", "scans", "pretrain_epochs", "epochs", "lr", "rank")
+"""Options that data, backbones and runs of a folder follow from."""
+
+
+def keep_settings(options: argparse.Namespace) -> None:
+    """Note what a new folder is made with; refuse to go on with one that was made otherwise.
+
+    Raises:
+        SystemExit: says what differs.
+    """
+    now = {name: getattr(options, name) for name in DECIDING}
+    file = options.folder / "settings.json"
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        other = [f"{name} {before.get(name)}, now {now[name]}" for name in DECIDING if before.get(name) != now[name]]
+        if other:
+            raise SystemExit(f"{options.folder}: was made with {'; '.join(other)}. Name another folder")
+    elif any(options.folder.glob("*-pretraining.json")):
+        raise SystemExit(f"{options.folder}: does not say with which settings it was made. Name another folder")
+    write_json(file, now)
 
 
 def data(
@@ -211,9 +233,8 @@ def train_arm(
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and 95 % interval (Student) over the seeds."""
-    student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
     mean = float(values.mean())
-    half = student[len(values)] * float(values.std(ddof=1)) / len(values) ** 0.5
+    half = STUDENT[len(values)] * float(values.std(ddof=1)) / len(values) ** 0.5
     return mean, mean - half, mean + half
 
 
@@ -267,7 +288,7 @@ def main() -> None:
     parser.add_argument("--pilot-scans", type=int, default=200)
     parser.add_argument("--pretraining-scans", type=int, default=240)
     parser.add_argument("--scans", type=int, default=520, help="of the comparison: an eighth to validate, 40 % to test")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, choices=STUDENT, help="2 to 10: an interval needs two")
     parser.add_argument("--pretrain-epochs", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.003)
@@ -277,6 +298,7 @@ def main() -> None:
     torch.set_num_threads(1)
     console = Console(width=110)
     options.folder.mkdir(parents=True, exist_ok=True)
+    keep_settings(options)
     start = time.perf_counter()
     first = data(options.folder, "pretraining", options.pretraining_scans, 1, PRETRAINING, (0.2, 0.0))
     sources, pretraining = {}, {}

@@ -128,7 +128,8 @@ def train_model(
         on_epoch(row)
     weights = prevalence_weights(torch.from_numpy(train.labels)).to(next(model.parameters()).device)
     while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
-        if state.epoch == 0 or settings.train_backbone:  # what routers read of a frozen backbone stays as it is
+        # with a frozen backbone, only adapters before a router change what it reads, and they start at no change
+        if state.epoch == 0 or settings.train_backbone:
             standardise_routers(model, partial(_look, model, train, settings))
         row = _epoch(model, train, optimizer, weights, settings, state.epoch)
         row |= _validate(model, val, weights.cpu(), settings)
