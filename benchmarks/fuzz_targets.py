@@ -24,10 +24,22 @@ from molre_edge.inference.labels import read_labels
 from molre_edge.inference.prepare import READER_FAILED, prepare
 from molre_edge.inference.records import Record, read_record, write_record
 from molre_edge.inference.store import read_head
+from molre_edge.inference.stored import open_run
 from molre_edge.model.checkpoint import load_checkpoint
-from molre_edge.parity import Outputs, load_gates
+from molre_edge.parity import (
+    GATES,
+    BundleFacts,
+    EngineFacts,
+    Outputs,
+    ReferenceFacts,
+    Report,
+    TimingRow,
+    compare,
+    judge,
+    load_gates,
+)
 from molre_edge.scans import find_scans
-from molre_edge.specs import Grid
+from molre_edge.specs import Grid, Precision
 
 __all__ = ["Target", "damage", "make_targets", "steps_of"]
 
@@ -72,6 +84,18 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     (work / "labels.csv").write_text("scan," + ",".join(opened.findings[:3]) + "\nhead-1,1,0,\n")
     (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\n")
     head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
+    finished = {**head, "finished": True, "task": {"all_series": False}}
+    write_record(work / "answers.npz", Record("scan-0001", outputs, outputs, {"read": 1.0}))
+    answered, gate = (work / "answers.npz").read_bytes(), GATES[Precision.FP16]
+    numbers = compare(outputs, outputs, findings=opened.findings, thresholds=opened.thresholds)
+    report = Report(
+        title="a run", created="2026-11-02T10:15:04+00:00", findings=opened.findings,
+        engine=EngineFacts(name="onnxruntime:fp16", precision="fp16", runtime="ONNX Runtime", device="CPU"),
+        reference=ReferenceFacts(kind="pytorch checkpoint"), bundle=BundleFacts(digest=opened.digest, grid=vars(_GRID)),
+        thresholds=tuple(opened.thresholds), scans=("scan-0001",), numbers=numbers, gate=gate,
+        verdict=judge(numbers, gate), notes=("a note",),
+        timing=(TimingRow(who="engine", phase="compute", median_ms=1, p90_ms=1, p95_ms=1, p99_ms=1, n=1),),
+    )  # fmt: skip
     graph = opened.graphs[next(iter(opened.graphs))].file
     engine = {
         "format": "molre-edge-engine", "version": 1, "file": "rtx-fp32.engine", "sha256": "0" * 64, "bytes": 4,
@@ -113,6 +137,14 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         except ValueError as error:  # as Bundle.golden does
             raise BundleError(str(error)) from error
 
+    def report_json(path: Path) -> None:
+        folder = path.parent / "run"
+        (folder / "outputs").mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(finished))
+        (folder / "outputs" / "scan-0001.npz").write_bytes(answered)
+        path.rename(folder / "report.json")
+        open_run(folder).report()
+
     def run_json(path: Path) -> None:
         path.rename(path.parent / "run.json")
         read_head(path.parent)
@@ -125,6 +157,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         "golden archive": Target((bundle / "golden" / "golden.npz").read_bytes(), "golden.npz", golden),
         "engine JSON": Target(json.dumps(engine).encode(), "engine", engine_json),
         "run.json": Target(json.dumps(head).encode(), "head", run_json),
+        "report.json": Target(json.dumps(report.to_dict()).encode(), "report", report_json),
         "scans.csv": Target((work / "scans.csv").read_bytes(), "scans.csv", read_entries),
         "answers": Target(
             (work / "scan-0001.npz").read_bytes(), "scan-0001.npz", lambda path: read_record(path, "scan-0001")

@@ -27,7 +27,7 @@ from molre_edge.cli.shell import (
     open_bundle,
 )
 from molre_edge.cli.state import record_path
-from molre_edge.errors import RunError
+from molre_edge.errors import MolreEdgeError, RunError
 from molre_edge.parity import DISCLAIMER, GATES, load_gates
 
 if TYPE_CHECKING:
@@ -157,7 +157,10 @@ def infer(
     if images:
         from molre_edge.cli.report import add_pictures
 
-        add_pictures(summary.folder, scans, speaker)
+        try:
+            add_pictures(summary.folder, scans, speaker)
+        except (MolreEdgeError, OSError) as error:  # the run itself is finished, and its report written
+            speaker.warn(f"no pictures in the report: {error}")
     show_run(summary, speaker)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)

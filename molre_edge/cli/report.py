@@ -41,7 +41,8 @@ def report(
             "--out",
             "-o",
             file_okay=False,
-            help="Where to write. Default: the run's own folder; for several, ./edge-reports/<UTC time>.",
+            help="Where to write. Default: the run's own folder, without --labels and --gates; for several runs "
+            "./edge-reports/<UTC time>.",
         ),
     ] = None,
     labels: Annotated[
@@ -50,12 +51,14 @@ def report(
             "--labels",
             exists=True,
             dir_okay=False,
-            help="CSV with a column 'scan' (id, or path as in scans.csv) and a column a finding: adds AUC.",
+            help="CSV with a column 'scan' (id, or path as in scans.csv) and a column a finding: adds AUC. Needs -o.",
         ),
     ] = None,
     gates: Annotated[
         Path | None,
-        typer.Option("--gates", exists=True, dir_okay=False, help="Judge by these parity gates instead, TOML."),
+        typer.Option(
+            "--gates", exists=True, dir_okay=False, help="Judge by these parity gates instead, TOML. Needs -o."
+        ),
     ] = None,
     images: Annotated[
         bool,
@@ -83,8 +86,12 @@ def report(
         raise UsageError("--images needs the run's scans (--scans SCANS), and a single run")
     if len({run.resolve() for run in runs}) < len(runs):
         raise UsageError("a run is named twice")
+    own = len(runs) == 1 and (out is None or out.resolve() == runs[0].resolve())
+    if own and (labels is not None or gates is not None):
+        raise UsageError(
+            "--labels and --gates need -o DIR: a run's own report says what the run was given, and keeps to it"
+        )
     stored = [open_run(run) for run in runs]
-    own = len(runs) == 1 and out is not None and out.resolve() == runs[0].resolve()
     if out is not None and (out / RUN_FILE).exists() and not own:
         raise RunError(f"{out}: is the folder of a run, whose own report is kept; name another folder with -o")
     reports = [_made_again(run, labels, gates, scans) for run in stored]

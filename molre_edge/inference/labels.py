@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +46,9 @@ class LabelTable:
             RunError: no line for any scan, two lines for one scan, or a line that names several scans.
         """
         base = (root if root.is_dir() else root.parent).resolve()
-        named: defaultdict[str, set[str]] = defaultdict(set)
-        for entry in entries:
-            if entry.fingerprint:  # what was left out by its header has none, and needs no label
-                named[entry.path].add(entry.scan)
-                named[entry.key].add(entry.scan)
-        labels: dict[str, npt.NDArray[np.float64]] = {}
-        for line, name, values in self.rows:
-            scan = self._scan(line, name, base, named)
-            if scan is not None and scan in labels:
-                raise RunError(f"{self.path}, line {line}: a second line for one scan")
-            if scan is not None:
-                labels[scan] = values
+        labels = self._matched(
+            entries, lambda name: [path_text((folder / name).resolve(), base) for folder in (self.path.parent, base)]
+        )
         if not labels:
             raise RunError(
                 f"{self.path}: none of its {len(self.rows)} lines names a scan of this run; '{_SCAN}' is a path "
@@ -71,17 +62,9 @@ class LabelTable:
         Raises:
             RunError: as :meth:`of`.
         """
-        entries = list(entries)
-        named = {name: entry.scan for entry in entries for name in (entry.scan, entry.key)}
-        paths = Counter(entry.path for entry in entries)
-        named |= {entry.path: entry.scan for entry in entries if paths[entry.path] == 1}
-        labels: dict[str, npt.NDArray[np.float64]] = {}
-        for line, name, values in self.rows:
-            scan = named.get(name)
-            if scan is not None and scan in labels:
-                raise RunError(f"{self.path}, line {line}: a second line for one scan")
-            if scan is not None:
-                labels[scan] = values
+        entries = tuple(entries)
+        ids = {entry.scan: entry.key for entry in entries}
+        labels = self._matched(entries, lambda name: [ids.get(name, name)])
         if not labels:
             raise RunError(
                 f"{self.path}: none of its {len(self.rows)} lines names a scan of this run by its id or by its path in "
@@ -89,18 +72,28 @@ class LabelTable:
             )
         return labels
 
-    def _scan(self, line: int, name: str, base: Path, named: dict[str, set[str]]) -> str | None:
-        for folder in (self.path.parent, base):
-            place = path_text((folder / name).resolve(), base)
-            scans = named.get(place, set())
+    def _matched(
+        self, entries: Iterable[Entry], places: Callable[[str], Iterable[str]]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Labels by scan id; `places` says where a line's name may lie, the likeliest first."""
+        named: defaultdict[str, set[str]] = defaultdict(set)
+        for entry in entries:
+            if entry.fingerprint:  # what was left out by its header has none, and needs no label
+                named[entry.path].add(entry.scan)
+                named[entry.key].add(entry.scan)
+        labels: dict[str, npt.NDArray[np.float64]] = {}
+        for line, name, values in self.rows:
+            scans = next((named[place] for place in places(name) if place in named), set())
             if len(scans) > 1:
                 raise RunError(
                     f"{self.path}, line {line}: names a folder with {len(scans)} scans of this run; name a scan's "
                     f"first file instead, as scans.csv has it in 'key'"
                 )
-            if scans:
-                return next(iter(scans))
-        return None
+            for scan in scans:
+                if scan in labels:
+                    raise RunError(f"{self.path}, line {line}: a second line for one scan")
+                labels[scan] = values
+        return labels
 
 
 def write_known_labels(folder: Path, labels: Mapping[str, npt.NDArray[np.float64]], findings: Sequence[str]) -> None:

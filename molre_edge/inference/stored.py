@@ -30,6 +30,7 @@ from molre_edge.parity import (
     compare,
     judge,
 )
+from molre_edge.parity.report import lasting_notes
 from molre_edge.specs import Grid, Precision
 
 __all__ = ["StoredRun", "open_run"]
@@ -114,7 +115,7 @@ class StoredRun:
             limits = np.array(thresholds)
             numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=limits, labels=pair.truth)
             verdict = judge(numbers, gate)
-        notes = tuple(str(each) for each in data["notes"])
+        notes = lasting_notes(str(each) for each in data["notes"])
         return Report(
             title=str(data["title"]),
             created=str(data["created"]),
@@ -160,7 +161,7 @@ def open_run(folder: Path) -> StoredRun:
         raise RunError(f"{folder}: this run was cut before its end; go on with it first: molre-edge infer --resume")
     try:
         data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
     with _sound(folder):
         if data["kind"] != REPORT_KIND or data["schema_version"] != SCHEMA_VERSION:
@@ -191,7 +192,7 @@ def _sound(folder: Path) -> Iterator[None]:
     """Whatever is wrong with the content of a report.json is one error that names it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, MolreEdgeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MolreEdgeError) as error:
         raise RunError(f"{folder / _REPORT}: damaged, or not of these answers ({error!r})") from error
 
 

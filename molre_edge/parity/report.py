@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,11 @@ __all__ = [
     "ReferenceFacts",
     "Report",
     "TimingRow",
+    "lasting_notes",
     "write_report",
 ]
+
+_NOT_FINITE = "is null because it was not a finite number"
 
 SCHEMA_VERSION = 1
 """Of report.json: raised when a field changes its meaning or goes away, not when one is added."""
@@ -246,8 +249,15 @@ class Report:
         }
         lost: list[str] = []
         plain: dict[str, Any] = _plain(data, "", lost)
-        plain["notes"] = [*self.notes, *(f"{where} is null because it was not a finite number" for where in lost)]
+        plain["notes"] = [*self.notes, *(f"{where} {_NOT_FINITE}" for where in lost)]
         return plain
+
+
+def lasting_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """The notes of a written report that still hold when its numbers are computed again: those on numbers come anew."""
+    return tuple(
+        note for note in notes if not (note.startswith(("numbers.", "verdict.")) and note.endswith(_NOT_FINITE))
+    )
 
 
 def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:

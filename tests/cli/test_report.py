@@ -19,6 +19,7 @@ import pytest
 from referencing import Registry, Resource
 
 from molre_edge.bundle import Bundle
+from molre_edge.errors import RunError
 from molre_edge.inference.records import read_record, write_record
 from molre_edge.parity import DISCLAIMER, Outputs
 
@@ -85,6 +86,14 @@ def test_the_same_report_is_made_again_from_stored_answers_alone(invoke: Invoke,
     assert DISCLAIMER in " ".join(done.stdout.split())
 
 
+def test_of_notes_on_what_was_not_finite_those_on_numbers_are_made_anew(invoke: Invoke, runs: Path) -> None:
+    data = data_of(runs / "fp32")
+    notes = [f"{where} is null because it was not a finite number" for where in ("timing[0].p90_ms", "verdict.x")]
+    (runs / "fp32" / "report.json").write_text(json.dumps({**data, "notes": [*data["notes"], *notes]}))
+    assert invoke("report", runs / "fp32").exit_code == 0
+    assert data_of(runs / "fp32")["notes"] == [*data["notes"], notes[0]]
+
+
 def test_other_gates_judge_the_same_numbers_and_a_failure_ends_with_3(invoke: Invoke, runs: Path) -> None:
     Path("tight.toml").write_text("[fp16]\nname = 'tight'\nmax_abs_dp = 1e-9\n")
     done = invoke("report", runs / "fp16", "--gates", "tight.toml", "-o", "again")
@@ -133,6 +142,13 @@ def test_a_run_that_was_handed_on_without_its_paths_can_still_be_shown(invoke: I
         (lambda run: (run / "report.json").unlink(), "report.json: can't be read"),
         (lambda run: (run / "report.json").write_text('{"kind": "other"}'), "report.json: damaged"),
         (lambda run: (run / "report.json").write_text("[]"), "report.json: damaged"),
+        (lambda run: (run / "report.json").write_text("[" * 100_000), "report.json: can't be read"),
+        (
+            lambda run: (run / "report.json").write_text(
+                json.dumps({**data_of(run), "thresholds": [10**400] * len(data_of(run)["thresholds"])})
+            ),
+            "report.json: damaged",
+        ),
         (lambda run: (run / "golden.npz").unlink(), "golden.npz is missing"),
         (lambda run: (run / "golden.npz").write_bytes(b"PK"), "golden.npz: damaged"),
         (
@@ -161,12 +177,18 @@ def test_what_is_no_finished_run_is_told_and_leaves_all_as_it_was(
         (("{runs}/nothing",), "nothing"),
         (("{runs}/fp32", "{runs}/fp32"), "named twice"),
         (("{runs}/fp32", "--images"), "--scans"),
+        (("{runs}/fp32", "--gates", "{runs}/gates.toml"), "need -o"),
+        (("{runs}/fp32", "--gates", "{runs}/gates.toml", "-o", "{runs}/fp32"), "need -o"),
+        (("{runs}/fp32", "--labels", "{runs}/fp32/labels.csv"), "need -o"),
     ],
 )
 def test_a_wrong_use_ends_with_2(invoke: Invoke, runs: Path, words: tuple[str, ...], message: str) -> None:
+    (runs / "gates.toml").write_text(WIDE)
+    before = (runs / "fp32" / "report.json").read_bytes()
     done = invoke("report", *(word.format(runs=runs) for word in words))
     assert done.exit_code == 2
     assert message in done.stderr
+    assert (runs / "fp32" / "report.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("names", [("fp32", "fp16"), ("fp32",)])
@@ -220,6 +242,21 @@ def test_infer_shows_them_too_when_asked(invoke: Invoke, tiny_bundle: Path, tiny
     done = invoke("infer", tiny_scans, "--bundle", tiny_bundle, *GOLDEN, "-o", "other", "--images")
     assert "no pictures" in done.stderr
     assert "<img" not in Path("other/report.html").read_text()
+
+
+@pytest.mark.parametrize("error", [RunError("gone"), OSError(28, "No space left on device")])
+def test_a_run_whose_pictures_fail_is_told_all_the_same(
+    error: Exception, invoke: Invoke, tiny_bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("molre_edge.inference.pictures.key_slices", fail)
+    words = ("--bundle", tiny_bundle, *GOLDEN, "-o", "run", "--images", "--json")
+    done = invoke("infer", tiny_scans, *words)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["scans"] == 4
+    assert "no pictures in the report" in done.stderr and str(error) in done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------- side by side

@@ -74,6 +74,20 @@ def test_a_folder_with_two_scans_needs_the_name_of_a_file(root: Path) -> None:
     assert {scan: values[0] for scan, values in labels.items()} == {"scan-0001": 0, "scan-0002": 1}
 
 
+def test_the_scans_of_a_stored_run_are_named_by_the_same_rules(root: Path) -> None:
+    both = [entry("scan-0001", "a", "a/1.dcm"), entry("scan-0002", "a", "a/9.dcm")]
+    ignored = entry("scan-0002", "a", "a/9.dcm", fingerprint="")
+    by_folder = read_labels(write(root, "scan,bleed\na,1\n"), FINDINGS)
+    assert by_folder.of_stored([both[0], ignored]).keys() == by_folder.of([both[0], ignored], root).keys()
+    assert by_folder.of_stored([both[0], ignored]).keys() == {"scan-0001"}
+    with pytest.raises(RunError, match=r"line 2: names a folder with 2 scans .*first file"):
+        by_folder.of_stored(both)
+    table = read_labels(write(root, "scan,bleed\na/9.dcm,1\nscan-0001,0\n"), FINDINGS)
+    assert {scan: values[0] for scan, values in table.of_stored(both).items()} == {"scan-0001": 0, "scan-0002": 1}
+    with pytest.raises(RunError, match="line 3: a second line for one scan"):
+        read_labels(write(root, "scan,bleed\na/1.dcm,1\nscan-0001,0\n"), FINDINGS).of_stored(both)
+
+
 def test_what_was_left_out_by_its_header_is_no_scan(root: Path) -> None:
     table = read_labels(write(root, "scan,bleed\na,1\n"), FINDINGS)
     with pytest.raises(RunError, match="none of its 1 lines names a scan of this run"):

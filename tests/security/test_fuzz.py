@@ -26,6 +26,7 @@ NAMES = (
     "golden archive",
     "engine JSON",
     "run.json",
+    "report.json",
     "scans.csv",
     "answers",
     "checkpoint, .pt",
