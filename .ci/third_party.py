@@ -30,8 +30,8 @@ the packages' metadata.
 FOOT = """
 **Not included and not installed by the base:** CUDA, cuDNN, TensorRT, TensorRT-RTX, their Python bindings and JetPack
 are NVIDIA's, under NVIDIA's own licences. They are used where somebody has installed them. The extras `export`,
-`train`, `rtx`, `tensorrt` and `dev` bring more packages, under their own licences. molre-edge itself is under
-Apache-2.0 (`LICENSE`). Weights of backbones are their publishers' and never part of it.
+`train`, `rtx`, `tensorrt`, `cuda`, `power` and `dev` bring more packages, under their own licences. molre-edge itself
+is under Apache-2.0 (`LICENSE`). Weights of backbones are their publishers' and never part of it.
 """
 _CLASSIFIER = "License :: OSI Approved :: "
 
