@@ -42,7 +42,7 @@ class Problem:
     """A scan that can't be used.
 
     Attributes:
-        path: for the user's eyes only; it is in no file that is written.
+        path: only its last part is shown, since folders carry names of people; it is in no file that is written.
         code: a stable word, listed in docs/scans.md.
         reason: a sentence.
     """

@@ -120,7 +120,7 @@ def calibrate(
     samples, bad = look(sources, contents, bundle.grid, labels=labels, on_scan=progress.part)
     problems += bad
     for problem in problems:
-        progress.warn(f"{problem.path} can't be used: {problem.reason}")
+        progress.warn(f"{problem.path.name} can't be used: {problem.reason}")
     split = choose(samples, settings, bundle.grid.slices)
     seen_slices = len(split.calibration) * bundle.grid.slices
     if seen_slices < settings.slices:

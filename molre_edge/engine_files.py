@@ -81,10 +81,13 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
 def list_engines(bundle: Bundle) -> tuple[EngineFile, ...]:
     """The engines of a bundle, by name. Their hashes are compared when they are read.
 
+    Hidden files are none: a build that is running, or was killed, has its half-written JSON there.
+
     Raises:
         BundleError: a JSON is damaged or not one of ours.
     """
-    return tuple(read_engine_facts(path) for path in sorted((bundle.folder / ENGINES).glob("*.json")))
+    paths = sorted((bundle.folder / ENGINES).glob("*.json"))
+    return tuple(read_engine_facts(path) for path in paths if not path.name.startswith("."))
 
 
 def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:

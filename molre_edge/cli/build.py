@@ -11,8 +11,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
-from molre_edge.cli.shell import BundleOption, DigestOption, JsonOption, QuietOption, Speaker, command
+from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.cli.shell import BundleOption, DigestOption, JsonOption, QuietOption, Speaker, command, open_bundle
 from molre_edge.engines.tensorrt_api import BuildOptions, Target
 from molre_edge.engines.tensorrt_build import build_engine
 from molre_edge.specs import Precision
@@ -88,7 +88,7 @@ def build(
         version_compatible=version_compatible,
         refit=refit,
     )
-    opened = Bundle.open(bundle, expect_digest=expect_digest)
+    opened = open_bundle(bundle, expect_digest)
     with _bar(speaker) as on_progress:
         built = build_engine(opened, Precision(engine.value), options, on_progress=on_progress)
     _show(built, speaker)

@@ -15,7 +15,17 @@ from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
-from molre_edge.cli.shell import BundleOption, DigestOption, ExitCode, JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.shell import (
+    BundleOption,
+    DigestOption,
+    ExitCode,
+    GatesOption,
+    JsonOption,
+    QuietOption,
+    Speaker,
+    command,
+    open_bundle,
+)
 from molre_edge.errors import MissingDependencyError, RunError
 from molre_edge.parity import DISCLAIMER, GATES, load_gates
 from molre_edge.specs import Precision
@@ -33,9 +43,7 @@ def calibrate(
         Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; two scans at least.")
     ],
     bundle: BundleOption = DEFAULT_BUNDLE,
-    gates: Annotated[
-        Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
-    ] = None,
+    gates: GatesOption = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +84,7 @@ def calibrate(
     from molre_edge.calibration.run import calibrate as calibrate_bundle
     from molre_edge.scans import find_scans
 
-    opened = Bundle.open(bundle, expect_digest=expect_digest)
+    opened = open_bundle(bundle, expect_digest)
     limits = GATES if gates is None else load_gates(gates)
     found = find_scans(scans)
     with _Bar(speaker) as bar:
@@ -192,7 +200,7 @@ def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
             "digest": result.digest,
             "unchanged": result.unchanged,
             **{name: report[name] for name in ("summary", "data", "recommendation", "speed", "bytes", "notes")},
-            "rejected": [{"path": str(each.path), "code": each.code} for each in result.problems],
+            "rejected": [{"name": each.path.name, "code": each.code} for each in result.problems],
             "disclaimer": DISCLAIMER,
         }
     )

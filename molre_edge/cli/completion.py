@@ -57,7 +57,7 @@ def _paths(incomplete: str, fits: Callable[[os.DirEntry[str]], bool]) -> list[st
             for _, entry in zip(range(_MOST), entries, strict=False):
                 if entry.name.startswith(tail) and (tail or not entry.name.startswith(".")) and fits(entry):
                     found.append(os.path.join(head, entry.name))
-    except OSError:
+    except (OSError, RuntimeError):  # the second: '~' of a user who is not there
         return []
     return sorted(found)
 

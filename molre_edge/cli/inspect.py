@@ -33,7 +33,8 @@ def inspect(
 ) -> None:
     """Say what something is: a checkpoint, graph, engine, bundle, run, scan or folder of scans. Nothing of it is run.
 
-    Exit code 1 where something is wrong with it, such as an altered file in a bundle.
+    Exit code 1 where something is wrong with it, such as an altered file in a bundle, or a scan's file that would be
+    refused. Scans that are refused in a folder are listed, with exit code 0.
     """
     from molre_edge.inspect import inspect_path
 

@@ -209,7 +209,7 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
         UsageError: no such folder.
         BundleError: what is there is no bundle of ours, or another than the one expected.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise UsageError(
             f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "
             f"'molre-edge export CKPT -o {folder}', or name another with --bundle"

@@ -34,6 +34,13 @@ class Program(TyperGroup):
 
 def nearest_path(path: Path) -> Path | None:
     """The path with its first part that is not there replaced by the name most like it; None without one."""
+    try:
+        return _nearest_path(path)
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return None
+
+
+def _nearest_path(path: Path) -> Path | None:
     there, parts = Path(path.anchor), path.parts[1:] if path.anchor else path.parts
     for place, part in enumerate(parts):
         if part == ".." or (there / part).exists():

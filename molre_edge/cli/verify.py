@@ -23,6 +23,7 @@ from molre_edge.cli.shell import (
     open_bundle,
 )
 from molre_edge.cli.state import record_path
+from molre_edge.errors import BundleError
 from molre_edge.files import write_json, write_whole
 from molre_edge.parity import DISCLAIMER
 
@@ -53,15 +54,19 @@ def verify(
     """
     speaker = Speaker(as_json, quiet)
     start = time.perf_counter()
-    from molre_edge.inference.verification import verification_junit, verify_bundle
+    from molre_edge.inference.verification import Verification, verification_junit, verify_bundle
     from molre_edge.inference.verified import VerifiedRecord
 
     if engine_of(engine)[0] == "torch":
         raise UsageError("--engine torch: the PyTorch model is what engines are held against; name one of those")
-    opened = open_bundle(bundle, expect_digest)
     record = VerifiedRecord(record_path())
-    with speaker.steps() as step:
-        result = verify_bundle(opened, engine, record, gates=gates, threads=threads, on_step=step)
+    try:
+        opened = open_bundle(bundle, expect_digest)
+    except BundleError as error:  # a result as well: else a reader of --out keeps to the last one
+        result = Verification(bundle, None, problem=str(error))
+    else:
+        with speaker.steps() as step:
+            result = verify_bundle(opened, engine, record, gates=gates, threads=threads, on_step=step)
     result.seconds["in_all"] = round(time.perf_counter() - start, 3)
     if out is not None and out.suffix == ".xml":
         with write_whole(out) as partial:

@@ -65,7 +65,9 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
     summary = f"{len(scans)} head CT series found" + (
         f": {usable} usable, {len(refused)} refused" + (f", {unread} not read (--most)" if unread else "")
     )
-    return Inspection("scans", summary, facts, (), _tables(scans, left, with_paths))
+    # In a folder, a scan that is refused is part of the answer; of a file that was named, it is what is wrong.
+    problems = tuple(f"{path}: {fact['reason']}" for fact in refused) if path.is_file() else ()
+    return Inspection("scans", summary, facts, (), _tables(scans, left, with_paths), problems)
 
 
 def _facts_of(source: ScanSource) -> dict[str, Any]:

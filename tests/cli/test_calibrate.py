@@ -54,10 +54,14 @@ def test_an_impossible_budget_ends_with_3_and_writes_nothing(invoke: Any, words:
 
 def test_bad_scans_are_named_and_the_rest_goes_on(invoke: Any, words: list[str], tiny_scans: Path) -> None:
     scans = shutil.copytree(tiny_scans, "scans")
-    (Path("scans") / "cut.nii.gz").write_bytes((tiny_scans / "head-4.nii.gz").read_bytes()[:3000])
-    done = invoke("calibrate", scans, *words[2:])
+    (Path("scans") / "NAME^OF^PATIENT").mkdir()
+    cut = Path("scans") / "NAME^OF^PATIENT" / "cut.nii.gz"
+    cut.write_bytes((tiny_scans / "head-4.nii.gz").read_bytes()[:3000])
+    done = invoke("calibrate", scans, *words[2:], "--json")
     assert done.exit_code == 4, done.stderr
     assert "cut.nii.gz can't be used" in done.stderr
+    assert json.loads(done.stdout)["rejected"][0]["name"] == "cut.nii.gz"
+    assert "PATIENT" not in done.stdout + done.stderr
     assert Precision.INT8 in Bundle.open(Path("edge-bundle")).graphs
     assert "cut.nii" not in Path("edge-bundle/calibration/report.json").read_text()
     again = invoke("calibrate", scans, *words[2:])
@@ -109,4 +113,4 @@ def test_without_onnx_it_says_what_to_install(spawn: Any, words: list[str]) -> N
 def test_a_wrong_use_ends_with_2(invoke: Any) -> None:
     assert invoke("calibrate", "nowhere").exit_code == 2
     assert invoke("calibrate", ".", "--ranges", "guess").exit_code == 2
-    assert invoke("calibrate", ".", "--bundle", "nowhere").exit_code == 1
+    assert invoke("calibrate", ".", "--bundle", "nowhere").exit_code == 2

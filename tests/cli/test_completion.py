@@ -63,6 +63,7 @@ def test_bundles_runs_and_checkpoints_are_told_from_other_paths() -> None:
 
 def test_a_folder_that_cannot_be_read_is_no_error() -> None:
     assert completion.bundles("nowhere/x") == completion.checkpoints("notes.txt/") == []
+    assert completion.bundles("~nobody-of-this-name/x") == []
 
 
 def test_every_word_that_is_offered_for_an_engine_is_one() -> None:

@@ -43,6 +43,16 @@ def test_a_path_that_is_there_needs_no_other(there: Path) -> None:
     assert nearest_path(Path("scans")) is None
 
 
+def test_a_path_that_can_t_be_looked_at_has_no_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nearest_path(Path("x" * 300)) is None
+
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", forbidden)  # root, who may run the tests, may enter every folder
+    assert nearest_path(Path("closed/scans")) is None
+
+
 def test_the_nearest_word_is_found_whatever_its_case() -> None:
     assert nearest("FP6", ["fp16", "int8"]) == "fp16"
     assert nearest("xyz", ["fp16", "int8"]) is None
@@ -59,6 +69,10 @@ def test_the_nearest_word_is_found_whatever_its_case() -> None:
         (("infer", "scans", "--engin", "fp16"), "--engine"),
         (("build", "--engine", "fp61"), "'fp16'"),
         (("infer", "scans", "--engine", "fp61", "--bundle", "edge-bundle"), "Did you mean 'fp16'?"),
+        (("build", "--engine", "fp16", "--bundle", "edge-bundel"), "Did you mean 'edge-bundle'?"),
+        (("infer", "x" * 300), "does not exist"),
+        (("infer", f"scans/{'x' * 300}/y"), "does not exist"),
+        (("verify", "--bundle", "x" * 300), "no such bundle"),
         (("verify", "--engine", "onnxruntme:fp16"), "Did you mean 'onnxruntime:fp16'?"),
     ],
 )

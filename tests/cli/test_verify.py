@@ -83,6 +83,26 @@ def test_another_digest_than_expected_is_refused(invoke: Any, box: Path) -> None
     assert done.exit_code == 1 and "its digest is" in done.stderr
 
 
+@pytest.mark.parametrize("damage", ["another digest", "no manifest", "a damaged manifest"])
+def test_a_bundle_that_is_not_opened_replaces_the_last_result_by_a_failed_one(
+    damage: str, invoke: Any, box: Path
+) -> None:
+    for name in ("v.xml", "v.json"):
+        assert invoke("verify", "--bundle", box, "--engine", "fp32", "-o", name, "-q").exit_code == 0
+    if damage == "no manifest":
+        (box / "manifest.json").unlink()
+    elif damage == "a damaged manifest":
+        (box / "manifest.json").write_text("{")
+    words = ("--bundle", box, *(("--expect-digest", "0" * 64) if damage == "another digest" else ()))
+    done = invoke("verify", *words, "--json", "-o", "v.json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == told["exit_code"] == 1
+    assert (told["passed"], told["digest"], told["files"]) == (False, None, None)
+    assert told["problem"] in done.stderr and told == json.loads(Path("v.json").read_text())
+    assert invoke("verify", *words, "-o", "v.xml").exit_code == 1
+    assert cases("v.xml") == {"manifest.json": "failure", "loading": "skipped", "parity": "skipped"}
+
+
 @pytest.mark.parametrize("words", [("--engine", "torch"), ("--engine", "fp17"), ("--bundle", "nowhere")])
 def test_wrong_words_are_a_wrong_use(words: tuple[str, ...], invoke: Any, box: Path) -> None:
     assert invoke("verify", "--bundle", box, *words).exit_code == 2

@@ -206,7 +206,7 @@ def test_scans_are_told_with_geometry_and_reasons_but_not_by_name(tiny_scans: Pa
     (folder / "notes.txt").write_text("nothing")
     found = inspect_path(folder)
     check(found, "scans")
-    assert "1 usable, 1 refused" in found.summary
+    assert "1 usable, 1 refused" in found.summary and not found.problems
     [scan] = found.facts["scans"]
     assert (scan["slices"], scan["rows"], scan["cols"]) == (12, 96, 96)
     assert {(fact["status"], bool(fact["code"])) for fact in found.facts["left_out"]} == {
@@ -228,6 +228,17 @@ def test_a_single_file_of_a_series_is_refused_with_its_reason(tiny_scans: Path) 
     file = next((tiny_scans / "head-1").iterdir())
     found = inspect_path(file)
     assert "0 usable" in found.summary and found.tables[0].title == "Left out"
+    [problem] = found.problems
+    assert found.facts["left_out"][0]["reason"] in problem
+
+
+def test_a_single_file_whose_pixels_are_refused_has_that_problem_and_a_good_one_none(
+    tiny_scans: Path, tmp_path: Path
+) -> None:
+    good = tiny_scans / "head-4.nii.gz"
+    assert not inspect_path(good).problems
+    (tmp_path / "cut.nii.gz").write_bytes(good.read_bytes()[:3000])
+    assert len(inspect_path(tmp_path / "cut.nii.gz").problems) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ none of ours
