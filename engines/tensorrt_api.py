@@ -137,10 +137,16 @@ class TensorRT:
             for place, capability in enumerate(wanted):
                 config.set_compute_capability(capability, place)
 
-    def set_timing_cache(self, config: IBuilderConfig, measured: bytes) -> None:
-        """Let the builder begin with earlier measurements; with none, where it does not take them."""
-        if not config.set_timing_cache(config.create_timing_cache(measured), False):
-            config.set_timing_cache(config.create_timing_cache(b""), False)
+    def set_timing_cache(self, config: IBuilderConfig, measured: bytes) -> bool:
+        """Let the builder begin with earlier measurements, or with none. Whether it took them.
+
+        Measurements of another GPU or version are refused; then, too, there is a cache for the new ones.
+        """
+        for content in [measured, b""] if measured else [b""]:
+            cache = config.create_timing_cache(content)  # None where it can't be read
+            if cache is not None and config.set_timing_cache(cache, False):
+                return bool(content)
+        return False
 
     def new_context(self, engine: ICudaEngine) -> IExecutionContext | None:
         """An execution context whose scratch memory the caller gives; None on failure.

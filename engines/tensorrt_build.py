@@ -20,7 +20,7 @@ from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt_inspector import inspect_layers
 from molre_edge.engines.tensorrt_int8 import Quantised, check_int8
-from molre_edge.engines.tensorrt_layers import LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary, check_precision, read_layers
 from molre_edge.engines.tensorrt_watch import Progress, Watch, listed, watching
 from molre_edge.engines.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
@@ -55,9 +55,11 @@ def build_engine(
     measured = read_timing_cache(cache) if options.keeps_timing_cache else b""
     start = time.perf_counter()
     with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
-        plan, measurements = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
+        plan, measurements, reused = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
         seconds = time.perf_counter() - start
-        inspected = inspect_layers(tensorrt, bytes(plan), logger) if options.target is Target.HERE else ()
+        inspected: tuple[BuiltLayer, ...] = ()
+        if options.target is Target.HERE:
+            inspected = inspect_layers(tensorrt, bytes(plan), logger, host_code=options.version_compatible)
     layers = inspected or read_layers(watch.layers[0] if watch.layers else "")
     if quantised is None:
         check_precision(layers, precision)
@@ -80,7 +82,7 @@ def build_engine(
             "options": {
                 "workspace_mib": options.workspace_mib,
                 "optimization_level": options.optimization_level,
-                "timing_cache": {"file": cache.name, "reused": bool(measured)} if measurements else None,
+                "timing_cache": {"file": cache.name, "reused": reused} if measurements else None,
                 "version_compatible": options.version_compatible,
                 "refit": options.refit,
             },
@@ -133,16 +135,18 @@ def _build(
     logger: Any,
     monitor: Any,
     measured: bytes,
-) -> tuple[Any, bytes]:
-    """The serialised engine, a buffer of the library's, and the builder's measurements where they are to be kept."""
+) -> tuple[Any, bytes, bool]:
+    """Build, and give the serialised engine, a buffer of the library's, and what became of measurements.
+
+    Those that are to be kept come second; whether it began with those of earlier builds comes last.
+    """
     builder = _new_builder(tensorrt, logger, watch)
     network = tensorrt.new_network(builder)
     _parse(tensorrt, network, graph, logger)
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     tensorrt.set_options(config, options)
-    if options.keeps_timing_cache:
-        tensorrt.set_timing_cache(config, measured)
+    reused = options.keeps_timing_cache and tensorrt.set_timing_cache(config, measured)
     profile = builder.create_optimization_profile()
     for name, shapes in _profile(volume, options).items():
         profile.set_shape(name, *shapes)
@@ -153,7 +157,7 @@ def _build(
     if plan is None:
         raise EngineError(f"{tensorrt.name} could not build the engine:{listed(watch.problems)}")
     cache = config.get_timing_cache() if options.keeps_timing_cache else None
-    return plan, b"" if cache is None else bytes(cache.serialize())
+    return plan, b"" if cache is None else bytes(cache.serialize()), reused
 
 
 def _new_builder(tensorrt: TensorRT, logger: Any, watch: Watch) -> Any:

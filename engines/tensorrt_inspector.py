@@ -37,13 +37,24 @@ _DATATYPES = {
 """A part of the inspector's word for a tensor's format and datatype, and the log's datatype; the first that fits."""
 
 
-def inspect_layers(tensorrt: TensorRT, plan: bytes, logger: Any) -> tuple[BuiltLayer, ...]:
-    """The layers of a plan that was just built here; none where this library or machine can't tell."""
-    trt = tensorrt.module
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+def inspect_layers(tensorrt: TensorRT, plan: bytes, logger: Any, *, host_code: bool = False) -> tuple[BuiltLayer, ...]:
+    """The layers of a plan that was just built here; none where this library or machine can't tell.
+
+    Args:
+        tensorrt: the library.
+        plan: the engine's content, by this very process.
+        logger: the library's.
+        host_code: it is version-compatible, and so holds code for the host.
+    """
+    runtime = tensorrt.module.Runtime(logger)
+    if host_code:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         return ()
-    return parse_layers(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    return parse_layers(
+        engine.create_engine_inspector().get_engine_information(tensorrt.module.LayerInformationFormat.JSON)
+    )
 
 
 def parse_layers(text: str) -> tuple[BuiltLayer, ...]:

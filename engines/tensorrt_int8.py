@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from molre_edge.bundle import Bundle
-from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary
+from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary, list_weights
 from molre_edge.errors import BundleError, EngineError
 
 __all__ = ["Quantised", "check_int8"]
@@ -16,7 +16,7 @@ _INT8 = "Int8"
 _WEIGHTS = 0.98
 """Least share of the graph's INT8 weights that the engine must multiply as such."""
 _LAYERS = 0.5
-"""The same by number of layers, for a log that lists no weights: a builder joins layers that read one value."""
+"""The same by number of layers, where not all list their weights: a builder joins layers that read one value."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_int8(
     """
     matrix = [layer for layer in layers if layer.is_matrix]
     right = [layer for layer in matrix if layer.datatype == _INT8]
-    if any(layer.weights for layer in matrix):
+    if list_weights(matrix):
         share, least, what = sum(layer.weights for layer in right) / max(expected.weights, 1), _WEIGHTS, "weights"
     else:
         share, least, what = len(right) / expected.layers, _LAYERS, "layers"

@@ -16,7 +16,7 @@ from molre_edge.engines.tensorrt_watch import LAYER_LOG
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision
 
-__all__ = ["DATATYPES", "BuiltLayer", "LayerSummary", "check_precision", "read_layers"]
+__all__ = ["DATATYPES", "BuiltLayer", "LayerSummary", "check_precision", "list_weights", "read_layers"]
 
 DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
 """The library's word for the datatype of an engine of each precision."""
@@ -25,7 +25,7 @@ WEIGHTS_IN_PRECISION = 0.9
 """Least share of the matrix layers' weights in the named precision. Routers and head stay in float32 by design; they
 are some per cent of a small model and less of a large one."""
 LAYERS_IN_PRECISION = 0.5
-"""The same by number of matrix layers, for a log that lists no weights."""
+"""The same by number of matrix layers, where not all of them list their weights."""
 
 _MATRIX_TYPES = {"gemm", "runtime_fusion", "correlation", "deconv"}
 """Layers that multiply matrices: GEMM, GEMM fused with what is around it, convolution, transposed convolution."""
@@ -145,6 +145,11 @@ def _size(shape: str) -> int:
     return math.prod(int(side) for side in shape.split(",") if side)
 
 
+def list_weights(matrix: Sequence[BuiltLayer]) -> bool:
+    """Whether all of these layers list their weights: a share of the weights of some says nothing of the others."""
+    return all(layer.weights for layer in matrix)
+
+
 def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> None:
     """Refuse an engine that is not in the precision it is named for.
 
@@ -155,10 +160,10 @@ def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> None:
     """
     matrix = [layer for layer in layers if layer.is_matrix]
     right = [layer for layer in matrix if layer.datatype == DATATYPES[precision]]
-    weights = sum(layer.weights for layer in matrix)
     if precision is Precision.FP32:
         share, least = len(right) / len(matrix), 1.0
-    elif weights:
+    elif list_weights(matrix):
+        weights = sum(layer.weights for layer in matrix)
         share, least = sum(layer.weights for layer in right) / weights, WEIGHTS_IN_PRECISION
     else:
         share, least = len(right) / len(matrix), LAYERS_IN_PRECISION

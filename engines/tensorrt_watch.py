@@ -85,7 +85,8 @@ class Watch:
 def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Watch, Any, Any]]:
     """A watch, and the logger and progress monitor that feed it, for one build.
 
-    Ctrl-C within the block cancels the build and is raised when the builder has let go.
+    Ctrl-C within the block cancels the build and is raised when the builder has let go, at the latest when the block
+    ends; other work of the library's can't be stopped.
     """
     watch = Watch(on_progress)
 
@@ -100,6 +101,8 @@ def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Wa
     finally:
         if on_main:
             signal.signal(signal.SIGINT, before)
+    if watch.stopped is not None:
+        raise watch.stopped
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The builder's measurements, kept in the bundle: TensorRT's next build on such a GPU then measures what is new only.
 
-A file of its own for a GPU and a version. Its first line is the SHA-256 of the rest: a damaged one is left aside and
-replaced. TensorRT itself refuses the measurements of another GPU or version.
+A file of its own for a compute capability and a version. Its first line is the SHA-256 of the rest: a damaged one is
+left aside and replaced. TensorRT itself refuses the measurements of another GPU or version.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from molre_edge.bundle import MANIFEST, Bundle
 from molre_edge.engine_files import list_engines, read_engine
 from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
+from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.tensorrt_api import BuildOptions, Target
 from molre_edge.engines.tensorrt_build import build_engine
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
@@ -284,20 +286,102 @@ def test_measurements_are_kept_for_the_next_build_unless_that_is_declined(
     from molre_edge.engines.tensorrt_api import TensorRT
 
     given: list[bytes] = []
-    monkeypatch.setattr(TensorRT, "set_timing_cache", lambda self, config, measured: given.append(measured))
+
+    def begin_with(self: TensorRT, config: object, measured: bytes) -> bool:
+        given.append(measured)
+        return bool(measured) and takes
+
+    takes = True
+    monkeypatch.setattr(TensorRT, "set_timing_cache", begin_with)
     path = fresh.folder / "engines/timing-sm86-10.4.0.cache"
     real = build_engine.__globals__["_build"]
-    monkeypatch.setitem(build_engine.__globals__, "_build", lambda *words: (real(*words)[0], b"measured"))
+    monkeypatch.setitem(build_engine.__globals__, "_build", lambda *words: _with_measurements(*real(*words)))
     for reused in (False, True):
         built = build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
         assert built.facts["options"]["timing_cache"] == {"file": path.name, "reused": reused}
     assert given == [b"", b"measured"]
+    takes = False  # of another GPU, say
+    built = build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
+    assert built.facts["options"]["timing_cache"] == {"file": path.name, "reused": False}
     path.write_bytes(path.read_bytes()[:-1])  # damaged: begun anew
     build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE))
     assert given[-1] == b""
     assert [engine.path.name for engine in list_engines(fresh)] == ["here-fp16.engine"]
     build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE, timing_cache=False))
-    assert len(given) == 3
+    assert len(given) == 4
+
+
+def _with_measurements(plan: object, _: bytes, reused: bool) -> tuple[object, bytes, bool]:
+    return plan, b"measured", reused
+
+
+@pytest.mark.parametrize(
+    ("takes", "measured", "reused", "given"),
+    [
+        ({b"old", b""}, b"old", True, [b"old"]),
+        ({b""}, b"old", False, [b""]),  # refused by the configuration
+        (set(), b"old", False, []),
+        ({b""}, b"", False, [b""]),
+    ],
+)
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_timing_cache_counts_as_reused_only_where_the_library_took_it(
+    takes: set[bytes], measured: bytes, reused: bool, given: list[bytes], readable: bool
+) -> None:
+    from molre_edge.engines.tensorrt_api import TensorRT
+
+    class Config:
+        def create_timing_cache(self, content: bytes) -> bytes | None:
+            return content if readable or content in takes else None
+
+        def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+            assert cache is not None and not ignore_mismatch
+            if cache in takes:
+                taken.append(cache)
+            return cache in takes
+
+    taken: list[bytes] = []
+    library: Any = TensorRT(None, "TensorRT", "11.4.0")
+    assert library.set_timing_cache(Config(), measured) is reused
+    assert taken == given
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "warns"),
+    [
+        ("10.3.0", Precision.FP16, True),
+        ("10.3.0", Precision.INT8, True),
+        ("10.3.0", Precision.FP32, False),
+        ("10.4.0", Precision.INT8, True),
+        ("11.4.0", Precision.INT8, False),
+    ],
+)
+def test_what_is_known_of_float16_is_told_of_int8_graphs_which_are_float16_elsewhere(
+    version: str, precision: Precision, warns: bool, fresh: Bundle
+) -> None:
+    assert (known_problem(fresh, precision, "TensorRT", version) is not None) is warns
+
+
+@pytest.mark.usefixtures("full")
+@without_warning
+def test_ctrl_c_while_the_finished_engine_is_inspected_is_not_lost(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from molre_edge.engines import tensorrt_build
+
+    allowed: list[bool] = []
+
+    def inspect(*_: object, host_code: bool) -> tuple[()]:
+        allowed.append(host_code)
+        os.kill(os.getpid(), signal.SIGINT)
+        return ()
+
+    monkeypatch.setattr(tensorrt_build, "_build", lambda *_: (b"plan", b"", False))
+    monkeypatch.setattr(tensorrt_build, "inspect_layers", inspect)
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE, version_compatible=True))
+    assert allowed == [True]
+    assert not (fresh.folder / "engines").exists()
 
 
 @without_warning

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from molre_edge.engines.tensorrt_inspector import parse_layers
+from molre_edge.engines.tensorrt_api import TensorRT
+from molre_edge.engines.tensorrt_inspector import inspect_layers, parse_layers
 from molre_edge.engines.tensorrt_layers import check_precision
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision
@@ -52,3 +54,22 @@ def test_int8_weights_count_as_int8_only_where_the_input_is_int8_too(inputs: str
 )
 def test_another_form_is_no_answer(text: str) -> None:
     assert parse_layers(text) == ()
+
+
+@pytest.mark.parametrize("host_code", [False, True])
+def test_an_engine_with_code_for_the_host_is_loaded_only_where_that_is_expected(host_code: bool) -> None:
+    told = json.dumps({"Layers": [layer("mm", "gemm", "Half")]})
+    inspector = SimpleNamespace(get_engine_information=lambda form: told)
+
+    class Runtime:
+        engine_host_code_allowed = False
+
+        def __init__(self, logger: Any) -> None: ...
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Any:
+            return SimpleNamespace(create_engine_inspector=lambda: inspector) if self.engine_host_code_allowed else None
+
+    module: Any = ModuleType("tensorrt")
+    module.Runtime, module.LayerInformationFormat = Runtime, SimpleNamespace(JSON="json")
+    layers = inspect_layers(TensorRT(module, "TensorRT", "11.4.0"), b"plan", None, host_code=host_code)
+    assert bool(layers) is host_code

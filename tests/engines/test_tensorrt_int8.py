@@ -41,6 +41,15 @@ def test_a_log_without_weights_is_judged_by_its_layers() -> None:
         check_int8([*rows[1:], FUSED, FUSED], EXPECTED)
 
 
+def test_weights_of_one_layer_alone_are_not_held_against_the_graph_s() -> None:
+    # as the inspector tells: weights of the convolution alone
+    conv, float_conv = (BuiltLayer("conv", "correlation", kind, 100) for kind in ("Int8", "Half"))
+    gemms = [BuiltLayer(str(place), "gemm", "Int8", 0) for place in range(3)]
+    check_int8([conv, *gemms, FUSED, FUSED], EXPECTED)
+    with pytest.raises(EngineError, match="25% of the graph's INT8 layers"):
+        check_int8([float_conv, gemms[0], FUSED, FUSED], EXPECTED)
+
+
 def test_attentions_must_be_fused_as_far_as_they_are_in_float16() -> None:
     with pytest.raises(EngineError, match="fuses 1 attentions, expected 2"):
         check_int8(engine(1000, fused=1), EXPECTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from molre_edge.engines.tensorrt_layers import LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary, check_precision, read_layers
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision
 
@@ -64,6 +64,18 @@ def test_an_fp16_engine_needs_nine_tenths_of_its_weights_in_half(half: int, ok: 
     else:
         with pytest.raises(EngineError, match="89% in Half, expected at least 90%; its matrix layers are"):
             check_precision(layers, Precision.FP16)
+
+
+@pytest.mark.parametrize(("halves", "ok"), [(25, True), (24, False), (0, False)])
+def test_weights_of_one_layer_say_nothing_of_those_that_list_none(halves: int, ok: bool) -> None:
+    # as the inspector tells: weights of the convolution alone
+    conv = BuiltLayer("conv", "correlation", "Half", 590_000)
+    gemms = [BuiltLayer(str(place), "gemm", "Half" if place < halves else "Float", 0) for place in range(51)]
+    if ok:
+        check_precision([conv, *gemms], Precision.FP16)
+    else:
+        with pytest.raises(EngineError, match="is named fp16 and is not fp16 inside"):
+            check_precision([conv, *gemms], Precision.FP16)
 
 
 def test_one_half_layer_is_too_many_for_an_fp32_engine() -> None:
