@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.engines.cuda_driver import Gpu, probe_driver
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
 from molre_edge.errors import EngineError
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Graph",
     "Pinned",
     "Stream",
+    "newer_than_driver",
     "open_device",
     "why_no_backend",
 ]
@@ -36,7 +37,8 @@ __all__ = [
 BACKENDS = {"pycuda": "pycuda_device", "cuda-python": "cuda_python_device"}
 """Backend, in the order in which they are tried, and its module in this package."""
 
-_DISTRIBUTIONS = ("pycuda", "cuda-bindings")
+_INSTALLED = {"pycuda": ("pycuda", "pycuda.driver"), "cuda-python": ("cuda-bindings", "cuda.bindings.driver")}
+"""Backend -> its distribution, and the module that loads the driver."""
 
 OUT_OF_MEMORY = 2
 """CUDA_ERROR_OUT_OF_MEMORY in cuda.h."""
@@ -166,7 +168,7 @@ def open_device(backend: str | None = None) -> Device:
             module = importlib.import_module(f"molre_edge.engines.{BACKENDS[name]}")
             device: Device = module.open_device(probe.gpus[0])
             return device
-        except (ImportError, OSError) as error:  # not installed, or built for another driver
+        except (ImportError, OSError, RuntimeError) as error:  # not installed, or built for another driver
             reasons.append(f"{name}: {error}")
     raise EngineError(
         f"running a TensorRT engine needs pycuda or cuda-python, and neither can be loaded ({'; '.join(reasons)}): "
@@ -174,14 +176,38 @@ def open_device(backend: str | None = None) -> Device:
     )
 
 
-def why_no_backend() -> str | None:
-    """Why the GPU can't be reached from Python; None where a backend is installed. Nothing is imported."""
-    for distribution in _DISTRIBUTIONS:
+def newer_than_driver(cuda_bindings: str, probe: DriverProbe) -> str | None:
+    """Why a version of cuda-bindings can't serve with a driver, as a sentence; None where it can.
+
+    Its first number must not be above that of the driver's CUDA.
+    """
+    if probe.cuda is None or int(cuda_bindings.split(".")[0]) <= int(probe.cuda.split(".")[0]):
+        return None
+    return f"{cuda_bindings} is newer than the driver's CUDA {probe.cuda}"
+
+
+def why_no_backend(probe: DriverProbe) -> str | None:
+    """Why the GPU can't be reached from Python; None where a backend is installed and can be loaded.
+
+    A backend is imported only to find that out: to be called where there is a driver and it would be used.
+    """
+    reasons = []
+    for backend, (distribution, module) in _INSTALLED.items():
         try:
-            metadata.version(distribution)
-            return None
+            version = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue
+        reason = newer_than_driver(version, probe) if distribution == "cuda-bindings" else None
+        if reason is None:
+            try:
+                importlib.import_module(module)
+                return None
+            except (ImportError, OSError, RuntimeError) as error:
+                reason = f"{version} can't be loaded ({error})"
+        reasons.append(f"{backend} {reason}")
+    if reasons:
+        major = (probe.cuda or "13").split(".")[0]
+        return f"{', and '.join(reasons)}: pip install 'cuda-bindings=={major}.*'"
     return (
         "neither pycuda nor cuda-python is installed: pip install pycuda, or where it can't be built, "
         "pip install 'molre-edge[cuda]'"

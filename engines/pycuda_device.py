@@ -6,13 +6,15 @@ Never ``pycuda.autoinit``: it makes a context of its own, in which the handles o
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import numpy.typing as npt
 
-from molre_edge.engines.cuda_driver import Gpu
+from molre_edge.engines.cuda_driver import Gpu, load_libcuda
 from molre_edge.engines.cuda_graph import CudaGraph, capture
 from molre_edge.engines.device import Buffer, DeviceError, DeviceMemoryError, Stream, contiguous
 
@@ -80,6 +82,7 @@ class _Device:
 
         self.cuda: Any = cuda
         self.backend, self.gpu = f"pycuda {version('pycuda')}", gpu
+        self._thread = threading.get_ident()
         with self.told():
             cuda.init()
             self._context: Any = cuda.Device(0).retain_primary_context()
@@ -131,6 +134,11 @@ class _Device:
         return int(free)
 
     def close(self) -> None:
+        # While the object is alive: its destructor takes a primary context for one of pycuda's own, and does not
+        # release it. From its own thread pycuda pushes the context first and leaves it there: releasing pops nothing.
+        self._context.detach()
+        if threading.get_ident() == self._thread:
+            load_libcuda().cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
         self._context = None
 
 

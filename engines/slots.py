@@ -64,6 +64,7 @@ class Slot:
             DeviceError: the network can't be run.
         """
         self.size = size
+        self._closed = False
         self.graph: Graph | None = None
         self.why_no_graph: str | None = None if graph else "switched off"
         self._device, self._network, self._filled, self._fill_ms = device, network, 0, 0.0
@@ -111,11 +112,14 @@ class Slot:
         return RunResult(outputs, {"to_device": self._fill_ms + fed, "compute": ran, "from_device": done + emptied})
 
     def wait(self) -> None:
-        """Wait for whatever is queued."""
-        self._stream.synchronize()
+        """Wait for whatever is queued; nothing is once it is closed, and the device may be closed too."""
+        if not self._closed:
+            with self._device.active():
+                self._stream.synchronize()
 
     def close(self) -> None:
-        """Free all."""
+        """Free all, after what is queued."""
+        self._closed = True
         self._stack.close()
 
     def _queue(self) -> None:
@@ -186,9 +190,8 @@ class SlotLoop:
                     parts.append(self._collect(busy))
                 yield _joined(parts, owed.popleft())
         finally:  # who stops early must not leave work that writes into freed memory
-            with self._device.active():
-                for slot in busy:
-                    slot.wait()
+            for slot in busy:
+                slot.wait()
 
     def facts(self) -> dict[str, Any]:
         """Sizes that are prepared, whether each has a graph, and notes."""

@@ -96,7 +96,7 @@ def why_not_here(engine: EngineFile, bundle: Bundle, probe: DriverProbe) -> str 
         tensorrt = load_tensorrt(built.target, feature="Running it")
     except MolreEdgeError as error:
         return str(error)
-    return why_not_version(built, tensorrt.name, tensorrt.version) or why_no_backend()
+    return why_not_version(built, tensorrt.name, tensorrt.version) or why_no_backend(probe)
 
 
 def why_not_gpu(built: BuiltFor, gpu: Gpu) -> str | None:

@@ -50,21 +50,26 @@ class TensorRTNetwork:
             if host_code:
                 self._runtime.engine_host_code_allowed = True
             engine: ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)  # it never raises
-        if engine is None:
-            raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
-        specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
-        for place in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(place)
-            kind = engine.get_tensor_dtype(name).name
-            sides = [int(side) for side in engine.get_tensor_shape(name)][1:]
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
-        if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
-            told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
-            raise EngineError(f"the engine's tensors are {told}; it is none of ours")
-        (self.input,), self.outputs = specs[True], tuple(specs[False])
-        low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
-        self.batch = (int(low[0]), int(usual[0]), int(high[0]))
+        try:
+            if engine is None:
+                raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
+            specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
+            for place in range(engine.num_io_tensors):
+                name = engine.get_tensor_name(place)
+                kind = engine.get_tensor_dtype(name).name
+                sides = [int(side) for side in engine.get_tensor_shape(name)][1:]
+                is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+                specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
+            if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
+                told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
+                raise EngineError(f"the engine's tensors are {told}; it is none of ours")
+            (self.input,), self.outputs = specs[True], tuple(specs[False])
+            low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
+            self.batch = (int(low[0]), int(usual[0]), int(high[0]))
+        except BaseException:  # its traceback holds this frame: they would outlive the device's context
+            del engine
+            self._runtime = None
+            raise
         self._engine: ICudaEngine | None = engine
 
     def bind(self, device: Device, size: int, addresses: Mapping[str, int], stream: Stream) -> _Bound:
@@ -78,19 +83,30 @@ class TensorRTNetwork:
             context = None if self._engine is None else trt.new_context(self._engine)
             if context is None:
                 raise _refusal(watch, f"{trt.name} can't make an execution context")
-            ready: bool = context.set_optimization_profile_async(0, stream.handle)
-            stream.synchronize()
-            sides = [side for side in self.input.shape[1:] if side is not None]
-            ready = ready and context.set_input_shape(self.input.name, (size, *sides))
-            for name, address in addresses.items():
-                ready = ready and context.set_tensor_address(name, address)
-            lacking = context.infer_shapes() if ready else []
-            if not ready or lacking:
-                raise _refusal(watch, f"{trt.name} does not take a batch of {size} {' '.join(lacking)}")
-            scratch = int(context.update_device_memory_size_for_shapes())
-            memory = device.alloc(scratch) if scratch else None
-            if memory is not None:
-                context.set_device_memory(memory.address, memory.nbytes)
+            memory: Buffer | None = None
+            try:
+                try:
+                    ready: bool = context.set_optimization_profile_async(0, stream.handle)
+                except RuntimeError as error:
+                    watch.hear(True, str(error))
+                    ready = False
+                stream.synchronize()
+                sides = [side for side in self.input.shape[1:] if side is not None]
+                ready = ready and context.set_input_shape(self.input.name, (size, *sides))
+                for name, address in addresses.items():
+                    ready = ready and context.set_tensor_address(name, address)
+                lacking = context.infer_shapes() if ready else []
+                if not ready or lacking:
+                    raise _refusal(watch, f"{trt.name} does not take a batch of {size} {' '.join(lacking)}")
+                scratch = int(context.update_device_memory_size_for_shapes())
+                memory = device.alloc(scratch) if scratch else None
+                if memory is not None:
+                    context.set_device_memory(memory.address, memory.nbytes)
+            except BaseException:  # its traceback holds this frame: the context would outlive its engine
+                del context
+                if memory is not None:
+                    memory.close()
+                raise
         return _Bound(trt, context, memory)
 
     def close(self) -> None:

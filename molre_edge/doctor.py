@@ -21,7 +21,8 @@ from typing import Any
 
 from molre_edge import __version__
 from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
-from molre_edge.engines.tensorrt_api import Target, version_is_known
+from molre_edge.engines.device import newer_than_driver
+from molre_edge.engines.tensorrt_api import Target, version_is_known, version_numbers
 from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES
 from molre_edge.machine import usable_cores
 
@@ -31,6 +32,8 @@ OK, MISSING, PROBLEM = "ok", "missing", "problem"
 
 _JETPACKS = (("39.2", "7.2"), ("38", "7.0 or 7.1"), ("36.4", "6.1 or 6.2"), ("36.3", "6.0"), ("35", "5.1"))
 """How an L4T version begins, and the JetPack that brings it."""
+_OLDEST_L4T = (36, 4)
+"""The first that brings a TensorRT that serves: 10.3. Those before bring 8."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def _jetpack(root: Path) -> tuple[Part, ...]:
         return ()
     jetpack = next((name for start, name in _JETPACKS if f"{l4t}.".startswith(f"{start}.")), None)
     told = f"L4T {l4t}, JetPack {jetpack or 'unknown'}"
-    if l4t.startswith("35"):
+    if version_numbers(l4t) < _OLDEST_L4T:
         return (Part("JetPack", PROBLEM, told, "TensorRT engines", "JetPack 6.1 or later: TensorRT 8 is too old"),)
     return (Part("JetPack", OK, told),)
 
@@ -268,8 +271,7 @@ def _backends(probe: DriverProbe) -> tuple[Part, Part]:
     install = f"pip install 'cuda-bindings=={major}.*'"
     if cuda is None:
         return first, Part("cuda-python", MISSING, "not installed", needed, install)
-    if int(cuda.split(".")[0]) > int(major):
-        told = f"{cuda} is newer than the driver's CUDA {probe.cuda}"
+    if (told := newer_than_driver(cuda, probe)) is not None:
         return first, Part("cuda-python", PROBLEM, told, needed, install)
     return first, Part("cuda-python", OK, cuda)
 

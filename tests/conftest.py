@@ -132,6 +132,11 @@ def data_dir() -> Path:
     return folder
 
 
+LACKS = """#include <stdio.h>
+static int lacks(const char *name) { fprintf(stderr, "the stand-in has no %s\\n", name); return 801; }
+"""
+
+
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a stand-in for the driver's library, compiled from stand_in_driver.c."""
@@ -140,7 +145,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the stand-in for the driver needs gcc")
     folder = tmp_path_factory.mktemp("driver")
     source = Path(__file__).with_name("engines") / "stand_in_driver.c"
-    (folder / "rest.c").write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names_that_lack(source)))
+    lacking = (f'int {name}(void) {{ return lacks("{name}"); }}\n' for name in names_that_lack(source))
+    (folder / "rest.c").write_text(LACKS + "".join(lacking))
     flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
     subprocess.run([compiler, *flags, str(source), str(folder / "rest.c"), "-ldl"], check=True)
     return folder

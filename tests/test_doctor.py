@@ -90,9 +90,19 @@ def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:
     assert found.can_run["tensorrt"] == "8.6.1 is no version that molre-edge knows"
 
 
-def test_jetpack_5_is_told_to_be_too_old(machine: Any) -> None:
-    files = {"etc/nv_tegra_release": "# R35 (release), REVISION: 4.1, GCID: 1\n"}
-    assert part(machine(NO_DRIVER, "aarch64", {}, files), "JetPack").state == "problem"
+@pytest.mark.parametrize(
+    ("l4t", "jetpack", "state"),
+    [
+        ("R35 (release), REVISION: 4.1", "5.1", "problem"),
+        ("R36 (release), REVISION: 2.0", "unknown", "problem"),
+        ("R36 (release), REVISION: 3.0", "6.0", "problem"),
+        ("R36 (release), REVISION: 4.0", "6.1 or 6.2", "ok"),
+        ("R38 (release), REVISION: 2.0", "7.0 or 7.1", "ok"),
+    ],
+)
+def test_a_jetpack_with_tensorrt_8_is_told_to_be_too_old(machine: Any, l4t: str, jetpack: str, state: str) -> None:
+    found = part(machine(NO_DRIVER, "aarch64", {}, {"etc/nv_tegra_release": f"# {l4t}, GCID: 1\n"}), "JetPack")
+    assert found.state == state and found.found.endswith(f"JetPack {jetpack}")
 
 
 def test_a_machine_where_nothing_runs_and_nothing_can_be_looked_at_is_still_told(

@@ -45,11 +45,12 @@ class HostDevice:
         self.arrays: dict[int, npt.NDArray[np.uint8]] = {}
         self.alive: list[object] = []
         self.log: list[str] = []
-        self.captures = 0
+        self.captures, self.closed = 0, False
         self._recording: list[Callable[[], None]] | None = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
+        assert not self.closed, "closed"
         self.depth += 1
         try:
             yield
@@ -102,6 +103,7 @@ class HostDevice:
 
     def close(self) -> None:
         assert not self.depth and not self.alive, f"still there: {self.alive}"
+        self.closed = True
 
 
 class HostThing:
@@ -143,6 +145,7 @@ class HostStream(HostThing):
 
     def synchronize(self) -> None:
         assert self.device.depth, "not active"
+        assert self in self.device.alive, "closed"
         work, self.work = self.work, []
         for one in work:
             one()

@@ -20,12 +20,11 @@ typedef struct { int magic; double ms; int reached; } event;
 typedef struct { int magic; copy *first; } graph;
 
 static size_t used;
-static int alive;
-
-/* Streams, events, graphs and blocks of memory that were made and not freed. */
-int stand_in_alive(void) { return alive; }
-static int context, retained;
+static int alive, context, retained;
 static __thread int depth;
+
+/* Streams, events, graphs and blocks of memory that were made and not freed, and contexts not released or not popped. */
+int stand_in_alive(void) { return alive + retained + depth; }
 
 static int bad(const void *handle, int magic) { return handle == NULL || *(const int *)handle != magic; }
 #define IN_CONTEXT CHECK(depth > 0 && retained > 0, INVALID_CONTEXT)

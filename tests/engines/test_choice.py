@@ -110,7 +110,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(choice_module, "probe_driver", lambda: probe)
         monkeypatch.setattr(tensorrt_fit, "load_tensorrt", load)
-        monkeypatch.setattr(tensorrt_fit, "why_no_backend", lambda: None)
+        monkeypatch.setattr(tensorrt_fit, "why_no_backend", lambda probe: None)
 
     return make
 
@@ -188,6 +188,41 @@ def test_without_pycuda_and_cuda_python_the_gpu_is_out_of_reach(
     choice = choose_engine("fp16", Bundle.open(copy))
     assert choice.runner.name == "onnxruntime:fp16"
     assert "rtx-fp16.engine can't run here: neither pycuda nor cuda-python is installed: pip install" in choice.why
+
+
+@pytest.mark.parametrize(
+    ("versions", "cuda", "reason"),
+    [
+        ({"cuda-bindings": "13.4.4"}, "12.6", r"cuda-python 13\.4\.4 is newer than the driver's CUDA 12\.6"),
+        ({"pycuda": "2026.1"}, "12.6", r"pycuda 2026\.1 can't be loaded \(libcurand of another kind\)"),
+        ({"pycuda": "2026.1", "cuda-bindings": "13.4.4"}, "12.6", r"pycuda .*\), and cuda-python .* CUDA 12\.6"),
+        ({"cuda-bindings": "13.4.4"}, "13.0", r"can't be loaded \(no such function\)"),
+    ],
+)
+def test_a_backend_that_is_installed_and_does_not_serve_is_a_reason_too(
+    versions: dict[str, str], cuda: str, reason: str, copy: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from molre_edge.engines import device
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise device.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    def load(name: str) -> Any:
+        raise (
+            ImportError("libcurand of another kind") if name.startswith("pycuda") else RuntimeError("no such function")
+        )
+
+    give_engine(copy, "rtx-fp16", "fp16")
+    machine(DriverProbe(cuda, AMPERE.gpus), rtx="1.7.1.116")
+    monkeypatch.setattr(tensorrt_fit, "why_no_backend", device.why_no_backend)
+    monkeypatch.setattr(device.metadata, "version", version)
+    monkeypatch.setattr(device.importlib, "import_module", load)
+    choice = choose_engine("fp16", Bundle.open(copy))
+    assert choice.runner.name == "onnxruntime:fp16"
+    assert re.search(f"rtx-fp16.engine can't run here: .*{reason}", choice.why)
+    assert choice.why.endswith(f"pip install 'cuda-bindings=={cuda[:2]}.*'")
 
 
 def test_altered_damaged_and_outdated_engines_are_not_taken(copy: Path, machine: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from molre_edge.engines.cuda_driver import probe_driver
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.device import BACKENDS, Device, open_device
 from molre_edge.engines.device_check import DEVICE_CHECKS
 from molre_edge.errors import EngineError
@@ -80,6 +80,7 @@ def test_the_backends_call_the_driver_as_the_contract_says(backend: str, stand_i
     assert {name: kept for name, kept in told["found"].items() if kept != "kept"} == {}
     assert len(told["found"]) == len(DEVICE_CHECKS)
     assert told["left"] == 0
+    assert done.stderr == ""  # neither a function that the stand-in lacks, nor a clean-up that pycuda could not do
 
 
 @pytest.mark.gpu
@@ -147,3 +148,16 @@ except Exception as error:
         "EngineError running a TensorRT engine needs pycuda or cuda-python, and neither can be loaded"
     )
     assert "pip install 'molre-edge[cuda]'" in told
+
+
+@pytest.mark.parametrize("kind", [ImportError, OSError, RuntimeError])
+def test_a_backend_that_fails_to_load_is_named_with_its_reason(kind: type[Exception], monkeypatch: Any) -> None:
+    from molre_edge.engines import device
+
+    def load(name: str) -> Any:
+        raise kind("built for another driver")
+
+    monkeypatch.setattr(device, "probe_driver", lambda: DriverProbe("12.6", (Gpu("A2000", (8, 6), 1 << 33),)))
+    monkeypatch.setattr(device.importlib, "import_module", load)
+    with pytest.raises(EngineError, match=r"neither can be loaded \(pycuda: built for .*; cuda-python: built for "):
+        open_device()

@@ -189,6 +189,16 @@ def test_who_stops_early_leaves_no_work_behind(host_device: Any) -> None:
     device.close()
 
 
+def test_a_stream_may_be_dropped_after_all_was_closed(host_device: Any) -> None:
+    device = host_device()
+    loop = loop_on(device)
+    answers = loop.stream(batches(2, 2, 2, 2))
+    next(answers)
+    loop.close()
+    device.close()
+    answers.close()  # the device of the tests refuses all work after it was closed
+
+
 def test_an_error_of_the_source_comes_out_and_leaves_no_work_behind(host_device: Any) -> None:
     def volumes() -> Iterator[Volume]:
         yield from batches(2)

@@ -10,6 +10,7 @@ import enum
 import hashlib
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -56,12 +57,13 @@ class Engine:
         self.session = ort.InferenceSession(plan, providers=["CPUExecutionProvider"])
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.device, self.batch, self.fails, self.num_io_tensors = device, batch, fails, len(self.tensors)
+        self.made: list[weakref.ref[Any]] = [weakref.ref(self)]
 
     def of(self, name: str) -> Any:
-        return next(tensor for tensor in self.tensors if tensor.name == name)
+        return next(tensor for tensor in self.tensors if tensor.name == name.removeprefix("other_"))
 
     def get_tensor_name(self, place: int) -> str:
-        return str(self.tensors[place].name)
+        return f"{'other_' if self.fails == 'tensors' else ''}{self.tensors[place].name}"
 
     def get_tensor_dtype(self, name: str) -> DataType:
         return DataType.HALF if "float16" in self.of(name).type else DataType.FLOAT
@@ -83,8 +85,12 @@ class Engine:
 class Context:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.addresses, self.shape, self.memory = engine, dict[str, int](), (), 0
+        engine.made.append(weakref.ref(self))
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        if self.engine.fails == "profile":
+            LOGGER.log("ERROR", "Unable to switch the profile")
+            raise RuntimeError("Failed in setOptimizationProfileAsync")
         return profile == 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -99,9 +105,11 @@ class Context:
         return [tensor.name for tensor in self.engine.tensors if tensor.name not in self.addresses]
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return 1000 * self.shape[0]
+        return 1 << 40 if self.engine.fails == "scratch" else 1000 * self.shape[0]
 
     def set_device_memory(self, address: int, size: int) -> None:
+        if self.engine.fails == "set memory":
+            raise RuntimeError("on purpose")
         assert size >= 1000 * self.shape[0]
         self.memory = address
 
@@ -147,6 +155,7 @@ class Setting:
 
     def __init__(self, device: Any) -> None:
         self.device, self.version, self.batch, self.fails = device, VERSION, (1, 1, 4), None
+        self.made: list[weakref.ref[Any]] = []  # engines and contexts
 
     def load(self, target: Target, *, feature: str | None = None) -> TensorRT:
         setting = self
@@ -160,7 +169,9 @@ class Setting:
                     reason = "out of memory" if setting.fails == "memory" else "Serialization assertion failed"
                     LOGGER.log("ERROR", reason)
                     return None
-                return Engine(plan, setting.device, setting.batch, setting.fails)
+                engine = Engine(plan, setting.device, setting.batch, setting.fails)
+                setting.made = engine.made
+                return engine
 
         module: Any = ModuleType("tensorrt")
         module.ILogger, module.Runtime, module.TensorIOMode = ILogger, Runtime, Mode
@@ -268,15 +279,29 @@ def test_where_memory_runs_out_the_batch_is_halved_and_facts_say_so(
         ("memory", DeviceMemoryError, "can't load the engine:\n- out of memory"),
         ("context", EngineError, "can't make an execution context"),
         ("enqueue", EngineError, "TensorRT can't run the engine:\n- Cask failure on purpose"),
+        ("tensors", EngineError, "the engine's tensors are other_.*; it is none of ours"),
+        ("profile", EngineError, "does not take a batch of 1 :\n- Unable to switch the profile\n- Failed in setOpt"),
+        ("scratch", DeviceMemoryError, "a batch of 1, the smallest that the engine takes, does not fit"),
     ],
 )
 def test_what_the_library_refuses_is_told_in_its_words_and_leaves_nothing(
     fails: str, kind: type[Exception], message: str, engines: Bundle, setting: Setting, volumes: Volumes
 ) -> None:
     setting.fails = fails
-    with pytest.raises(kind, match=message), runner_of(engines, setting) as runner:
+    with pytest.raises(kind, match=message) as kept, runner_of(engines, setting) as runner:
         runner.run(volumes[:1])
     assert setting.device.alive == []
+    # and who keeps the error, whose traceback holds frames, keeps neither the engine nor a context of it
+    assert kept.value.__traceback__ is not None and [made for made in setting.made if made() is not None] == []
+
+
+def test_scratch_memory_that_the_context_does_not_take_is_freed(
+    engines: Bundle, setting: Setting, volumes: Volumes
+) -> None:
+    setting.fails = "set memory"
+    with pytest.raises(RuntimeError, match="on purpose"), runner_of(engines, setting) as runner:
+        runner.run(volumes[:1])
+    assert setting.device.alive == [] and setting.device.used == 0
 
 
 def test_an_engine_for_another_gpu_is_refused_before_it_is_loaded(engines: Bundle, setting: Setting) -> None:
