@@ -8,10 +8,10 @@ Parts, each of which is done, failed, or can't run here for a reason that is tol
 - device: the contract of the device layer on pycuda and cuda-python; copies beside a plain kernel in two slots, and its
   CUDA graph. No TensorRT is needed.
 - engines: builds the float32 and float16 engines of a model with random weights for every library that is here, runs
-  them through the runner, compares with the golden answers; the cost of the adapters over the plain backbone; whether
-  TensorRT-RTX takes a GPU that its list lacks.
-- pytorch: the same model in PyTorch, eager and compiled, in float16, beside the engines; a training step in mixed
-  precision.
+  them through the runner, holds the answers against the golden ones by the gate of the precision; the cost of the
+  adapters over the plain backbone; whether TensorRT-RTX takes a GPU that its list lacks.
+- pytorch: the same model in PyTorch, eager and compiled, in float16, by the same gate, and beside the engines; a
+  training step in mixed precision.
 
 Results go to docs/results/gpu-check-<date>.json and .md. Without a GPU nothing is written unless --out names a folder.
 """

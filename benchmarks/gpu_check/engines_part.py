@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import CanNotRunError, Report
+from report import CanNotRunError, FailedError, Report
 
 from molre_edge.bundle import Bundle
 from molre_edge.engine_files import EngineFile, list_engines, read_engine
+from molre_edge.engines.cuda_driver import probe_driver
 from molre_edge.engines.device import open_device
 from molre_edge.engines.tensorrt_api import BuildOptions, Target, load_tensorrt
 from molre_edge.engines.tensorrt_build import build_engine
-from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES
+from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES, BuiltFor, why_not_gpu
 from molre_edge.engines.tensorrt_network import TensorRTNetwork
 from molre_edge.engines.tensorrt_runner import TensorRTRunner
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.inference.bench import PLAIN, Candidate, measure, summarise
-from molre_edge.parity import Outputs
+from molre_edge.parity import GATES, Outputs, compare, judge
 from molre_edge.specs import Precision
 
 BATCHES = (1, 4)
@@ -37,7 +38,7 @@ def engine_checks(report: Report, options: argparse.Namespace, folder: Path) -> 
         for precision in PRECISIONS:
             name = f"{target}-{precision}"
             report.check(f"{name}: build", lambda t=target, p=precision: build(bundles, t, p))
-            report.check(f"{name}: golden answers", lambda n=name: golden(_of(bundles, "molre"), n))
+            report.check(f"{name}: golden answers", lambda n=name, p=precision: golden(_of(bundles, "molre"), n, p))
             report.check(f"{name}: adapters' cost", lambda n=name: overhead(bundles, n, options.rounds))
     report.check("TensorRT-RTX on a GPU that its list lacks", lambda: outside(_of(bundles, "molre"), report))
 
@@ -83,7 +84,7 @@ def build(bundles: dict[str, Bundle], target: Target, precision: Precision) -> d
     return figures
 
 
-def golden(bundle: Bundle, name: str) -> dict[str, Any]:
+def golden(bundle: Bundle, name: str, precision: Precision) -> dict[str, Any]:
     """The runner's answers beside the golden ones, one by one, as a stream, and in one batch."""
     golden = bundle.golden()
     with runner_of(bundle, name) as runner:
@@ -91,11 +92,9 @@ def golden(bundle: Bundle, name: str) -> dict[str, Any]:
         streamed = [r.outputs for r in runner.run_stream(golden.volumes[i : i + 1] for i in range(len(golden.volumes)))]
         whole = runner.run(golden.volumes).outputs
         facts = runner.facts
-    figures = {
-        how: differences(outputs, golden.outputs)
-        for how, outputs in (("alone", Outputs.stack(alone)), ("streamed", Outputs.stack(streamed)), ("batch", whole))
-    }
-    return {**figures, "prepared": facts["prepared"], "notes": facts["notes"], "device": facts["device"]}
+    answers = {"alone": Outputs.stack(alone), "streamed": Outputs.stack(streamed), "batch": whole}
+    more = {"prepared": facts["prepared"], "notes": facts["notes"], "device": facts["device"]}
+    return judged(answers, bundle, golden.outputs, precision, more)
 
 
 def overhead(bundles: dict[str, Bundle], name: str, rounds: int) -> dict[str, Any]:
@@ -108,12 +107,18 @@ def overhead(bundles: dict[str, Bundle], name: str, rounds: int) -> dict[str, An
 
 
 def timed(candidates: Sequence[Candidate], volumes: Any, rounds: int) -> dict[str, Any]:
-    """Figures of runners that take turns."""
-    arms, _, absent, _ = measure(candidates, volumes, batches=BATCHES, rounds=rounds)
-    told = {f"{row.name}, batch {row.batch}": asdict(row) for row in summarise(arms)}
+    """Figures of runners that take turns.
+
+    Raises:
+        FailedError: not all of them are ready.
+    """
+    measured = measure(candidates, volumes, batches=BATCHES, rounds=rounds)
+    told = {f"{row.name}, batch {row.batch}": asdict(row) for row in summarise(measured.arms)}
     wanted = ("median_ms", "p99_ms", "compute_ms", "scans_per_second", "to_first")
     figures: dict[str, Any] = {name: {key: _short(row[key]) for key in wanted} for name, row in told.items()}
-    return {**figures, **({"not ready": absent} if absent else {})}
+    if measured.absent:
+        raise FailedError("; ".join(f"{name} is not ready: {why}" for name, why in measured.absent.items()), figures)
+    return figures
 
 
 def outside(bundle: Bundle, report: Report) -> dict[str, Any]:
@@ -136,11 +141,45 @@ def outside(bundle: Bundle, report: Report) -> dict[str, Any]:
 
 def runner_of(bundle: Bundle, name: str) -> TensorRTRunner:
     """The runner of an engine of the bundle."""
-    return TensorRTRunner.from_bundle(bundle, _engine(bundle, name))
+    return TensorRTRunner.from_bundle(bundle, fitting(bundle, name))
 
 
-def differences(got: Outputs, wanted: Outputs) -> dict[str, float]:
-    """Largest distance of a probability and of a gate, and the smallest cosine of embeddings."""
+def fitting(bundle: Bundle, name: str) -> EngineFile:
+    """An engine of the bundle, which must run here.
+
+    Raises:
+        CanNotRunError: there is none, or it is a portable one and not for this GPU.
+    """
+    engine = _engine(bundle, name)
+    if (reason := why_not_gpu(BuiltFor.of(engine), probe_driver().gpus[0])) is not None:
+        raise CanNotRunError(f"{name}: {reason}")
+    return engine
+
+
+def judged(
+    answers: Mapping[str, Outputs], bundle: Bundle, wanted: Outputs, precision: Precision, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answers to the golden volumes beside the wanted ones, held against the gate of a precision.
+
+    Raises:
+        FailedError: they don't keep it.
+    """
+    figures: dict[str, Any] = {}
+    reasons = []
+    for how, outputs in answers.items():
+        numbers = compare(wanted, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
+        verdict = judge(numbers, GATES[precision])
+        figures[how] = {**differences(outputs, wanted), "verdict": verdict.summary}
+        if not verdict.passed:
+            reasons.append(f"{how}: {'; '.join(check.text for check in verdict.failed) or verdict.summary}")
+    figures |= more
+    if reasons:
+        raise FailedError(f"outside the {precision} gate: {', '.join(reasons)}", figures)
+    return figures
+
+
+def differences(got: Outputs, wanted: Outputs) -> dict[str, float | str]:
+    """Largest distance of a probability and of a gate, and the smallest cosine of embeddings; NaN as text, for JSON."""
     a, b = got.embedding.astype(np.float64), wanted.embedding.astype(np.float64)
     cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
     figures = {
@@ -149,7 +188,7 @@ def differences(got: Outputs, wanted: Outputs) -> dict[str, float]:
     }
     if got.gates is not None and wanted.gates is not None:
         figures["max gate L1"] = float(np.abs(got.gates - wanted.gates).sum(-1).max())
-    return {name: float(f"{value:.6g}") for name, value in figures.items()}
+    return {name: float(f"{value:.6g}") if np.isfinite(value) else str(value) for name, value in figures.items()}
 
 
 def _engine(bundle: Bundle, name: str) -> EngineFile:

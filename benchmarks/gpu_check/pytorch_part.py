@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from engines_part import differences, runner_of, timed
+from engines_part import fitting, judged, runner_of, timed
 from report import CanNotRunError, Report
 
 from molre_edge.bundle import Bundle
@@ -99,21 +100,23 @@ def _ready(folder: Path) -> Bundle:
 
 
 def answers(folder: Path, *, compiled: bool) -> dict[str, Any]:
-    """Beside the golden answers, which are float32."""
-    golden = _ready(folder).golden()
+    """Beside the golden answers, which are float32; they are held against the gate of float16."""
+    bundle = _ready(folder)
+    golden = bundle.golden()
     with HalfRunner(folder / "molre.pt", compiled=compiled) as runner:
-        return differences(runner.run(golden.volumes).outputs, golden.outputs)
+        return judged({"batch": runner.run(golden.volumes).outputs}, bundle, golden.outputs, Precision.FP16, {})
 
 
 def in_turns(folder: Path, rounds: int) -> dict[str, Any]:
-    """Times of PyTorch and of every engine that is there, interleaved."""
+    """Times of PyTorch and of every engine that is there for this GPU, interleaved."""
     bundle = _ready(folder)
     candidates = [
         Candidate(how, lambda compiled=compiled: HalfRunner(folder / "molre.pt", compiled=compiled))
         for how, compiled in (("eager", False), ("compiled", True))
     ]
     for name in ("rtx-fp16", "here-fp16"):
-        if (bundle.folder / "engines" / f"{name}.engine").is_file():
+        with contextlib.suppress(CanNotRunError):
+            fitting(bundle, name)
             candidates.append(Candidate(name, lambda n=name: runner_of(bundle, n)))
     return timed(candidates, bundle.golden().volumes, rounds)
 

@@ -25,6 +25,15 @@ class CanNotRunError(Exception):
     """A check can't run on this machine; the text says why."""
 
 
+class FailedError(Exception):
+    """A check found something wrong; the text says what, and its figures are told all the same."""
+
+    def __init__(self, reason: str, figures: dict[str, Any]) -> None:
+        """Keep both."""
+        super().__init__(reason)
+        self.figures = figures
+
+
 class Report:
     """Runs checks and keeps what came of them."""
 
@@ -42,7 +51,11 @@ class Report:
         return any(check["state"] == "failed" for check in self.checks)
 
     def check(self, name: str, work: Callable[[], dict[str, Any] | None], *, gpu: bool = True) -> bool:
-        """Run a check, which gives figures, raises :class:`CanNotRunError`, or fails. Whether it was done."""
+        """Run a check, which gives figures, raises :class:`CanNotRunError`, or fails by any other error.
+
+        Returns:
+            Whether it was done.
+        """
         start, told = time.perf_counter(), {"part": self._part, "check": name}
         try:
             if gpu and self.probe.problem is not None:
@@ -50,6 +63,8 @@ class Report:
             told |= {"state": "done", "figures": work() or {}}
         except CanNotRunError as reason:
             told |= {"state": "can't run", "reason": str(reason)}
+        except FailedError as error:
+            told |= {"state": "failed", "reason": str(error), "figures": error.figures}
         except Exception as error:  # whatever happens on an unknown GPU is a result
             told |= {"state": "failed", "reason": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
         told["seconds"] = round(time.perf_counter() - start, 2)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from molre_edge.engines.cuda_driver import probe_driver
+from molre_edge.bundle import Bundle
+from molre_edge.engine_files import write_engine
+from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
+from molre_edge.engines.runner import RunResult
+from molre_edge.engines.tensorrt_fit import here
+from molre_edge.errors import EngineError
+from molre_edge.inference.bench import Candidate
+from molre_edge.parity import Outputs
+from molre_edge.specs import Precision
+
+AMPERE = DriverProbe("13.0", (Gpu("RTX A2000", (8, 6), 1 << 33),))
 
 
 def gpu_check(root: Path, folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,3 +69,99 @@ def test_its_device_part_runs_on_a_stand_in_for_the_driver(root: Path, tmp_path:
         pytest.skip("cuda-python is not installed")
     assert overlap["figures"]["with graph"]["captured"] == "CUDA graph"
     assert overlap["figures"]["without graph"]["captured"] == "switched off"
+
+
+@pytest.fixture
+def parts(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Its modules, on a machine that is told to have a GPU."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks/gpu_check"))
+    names = ("report", "engines_part")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    monkeypatch.setattr(modules.engines_part, "probe_driver", lambda: AMPERE)
+    yield modules
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+class Answering:
+    """A runner that knows the golden answers, and adds to their logits."""
+
+    name, precision = "tensorrt:fp16", Precision.FP16
+    input_spec: Any = None
+    output_specs: Any = ()
+
+    def __init__(self, bundle: Bundle, wrong: dict[str, float]) -> None:
+        self._golden, self._wrong = bundle.golden(), wrong
+        self.facts = {"prepared": {}, "notes": [], "device": "none"}
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def run(self, volumes: Any, how: str | None = None) -> RunResult:
+        known, answers = self._golden.volumes, self._golden.outputs
+        at = [next(i for i, one in enumerate(known) if np.array_equal(one, volume)) for volume in volumes]
+        more = self._wrong.get(how or ("alone" if len(volumes) == 1 else "batch"), 0.0)
+        gates = None if answers.gates is None else answers.gates[at]
+        outputs = Outputs(answers.logits[at] + np.float32(more), answers.embedding[at], gates)
+        return RunResult(outputs, {"to_device": 1.0, "compute": 1.0, "from_device": 1.0})
+
+    def run_stream(self, volumes: Any) -> Any:
+        return (self.run(volume, "streamed") for volume in volumes)
+
+
+@pytest.mark.parametrize("wrong", [None, "alone", "streamed", "batch"])
+@pytest.mark.parametrize("by", [0.5, float("nan")])
+def test_wrong_answers_are_a_failure(
+    wrong: str | None, by: float, parts: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, report = Bundle.open(tiny_bundle), parts.report.Report(AMPERE)
+    runner = Answering(bundle, {} if wrong is None else {wrong: by})
+    monkeypatch.setattr(parts.engines_part, "runner_of", lambda *_: runner)
+    report.check("golden answers", lambda: parts.engines_part.golden(bundle, "rtx-fp16", Precision.FP16))
+    (told,) = report.checks
+    assert report.failed is (wrong is not None), told
+    assert {how for how in ("alone", "streamed", "batch") if "failed" in told["figures"][how]["verdict"]} == (
+        set() if wrong is None else {wrong}
+    )
+    assert wrong is None or told["reason"].startswith(f"outside the fp16 gate: {wrong}: ")
+    report.write(tmp_path, datetime.now(timezone.utc))
+    assert results(tmp_path)["checks"][0]["state"] == told["state"]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_runner_that_should_be_there_and_is_not_is_a_failure(ready: bool, parts: Any, tiny_bundle: Path) -> None:
+    bundle, report = Bundle.open(tiny_bundle), parts.report.Report(AMPERE)
+
+    def other() -> Any:
+        if not ready:
+            raise EngineError("can't load the engine")
+        return Answering(bundle, {})
+
+    candidates = [Candidate("plain:engine", lambda: Answering(bundle, {})), Candidate("with", other)]
+    report.check("cost", lambda: parts.engines_part.timed(candidates, bundle.golden().volumes, 2))
+    (told,) = report.checks
+    assert report.failed is not ready, told
+    assert told["figures"]["plain:engine, batch 1"]["median_ms"] > 0
+    assert told.get("reason") == (None if ready else "with is not ready: can't load the engine")
+
+
+@pytest.mark.parametrize(("capability", "state"), [("sm86", "failed"), ("sm75", "can't run")])
+def test_an_engine_for_another_gpu_can_not_run_and_one_for_this_must(
+    capability: str, state: str, parts: Any, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "edge-bundle")))
+    facts = {
+        "runtime": {"name": "TensorRT-RTX", "version": "1.7.1.116"},
+        "target": {"name": "rtx", "compute_capabilities": [capability], "built_on": here()},
+        "precision": "fp16",
+        "options": {},
+        "graph": {"file": "graphs/fp16.onnx", "sha256": bundle.manifest["files"]["graphs/fp16.onnx"]},
+    }
+    write_engine(bundle, "rtx-fp16", b"no engine", facts)
+    report = parts.report.Report(AMPERE)
+    report.check("golden answers", lambda: parts.engines_part.golden(bundle, "rtx-fp16", Precision.FP16))
+    assert report.checks[0]["state"] == state, report.checks
