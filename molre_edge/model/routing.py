@@ -133,5 +133,5 @@ class RoutingState:
 
 
 def _mean(x: Tensor) -> Tensor:
-    """The mean over axis 1; not rounded to bfloat16, where x is."""
-    return x.mean(1) if x.dtype is torch.float32 else x.float().mean(1)
+    """The mean over axis 1; of 16-bit values in float32, so that it is not rounded as they are."""
+    return (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x).mean(1)
