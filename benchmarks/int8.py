@@ -4,8 +4,8 @@
     python benchmarks/int8.py dinov3-vits16         # full size, random weights with outliers planted in them
 
 The naive recipe is ONNX Runtime's quantize_static with its own choice of operators (everything it can), largest values
-as ranges, symmetric, weights per channel. It is judged as calibrate judges: node by node on golden volumes and on scans
-that gave no ranges. Time is that of ONNX Runtime as users run it, each graph in turn with the float16 graph.
+as ranges, symmetric, weights per channel. Both are judged node by node: on golden volumes, on scans that gave no
+ranges, and on all scans. Time is that of ONNX Runtime as users run it, each graph in turn with the float16 graph.
 Figures go to stdout and, with --json, to a file.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.bundle import Bundle
-from molre_edge.calibration.data import Sample, choose, content_of, look, volumes
+from molre_edge.calibration.data import Sample, Split, VolumeReader, choose, content_of, look
 from molre_edge.calibration.judge import answers
 from molre_edge.calibration.run import calibrate
 from molre_edge.calibration.settings import CalibrationSettings
@@ -113,7 +113,7 @@ def naive(bundle: Bundle, samples: Sequence[Sample], folder: Path) -> tuple[byte
     class _Reader:
         def __init__(self) -> None:
             self._feeds: Iterator[dict[str, npt.NDArray[np.float32]]] = (
-                {"volume": volume.astype(np.float32)} for volume in volumes(samples, bundle.grid)
+                {"volume": volume.astype(np.float32)} for volume in VolumeReader(bundle.grid).read(samples)
             )
 
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
@@ -142,35 +142,48 @@ def naive(bundle: Bundle, samples: Sequence[Sample], folder: Path) -> tuple[byte
     return target.read_bytes(), sum(set(node.input[:2]) <= made for node in products)
 
 
-def row(
-    bundle: Bundle,
-    raw: bytes,
-    precision: Precision,
-    split: Sequence[Sample],
-    reference: Outputs,
-    labels: npt.NDArray[np.float64] | None,
-) -> dict[str, Any]:
-    """Parity of a graph on the golden volumes and on the scans kept for judging."""
-    golden = bundle.golden()
-    made = answers(raw, (golden.volumes[i : i + 1] for i in range(len(golden.volumes))), precision=precision)
-    sets = {"golden": (golden.outputs, made, None)}
-    sets["scans"] = (reference, answers(raw, volumes(split, bundle.grid), precision=precision), labels)
-    told: dict[str, Any] = {"megabytes": round(len(raw) / 1e6, 1)}
-    for name, (truth, answer, known) in sets.items():
-        numbers = compare(truth, answer, findings=bundle.findings, thresholds=bundle.thresholds, labels=known)
+class Row:
+    """Judges graphs of a bundle: on the golden volumes, on the scans kept for judging, and on all scans together."""
+
+    def __init__(self, bundle: Bundle, split: Split) -> None:
+        self._bundle, self._reader = bundle, VolumeReader(bundle.grid)
+        self._scans = (*split.validation, *split.calibration, *split.unused)
+        self._judging = range(len(split.validation))
+        fp32 = bundle.read(bundle.graph(Precision.FP32).file)
+        self._reference = answers(fp32, self._reader.read(self._scans), precision=Precision.FP32, optimise=True)
+        known = [sample.labels for sample in self._scans if sample.labels is not None]
+        self._labels = np.stack(known) if len(known) == len(self._scans) else None
+        self.one = next(self._reader.read(self._scans))
+
+    def of(self, raw: bytes) -> dict[str, Any]:
+        """The figures of an int8 graph."""
+        golden, labels = self._bundle.golden(), self._labels
+        made = answers(raw, (golden.volumes[i : i + 1] for i in range(len(golden.volumes))))
+        sets: dict[str, tuple[Outputs, Outputs, npt.NDArray[np.float64] | None]] = {
+            "golden": (golden.outputs, made, None)
+        }
+        made = answers(raw, self._reader.read(self._scans))
+        some = self._judging
+        sets["scans"] = (self._reference.take(some), made.take(some), None if labels is None else labels[: len(some)])
+        sets["all_scans"] = (self._reference, made, labels)
+        return {"megabytes": round(len(raw) / 1e6, 1), **{name: self._judged(*each) for name, each in sets.items()}}
+
+    def _judged(self, truth: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None) -> dict[str, Any]:
+        bundle = self._bundle
+        numbers = compare(truth, made, findings=bundle.findings, thresholds=bundle.thresholds, labels=labels)
         verdict = judge(numbers, GATES[Precision.INT8])
-        told[name] = {
+        told = {
             "volumes": numbers.n,
             "passed": verdict.passed,
             "checks": {check.name: check.measured for check in verdict.checks},
         }
         if numbers.labelled:
-            told[name]["auc"] = {
+            told["auc"] = {
                 "reference": numbers.mean_auc_reference,
                 "engine": numbers.mean_auc_engine,
                 "findings": {each.finding: asdict(each.auc) for each in numbers.per_finding if each.auc is not None},
             }
-    return told
+        return told
 
 
 class _Progress:
@@ -194,12 +207,8 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     contents = sorted((content_of(source), source) for source in found.scans)
     samples, _ = look([s for _, s in contents], [c for c, _ in contents], bundle.grid, labels=known)
     split = choose(samples, settings, bundle.grid.slices)
-    fp32 = bundle.read(bundle.graph(Precision.FP32).file)
     fp16 = bundle.read(bundle.graph(Precision.FP16).file)
-    reference = answers(fp32, volumes(split.validation, bundle.grid), precision=Precision.FP32, optimise=True)
-    truth = [sample.labels for sample in split.validation if sample.labels is not None]
-    of_scans = np.stack(truth) if len(truth) == len(split.validation) and truth else None
-    [one] = volumes(split.validation[:1], bundle.grid)
+    row = Row(bundle, split)
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {platform.system()}",
         "grid": list(bundle.grid.shape),
@@ -212,8 +221,8 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
         raw, products = naive(bundle, split.calibration, Path(folder))
     figures["naive"] = {
         "products": products,
-        **row(bundle, raw, Precision.INT8, split.validation, reference, of_scans),
-        "speed": _timed(fp16, raw, one),
+        **row.of(raw),
+        "speed": _timed(fp16, raw, row.one),
     }
     print("- ours", flush=True)
     try:
@@ -228,7 +237,7 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
             name: report[name]
             for name in ("summary", "methods", "blocks", "ranked", "taken", "speed", "recommendation")
         },
-        **row(bundle, raw, Precision.INT8, split.validation, reference, of_scans),
+        **row.of(raw),
         "trials": len(report["trials"]),
         "judged": [(part["what"], part["verdict"]["summary"]) for part in report["judged"]],
     }

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.bundle import Bundle
-from molre_edge.calibration.data import VALIDATION_SLICES, Sample, volumes
+from molre_edge.calibration.data import VALIDATION_SLICES, Sample, VolumeReader
 from molre_edge.calibration.judge import answers, strain, tighter
 from molre_edge.calibration.layers import Layer, attentions
 from molre_edge.calibration.quantise import int8_graph, with_qdq
@@ -28,11 +28,13 @@ from molre_edge.specs import Precision
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Bench", "Judged", "Judgement"]
+__all__ = ["Bench", "Judged", "Judgement", "Passes"]
 
 PYTORCH = "PyTorch's golden answers"
 STAND_IN = "the float32 graph"
 _AS_USED = "as ONNX Runtime runs it"
+_COLLECTING = 1.5  # float32 passes that collecting ranges takes as long as
+_QDQ_EXACT, _QDQ_AS_USED = 1.5, 2.5  # and an int8 one, of float16 node by node and of float32: measured on small models
 _MEASURED_GOLDEN_SLICES = 8  # of the golden volumes, beside the scans, while sensitivity is measured
 
 
@@ -85,6 +87,23 @@ class _Evidence:
     labels: npt.NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True)
+class Passes:
+    """How often a volume goes through a graph.
+
+    Attributes:
+        fp32: the float32 graph.
+        exact: an int8 graph node by node.
+        as_used: an int8 graph as ONNX Runtime runs it.
+        read: scans read from disk for these.
+    """
+
+    fp32: int
+    exact: int
+    as_used: int
+    read: int
+
+
 class Bench:
     """Measures and judges graphs of one bundle.
 
@@ -94,6 +113,7 @@ class Bench:
     Attributes:
         graph: float32.
         traces: its routers.
+        reader: of the scans.
         volumes: the first scans on which the search judges, float16 HU [n, slices, rows, cols].
         gate: the budget.
         last: the last judgement.
@@ -101,12 +121,32 @@ class Bench:
     """
 
     def __init__(
-        self, bundle: Bundle, scans: Sequence[Sample], gate: Gate, headroom: float, *, threads: int | None = None
+        self,
+        bundle: Bundle,
+        scans: Sequence[Sample],
+        gate: Gate,
+        headroom: float,
+        *,
+        others: Sequence[Sample] = (),
+        threads: int | None = None,
     ) -> None:
-        """Load the graph and the first scans, and ask the float32 graph for its answers."""
+        """Load the graph and the first scans, and ask the float32 graph for its answers.
+
+        Args:
+            bundle: with a float32 graph.
+            scans: kept for judging; at least one.
+            gate: the budget.
+            headroom: see :class:`CalibrationSettings`.
+            others: the scans that gave the ranges, and those that were not needed. The confirmation judges on them too,
+                since ``infer`` on the same folder will.
+            threads: of ONNX Runtime.
+
+        Raises:
+            BundleError: the graph is none, or the manifest is damaged.
+        """
         import onnx
 
-        self._bundle, self._scans, self._threads = bundle, tuple(scans), threads
+        self._bundle, self._scans, self._others, self._threads = bundle, tuple(scans), tuple(others), threads
         self.gate, self._searched = gate, tighter(gate, headroom)
         self._raw = bundle.read(bundle.graph(Precision.FP32).file)
         try:
@@ -116,14 +156,18 @@ class Bench:
         self.traces = self._traced(self.graph)
         self.attentions = len(attentions(self.graph))
         self._golden = bundle.golden()
+        self.reader = VolumeReader(bundle.grid)
         slices = bundle.grid.slices
         few = self._scans[: max(1, VALIDATION_SLICES // slices)]
-        self.volumes: npt.NDArray[np.float16] = np.concatenate(list(volumes(few, bundle.grid)))
+        start = time.perf_counter()
+        self.volumes: npt.NDArray[np.float16] = np.concatenate(list(self.reader.read(few)))
+        self._seconds_read = (time.perf_counter() - start) / len(few)
         stand_in = self._timed_fp32()
         self._measured = self._beside(_MEASURED_GOLDEN_SLICES // slices, stand_in)
         self._few = self._beside(max(2, VALIDATION_SLICES // slices), stand_in)
         self._rounds = runtime_rounds()
         self.mode = "node by node, each float16 value rounded" if self._rounds else "node by node, float16 NOT rounded"
+        self._time_exact()
         self.last: Judgement | None = None
 
     @property
@@ -131,23 +175,33 @@ class Bench:
         """Volumes that each measurement runs on."""
         return len(self._measured.reference)
 
-    def most_passes(self, measured: int, judged: int) -> int:
+    def most_passes(self, measured: int, judged: int) -> Passes:
         """How often a volume goes through a graph in a search, at most, and in one confirmation after it.
 
         Args:
             measured: graphs whose strain is measured.
-            judged: graphs that are judged: in both modes, and with labels on everything.
+            judged: graphs that are judged: in both modes, and with labels on everything that gave no ranges.
         """
-        everything = len(self._golden.volumes) + len(self._scans)
+        golden, scans, others = len(self._golden.volumes), len(self._scans), len(self._others)
         labelled = any(sample.labels is not None for sample in self._scans)
-        judgement = 2 * len(self._few.reference) + (everything if labelled else 0)
-        return measured * self.count + judged * judgement + len(self._scans) + 2 * everything
+        few, everything = len(self._few.reference), golden + scans + others
+        return Passes(
+            fp32=scans + others,
+            exact=measured * self.count + judged * (few + (golden + scans if labelled else 0)) + everything,
+            as_used=judged * few + everything,
+            read=self.reader.passes(scans + others, 4 + (judged if labelled else 0)),
+        )
 
     def expected_seconds(self, calibration: int, measured: int, judged: int) -> float:
-        """What all is expected to take, from the float32 graph's time; Q/DQ node by node is slower."""
-        loads = measured + 3 * judged
-        passes = 1.5 * calibration + 2.5 * self.most_passes(measured, judged)
-        return loads * self._load_seconds + passes * self._seconds
+        """What all is expected to take, from what the float32 graph and the float16 graph node by node took."""
+        passes = self.most_passes(measured, judged)
+        return (
+            (measured + 3 * judged + 3) * self._load_seconds
+            + (passes.fp32 + _COLLECTING * calibration) * self._seconds
+            + _QDQ_EXACT * passes.exact * self._seconds_exact
+            + _QDQ_AS_USED * passes.as_used * self._seconds
+            + passes.read * self._seconds_read
+        )
 
     def strain(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> float:
         """Share of the gate that INT8 in some layers uses, by itself: all else in float32."""
@@ -161,27 +215,52 @@ class Bench:
         parts = [self._judged("golden volumes and scans", self._few, exact, self._searched)]
         if parts[-1].verdict.passed:
             parts.append(self._judged(_AS_USED, self._few, graph, self._searched, optimise=True))
-        if parts[-1].verdict.passed and self._everything.labels is not None:
-            parts.append(self._judged("all golden volumes and scans", self._everything, exact, self._searched))
+        if parts[-1].verdict.passed and self._held_out.labels is not None:
+            parts.append(self._judged("all golden volumes and scans", self._held_out, exact, self._searched))
         self.last = Judgement(tuple(parts))
         return self.last
 
     def confirm(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> tuple[onnx.ModelProto, Judgement]:
-        """Judge a set by the gate itself, on all golden volumes and all scans, node by node and as users run it."""
+        """Judge a set by the gate itself: on the golden volumes, with the scans kept for judging, and on all scans.
+
+        Node by node and as users run it, until a comparison fails. All scans by themselves are what ``infer`` judges
+        when it is given the same folder; the decisions of golden volumes don't dilute a flip there.
+        """
         graph = self._int8(chosen, limits)
-        parts = []
-        count = len(self._golden.volumes)
+        parts: list[Judged] = []
         for how, model, optimise in (("node by node", self._exact(graph), False), (_AS_USED, graph, True)):
-            made = self._answers(model, self._everything, optimise=optimise)
-            golden = self._compare(self._golden.outputs, _head(made, count))
-            everything = self._compare(self._everything.reference, made, self._everything.labels)
-            for what, who, numbers in (
-                (f"golden volumes, {how}", PYTORCH, golden),
-                (f"golden volumes and scans, {how}", f"{PYTORCH} and, for the scans, {STAND_IN}", everything),
-            ):
-                parts.append(Judged(what, who, numbers, judge(numbers, self.gate)))
+            if all(part.verdict.passed for part in parts):
+                parts += self._confirmed(how, model, optimise)
         self.last = Judgement(tuple(parts))
         return graph, self.last
+
+    def _confirmed(self, how: str, model: onnx.ModelProto, optimise: bool) -> list[Judged]:
+        count = len(self._golden.volumes)
+        both = f"{PYTORCH} and, for the scans, {STAND_IN}"
+        held_out = self._answers(model, self._held_out, optimise=optimise)
+        parts = [
+            self._judge(f"golden volumes, {how}", PYTORCH, self._golden.outputs, held_out.take(range(count))),
+            self._judge(
+                f"golden volumes and scans without a part in the ranges, {how}",
+                both,
+                self._held_out.reference,
+                held_out,
+                self._held_out.labels,
+            ),
+        ]
+        if self._others and all(part.verdict.passed for part in parts):
+            scans = range(count, len(held_out))
+            made = Outputs.stack([held_out.take(scans), self._answers(model, self._rest, optimise=optimise)])
+            reference = Outputs.stack([self._held_out.reference.take(scans), self._rest.reference])
+            labels = _labels((*self._scans, *self._others), len(self._bundle.findings))
+            parts.append(self._judge(f"all {len(made)} scans, {how}", STAND_IN, reference, made, labels))
+        return parts
+
+    def _judge(
+        self, what: str, who: str, reference: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None = None
+    ) -> Judged:
+        numbers = self._compare(reference, made, labels)
+        return Judged(what, who, numbers, judge(numbers, self.gate))
 
     def half(self) -> bytes:
         """The float16 graph, for its size and time: the bundle's, or one made for the purpose."""
@@ -191,23 +270,29 @@ class Bench:
         return raw
 
     @cached_property
-    def _everything(self) -> _Evidence:
+    def _held_out(self) -> _Evidence:
         """All golden volumes, then all scans kept for judging; those are read as they are needed."""
         golden = self._golden
-        stand_in = self._fp32(volumes(self._scans, self._bundle.grid))
+        stand_in = self._fp32(self.reader.read(self._scans))
         labels = _labels(self._scans, len(self._bundle.findings))
         if labels is not None:
             labels = np.concatenate([np.full(golden.outputs.logits.shape, np.nan), labels])
         return _Evidence(
-            lambda: chain(_one_by_one(golden.volumes), volumes(self._scans, self._bundle.grid)),
+            lambda: chain(_one_by_one(golden.volumes), self.reader.read(self._scans)),
             Outputs.stack([golden.outputs, stand_in]),
             labels,
         )
 
+    @cached_property
+    def _rest(self) -> _Evidence:
+        """The other scans, which the search does not judge on."""
+        return _Evidence(lambda: self.reader.read(self._others), self._fp32(self.reader.read(self._others)))
+
     def _beside(self, count: int, stand_in: Outputs) -> _Evidence:
         """The first golden volumes, then the first scans."""
         golden = self._golden
-        reference = Outputs.stack([_head(golden.outputs, count), stand_in]) if count else stand_in
+        first = range(min(count, len(golden.outputs)))
+        reference = Outputs.stack([golden.outputs.take(first), stand_in]) if first else stand_in
         return _Evidence(lambda: chain(_one_by_one(golden.volumes[:count]), _one_by_one(self.volumes)), reference)
 
     def _int8(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> onnx.ModelProto:
@@ -246,6 +331,13 @@ class Bench:
         self._seconds = min(result.milliseconds["compute"] for result in results) / 1e3  # the first is cold
         return Outputs.stack([result.outputs for result in results])
 
+    def _time_exact(self) -> None:
+        """What one volume takes node by node: the float16 graph stands in, since no int8 graph is there yet."""
+        graph = self._exact(to_half(self.graph)).SerializeToString()
+        with OnnxRuntimeRunner(graph, Precision.FP16, optimise=False, cpu_only=True, threads=self._threads) as runner:
+            results = [runner.run(self.volumes[:1]) for _ in range(2)]
+        self._seconds_exact = min(result.milliseconds["compute"] for result in results) / 1e3
+
     def _traced(self, graph: onnx.ModelProto) -> list[RouterTrace]:
         """The proof that routing is dynamic in this graph too; none where there is none to prove."""
         routing = self._bundle.manifest.get("routing")
@@ -262,11 +354,6 @@ class Bench:
 
 def _one_by_one(batch: npt.NDArray[np.float16]) -> Iterable[npt.NDArray[np.float16]]:
     return (batch[i : i + 1] for i in range(len(batch)))
-
-
-def _head(outputs: Outputs, count: int) -> Outputs:
-    gates = None if outputs.gates is None else outputs.gates[:count]
-    return Outputs(outputs.logits[:count], outputs.embedding[:count], gates)
 
 
 def _labels(scans: Sequence[Sample], findings: int) -> npt.NDArray[np.float64] | None:

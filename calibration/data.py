@@ -19,22 +19,25 @@ from molre_edge.scans import FoundScans, ScanSource, read_scan, to_grid
 from molre_edge.specs import Grid
 
 __all__ = [
+    "MOST_KEPT",
     "MOST_LOOKED_AT",
     "VALIDATION_SLICES",
     "Problem",
     "Sample",
     "Split",
+    "VolumeReader",
     "candidates",
     "choose",
     "content_of",
     "look",
-    "volumes",
 ]
 
 VALIDATION_SLICES = 32
 """The search judges on so many slices' worth of scans, unless asked otherwise."""
 MOST_LOOKED_AT = 256
 """Scans that are read to choose from, at most; of more, these are spread evenly over the order of their paths."""
+MOST_KEPT = 256 * 2**20
+"""Bytes of volumes that are kept in memory, at most; others are read again whenever they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ class Split:
     Attributes:
         calibration: in the order in which they are read.
         validation: the same.
-        unused: how many of the scans that can be used are in neither.
+        unused: the scans in neither.
     """
 
     calibration: tuple[Sample, ...]
     validation: tuple[Sample, ...]
-    unused: int
+    unused: tuple[Sample, ...]
 
 
 def candidates(found: FoundScans) -> tuple[ScanSource, ...]:
@@ -169,26 +172,53 @@ def choose(samples: Sequence[Sample], settings: CalibrationSettings, slices: int
     taken = {sample.content for sample in validation}
     rest = [sample for sample in ranked if sample.content not in taken]
     calibration = rest[: math.ceil(settings.slices / slices)]
-    return Split(tuple(calibration), tuple(validation), len(rest) - len(calibration))
+    return Split(tuple(calibration), tuple(validation), tuple(rest[len(calibration) :]))
 
 
-def volumes(samples: Sequence[Sample], grid: Grid) -> Iterator[npt.NDArray[np.float16]]:
-    """The scans on the model's grid, one at a time; float16 HU [1, slices, rows, cols].
+class VolumeReader:
+    """Scans on the model's grid, read as they are asked for.
 
-    Raises:
-        CalibrationError: a scan was altered or removed since it was looked at.
+    A calibration asks for the same scans ten times or so, and reading a scan often takes longer than answering it. So
+    the first ones are kept in memory, up to a limit.
     """
-    for sample in samples:
+
+    def __init__(self, grid: Grid, *, most_bytes: int = MOST_KEPT) -> None:
+        """Read onto this grid, and keep so many bytes of volumes at most."""
+        self._grid = grid
+        self._most = most_bytes // (grid.slices * grid.rows * grid.cols * np.dtype(np.float16).itemsize)
+        self._kept: dict[str, npt.NDArray[np.float16]] = {}
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[npt.NDArray[np.float16]]:
+        """The scans, one at a time; float16 HU [1, slices, rows, cols], read-only.
+
+        Raises:
+            CalibrationError: a scan was altered or removed since it was looked at.
+        """
+        for sample in samples:
+            volume = self._kept.get(sample.content)
+            if volume is None:
+                volume = self._of(sample)
+                if len(self._kept) < self._most:
+                    self._kept[sample.content] = volume
+            yield volume
+
+    def passes(self, scans: int, times: int) -> int:
+        """How many scans are read from disk when so many are asked for so often."""
+        kept = min(scans, self._most)
+        return kept + (scans - kept) * times
+
+    def _of(self, sample: Sample) -> npt.NDArray[np.float16]:
         try:
             if content_of(sample.source) != sample.content:
                 raise ScanError("altered", "its files have changed")
-            volume = _read(sample.source, grid)
+            volume = _read(sample.source, self._grid)[None]
         except ScanError as error:
             raise CalibrationError(
                 f"{sample.source.path}: was there when the scans were chosen and can't be used now ({error}); "
                 f"calibrate again"
             ) from error
-        yield volume[None]
+        volume.flags.writeable = False
+        return volume
 
 
 def _read(source: ScanSource, grid: Grid) -> npt.NDArray[np.float16]:

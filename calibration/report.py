@@ -61,7 +61,7 @@ def describe_calibration(
             "calibration_slices": slices,
             "validation_scans": len(split.validation),
             "labelled_scans": sum(sample.labels is not None for sample in split.validation),
-            "unused_scans": split.unused,
+            "unused_scans": len(split.unused),
             "refused": [{"code": problem.code, "reason": problem.reason} for problem in problems],
         },
         "summary": {
@@ -145,4 +145,4 @@ def explain(judgement: Judgement | None) -> str:
     reasons = "; ".join(check.text for check in part.verdict.failed)
     ranked = sorted(part.numbers.per_finding, key=lambda each: -(each.dp.max_abs or 0.0))[:_WORST]
     worst = ", ".join(f"{each.finding} ({each.dp.max_abs or 0.0:.3f})" for each in ranked)
-    return f"{reasons} on the {part.what}, beside {part.reference}; worst findings {worst}"
+    return f"{reasons} on {part.what}, beside {part.reference}; worst findings {worst}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,13 @@ from molre_edge.calibration.data import (
     choose,
     content_of,
     look,
-    volumes,
 )
 from molre_edge.calibration.layers import Layer, find_layers
 from molre_edge.calibration.page import render
 from molre_edge.calibration.quantise import LEAST_SCALE
 from molre_edge.calibration.ranges import Seen, collect, thresholds
 from molre_edge.calibration.report import describe_calibration, explain
-from molre_edge.calibration.search import Found, most_judged, most_runs, search
+from molre_edge.calibration.search import Found, Trial, most_confirmed, most_judged, most_runs, search, shorten
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.calibration.speed import compare_speed
 from molre_edge.calibration.store import GRAPH, cached, keep, key_of
@@ -34,6 +33,9 @@ from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
 from molre_edge.export.graph import graph_facts
 from molre_edge.parity import Gate
 from molre_edge.scans import FoundScans, ScanSource
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["CalibrationResult", "Progress", "calibrate"]
 
@@ -129,20 +131,23 @@ def calibrate(
             f"advised, and what they don't show is clipped"
         )
     progress.step("answers of the float32 graph")
-    bench = Bench(bundle, split.validation, gate, settings.headroom, threads=threads)
+    others = (*split.calibration, *split.unused)
+    bench = Bench(bundle, split.validation, gate, settings.headroom, others=others, threads=threads)
     layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
     open_layers = _open(layers, bundle)
     methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
     runs, judged = most_runs(open_layers, len(methods)), most_judged(open_layers)
     progress.tell(
         f"{len(open_layers)} layers may be quantised; the search runs {runs} graphs at most and judges {judged} of "
-        f"them in full, {_duration(bench.expected_seconds(len(split.calibration), runs - judged, judged))} or so"
+        f"them in full, {_duration(bench.expected_seconds(len(split.calibration), runs - judged, judged))} or so; "
+        f"a set that fails on all {len(samples)} scans is made smaller, in {most_confirmed(open_layers) - 1} more "
+        f"judgements at most"
     )
     progress.step("ranges", len(split.calibration))
     seen = collect(
         bench.graph,
         sorted({layer.activation for layer in open_layers}),
-        volumes(split.calibration, bundle.grid),
+        bench.reader.read(split.calibration),
         slices=bundle.grid.slices,
         threads=threads,
         on_scan=progress.part,
@@ -158,10 +163,11 @@ def calibrate(
         lambda chosen, method: bench.judge(chosen, limits[method]).passed,
         lambda trial: progress.part(trial.what),
     )
-    progress.step("judging the graph on everything")
-    outcome, graph, judgement = _confirmed(bench, outcome, limits[outcome.method])
-    if judgement is None or not outcome.taken:
+    progress.step("judging the graph on all scans")
+    outcome, confirmed = _confirmed(bench, outcome, limits[outcome.method], progress)
+    if confirmed is None:
         raise ParityFailedError(_nothing_fits(bench, outcome))
+    graph, judgement = confirmed
     progress.step("time beside float16")
     raw = graph.SerializeToString()
     half = bench.half()
@@ -237,14 +243,28 @@ def _with_scale(layer: Layer, seen: Mapping[str, Seen]) -> Layer:
     )
 
 
-def _confirmed(bench: Bench, outcome: Found, limits: Mapping[str, float]) -> tuple[Found, Any, Judgement | None]:
-    """Judge on all golden volumes and scans kept for it, by the gate itself; a set that fails loses its last item."""
-    while outcome.taken:
-        graph, judgement = bench.confirm(outcome.chosen, limits)
+def _confirmed(
+    bench: Bench, outcome: Found, limits: Mapping[str, float], progress: Progress
+) -> tuple[Found, tuple[onnx.ModelProto, Judgement] | None]:
+    """Judge on all golden volumes and all scans, by the gate itself; a set that fails loses its last items."""
+    trials = list(outcome.trials)
+    made: dict[int, tuple[onnx.ModelProto, Judgement]] = {}
+
+    def holds(count: int) -> bool:
+        chosen = replace(outcome, taken=count).chosen
+        graph, judgement = bench.confirm(chosen, limits)
+        what = f"the {count} least sensitive of {len(outcome.ranked)}, on all scans"
+        trials.append(Trial(what, len(chosen), fits=judgement.passed))
+        progress.part(what)
         if judgement.passed:
-            return outcome, graph, judgement
-        outcome = replace(outcome, taken=outcome.taken - 1)
-    return outcome, None, None
+            made.clear()  # one graph in memory is enough: what holds later has more layers
+            made[count] = graph, judgement
+        elif count > 1:
+            progress.tell(f"{len(chosen)} layers are too many: {explain(judgement)}")
+        return judgement.passed
+
+    taken = shorten(outcome.taken, holds)
+    return replace(outcome, taken=taken, trials=tuple(trials)), made.get(taken)
 
 
 def _nothing_fits(bench: Bench, outcome: Found) -> str:

@@ -10,7 +10,17 @@ from typing import Protocol
 from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.settings import RangeMethod
 
-__all__ = ["MOST_LAYER_RUNS", "Found", "Item", "Trial", "most_judged", "most_runs", "search"]
+__all__ = [
+    "MOST_LAYER_RUNS",
+    "Found",
+    "Item",
+    "Trial",
+    "most_confirmed",
+    "most_judged",
+    "most_runs",
+    "search",
+    "shorten",
+]
 
 MOST_LAYER_RUNS = 24
 """Layers that are measured one by one, at most; those of the most sensitive blocks."""
@@ -143,6 +153,36 @@ def search(
         else:
             too_many = middle
     return Found(best, by_method, strains, ranked, taken, tuple(log.trials))
+
+
+def shorten(most: int, holds: Callable[[int], bool]) -> int:
+    """The number of items to keep when `most` of them may be too many; 0 when not even one holds.
+
+    Looks from `most` downwards in steps that double, since a set that was found by the search is hardly ever far too
+    large, and bisects the last step.
+
+    Args:
+        most: items that were found.
+        holds: whether the first so many items keep the gate on everything; asked once a number.
+    """
+    kept, too_many, count, step = 0, most + 1, most, 1
+    while count > 0:
+        if holds(count):
+            kept = count
+            break
+        too_many, count, step = count, count - step, 2 * step
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        if holds(middle):
+            kept = middle
+        else:
+            too_many = middle
+    return kept
+
+
+def most_confirmed(layers: Sequence[Layer]) -> int:
+    """How often :func:`shorten` asks at most, after a search over these layers."""
+    return 2 * math.ceil(math.log2(_most_items(layers) + 1))
 
 
 @dataclass

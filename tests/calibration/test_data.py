@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from molre_edge.bundle import Bundle
-from molre_edge.calibration.data import Sample, candidates, choose, content_of, look, volumes
+from molre_edge.calibration import data
+from molre_edge.calibration.data import Sample, VolumeReader, candidates, choose, content_of, look
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.calibration.store import key_of
 from molre_edge.errors import CalibrationError, ConfigError
 from molre_edge.parity import GATES
-from molre_edge.scans import FoundScans, ScanSource, find_scans
+from molre_edge.scans import FoundScans, ScanSource, find_scans, read_scan
 from molre_edge.specs import Grid, Precision
 
 GRID = Grid(slices=4, rows=32, cols=32)
@@ -29,7 +30,7 @@ def test_no_scan_is_in_both_parts_and_the_odd_one_is_in_one() -> None:
     split = choose(samples, CalibrationSettings(slices=40, validation=5), slices=4)
     ranges, judging = ({each.content for each in part} for part in (split.calibration, split.validation))
     assert not ranges & judging
-    assert (len(ranges), len(judging), split.unused) == (10, 5, 6)
+    assert (len(ranges), len(judging), len(split.unused)) == (10, 5, 6)
     assert samples[-1].content in ranges | judging
 
 
@@ -114,8 +115,23 @@ def test_a_scan_that_changes_meanwhile_stops_the_calibration(tiny_scans: Path, t
     path = Path(shutil.copy(tiny_scans / "head-4.nii.gz", tmp_path / "head.nii.gz"))
     sources = find_scans(path).scans
     samples, _ = look(sources, [content_of(source) for source in sources], GRID)
-    [volume] = volumes(samples, GRID)
+    reader = VolumeReader(GRID, most_bytes=0)
+    [volume] = reader.read(samples)
     assert (volume.shape, volume.dtype) == ((1, 4, 32, 32), np.float16)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(CalibrationError, match="its files have changed"):
-        list(volumes(samples, GRID))
+        list(reader.read(samples))
+
+
+def test_the_first_volumes_are_kept_and_the_others_read_again(
+    tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = find_scans(tiny_scans).scans
+    samples, _ = look(sources, [content_of(source) for source in sources], GRID)
+    read: list[Path] = []
+    monkeypatch.setattr(data, "read_scan", lambda source: [read.append(source.path), read_scan(source)][1])
+    reader = VolumeReader(GRID, most_bytes=2 * GRID.slices * GRID.rows * GRID.cols * 2 + 1)
+    first, again = list(reader.read(samples)), list(reader.read(samples))
+    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
+    assert read == [sample.source.path for sample in (*samples, *samples[2:])]
+    assert len(read) == reader.passes(len(samples), 2)

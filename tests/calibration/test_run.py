@@ -14,8 +14,12 @@ import pytest
 from onnx import numpy_helper
 
 from molre_edge.bundle import Bundle, amend_manifest
+from molre_edge.calibration.data import VolumeReader, choose, content_of, look
+from molre_edge.calibration.judge import answers
+from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
-from molre_edge.parity import Gate
+from molre_edge.parity import Gate, sigmoid
+from molre_edge.scans import find_scans
 from molre_edge.specs import Precision
 
 
@@ -35,9 +39,9 @@ def test_the_bundle_has_a_graph_that_keeps_its_gate_and_says_what_is_in_it(calib
     assert pairs == sum(3 if "attention input" in layer["name"] else 1 for layer in quantised) > 0
     assert report["summary"]["layers"] == len(quantised) == bundle.manifest["calibration"]["layers"]
     assert all(layer["int8"] != bool(layer["why_not"]) for layer in report["layers"])
-    assert [part["verdict"]["passed"] for part in report["judged"]] == [True] * 4
+    assert [part["verdict"]["passed"] for part in report["judged"]] == [True] * 6
     assert bundle.manifest["parity"]["int8"]["verdict"]["passed"]
-    assert told.texts[0].endswith("or so")
+    assert " s or so; a set that fails on all 4 scans is made smaller" in told.texts[0]
     assert told.parts >= len(report["trials"])
 
 
@@ -100,6 +104,32 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     assert not layers[product.name]["int8"]
     assert layers[product.name]["strain"] == max(layer["strain"] or 0 for layer in layers.values())
     assert result.report["summary"]["layers"] >= 2
+
+
+def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(
+    run: Any, bundle: Path, calibrated: Any, tiny_scans: Path
+) -> None:
+    everything = Bundle.open(calibrated[0].folder)
+    scans = find_scans(tiny_scans).scans
+    contents = [content_of(source) for source in scans]
+    split = choose(look(scans, contents, everything.grid)[0], CalibrationSettings(), everything.grid.slices)
+    seen = list(VolumeReader(everything.grid).read(split.calibration))
+    before, after = (
+        answers(everything.read(everything.graph(precision).file), seen, precision=precision, optimise=True).logits
+        for precision in (Precision.FP32, Precision.INT8)
+    )
+    between = (sigmoid(before) + sigmoid(after)) / 2
+    scan, finding = np.unravel_index(np.abs(before - after).argmax(), before.shape)
+    opened = Bundle.open(bundle)
+    thresholds = np.ones(len(opened.thresholds))  # all other findings are absent, whatever is INT8
+    thresholds[finding] = between[scan, finding]
+    amend_manifest(opened, {**opened.manifest, "thresholds": thresholds.tolist()}, opened.manifest["files"])
+    no_flips = Gate("no flips", max_abs_dp=0.1, max_flips_fraction=0.0, min_cosine=0.97, max_gate_l1=0.15)
+    result, told = run(bundle, tiny_scans, no_flips)
+    assert 0 < result.report["summary"]["layers"] < calibrated[0].report["summary"]["layers"]
+    lost = [trial for trial in result.report["trials"] if trial["what"].endswith("on all scans") and not trial["fits"]]
+    assert lost and any("layers are too many: " in text and "all 4 scans" in text for text in told.texts)
+    assert result.report["judged"][-1]["what"].startswith("all 4 scans")
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["no int8 graph before", "one from before"])

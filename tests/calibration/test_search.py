@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.search import MOST_LAYER_RUNS, Found, Trial, most_judged, most_runs, search
+from molre_edge.calibration.search import (
+    MOST_LAYER_RUNS,
+    Found,
+    Trial,
+    most_confirmed,
+    most_judged,
+    most_runs,
+    search,
+    shorten,
+)
 from molre_edge.calibration.settings import RangeMethod
 
 METHODS = tuple(RangeMethod)
@@ -74,3 +83,21 @@ def test_what_is_taken_fits_and_the_next_item_would_not(harm: dict[str, float], 
     if found.taken < len(found.ranked):
         assert sum(total[: found.taken + 1]) ** 0.5 > budget - 1e-9
     assert run(layers, harm, budget)[0] == found
+
+
+@given(st.integers(0, 40), st.integers(0, 41))
+def test_a_set_that_is_too_large_is_shortened_to_the_largest_that_holds(most: int, largest: int) -> None:
+    asked: list[int] = []
+
+    def holds(count: int) -> bool:
+        asked.append(count)
+        return count <= largest
+
+    assert shorten(most, holds) == min(most, largest)
+    assert len(asked) == len(set(asked)) <= most_confirmed(model(max(1, most // 2), 2))
+
+
+def test_the_set_that_was_found_is_asked_for_first_and_once_when_it_holds() -> None:
+    asked: list[int] = []
+    assert shorten(9, lambda count: not asked.append(count)) == 9  # type: ignore[func-returns-value]
+    assert asked == [9]
