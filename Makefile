@@ -3,6 +3,7 @@
 
 VENV ?= .venv
 PACKAGE ?= --editable '.[dev]'
+DEMO ?= edge-demo
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 # The pins are those of Python 3.11; a later Python takes them too, where their wheels exist for it.
@@ -25,7 +26,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 demo: venv
-	$(BIN)/molre-edge demo --force
+	$(BIN)/molre-edge demo --force "$(DEMO)"
 
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -12,7 +12,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-RUN, RUN_UNTRAINED, NOT_RUN = "<!-- run -->", "<!-- run untrained, ", "<!-- not run here: "
+RUN, RUN_UNTRAINED, RUN_TRAINED = "<!-- run -->", "<!-- run untrained, ", "<!-- run trained, "
+NOT_RUN = "<!-- not run here: "
+DEMO = "molre-edge demo"
+TRAINED = os.environ.get("MOLRE_EDGE_TEST_DEMO")
+"""A demo's folder, as 'molre-edge demo' leaves it after its minutes of training."""
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -29,17 +33,19 @@ def blocks() -> list[tuple[str, str]]:
 def test_every_shell_block_says_whether_it_is_run() -> None:
     assert len(blocks()) > 5
     for comment, content in blocks():
-        assert comment == RUN or (comment.startswith((RUN_UNTRAINED, NOT_RUN)) and len(comment) > 30), content
+        says_why = comment.startswith((RUN_UNTRAINED, RUN_TRAINED, NOT_RUN)) and len(comment) > 30
+        assert comment == RUN or says_why, content
 
 
 def commands() -> str:
-    """All that is run, the demo without the minutes of its training."""
+    """All that is run: in the trained demo where there is one, else in one without the minutes of its training."""
     chosen = []
     for comment, content in blocks():
         if comment.startswith(RUN_UNTRAINED):
-            assert content.count("molre-edge demo\n") == 1
-            chosen.append(content.replace("molre-edge demo\n", "molre-edge demo --untrained\n"))
-        elif comment == RUN:
+            assert content.count(f"{DEMO}\n") == 1
+            made = f"cp -r {shlex.quote(str(Path(TRAINED).resolve()))} edge-demo" if TRAINED else f"{DEMO} --untrained"
+            chosen.append(content.replace(f"{DEMO}\n", f"{made}\n"))
+        elif comment == RUN or (comment.startswith(RUN_TRAINED) and TRAINED):
             chosen.append(content)
     return "\n".join(chosen)
 
@@ -61,7 +67,7 @@ def test_the_commands_run_one_after_the_other_as_they_stand(tmp_path: Path) -> N
     [
         line
         for comment, content in blocks()
-        if comment.startswith(NOT_RUN)
+        if comment.startswith((NOT_RUN, RUN_TRAINED))
         for line in content.splitlines()
         if line.split("/")[-1].startswith("molre-edge ")
     ],
