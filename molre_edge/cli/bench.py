@@ -17,6 +17,8 @@ from molre_edge.cli.shell import (
     JsonOption,
     QuietOption,
     Speaker,
+    ThreadsOption,
+    WeightsOption,
     command,
     engine_of,
     open_bundle,
@@ -65,19 +67,11 @@ def bench(
             help="The bundle's checkpoint: export it without its adapters, and tell what they cost.",
         ),
     ] = None,
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--backbone-weights",
-            exists=True,
-            file_okay=False,
-            help="Hugging Face folder, if the checkpoint has no backbone weights.",
-        ),
-    ] = None,
+    backbone_weights: WeightsOption = None,
     power_seconds: Annotated[
         float, typer.Option("--power-seconds", min=0, help="Run each engine so long for its power, where that is told.")
     ] = 3.0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of ONNX Runtime.")] = None,
+    threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for bench.json and bench.html.")] = None,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,

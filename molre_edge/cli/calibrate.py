@@ -21,8 +21,10 @@ from molre_edge.cli.shell import (
     ExitCode,
     GatesOption,
     JsonOption,
+    LabelsOption,
     QuietOption,
     Speaker,
+    ThreadsOption,
     command,
     open_bundle,
 )
@@ -44,15 +46,7 @@ def calibrate(
     ],
     bundle: BundleOption = DEFAULT_BUNDLE,
     gates: GatesOption = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            exists=True,
-            dir_okay=False,
-            help="CSV with a column 'scan' and a column a finding (1, 0, empty): AUC is judged too.",
-        ),
-    ] = None,
+    labels: LabelsOption = None,
     ranges: Annotated[
         RangeMethod | None,
         typer.Option("--ranges", help="How ranges follow from what was seen. Default: the one that harms least."),
@@ -67,7 +61,7 @@ def calibrate(
         ),
     ] = None,
     conv3d: Annotated[bool, typer.Option("--conv3d", help="Consider 3D convolutions too.")] = False,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")] = None,
+    threads: ThreadsOption = None,
     expect_digest: DigestOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from molre_edge.cli import completion
-from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, WeightsOption, command
 from molre_edge.cli.training import DeviceOption, TrainBar, choose_device
 from molre_edge.errors import ConfigError, MissingDependencyError
 from molre_edge.parity import DISCLAIMER
@@ -39,15 +39,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv and the routing's.")
     ] = None,
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--backbone-weights",
-            exists=True,
-            file_okay=False,
-            help="Hugging Face folder for a checkpoint without the backbone's weights.",
-        ),
-    ] = None,
+    backbone_weights: WeightsOption = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder of prepared volumes.")] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Scans at once.")] = 8,
     device: DeviceOption = None,
@@ -107,8 +99,9 @@ def evaluate(
 def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
     """Tell how good it is."""
     table = Table(title=f"{result.scans} scans", title_justify="left")
-    for heading in ("finding", "with", "without", "AUC", "95 % interval", "sensitivity", "specificity"):
-        table.add_column(heading, justify="left" if heading == "finding" else "right")
+    table.add_column("finding", overflow="fold")
+    for heading in ("with", "without", "AUC", "95 % interval", "sensitivity", "specificity"):
+        table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     without = 0
     for row in result.findings:
         if row.auc is None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from molre_edge.bundle import DEFAULT_BUNDLE, check_free
 from molre_edge.cli import completion
-from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, WeightsOption, command
 from molre_edge.errors import ExportError, MissingDependencyError
 from molre_edge.parity import GATES, load_gates
 from molre_edge.specs import Precision
@@ -75,15 +75,7 @@ def export(
         ),
     ] = None,
     gates: GatesOption = None,
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--backbone-weights",
-            exists=True,
-            file_okay=False,
-            help="Hugging Face folder (config.json, safetensors) for a checkpoint without the backbone's weights.",
-        ),
-    ] = None,
+    backbone_weights: WeightsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

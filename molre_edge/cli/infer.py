@@ -19,9 +19,12 @@ from molre_edge.cli.shell import (
     EngineOption,
     GatesOption,
     JsonOption,
+    LabelsOption,
     QuietOption,
     Speaker,
+    ThreadsOption,
     UsageError,
+    WeightsOption,
     command,
     engine_of,
     open_bundle,
@@ -88,30 +91,14 @@ def infer(
     reference_scans: Annotated[
         str, typer.Option("--reference-scans", metavar="N|all", help="Run the PyTorch model on the first N scans only.")
     ] = "all",
-    backbone_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--backbone-weights",
-            exists=True,
-            file_okay=False,
-            help="Hugging Face folder for the PyTorch model, if its checkpoint has no backbone weights.",
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            exists=True,
-            dir_okay=False,
-            help="CSV with a column 'scan' and a column a finding (1, 0, empty): adds AUC to the parity report.",
-        ),
-    ] = None,
+    backbone_weights: WeightsOption = None,
+    labels: LabelsOption = None,
     gates: GatesOption = None,
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Every usable series of a study, not only the one to prefer.")
     ] = False,
     expect_digest: DigestOption = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the engine.")] = None,
+    threads: ThreadsOption = None,
     readers: Annotated[
         int | None,
         typer.Option(

@@ -40,9 +40,12 @@ __all__ = [
     "ExitCode",
     "GatesOption",
     "JsonOption",
+    "LabelsOption",
     "QuietOption",
     "Speaker",
+    "ThreadsOption",
     "UsageError",
+    "WeightsOption",
     "command",
     "engine_of",
     "open_bundle",
@@ -94,10 +97,32 @@ EngineOption = Annotated[
 GatesOption = Annotated[
     Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
 ]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        exists=True,
+        dir_okay=False,
+        help="CSV with a column 'scan' and a column a finding (1, 0, empty): AUC is measured and judged too.",
+    ),
+]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all cores.")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--backbone-weights",
+        exists=True,
+        file_okay=False,
+        help="Hugging Face folder (config.json, safetensors), for a checkpoint without the backbone's weights.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; tables and progress go to stderr.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; errors only.")]
+
+
+_WIDTH_OF_A_LOG = 200
 
 
 class _Rate(ProgressColumn):
@@ -248,7 +273,9 @@ def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
 def _console(stream: TextIO) -> Console:
     """A console that shows texts as they are: a name may look like markup, as [bold] or :warning: do."""
     stderr, tty = stream is sys.stderr, stream.isatty()
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not tty)
+    # a file or a log has no width: with the 80 columns that rich takes there, tables lose the ends of long names
+    width = None if tty or "COLUMNS" in os.environ else _WIDTH_OF_A_LOG
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not tty, width=width)
 
 
 def _complain(text: str) -> None:

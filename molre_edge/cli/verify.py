@@ -17,6 +17,7 @@ from molre_edge.cli.shell import (
     JsonOption,
     QuietOption,
     Speaker,
+    ThreadsOption,
     UsageError,
     command,
     engine_of,
@@ -39,7 +40,7 @@ def verify(
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
     gates: GatesOption = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the engine.")] = None,
+    threads: ThreadsOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write a file as well: JUnit if it ends in .xml, else what --json prints."),

@@ -100,6 +100,17 @@ def test_table_cells_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -
     assert "expected [1, 0] or [/x]" in capsys.readouterr().out
 
 
+def test_in_a_log_a_table_keeps_long_names_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = ["small_vessel_ischemic_disease", "aneurysmal_subarachnoid_hemorrhage", "ventricular_shunt_or_drain"]
+    table = Table(*names, "what else there is to say")
+    table.add_row(*names, "sentence " * 5)
+    Speaker().show(table)
+    assert capsys.readouterr().out.count(names[1]) == 2
+
+
 def test_steps_are_a_line_each_where_nobody_looks_on(capsys: pytest.CaptureFixture[str]) -> None:
     with Speaker().steps() as step:
         step("one [of two]")
