@@ -151,8 +151,9 @@ class Row:
         self._judging = range(len(split.validation))
         fp32 = bundle.read(bundle.graph(Precision.FP32).file)
         self._reference = answers(fp32, self._reader.read(self._scans), precision=Precision.FP32, optimise=True)
-        known = [sample.labels for sample in self._scans if sample.labels is not None]
-        self._labels = np.stack(known) if len(known) == len(self._scans) else None
+        unknown = np.full(len(bundle.findings), np.nan)
+        rows = [unknown if sample.labels is None else sample.labels for sample in self._scans]
+        self._labels = None if all(row is unknown for row in rows) else np.stack(rows)
         self.one = next(self._reader.read(self._scans))
 
     def of(self, raw: bytes) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     """Both recipes on one bundle."""
     found = find_scans(scans)
     known = labels_of(labels, bundle, found, scans)
-    contents = sorted((content_of(source), source) for source in found.scans)
+    contents = sorted(((content_of(source), source) for source in found.scans), key=lambda pair: pair[0])
     samples, _ = look([s for _, s in contents], [c for c, _ in contents], bundle.grid, labels=known)
     split = choose(samples, settings, bundle.grid.slices)
     fp16 = bundle.read(bundle.graph(Precision.FP16).file)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from molre_edge.bundle import Bundle
 from molre_edge.calibration.data import VALIDATION_SLICES, Sample, VolumeReader
-from molre_edge.calibration.judge import answers, strain, tighter
+from molre_edge.calibration.judge import answers, of_few, strain, tighter
 from molre_edge.calibration.layers import Layer, attentions
 from molre_edge.calibration.quantise import int8_graph, with_qdq
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -32,6 +32,7 @@ __all__ = ["Bench", "Judged", "Judgement", "Passes"]
 
 PYTORCH = "PyTorch's golden answers"
 STAND_IN = "the float32 graph"
+_BOTH = f"{PYTORCH} and, for the scans, {STAND_IN}"
 _AS_USED = "as ONNX Runtime runs it"
 _COLLECTING = 1.5  # float32 passes that collecting ranges takes as long as
 _QDQ_EXACT, _QDQ_AS_USED = 1.5, 2.5  # and an int8 one, of float16 node by node and of float32: measured on small models
@@ -54,17 +55,22 @@ class Judged:
     numbers: ParityNumbers
     verdict: Verdict
 
+    @property
+    def failed(self) -> bool:
+        """Whether a limit was missed. Where nothing can be judged, as AUC on golden volumes, none is."""
+        return bool(self.verdict.failed)
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """All comparisons of a graph; it passes when each does."""
+    """All comparisons of a graph; it passes when none misses a limit and one was held against a limit at least."""
 
     parts: tuple[Judged, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison kept the gate."""
-        return all(part.verdict.passed for part in self.parts)
+        """Whether the gate was kept."""
+        return not any(part.failed for part in self.parts) and any(part.verdict.passed for part in self.parts)
 
     def of_golden(self, gate: Gate) -> dict[str, Any]:
         """What the manifest says of the graph's parity: on the golden volumes, as for the other graphs."""
@@ -92,12 +98,14 @@ class Passes:
     """How often a volume goes through a graph.
 
     Attributes:
+        loads: graphs that are loaded for these, those that say nothing of a volume too.
         fp32: the float32 graph.
         exact: an int8 graph node by node.
         as_used: an int8 graph as ONNX Runtime runs it.
         read: scans read from disk for these.
     """
 
+    loads: int
     fp32: int
     exact: int
     as_used: int
@@ -107,8 +115,8 @@ class Passes:
 class Bench:
     """Measures and judges graphs of one bundle.
 
-    Decisions are counted over golden volumes and scans together: on a few scans alone a single one that flips would
-    already be more than the gate allows.
+    While it searches, decisions are counted over golden volumes and scans together, and a single one may flip: of so
+    few it can already be more than the gate allows. Of all scans together the gate holds as it is.
 
     Attributes:
         graph: float32.
@@ -163,12 +171,16 @@ class Bench:
         self.volumes: npt.NDArray[np.float16] = np.concatenate(list(self.reader.read(few)))
         self._seconds_read = (time.perf_counter() - start) / len(few)
         stand_in = self._timed_fp32()
-        self._measured = self._beside(_MEASURED_GOLDEN_SLICES // slices, stand_in)
+        self._measured = self._beside(max(1, _MEASURED_GOLDEN_SLICES // slices), stand_in)
         self._few = self._beside(max(2, VALIDATION_SLICES // slices), stand_in)
         self._rounds = runtime_rounds()
         self.mode = "node by node, each float16 value rounded" if self._rounds else "node by node, float16 NOT rounded"
         self._time_exact()
         self.last: Judgement | None = None
+
+    @property
+    def _labelled(self) -> bool:
+        return any(sample.labels is not None for sample in self._scans)
 
     @property
     def count(self) -> int:
@@ -183,25 +195,31 @@ class Bench:
             judged: graphs that are judged: in both modes, and with labels on everything that gave no ranges.
         """
         golden, scans, others = len(self._golden.volumes), len(self._scans), len(self._others)
-        labelled = any(sample.labels is not None for sample in self._scans)
         few, everything = len(self._few.reference), golden + scans + others
+        times = 4  # for the ranges, for the reference and twice in the confirmation
         return Passes(
+            loads=1 + measured + (3 if self._labelled else 2) * judged + 4,
             fp32=scans + others,
-            exact=measured * self.count + judged * (few + (golden + scans if labelled else 0)) + everything,
+            exact=measured * self.count + judged * (few + (golden + scans if self._labelled else 0)) + everything,
             as_used=judged * few + everything,
-            read=self.reader.passes(scans + others, 4 + (judged if labelled else 0)),
+            read=self.reader.passes(scans + others, times + (judged if self._labelled else 0)),
         )
 
     def expected_seconds(self, calibration: int, measured: int, judged: int) -> float:
         """What all is expected to take, from what the float32 graph and the float16 graph node by node took."""
         passes = self.most_passes(measured, judged)
         return (
-            (measured + 3 * judged + 3) * self._load_seconds
+            passes.loads * self._seconds_load
             + (passes.fp32 + _COLLECTING * calibration) * self._seconds
             + _QDQ_EXACT * passes.exact * self._seconds_exact
             + _QDQ_AS_USED * passes.as_used * self._seconds
             + passes.read * self._seconds_read
         )
+
+    def perfect(self) -> Verdict:
+        """The gate's verdict on the reference itself: it passes if anything that the gate limits can be judged here."""
+        held_out = self._held_out
+        return judge(self._compare(held_out.reference, held_out.reference, held_out.labels), self.gate)
 
     def strain(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> float:
         """Share of the gate that INT8 in some layers uses, by itself: all else in float32."""
@@ -212,55 +230,77 @@ class Bench:
         """Judge a set of layers as the search does: within the headroom, the cheapest first, until one fails."""
         graph = self._int8(chosen, limits)
         exact = self._exact(graph)
-        parts = [self._judged("golden volumes and scans", self._few, exact, self._searched)]
-        if parts[-1].verdict.passed:
-            parts.append(self._judged(_AS_USED, self._few, graph, self._searched, optimise=True))
-        if parts[-1].verdict.passed and self._held_out.labels is not None:
-            parts.append(self._judged("all golden volumes and scans", self._held_out, exact, self._searched))
+        tries = [
+            ("golden volumes and scans", self._few, exact, False),
+            (f"golden volumes and scans, {_AS_USED}", self._few, graph, True),
+        ]
+        if self._labelled:
+            tries.append(("all golden volumes and scans", self._held_out, exact, False))
+        parts: list[Judged] = []
+        for what, evidence, model, optimise in tries:
+            made = self._answers(model, evidence, optimise=optimise)
+            few = self._of_few(self._searched, made)
+            parts.append(self._hold(what, _BOTH, evidence.reference, made, evidence.labels, few))
+            if parts[-1].failed:
+                break
         self.last = Judgement(tuple(parts))
         return self.last
 
     def confirm(self, chosen: Sequence[Layer], limits: Mapping[str, float]) -> tuple[onnx.ModelProto, Judgement]:
         """Judge a set by the gate itself: on the golden volumes, with the scans kept for judging, and on all scans.
 
-        Node by node and as users run it, until a comparison fails. All scans by themselves are what ``infer`` judges
-        when it is given the same folder; the decisions of golden volumes don't dilute a flip there.
+        Node by node and as users run it, until a comparison fails. All scans by themselves, each as often as it is
+        there, are what ``infer`` judges when it is given the same folder; golden volumes don't dilute a flip there.
         """
         graph = self._int8(chosen, limits)
-        parts: list[Judged] = []
-        for how, model, optimise in (("node by node", self._exact(graph), False), (_AS_USED, graph, True)):
-            if all(part.verdict.passed for part in parts):
-                parts += self._confirmed(how, model, optimise)
+        parts = self._confirmed("node by node", self._exact(graph), False)
+        if not any(part.failed for part in parts):
+            parts += self._confirmed(_AS_USED, graph, True)
         self.last = Judgement(tuple(parts))
         return graph, self.last
 
     def _confirmed(self, how: str, model: onnx.ModelProto, optimise: bool) -> list[Judged]:
-        count = len(self._golden.volumes)
-        both = f"{PYTORCH} and, for the scans, {STAND_IN}"
-        held_out = self._answers(model, self._held_out, optimise=optimise)
+        golden, held_out = len(self._golden.volumes), self._held_out
+        made = self._answers(model, held_out, optimise=optimise)
         parts = [
-            self._judge(f"golden volumes, {how}", PYTORCH, self._golden.outputs, held_out.take(range(count))),
-            self._judge(
+            self._hold(f"golden volumes, {how}", PYTORCH, self._golden.outputs, made.take(range(golden))),
+            self._hold(
                 f"golden volumes and scans without a part in the ranges, {how}",
-                both,
-                self._held_out.reference,
-                held_out,
-                self._held_out.labels,
+                _BOTH,
+                held_out.reference,
+                made,
+                held_out.labels,
+                self._of_few(self.gate, made),
             ),
         ]
-        if self._others and all(part.verdict.passed for part in parts):
-            scans = range(count, len(held_out))
-            made = Outputs.stack([held_out.take(scans), self._answers(model, self._rest, optimise=optimise)])
-            reference = Outputs.stack([self._held_out.reference.take(scans), self._rest.reference])
-            labels = _labels((*self._scans, *self._others), len(self._bundle.findings))
-            parts.append(self._judge(f"all {len(made)} scans, {how}", STAND_IN, reference, made, labels))
-        return parts
+        if any(part.failed for part in parts):
+            return parts
+        scans = range(golden, len(made))
+        made, reference = made.take(scans), held_out.reference.take(scans)
+        if self._others:
+            made = Outputs.stack([made, self._answers(model, self._rest, optimise=optimise)])
+            reference = Outputs.stack([reference, self._rest.reference])
+        every = [i for i, sample in enumerate((*self._scans, *self._others)) for _ in range(sample.copies)]
+        labels = _labels((*self._scans, *self._others), len(self._bundle.findings))
+        what = f"all {len(every)} scans, {how}"
+        known = None if labels is None else labels[every]
+        return [*parts, self._hold(what, STAND_IN, reference.take(every), made.take(every), known)]
 
-    def _judge(
-        self, what: str, who: str, reference: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None = None
+    def _of_few(self, gate: Gate, made: Outputs) -> Gate:
+        return of_few(gate, len(made) * len(self._bundle.findings))
+
+    def _hold(
+        self,
+        what: str,
+        who: str,
+        reference: Outputs,
+        made: Outputs,
+        labels: npt.NDArray[np.float64] | None = None,
+        gate: Gate | None = None,
     ) -> Judged:
+        """Hold answers against the reference's; by the gate itself unless another is named."""
         numbers = self._compare(reference, made, labels)
-        return Judged(what, who, numbers, judge(numbers, self.gate))
+        return Judged(what, who, numbers, judge(numbers, gate or self.gate))
 
     def half(self) -> bytes:
         """The float16 graph, for its size and time: the bundle's, or one made for the purpose."""
@@ -300,13 +340,6 @@ class Bench:
         self._traced(graph)
         return graph
 
-    def _judged(
-        self, what: str, evidence: _Evidence, graph: onnx.ModelProto, gate: Gate, *, optimise: bool = False
-    ) -> Judged:
-        made = self._answers(graph, evidence, optimise=optimise)
-        numbers = self._compare(evidence.reference, made, evidence.labels)
-        return Judged(what, f"{PYTORCH} and, for the scans, {STAND_IN}", numbers, judge(numbers, gate))
-
     def _compare(
         self, reference: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None = None
     ) -> ParityNumbers:
@@ -326,7 +359,7 @@ class Bench:
         """The float32 graph's answers to the first scans; what loading and one volume take is kept."""
         start = time.perf_counter()
         with OnnxRuntimeRunner(self._raw, Precision.FP32, cpu_only=True, threads=self._threads) as runner:
-            self._load_seconds = time.perf_counter() - start
+            self._seconds_load = time.perf_counter() - start
             results = [runner.run(volume) for volume in _one_by_one(self.volumes)]
         self._seconds = min(result.milliseconds["compute"] for result in results) / 1e3  # the first is cold
         return Outputs.stack([result.outputs for result in results])

@@ -22,6 +22,7 @@ __all__ = [
     "MOST_KEPT",
     "MOST_LOOKED_AT",
     "VALIDATION_SLICES",
+    "LabelsOf",
     "Problem",
     "Sample",
     "Split",
@@ -29,11 +30,14 @@ __all__ = [
     "candidates",
     "choose",
     "content_of",
+    "known",
     "look",
 ]
 
+LabelsOf = Callable[[ScanSource], "npt.NDArray[np.float64] | None"]
+"""Labels of a scan, float64 [findings] with NaN where unknown; None where it has none."""
 VALIDATION_SLICES = 32
-"""The search judges on so many slices' worth of scans, unless asked otherwise."""
+"""The search judges on so many slices' worth of the scans that are kept for judging."""
 MOST_LOOKED_AT = 256
 """Scans that are read to choose from, at most; of more, these are spread evenly over the order of their paths."""
 MOST_KEPT = 256 * 2**20
@@ -64,12 +68,14 @@ class Sample:
         content: SHA-256 of its files' bytes.
         look: see :func:`molre_edge.calibration.appearance.describe`.
         labels: float64 [findings], NaN where unknown; None for a scan without labels.
+        copies: how many scans of the folder have this content.
     """
 
     source: ScanSource
     content: str
     look: npt.NDArray[np.float64]
     labels: npt.NDArray[np.float64] | None = None
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,20 +93,36 @@ class Split:
     unused: tuple[Sample, ...]
 
 
-def candidates(found: FoundScans) -> tuple[ScanSource, ...]:
-    """The scans to look at: all of them, or :data:`MOST_LOOKED_AT` spread evenly over a larger folder.
+def candidates(found: FoundScans, labels: LabelsOf = lambda source: None) -> tuple[ScanSource, ...]:
+    """The scans to look at: all of them, or :data:`MOST_LOOKED_AT` of a larger folder, spread evenly.
 
-    Of a larger folder, names have a say: to choose by content, all of it would have to be hashed.
+    Scans with labels come first, since only these can say what happens to AUC. Of a larger folder, names have a say: to
+    choose by content, all of it would have to be hashed.
     """
-    scans = found.scans
-    if len(scans) <= MOST_LOOKED_AT:
-        return scans
-    places = np.linspace(0, len(scans) - 1, MOST_LOOKED_AT).round().astype(int)
-    return tuple(scans[i] for i in places)
+    if len(found.scans) <= MOST_LOOKED_AT:
+        return found.scans
+    labelled = [source for source in found.scans if known(labels(source)) is not None]
+    chosen = set(_spread(labelled, MOST_LOOKED_AT))
+    rest = [source for source in found.scans if source not in chosen]
+    chosen |= set(_spread(rest, MOST_LOOKED_AT - len(chosen)))
+    return tuple(source for source in found.scans if source in chosen)
+
+
+def _spread(sources: Sequence[ScanSource], count: int) -> list[ScanSource]:
+    if len(sources) <= count:
+        return list(sources)
+    return [sources[i] for i in np.linspace(0, len(sources) - 1, count).round().astype(int)]
+
+
+def known(labels: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Labels, or None for a row that says nothing."""
+    return None if labels is None or np.isnan(labels).all() else labels
 
 
 def content_of(source: ScanSource) -> str:
     """SHA-256 over the bytes of a scan's files, wherever they lie, whatever they are called and in whatever order.
+
+    Those of the study's other series count too: one of them is read where the chosen one fails on its content.
 
     Raises:
         ScanError: a file can't be read.
@@ -112,6 +134,8 @@ def content_of(source: ScanSource) -> str:
     digest = hashlib.sha256(source.kind.encode())
     for file in files:
         digest.update(bytes.fromhex(file))
+    for other in source.alternatives:
+        digest.update(b"or" + bytes.fromhex(content_of(other)))
     return digest.hexdigest()
 
 
@@ -120,31 +144,44 @@ def look(
     contents: Sequence[str],
     grid: Grid,
     *,
-    labels: Callable[[ScanSource], npt.NDArray[np.float64] | None] = lambda source: None,
+    labels: LabelsOf = lambda source: None,
     on_scan: Callable[[], None] = lambda: None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read each scan once and keep a few numbers of it, so that memory does not grow with the number of scans.
 
-    A scan that is there twice, by its content, is taken once: else it could be in both parts of the split.
-    It has labels when any copy has.
+    A scan that is there several times, by its content, is one sample: else it could be in both parts of the split. Its
+    labels are those of its copies together; a finding on which they contradict each other is unknown.
     """
     samples: dict[str, Sample] = {}
+    rows: dict[str, list[npt.NDArray[np.float64] | None]] = {}
     problems = []
     for source, content in zip(sources, contents, strict=True):
-        known = samples.get(content)
-        if known is None:
+        if content not in samples:
             try:
-                samples[content] = Sample(source, content, describe(_read(source, grid)), labels(source))
+                samples[content] = Sample(source, content, describe(_read(source, grid)))
             except ScanError as error:
                 problems.append(Problem(source.path, error.code, str(error)))
-        elif known.labels is None:
-            samples[content] = replace(known, labels=labels(source))
+        rows.setdefault(content, []).append(labels(source))
         on_scan()
-    return [samples[content] for content in sorted(samples)], problems
+    return [
+        replace(samples[content], labels=_together(rows[content]), copies=len(rows[content]))
+        for content in sorted(samples)
+    ], problems
+
+
+def _together(rows: Sequence[npt.NDArray[np.float64] | None]) -> npt.NDArray[np.float64] | None:
+    there = [row for row in rows if row is not None]
+    if not there:
+        return None
+    low, high = np.fmin.reduce(there), np.fmax.reduce(there)  # these pass over NaN
+    return known(np.where(low == high, low, np.nan))
 
 
 def choose(samples: Sequence[Sample], settings: CalibrationSettings, slices: int) -> Split:
-    """Split by appearance: both parts begin with a typical scan and go on with what looks least like those before.
+    """Split by appearance: from a typical scan on, each next is that which looks least like those before.
+
+    They go to judging and to the ranges in turn, the typical one to judging: a search that has room for one scan should
+    not judge on the oddest.
 
     Args:
         samples: in an order that depends on their content alone.
@@ -167,7 +204,7 @@ def choose(samples: Sequence[Sample], settings: CalibrationSettings, slices: int
     # labelled scans first: those can also say what happens to AUC
     ranked = [samples[i] for i in farthest_first([sample.look for sample in samples])]
     judging = [sample for sample in ranked if sample.labels is not None]
-    order = [*judging[1::2], *judging, *ranked[1::2], *ranked]
+    order = [*judging[::2], *judging, *ranked[::2], *ranked]
     validation = list(dict.fromkeys(order))[:count]
     taken = {sample.content for sample in validation}
     rest = [sample for sample in ranked if sample.content not in taken]
@@ -214,7 +251,7 @@ class VolumeReader:
             volume = _read(sample.source, self._grid)[None]
         except ScanError as error:
             raise CalibrationError(
-                f"{sample.source.path}: was there when the scans were chosen and can't be used now ({error}); "
+                f"{sample.source.path.name}: was there when the scans were chosen and can't be used now ({error}); "
                 f"calibrate again"
             ) from error
         volume.flags.writeable = False

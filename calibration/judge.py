@@ -16,7 +16,7 @@ from molre_edge.specs import Precision
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["answers", "strain", "tighter"]
+__all__ = ["answers", "of_few", "strain", "tighter"]
 
 
 def answers(
@@ -76,3 +76,13 @@ def tighter(gate: Gate, factor: float) -> Gate:
         min_cosine=None if gate.min_cosine is None else 1.0 - factor * (1.0 - gate.min_cosine),
         max_gate_l1=less(gate.max_gate_l1),
     )
+
+
+def of_few(gate: Gate, decisions: int) -> Gate:
+    """The gate where decisions are few: a single one that flips may be more than the limit, and is allowed.
+
+    For comparisons of a part of the scans. On all of them together the limit holds as it is.
+    """
+    if gate.max_flips_fraction is None:
+        return gate
+    return replace(gate, max_flips_fraction=max(gate.max_flips_fraction, 1 / decisions))

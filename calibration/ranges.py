@@ -82,7 +82,7 @@ def collect(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 4
-    observed = _observed(graph, values, step=max(1, slices // _HISTOGRAM_SLICES))
+    observed = _observed(graph, values, step=-(-slices // _HISTOGRAM_SLICES))
     session = ort.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     del observed
     names = [f"{value}__{what}" for value in values for what in _PARTS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -74,17 +75,24 @@ def describe_calibration(
             "attentions": attentions,
         },
         "layers": [_layer(layer, chosen, strains, limits) for layer in layers],
-        "methods": {str(method): strain for method, strain in outcome.methods.items()},
-        "blocks": dict(outcome.blocks),
-        "ranked": [{"name": item.name, "strain": item.strain, "layers": len(item.layers)} for item in outcome.ranked],
+        "methods": {str(method): _finite(strain) for method, strain in outcome.methods.items()},
+        "blocks": {block: _finite(strain) for block, strain in outcome.blocks.items()},
+        "ranked": [
+            {"name": item.name, "strain": _finite(item.strain), "layers": len(item.layers)} for item in outcome.ranked
+        ],
         "taken": outcome.taken,
-        "trials": [asdict(trial) for trial in outcome.trials],
+        "trials": [{**asdict(trial), "strain": _finite(trial.strain)} for trial in outcome.trials],
         "judged": [_judged(part) for part in judgement.parts],
         "bytes": dict(sizes),
         "speed": {**asdict(speed), "worthwhile": speed.worthwhile},
         "recommendation": recommend(speed),
         "notes": notes,
     }
+
+
+def _finite(strain: float | None) -> float | None:
+    """JSON has no infinity: a graph whose answers are not finite used more of the gate than can be said."""
+    return strain if strain is not None and math.isfinite(strain) else None
 
 
 def _layer(layer: Layer, chosen: set[str], items: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
@@ -101,7 +109,7 @@ def _layer(layer: Layer, chosen: set[str], items: Mapping[str, Any], limits: Map
         "weights": layer.weights,
         "int8": taken,
         "why_not": why,
-        "strain": None if item is None else item.strain,
+        "strain": None if item is None else _finite(item.strain),
         "measured_as": None if item is None else item.name,
         "limit": limits.get(layer.activation) if taken else None,
     }
@@ -138,9 +146,9 @@ def recommend(speed: Speed) -> str:
 
 def explain(judgement: Judgement | None) -> str:
     """Why a graph failed, with its worst findings."""
-    failed = [part for part in judgement.parts if not part.verdict.passed] if judgement is not None else []
+    failed = [part for part in judgement.parts if part.failed] if judgement is not None else []
     if not failed:
-        return "its answers are not finite"
+        return "no limit of the gate could be judged"
     part = failed[0]
     reasons = "; ".join(check.text for check in part.verdict.failed)
     ranked = sorted(part.numbers.per_finding, key=lambda each: -(each.dp.max_abs or 0.0))[:_WORST]

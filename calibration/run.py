@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
 
 from molre_edge.bundle import Bundle
 from molre_edge.calibration.bench import Bench, Judgement
 from molre_edge.calibration.data import (
     MOST_LOOKED_AT,
+    LabelsOf,
     Problem,
+    Split,
     candidates,
     choose,
     content_of,
@@ -25,10 +24,10 @@ from molre_edge.calibration.page import render
 from molre_edge.calibration.quantise import LEAST_SCALE
 from molre_edge.calibration.ranges import Seen, collect, thresholds
 from molre_edge.calibration.report import describe_calibration, explain
-from molre_edge.calibration.search import Found, Trial, most_confirmed, most_judged, most_runs, search, shorten
+from molre_edge.calibration.search import Found, most_confirmed, most_judged, most_runs, search
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.calibration.speed import compare_speed
-from molre_edge.calibration.store import GRAPH, cached, keep, key_of
+from molre_edge.calibration.store import GRAPH, cached, check_place, keep, key_of
 from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
 from molre_edge.export.graph import graph_facts
 from molre_edge.parity import Gate
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationResult", "Progress", "calibrate"]
 
-LabelsOf = Callable[[ScanSource], "npt.NDArray[np.float64] | None"]
+
+_AUC = {"mean_auc_drop", "finding_auc_drop"}
 
 
 class Progress(Protocol):
@@ -108,11 +108,13 @@ def calibrate(
     """
     if len(found.scans) > MOST_LOOKED_AT:
         progress.warn(f"{len(found.scans)} scans are there; {MOST_LOOKED_AT} of them, spread evenly, are looked at")
+    check_place(bundle)
     problems = [Problem(bad.path, bad.code, bad.reason) for bad in found.rejected]
-    sources, contents = _hashed(candidates(found), problems, progress)
+    sources, contents = _hashed(candidates(found, labels), problems, progress)
     key = key_of(bundle, contents, [labels(source) for source in sources], settings, gate)
     report = cached(bundle, key)
     if report is not None:
+        _warn_of(problems, progress)
         unread = _unread(report, contents)
         if unread:
             progress.warn(f"{unread} of these scans could not be used when the result was made")
@@ -121,8 +123,7 @@ def calibrate(
     progress.step("reading the scans", len(sources))
     samples, bad = look(sources, contents, bundle.grid, labels=labels, on_scan=progress.part)
     problems += bad
-    for problem in problems:
-        progress.warn(f"{problem.path.name} can't be used: {problem.reason}")
+    _warn_of(problems, progress)
     split = choose(samples, settings, bundle.grid.slices)
     seen_slices = len(split.calibration) * bundle.grid.slices
     if seen_slices < settings.slices:
@@ -130,18 +131,21 @@ def calibrate(
             f"only {seen_slices} slices of {len(split.calibration)} scans for the ranges; {settings.slices} are "
             f"advised, and what they don't show is clipped"
         )
+    if settings.validation is not None and len(split.validation) < settings.validation:
+        progress.warn(f"{len(split.validation)} scans are kept for judging, not {settings.validation}: half at most")
     progress.step("answers of the float32 graph")
     others = (*split.calibration, *split.unused)
     bench = Bench(bundle, split.validation, gate, settings.headroom, others=others, threads=threads)
+    _check_judged(bench, split, progress)
     layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
     open_layers = _open(layers, bundle)
     methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
     runs, judged = most_runs(open_layers, len(methods)), most_judged(open_layers)
+    seconds = bench.expected_seconds(len(split.calibration), runs - judged, judged)
     progress.tell(
         f"{len(open_layers)} layers may be quantised; the search runs {runs} graphs at most and judges {judged} of "
-        f"them in full, {_duration(bench.expected_seconds(len(split.calibration), runs - judged, judged))} or so; "
-        f"a set that fails on all {len(samples)} scans is made smaller, in {most_confirmed(open_layers) - 1} more "
-        f"judgements at most"
+        f"them, then the best on all {len(samples)} scans: {_duration(seconds)} or so. A set that fails there is made "
+        f"smaller, in {most_confirmed(open_layers) - 1} more judgements at most"
     )
     progress.step("ranges", len(split.calibration))
     seen = collect(
@@ -154,20 +158,30 @@ def calibrate(
     )
     layers = tuple(_with_scale(layer, seen) for layer in layers)
     open_layers = _open(layers, bundle)
-    progress.step("search", runs)
-    limits = {method: thresholds(seen, method) for method in methods}
+    limits = {method: _normal(thresholds(seen, method)) for method in methods}
+    progress.step("search", runs + 1)
+    last: tuple[onnx.ModelProto, Judgement] | None = None
+
+    def holds(chosen: Sequence[Layer], method: RangeMethod) -> bool:
+        nonlocal last
+        graph, judgement = bench.confirm(chosen, limits[method])
+        if judgement.passed:
+            last = graph, judgement
+        else:
+            progress.tell(f"{len(chosen)} layers are too many: {explain(judgement)}")
+        return judgement.passed
+
     outcome = search(
         open_layers,
         methods,
         lambda chosen, method: bench.strain(chosen, limits[method]),
         lambda chosen, method: bench.judge(chosen, limits[method]).passed,
+        holds,
         lambda trial: progress.part(trial.what),
     )
-    progress.step("judging the graph on all scans")
-    outcome, confirmed = _confirmed(bench, outcome, limits[outcome.method], progress)
-    if confirmed is None:
+    if last is None:
         raise ParityFailedError(_nothing_fits(bench, outcome))
-    graph, judgement = confirmed
+    graph, judgement = last
     progress.step("time beside float16")
     raw = graph.SerializeToString()
     half = bench.half()
@@ -243,28 +257,27 @@ def _with_scale(layer: Layer, seen: Mapping[str, Seen]) -> Layer:
     )
 
 
-def _confirmed(
-    bench: Bench, outcome: Found, limits: Mapping[str, float], progress: Progress
-) -> tuple[Found, tuple[onnx.ModelProto, Judgement] | None]:
-    """Judge on all golden volumes and all scans, by the gate itself; a set that fails loses its last items."""
-    trials = list(outcome.trials)
-    made: dict[int, tuple[onnx.ModelProto, Judgement]] = {}
+def _normal(limits: Mapping[str, float]) -> dict[str, float]:
+    """Thresholds whose scale is a normal float16 number; of these layers the largest values allow it."""
+    return {name: max(limit, LEAST_SCALE * 127) for name, limit in limits.items()}
 
-    def holds(count: int) -> bool:
-        chosen = replace(outcome, taken=count).chosen
-        graph, judgement = bench.confirm(chosen, limits)
-        what = f"the {count} least sensitive of {len(outcome.ranked)}, on all scans"
-        trials.append(Trial(what, len(chosen), fits=judgement.passed))
-        progress.part(what)
-        if judgement.passed:
-            made.clear()  # one graph in memory is enough: what holds later has more layers
-            made[count] = graph, judgement
-        elif count > 1:
-            progress.tell(f"{len(chosen)} layers are too many: {explain(judgement)}")
-        return judgement.passed
 
-    taken = shorten(outcome.taken, holds)
-    return replace(outcome, taken=taken, trials=tuple(trials)), made.get(taken)
+def _check_judged(bench: Bench, split: Split, progress: Progress) -> None:
+    """Refuse a gate by which nothing could fail here, and say so where labels don't suffice for an AUC."""
+    verdict = bench.perfect()
+    missing = {check.name: f"{check.name} {check.text}" for check in verdict.not_judged if check.limit is not None}
+    if not verdict.passed:
+        raise CalibrationError(
+            f"nothing that the gate '{bench.gate.name}' limits can be judged on these scans "
+            f"({'; '.join(missing.values())}); set other limits with --gates, or give --labels"
+        )
+    if any(sample.labels is not None for sample in split.validation) and missing.keys() & _AUC:
+        progress.warn(f"the labels can't be used: {'; '.join(missing[name] for name in sorted(missing.keys() & _AUC))}")
+
+
+def _warn_of(problems: Sequence[Problem], progress: Progress) -> None:
+    for problem in problems:
+        progress.warn(f"{problem.path.name} can't be used: {problem.reason}")
 
 
 def _nothing_fits(bench: Bench, outcome: Found) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.settings import RangeMethod
@@ -28,14 +27,7 @@ MOST_LAYER_RUNS = 24
 Measure = Callable[[Sequence[Layer], RangeMethod], float]
 """How much of the gate a set of layers uses; see :func:`molre_edge.calibration.judge.strain`."""
 Fits = Callable[[Sequence[Layer], RangeMethod], bool]
-"""Whether a graph with these layers in INT8 keeps the gate, judged in full."""
-
-
-class Watcher(Protocol):
-    """Who wants to know how the search goes on."""
-
-    def ran(self, trial: Trial) -> None:
-        """A graph was measured or judged."""
+"""Whether a graph with these layers in INT8 keeps the gate, judged on some scans or on everything."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ def most_runs(layers: Sequence[Layer], methods: int) -> int:
 
 
 def most_judged(layers: Sequence[Layer]) -> int:
-    """How many graphs the search judges in full at most: all layers, and the bisection."""
+    """How many graphs the search judges at most: all layers, and the bisection."""
     return math.ceil(math.log2(_most_items(layers) + 1)) + 1
 
 
@@ -109,18 +101,21 @@ def search(
     methods: Sequence[RangeMethod],
     measure: Measure,
     fits: Fits,
+    holds: Fits,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Found:
-    """Find the largest set: measure blocks, then the layers of sensitive blocks, then bisect the ranking.
+    """Find the largest set: measure blocks, then the layers of sensitive blocks, bisect the ranking, and confirm.
 
-    Deterministic: of equals, the first in the model's order comes first. A set is judged in full only in the last step,
-    where each judgement halves what is left; a prefix of the ranking is taken to fit when a longer one does.
+    Deterministic: of equals, the first in the model's order comes first. A set is judged only in the bisection, where
+    each judgement halves what is left; a prefix of the ranking is taken to fit when a longer one does. What is found
+    is judged on everything then, and shortened if it does not hold.
 
     Args:
         layers: that may be quantised, in the model's order; at least one.
         methods: of the ranges, to choose from.
         measure: strain of a set.
-        fits: the full judgement of a set.
+        fits: the judgement of a set while the search goes on.
+        holds: the judgement on everything; of the sets that hold, the last that was asked for is the one found.
         on_trial: is told of each graph that was run.
     """
     log = _Log(on_trial)
@@ -135,23 +130,31 @@ def search(
         block: log.measured(block, measure(members, best), len(members)) if len(blocks) > 1 else by_method[best]
         for block, members in blocks.items()
     }
-    everything = log.judged("all layers", fits(layers, best), len(layers))
-    if everything:
+    if log.judged("all layers", fits(layers, best), len(layers)) and log.judged(
+        "all layers, on everything", holds(layers, best), len(layers)
+    ):
         items = tuple(Item(block, members, strains[block]) for block, members in blocks.items())
         return Found(best, by_method, strains, _ranked(items), len(items), tuple(log.trials))
     items = tuple(
         item for block in blocks for item in _items(block, blocks[block], strains, blocks, measure, best, log)
     )
     ranked = _ranked(items)
+
+    def first(count: int) -> list[Layer]:
+        return [layer for item in ranked[:count] for layer in item.layers]
+
+    def said(count: int, where: str, judged: Fits) -> bool:
+        what = f"the {count} least sensitive of {len(ranked)}{where}"
+        return log.judged(what, judged(first(count), best), len(first(count)))
+
     taken, too_many = 0, len(ranked)
     while too_many - taken > 1:
         middle = (taken + too_many) // 2
-        members = [layer for item in ranked[:middle] for layer in item.layers]
-        what = f"the {middle} least sensitive of {len(ranked)}"
-        if log.judged(what, fits(members, best), len(members)):
+        if said(middle, "", fits):
             taken = middle
         else:
             too_many = middle
+    taken = shorten(taken, lambda count: said(count, ", on everything", holds))
     return Found(best, by_method, strains, ranked, taken, tuple(log.trials))
 
 
@@ -181,8 +184,8 @@ def shorten(most: int, holds: Callable[[int], bool]) -> int:
 
 
 def most_confirmed(layers: Sequence[Layer]) -> int:
-    """How often :func:`shorten` asks at most, after a search over these layers."""
-    return 2 * math.ceil(math.log2(_most_items(layers) + 1))
+    """How many sets are judged on everything at most: all layers, and what :func:`shorten` asks."""
+    return 1 + 2 * math.ceil(math.log2(_most_items(layers) + 1))
 
 
 @dataclass

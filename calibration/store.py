@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -23,11 +24,24 @@ from molre_edge.manifest import GraphFacts
 from molre_edge.parity import Gate
 from molre_edge.specs import Precision
 
-__all__ = ["GRAPH", "PAGE", "REPORT", "cached", "keep", "key_of"]
+__all__ = ["GRAPH", "PAGE", "REPORT", "cached", "check_place", "keep", "key_of"]
 
 GRAPH = "graphs/int8.onnx"
 REPORT = "calibration/report.json"
 PAGE = "calibration/report.html"
+
+
+def check_place(bundle: Bundle) -> None:
+    """See, before minutes of work, that the result has a place to lie.
+
+    Raises:
+        BundleError: a folder of the bundle is a link or a file, or can't be written to.
+    """
+    for folder in {(bundle.folder / name).parent for name in (GRAPH, REPORT, PAGE)}:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise BundleError(f"{folder}: is no folder but a link or a file; a bundle's files lie in it, so remove it")
+        if not os.access(folder if folder.exists() else bundle.folder, os.W_OK):
+            raise BundleError(f"{folder}: can't be written to; calibrate a copy of the bundle")
 
 
 def key_of(

@@ -171,7 +171,7 @@ def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
     for block, strain in report["blocks"].items():
         members = [layer for layer in report["layers"] if layer["block"] == block and not layer["why_not"]]
         open_ = [layer for layer in report["layers"] if layer["block"] == block and layer["strain"] is not None]
-        table.add_row(block, f"{len(members)} of {len(open_)}", f"{strain:.2f}")
+        table.add_row(block, f"{len(members)} of {len(open_)}", "not finite" if strain is None else f"{strain:.2f}")
     speaker.show(table)
     for part in report["judged"]:
         verdict = part["verdict"]

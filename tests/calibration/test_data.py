@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,11 @@ def test_one_labelled_scan_is_judged_and_unlabelled_ones_fill_up(validation: int
     assert len({each.content for each in split.validation}) == len(split.validation) == expected
     assert samples[7] in split.validation
     assert not set(split.validation) & set(split.calibration)
+
+
+def test_the_most_typical_scan_is_judged_on() -> None:
+    split = choose([sample(number) for number in (*range(9), 1000)], SETTINGS, slices=32)
+    assert split.validation[0].look[0] not in (0, 1000)
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -135,3 +141,50 @@ def test_the_first_volumes_are_kept_and_the_others_read_again(
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
     assert read == [sample.source.path for sample in (*samples, *samples[2:])]
     assert len(read) == reader.passes(len(samples), 2)
+    assert not first[0].flags.writeable
+
+
+def test_of_a_large_folder_scans_with_labels_come_first() -> None:
+    sources = [ScanSource(Path(f"{number:04d}"), (), "dicom") for number in range(1000)]
+    chosen = candidates(
+        FoundScans(tuple(sources), (), ()),
+        lambda source: np.array([1.0, np.nan]) if source.path.name.endswith("33") else np.array([np.nan, np.nan]),
+    )
+    assert len(chosen) == 256 and sorted(chosen, key=lambda source: source.path) == list(chosen)
+    assert {source for source in sources if source.path.name.endswith("33")} <= set(chosen)
+
+
+def test_other_series_of_the_study_are_content_since_one_of_them_may_be_read(tiny_scans: Path, tmp_path: Path) -> None:
+    [source] = find_scans(tiny_scans / "head-1").scans
+    other = Path(shutil.copy(tiny_scans / "head-4.nii.gz", tmp_path / "other.nii.gz"))
+    study = replace(source, alternatives=find_scans(other).scans)
+    before = content_of(study)
+    assert before != content_of(source)
+    other.write_bytes(other.read_bytes() + b"\0")
+    assert content_of(study) != before
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([None, None], None),
+        ([[np.nan, np.nan], None], None),
+        ([[1.0, np.nan], [np.nan, 0.0]], [1.0, 0.0]),
+        ([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], [np.nan, 0.0]),
+        ([[1.0, np.nan], [0.0, np.nan]], None),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_copies_of_a_scan_pool_their_labels_and_what_they_contradict_is_unknown(
+    rows: list[list[float] | None], expected: list[float] | None, turned: bool, tiny_scans: Path, tmp_path: Path
+) -> None:
+    table = {}
+    for number, row in enumerate(reversed(rows) if turned else rows):
+        path = Path(shutil.copy(tiny_scans / "head-4.nii.gz", tmp_path / f"{number}.nii.gz"))
+        table[path.name] = None if row is None else np.array(row)
+    sources = find_scans(tmp_path).scans
+    contents = [content_of(source) for source in sources]
+    [one], _ = look(sources, contents, GRID, labels=lambda source: table[source.path.name])
+    assert one.copies == len(rows)
+    assert (one.labels is None) == (expected is None)
+    np.testing.assert_equal(one.labels, None if expected is None else np.array(expected))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from molre_edge.calibration.judge import strain, tighter
+from molre_edge.calibration.judge import of_few, strain, tighter
 from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, compare
 from molre_edge.specs import Precision
 
@@ -36,3 +36,15 @@ def test_the_search_keeps_smaller_limits_where_they_do_not_come_in_steps() -> No
     assert gate.max_gate_l1 == pytest.approx(0.04)
     assert gate.max_flips_fraction == INT8.max_flips_fraction
     assert tighter(Gate("one", max_abs_dp=0.1), 0.5) == Gate("one", max_abs_dp=0.05)
+
+
+@pytest.mark.parametrize(("decisions", "flips"), [(150, 1), (199, 1), (400, 2), (1000, 5)])
+def test_of_few_decisions_one_may_flip_and_of_many_the_limit_holds(decisions: int, flips: int) -> None:
+    limit = of_few(Gate("some", max_flips_fraction=0.005), decisions).max_flips_fraction
+    assert limit is not None
+    assert flips / decisions <= limit < (flips + 1) / decisions
+
+
+def test_where_flips_are_free_they_stay_so() -> None:
+    gate = Gate("some", max_abs_dp=0.1)
+    assert of_few(gate, 10) == gate

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -19,7 +21,7 @@ from molre_edge.calibration.judge import answers
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
 from molre_edge.parity import Gate, sigmoid
-from molre_edge.scans import find_scans
+from molre_edge.scans import ScanSource, find_scans
 from molre_edge.specs import Precision
 
 
@@ -41,7 +43,7 @@ def test_the_bundle_has_a_graph_that_keeps_its_gate_and_says_what_is_in_it(calib
     assert all(layer["int8"] != bool(layer["why_not"]) for layer in report["layers"])
     assert [part["verdict"]["passed"] for part in report["judged"]] == [True] * 6
     assert bundle.manifest["parity"]["int8"]["verdict"]["passed"]
-    assert " s or so; a set that fails on all 4 scans is made smaller" in told.texts[0]
+    assert re.search(r"then the best on all 4 scans: \d+ s or so\. A set that fails there", told.texts[0])
     assert told.parts >= len(report["trials"])
 
 
@@ -106,29 +108,26 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     assert result.report["summary"]["layers"] >= 2
 
 
-def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(
-    run: Any, bundle: Path, calibrated: Any, tiny_scans: Path
-) -> None:
-    everything = Bundle.open(calibrated[0].folder)
+def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bundle: Path, tiny_scans: Path) -> None:
+    limits = {"max_abs_dp": 0.1, "min_cosine": 0.97, "max_gate_l1": 0.15}
+    free, _ = run(bundle, tiny_scans, Gate("flips are free", **limits))
+    opened = Bundle.open(bundle)
     scans = find_scans(tiny_scans).scans
-    contents = [content_of(source) for source in scans]
-    split = choose(look(scans, contents, everything.grid)[0], CalibrationSettings(), everything.grid.slices)
-    seen = list(VolumeReader(everything.grid).read(split.calibration))
+    samples, _ = look(scans, [content_of(source) for source in scans], opened.grid)
+    split = choose(samples, CalibrationSettings(), opened.grid.slices)
+    seen = list(VolumeReader(opened.grid).read(split.calibration))
     before, after = (
-        answers(everything.read(everything.graph(precision).file), seen, precision=precision, optimise=True).logits
+        answers(opened.read(opened.graph(precision).file), seen, precision=precision, optimise=True).logits
         for precision in (Precision.FP32, Precision.INT8)
     )
-    between = (sigmoid(before) + sigmoid(after)) / 2
     scan, finding = np.unravel_index(np.abs(before - after).argmax(), before.shape)
-    opened = Bundle.open(bundle)
     thresholds = np.ones(len(opened.thresholds))  # all other findings are absent, whatever is INT8
-    thresholds[finding] = between[scan, finding]
+    thresholds[finding] = (sigmoid(before) + sigmoid(after))[scan, finding] / 2
     amend_manifest(opened, {**opened.manifest, "thresholds": thresholds.tolist()}, opened.manifest["files"])
-    no_flips = Gate("no flips", max_abs_dp=0.1, max_flips_fraction=0.0, min_cosine=0.97, max_gate_l1=0.15)
-    result, told = run(bundle, tiny_scans, no_flips)
-    assert 0 < result.report["summary"]["layers"] < calibrated[0].report["summary"]["layers"]
-    lost = [trial for trial in result.report["trials"] if trial["what"].endswith("on all scans") and not trial["fits"]]
-    assert lost and any("layers are too many: " in text and "all 4 scans" in text for text in told.texts)
+    result, told = run(bundle, tiny_scans, Gate("no flips", max_flips_fraction=0.0, **limits))
+    assert 0 < result.report["summary"]["layers"] < free.report["summary"]["layers"]
+    assert any(each["what"].endswith("on everything") and not each["fits"] for each in result.report["trials"])
+    assert any("layers are too many: " in text and "on all 4 scans" in text for text in told.texts)
     assert result.report["judged"][-1]["what"].startswith("all 4 scans")
 
 
@@ -191,3 +190,80 @@ def test_a_damaged_manifest_or_graph_is_an_error_that_says_so(run: Any, bundle: 
     amend_manifest(opened, opened.manifest, {**opened.manifest["files"], "graphs/fp32.onnx": digest})
     with pytest.raises(BundleError, match="no ONNX model"):
         run(bundle, tiny_scans)
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        (Gate("AUC alone", max_mean_auc_drop=0.1), r"mean_auc_drop not judged: no labels.*give --labels"),
+        (Gate("AUC alone", max_finding_auc_drop=0.1), r"finding_auc_drop not judged: no labels"),
+    ],
+)
+def test_a_gate_by_which_nothing_can_be_judged_is_refused_before_the_search(
+    run: Any, bundle: Path, tiny_scans: Path, gate: Gate, words: str
+) -> None:
+    with pytest.raises(CalibrationError, match=words):
+        run(bundle, tiny_scans, gate)
+
+
+def test_labels_are_judged_and_too_few_of_them_are_a_warning(run: Any, bundle: Path, tiny_scans: Path) -> None:
+    findings = len(Bundle.open(bundle).findings)
+    numbers = {source: float(n % 2) for n, source in enumerate(find_scans(tiny_scans).scans)}
+
+    def labelled(source: ScanSource) -> npt.NDArray[np.float64]:
+        return np.full(findings, numbers[source])
+
+    gate = Gate("AUC too", max_abs_dp=0.1, max_mean_auc_drop=1.0)
+    result, told = run(bundle, tiny_scans, gate, labels=labelled)
+    assert result.report["data"]["labelled_scans"] == 2
+    last = result.report["judged"][-1]
+    assert last["what"].startswith("all 4 scans")
+    assert all(each["auc"] is not None for each in last["findings"])
+    assert any("the labels can't be used: mean_auc_drop not judged" in text for text in told.warnings)  # of 2 of 4
+
+
+def test_the_second_time_a_scan_that_can_t_be_used_is_named_too(
+    run: Any, bundle: Path, tiny_scans: Path, tmp_path: Path
+) -> None:
+    scans = shutil.copytree(tiny_scans, tmp_path / "scans")
+    (scans / "no-scan.nii.gz").write_text("hello")
+    for _ in range(2):
+        result, told = run(bundle, scans)
+        assert any("no-scan.nii.gz can't be used" in text for text in told.warnings)
+    assert result.unchanged
+
+
+@pytest.mark.parametrize("what", ["a file", "a link"])
+def test_a_bundle_without_a_place_for_the_result_is_refused_before_the_work(
+    run: Any, bundle: Path, tiny_scans: Path, tmp_path: Path, what: str
+) -> None:
+    if what == "a file":
+        (bundle / "calibration").touch()
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        (bundle / "calibration").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=r"calibration: is no folder but a link or a file"):
+        run(bundle, tiny_scans)
+
+
+def test_answers_that_are_not_finite_are_no_number_in_the_report(
+    run: Any, bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strain(numbers: Any, gate: Gate) -> float:
+        measured.append(0)
+        return float("inf") if len(measured) == 2 else 0.1
+
+    measured: list[int] = []
+    monkeypatch.setattr("molre_edge.calibration.bench.strain", strain)
+    result, _ = run(bundle, tiny_scans, Gate("wide", max_abs_dp=0.5))
+    report = json.loads((result.folder / "calibration/report.json").read_text())
+    assert None in report["blocks"].values()
+    assert "None" not in (result.folder / "calibration/report.html").read_text()
+
+
+def test_thresholds_keep_scales_normal_in_float16() -> None:
+    from molre_edge.calibration.run import _normal
+
+    scales = np.array(list(_normal({"small": 1e-4, "large": 3.0}).values()), np.float32) / 127
+    assert (scales.astype(np.float16) >= np.finfo(np.float16).smallest_normal).all()
+    assert scales[1] == np.float32(3.0) / 127

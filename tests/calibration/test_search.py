@@ -30,15 +30,32 @@ def model(blocks: int, each: int = 4) -> tuple[Layer, ...]:
     )
 
 
-def run(layers: Sequence[Layer], harm: dict[str, float], budget: float = 1.0) -> tuple[Found, list[Trial]]:
-    """Search where every layer harms by so much, in squares, and MSE ranges less than others."""
+def run(
+    layers: Sequence[Layer], harm: dict[str, float], budget: float = 1.0, *, whole: float | None = None
+) -> tuple[Found, list[Trial]]:
+    """Search where every layer harms by so much, in squares, and MSE ranges less than others.
+
+    Args:
+        layers: of the model.
+        harm: of some; of the others it is 0.01.
+        budget: of the judgements while it searches.
+        whole: of the judgement on everything; None for the same.
+    """
     trials: list[Trial] = []
+    most = budget if whole is None else whole
 
     def measure(chosen: Sequence[Layer], method: RangeMethod) -> float:
         worse = 1.0 if method is RangeMethod.MSE else 1.5
         return float(worse * sum(harm.get(layer.node, 0.01) ** 2 for layer in chosen) ** 0.5)
 
-    found = search(layers, METHODS, measure, lambda chosen, method: measure(chosen, method) <= budget, trials.append)
+    found = search(
+        layers,
+        METHODS,
+        measure,
+        lambda chosen, method: measure(chosen, method) <= budget,
+        lambda chosen, method: measure(chosen, method) <= most,
+        trials.append,
+    )
     return found, trials
 
 
@@ -55,7 +72,15 @@ def test_where_everything_fits_everything_is_taken_without_measuring_layers() ->
     layers = model(6)
     found, trials = run(layers, {})
     assert set(found.chosen) == set(layers)
-    assert len(trials) == len(METHODS) + 6 + 1
+    assert len(trials) == len(METHODS) + 6 + 2
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_what_fits_the_search_but_not_everything_loses_layers_and_no_whole_block(blocks: int) -> None:
+    layers = model(blocks)
+    found, trials = run(layers, {"node 0 3": 0.5}, budget=1.0, whole=0.4)
+    assert {layer.node for layer in layers} - {layer.node for layer in found.chosen} == {"node 0 3"}
+    assert [trial.fits for trial in trials if trial.what == "all layers, on everything"] == [False]
 
 
 def test_where_nothing_fits_nothing_is_taken() -> None:
@@ -65,12 +90,15 @@ def test_where_nothing_fits_nothing_is_taken() -> None:
 
 @pytest.mark.parametrize(("blocks", "each"), [(1, 1), (1, 5), (2, 4), (12, 4), (40, 7), (12, 30)])
 @pytest.mark.parametrize("budget", [0.0, 0.05, 10.0])
-def test_runs_are_bounded_and_what_was_said_before_holds(blocks: int, each: int, budget: float) -> None:
+@pytest.mark.parametrize("strict", [1.0, 0.9, 0.1, 0.0])
+def test_runs_are_bounded_and_what_was_said_before_holds(blocks: int, each: int, budget: float, strict: float) -> None:
     layers = model(blocks, each)
     harm = {layer.node: 0.01 * (i % 5 + 1) for i, layer in enumerate(layers)}
-    found, trials = run(layers, harm, budget)
-    assert len(trials) == len(found.trials) <= most_runs(layers, len(METHODS))
-    assert sum(trial.fits is not None for trial in trials) <= most_judged(layers)
+    found, trials = run(layers, harm, budget, whole=strict * budget)
+    whole = [trial for trial in trials if trial.what.endswith("on everything")]
+    assert len(trials) == len(found.trials) <= most_runs(layers, len(METHODS)) + len(whole)
+    assert sum(trial.fits is not None for trial in trials) <= most_judged(layers) + len(whole)
+    assert len(whole) <= most_confirmed(layers)
     assert sum(trial.layers == 1 and trial.strain is not None for trial in trials) <= MOST_LAYER_RUNS + blocks
 
 

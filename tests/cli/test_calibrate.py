@@ -13,7 +13,7 @@ from molre_edge.bundle import Bundle
 from molre_edge.errors import BundleError
 from molre_edge.specs import Precision
 
-LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.05\nmin_cosine = 0.97\nmax_gate_l1 = 0.15\n"
+LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.1\nmin_cosine = 0.97\nmax_gate_l1 = 0.15\n"
 
 
 @pytest.fixture
@@ -39,6 +39,24 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     report = json.loads(Path("run/report.json").read_text())
     assert report["engine"]["precision"] == "int8"
     assert report["gate"]["name"] == "int8"
+
+
+def test_labels_are_judged_by_both_commands(
+    invoke: Any, words: list[str], tiny_scans: Path, tiny_checkpoint: Path
+) -> None:
+    scans = sorted(path.name for path in tiny_scans.iterdir())
+    finding = Bundle.open(Path("edge-bundle")).findings[0]
+    rows = "".join(f"{name},{place % 2}\n" for place, name in enumerate(scans))
+    Path("labels.csv").write_text(f"scan,{finding}\n{rows}")
+    gates = LOOSE + "max_mean_auc_drop = 1.0\nmax_finding_auc_drop = 1.0\n"
+    Path("gates.toml").write_text(gates)
+    done = invoke(*words, "--labels", "labels.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "all 4 scans, as ONNX Runtime runs it: passed: 7 of 7" in done.stdout
+    more = ["--gates", "gates.toml", "--labels", "labels.csv", "--reference", tiny_checkpoint, "-o", "run"]
+    run = invoke("infer", tiny_scans, "--engine", "int8", *more)
+    assert run.exit_code == 0, run.stderr
+    assert "7 of 7 checks kept their limits" in run.stdout
 
 
 def test_an_impossible_budget_ends_with_3_and_writes_nothing(invoke: Any, words: list[str]) -> None:
