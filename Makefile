@@ -26,7 +26,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 demo: venv
-	$(BIN)/molre-edge demo --force "$(DEMO)"
+	$(BIN)/molre-edge demo "$(DEMO)"
 
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -111,9 +111,15 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
     # the names of a demo's parts are those of real work too: without the mark they are somebody's
     foreign = there if MARK not in there else there - _OURS
     if foreign:
-        raise ConfigError(f"{folder}: holds {sorted(foreign)[0]}, which is no demo's; name another folder")
+        raise ConfigError(
+            f"{folder}: holds {sorted(foreign)[0]}, which is no demo's; move it away or name another folder"
+        )
     if there and not force:
-        raise ConfigError(f"{folder}: holds a demo already; --force makes it anew, or name another folder")
+        what = "a demo already" if (folder / "edge-runs" / "fp16" / "report.html").is_file() else "an unfinished demo"
+        raise ConfigError(
+            f"{folder}: holds {what}; 'molre-edge demo {folder} --force' makes it anew (and deletes all runs, engines "
+            f"and graphs in it), or name another folder (make demo DEMO=other)"
+        )
     for name in there - {MARK}:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -189,14 +189,19 @@ def _extras() -> tuple[Part, ...]:
 
 
 def _asked_for(extra: str) -> Sequence[str]:
-    """Names of the packages of an extra, without those of another extra."""
+    """Names of the packages of an extra, with those of the extras that it asks for."""
     of_extra = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
     try:
         lines = [line for line in metadata.requires("molre-edge") or () if of_extra.search(line)]
     except metadata.PackageNotFoundError:
         return ()
-    names = [match[0] for line in lines if (match := re.match(r"[A-Za-z0-9._-]+", line))]
-    return [name for name in names if name != "molre-edge"]
+    names: list[str] = []
+    for line in lines:
+        if other := re.match(r"molre-edge\[([A-Za-z0-9_-]+)\]", line):
+            names += _asked_for(other[1])
+        elif match := re.match(r"[A-Za-z0-9._-]+", line):
+            names.append(match[0])
+    return list(dict.fromkeys(names))
 
 
 def _gpu(probe: DriverProbe, root: Path, *, jetson: bool) -> Part:

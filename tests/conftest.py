@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the program does, before torch is loaded
+
 settings.register_profile("any machine", deadline=None)  # a busy or small machine is no failure
 settings.load_profile("any machine")
 

@@ -34,7 +34,7 @@ def done(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_it_ends_well_and_says_which_report_to_open(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Open a demo/edge-runs/fp16/report.html in a browser" in done.stdout
-    assert "molre-edge infer 'a demo/scans' --engine fp16 --bundle 'a demo/edge-bundle'" in done.stdout
+    assert "  cd 'a demo'\n  molre-edge infer scans --engine fp16\n" in done.stdout
     assert done.stdout.count("Parity passed") == 2
     assert "Routing is dynamic" in done.stdout
 
@@ -82,7 +82,7 @@ def test_a_second_demo_is_refused_and_leaves_the_first(done: subprocess.Complete
     command = [sys.executable, "-m", "molre_edge", "demo", str(folder)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 1
-    assert "holds a demo already; --force makes it anew" in again.stderr
+    assert "holds a demo already; 'molre-edge demo" in again.stderr
     assert (folder / "edge-bundle" / "manifest.json").stat().st_mtime_ns == before
 
 

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 README = Path(__file__).resolve().parents[1] / "README.md"
 RUN, RUN_UNTRAINED, RUN_TRAINED = "<!-- run -->", "<!-- run untrained, ", "<!-- run trained, "
 NOT_RUN = "<!-- not run here: "
-DEMO = "molre-edge demo"
+ENTER = ". .venv/bin/activate\n"
 TRAINED = os.environ.get("MOLRE_EDGE_TEST_DEMO")
 """A demo's folder, as 'molre-edge demo' leaves it after its minutes of training."""
 
@@ -42,9 +42,9 @@ def commands() -> str:
     chosen = []
     for comment, content in blocks():
         if comment.startswith(RUN_UNTRAINED):
-            assert content.count(f"{DEMO}\n") == 1
-            made = f"cp -r {shlex.quote(str(Path(TRAINED).resolve()))} edge-demo" if TRAINED else f"{DEMO} --untrained"
-            chosen.append(content.replace(f"{DEMO}\n", f"{made}\n"))
+            assert content.startswith(ENTER)
+            there = f"cp -r {shlex.quote(str(Path(TRAINED).resolve()))} edge-demo" if TRAINED else None
+            chosen.append(content.replace(ENTER, f"{there or 'molre-edge demo --untrained'}\n"))
         elif comment == RUN or (comment.startswith(RUN_TRAINED) and TRAINED):
             chosen.append(content)
     return "\n".join(chosen)

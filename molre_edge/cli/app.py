@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -94,6 +95,9 @@ for _function, _lines in _EXAMPLES.items():
 
 def main() -> None:
     """The entry point of ``molre-edge``."""
+    # GNU OpenMP's threads, PyTorch's among them, wait in a loop by default: beside one busy program that took three
+    # times as long. It is read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal can't show is no reason to fail
             stream.reconfigure(errors="backslashreplace")

@@ -185,7 +185,11 @@ def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
     for note in report["notes"]:
         speaker.say(f"Note: {note}")
     speaker.say(f"Report: {result.folder / 'calibration' / 'report.html'}")
-    speaker.say("Unchanged: the bundle had this from the same scans and settings" if result.unchanged else "Written")
+    speaker.say(
+        "Unchanged: the bundle had this from the same scans and settings"
+        if result.unchanged
+        else f"Written: {result.folder / 'graphs' / 'int8.onnx'}"
+    )
     speaker.say(f"Digest: {result.digest}")
     speaker.say(DISCLAIMER, style="dim")
     speaker.result(

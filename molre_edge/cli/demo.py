@@ -23,7 +23,9 @@ def demo(
     untrained: Annotated[
         bool, typer.Option("--untrained", help="A model with random weights instead: faster, and no AUC.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in that folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier demo in that folder, with all runs and engines in it.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -61,15 +63,18 @@ def demo(
         runs[engine] = run_infer(options, speaker)
         show_run(runs[engine], tables)
     speaker.say("")
-    for engine, run in runs.items():
-        if run.numbers is not None and run.numbers.mean_auc_engine is not None:
-            speaker.say(
-                f"Mean AUC of {len(run.numbers.aucs)} findings on {run.done} synthetic heads it has not seen: "
-                f"PyTorch {run.numbers.mean_auc_reference:.3f}, {engine} {run.numbers.mean_auc_engine:.3f}"
-            )
+    found = {engine: run.numbers for engine, run in runs.items() if run.numbers is not None}
+    areas = {engine: numbers.mean_auc_engine for engine, numbers in found.items()}
+    if found and all(area is not None for area in areas.values()):
+        first = next(iter(found.values()))
+        told = ", ".join(f"{engine} {area:.3f}" for engine, area in areas.items())
+        speaker.say(
+            f"Mean AUC of {len(first.aucs)} findings on {runs['fp32'].done} synthetic heads it has not seen: "
+            f"PyTorch {first.mean_auc_reference:.3f}, {told}"
+        )
     speaker.say(f"Open {runs['fp16'].report} in a browser. Then try:")
-    words = ["molre-edge", "infer", str(scans), "--engine", "fp16", "--bundle", str(bundle)]
-    speaker.say(f"  {shlex.join(words)}")
+    speaker.say(f"  cd {shlex.quote(str(folder))}")
+    speaker.say("  molre-edge infer scans --engine fp16")
     speaker.result({engine: {"report": str(run.report), "exit_code": run.exit_code} for engine, run in runs.items()})
     codes = {run.exit_code for run in runs.values()}
     for code in (ExitCode.PARITY_FAILED, ExitCode.ERROR, ExitCode.SCANS_REJECTED):

@@ -113,7 +113,8 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
         interval = f"{row.auc.low:.3f} to {row.auc.high:.3f}"
         counts = (str(row.positives), str(row.negatives))
         table.add_row(row.finding, *counts, f"{row.auc.auc:.3f}", interval, sensitivity, specificity)
-    speaker.show(table)
+    if table.rows:
+        speaker.show(table)
     if without:
         speaker.say(f"{without} findings have fewer than two scans with or without them: no AUC")
     if result.macro_auc is not None and result.macro_interval is not None:

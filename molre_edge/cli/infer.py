@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["InferOptions", "infer", "new_folder", "run_infer", "show_run"]
 
 DEFAULT_RUNS = Path("edge-runs")
-_SHOWN_REJECTED = 20
+_SHOWN = 20
+_SHOWN_PHASES = {"read", "compute", "end_to_end", "interval"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,23 +326,37 @@ def show_run(summary: RunSummary, speaker: Speaker) -> None:
     """Tell what a run found."""
     if summary.rows:
         speaker.show(_timing_table(summary))
+    if summary.positive:
+        table = Table(title="Findings that reach their threshold", title_justify="left")
+        table.add_column("scan", no_wrap=True)
+        table.add_column("findings", overflow="fold")
+        for scan, names in summary.positive[:_SHOWN]:
+            table.add_row(scan, ", ".join(names) or "–")
+        speaker.show(table)
+        if len(summary.positive) > _SHOWN:
+            speaker.say(f"... and {len(summary.positive) - _SHOWN} scans more, all in findings.csv")
     if summary.rejected:
         table = Table(title="Scans that can't be used", title_justify="left")
         for heading in ("scan", "code", "reason"):
             table.add_column(heading, overflow="fold")
-        for row in summary.rejected[:_SHOWN_REJECTED]:
+        for row in summary.rejected[:_SHOWN]:
             table.add_row(*row)
         speaker.show(table)
-        if len(summary.rejected) > _SHOWN_REJECTED:
-            speaker.say(f"... and {len(summary.rejected) - _SHOWN_REJECTED} more, all in scans.csv")
+        if len(summary.rejected) > _SHOWN:
+            speaker.say(f"... and {len(summary.rejected) - _SHOWN} more, all in scans.csv")
     if summary.verdict is not None:
         for check in summary.verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"
             speaker.say(f"  {mark} {check.name}: {check.text}")
-        speaker.say(f"Parity {summary.verdict.summary}", style="green" if summary.verdict.passed else "bold red")
+        speaker.say(
+            f"Parity {summary.verdict.summary}; {summary.compared}",
+            style="green" if summary.verdict.passed else "bold red",
+        )
     for note in summary.notes:
         speaker.say(f"Note: {note}")
-    speaker.say(f"{summary.done} scans answered, {len(summary.rejected)} can't be used")
+    speaker.say(
+        f"{summary.done} scan{'' if summary.done == 1 else 's'} answered, {len(summary.rejected)} can't be used"
+    )
     speaker.say(f"Findings: {summary.folder / 'findings.csv'}  (ids and paths: {summary.folder / 'scans.csv'})")
     speaker.say(f"Report: {summary.report}")
     speaker.say(DISCLAIMER, style="dim")
@@ -365,10 +380,12 @@ def show_run(summary: RunSummary, speaker: Speaker) -> None:
 
 
 def _timing_table(summary: RunSummary) -> Table:
-    table = Table(title="Milliseconds per scan, warm-up apart", title_justify="left")
+    table = Table(title="Milliseconds per scan, warm-up apart (all phases: timing.json)", title_justify="left")
     for heading in ("who", "phase", "median", "p90", "p95", "p99", "scans/s"):
         table.add_column(heading, justify="left" if heading in {"who", "phase"} else "right")
     for row in summary.rows:
+        if row.phase not in _SHOWN_PHASES:
+            continue
         rate = "" if row.scans_per_second is None else f"{row.scans_per_second:.2f}"
         times = (f"{value:.1f}" for value in (row.median_ms, row.p90_ms, row.p95_ms, row.p99_ms))
         table.add_row(row.who, row.phase, *times, rate)

@@ -18,7 +18,7 @@ from molre_edge.inference.labels import write_known_labels
 from molre_edge.inference.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
 from molre_edge.inference.records import Record, write_record
 from molre_edge.inference.reference import Reference
-from molre_edge.inference.results import write_findings
+from molre_edge.inference.results import positive_findings, write_findings
 from molre_edge.inference.store import RunStore
 from molre_edge.inference.timing import ENGINE_PHASES, REFERENCE_PHASES, timing_json, timing_rows
 from molre_edge.parity import (
@@ -52,6 +52,8 @@ class RunSummary:
         verdict: the same, judged.
         rows: timing by runner and phase.
         report: the HTML report.
+        compared: in words, what parity was judged on; empty without a reference.
+        positive: (id, findings that reach their threshold) of each answered scan.
         notes: what the user should know about how this was found.
     """
 
@@ -62,6 +64,8 @@ class RunSummary:
     verdict: Verdict | None
     rows: tuple[TimingRow, ...]
     report: Path
+    compared: str = ""
+    positive: tuple[tuple[str, tuple[str, ...]], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -155,7 +159,28 @@ def conclude(
     )
     _, page = write_report(store.folder, report)
     store.finish()
-    return RunSummary(store.folder, len(records), rejected, numbers, verdict, tuple(rows), page, notes)
+    return RunSummary(
+        folder=store.folder,
+        done=len(records),
+        rejected=rejected,
+        numbers=numbers,
+        verdict=verdict,
+        rows=tuple(rows),
+        report=page,
+        compared=_compared(pair, reference, len(records)),
+        positive=tuple((record.scan, positive_findings(record, bundle)) for record in records),
+        notes=notes,
+    )
+
+
+def _compared(pair: Pair | None, reference: Reference, done: int) -> str:
+    """What parity says something of: golden answers say nothing of the scans themselves."""
+    if pair is None:
+        return ""
+    count = len(pair.names)
+    if reference.kind == "golden":
+        return f"on {count} golden volumes of the bundle, not on these scans"
+    return f"on all {count} scans" if count == done else f"on {count} of {done} scans"
 
 
 def _pair(

@@ -46,7 +46,7 @@ def choose_reference(wish: str, bundle: Bundle, *, engine_is_reference: bool = F
     if wish == "none":
         return Reference("none", "no reference was asked for: no parity is judged")
     if wish == "golden":
-        return Reference("golden", "the golden answers were asked for")
+        return Reference("golden", "the bundle's golden answers, as asked for")
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     if wish == "auto":
         if engine_is_reference:

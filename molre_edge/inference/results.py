@@ -13,7 +13,13 @@ from molre_edge.inference.entries import write_csv
 from molre_edge.inference.records import Record
 from molre_edge.parity import DISCLAIMER
 
-__all__ = ["write_findings"]
+__all__ = ["positive_findings", "write_findings"]
+
+
+def positive_findings(record: Record, bundle: Bundle) -> tuple[str, ...]:
+    """Names of the findings whose probability reaches its threshold; one that is not a number reaches none."""
+    answers = zip(bundle.findings, record.engine.probabilities[0], bundle.thresholds, strict=True)
+    return tuple(name for name, p, t in answers if math.isfinite(p) and p >= t)
 
 
 def write_findings(folder: Path, records: list[Record], bundle: Bundle, engine: str) -> None:
@@ -28,8 +34,13 @@ def write_findings(folder: Path, records: list[Record], bundle: Bundle, engine: 
             (name, _number(p), float(t))
             for name, p, t in zip(names, record.engine.probabilities[0], bundle.thresholds, strict=True)
         ]
-        positive = [name for name, p, t in answers if p is not None and p >= t]
-        rows.append([record.scan, " ".join(positive), *("" if p is None else f"{p:.6f}" for _, p, _ in answers)])
+        rows.append(
+            [
+                record.scan,
+                " ".join(positive_findings(record, bundle)),
+                *("" if p is None else f"{p:.6f}" for _, p, _ in answers),
+            ]
+        )
         gates = record.engine.gates
         line: dict[str, Any] = {
             "scan": record.scan,

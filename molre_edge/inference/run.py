@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
 from molre_edge.bundle import Bundle
 from molre_edge.engines.runner import Runner
-from molre_edge.errors import ScanError
+from molre_edge.errors import RunError, ScanError
 from molre_edge.inference.conclusion import RunSummary, conclude
 from molre_edge.inference.entries import Entry
 from molre_edge.inference.interrupt import finish_first
@@ -84,9 +85,18 @@ def run_scans(
         KeyboardInterrupt: stopped by the user; with the first Ctrl-C after the scan in hand, with the second at once.
         ScanError: no such path, or too many files below it.
         BundleError: the golden volumes are altered.
-        RunError: labels that fit no scan, or a damaged store.
+        RunError: nothing there is an image, labels that fit no scan, or a damaged store.
     """
-    todo = store.enter(find_scans(scans, all_series=all_series), scans)
+    found = find_scans(scans, all_series=all_series)
+    if not found.scans and not found.rejected:
+        there = Counter[str]()
+        for each in found.ignored:
+            there[each.code] += each.files
+        what = ", ".join(f"{count} {code}" for code, count in there.most_common()) or "nothing"
+        raise RunError(
+            f"{scans}: holds no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md has the codes)"
+        )
+    todo = store.enter(found, scans)
     known = None if labels is None else labels.of(store.entries, scans)
     golden = bundle.golden() if reference.kind == "golden" or todo else None
     store.begin()
@@ -104,12 +114,12 @@ def run_scans(
                 progress.expected(f"the PyTorch reference adds about {_duration(left * took / 1e3)} for {left} scans")
         since = time.perf_counter()
         with finish_first(progress.stopping) as stop_asked:
-            for (entry, _), found in zip(todo, ahead.read(source for _, source in todo), strict=True):
-                if isinstance(found, ScanError):
-                    store.reject(entry, found.code, str(found))
-                    progress.finished(entry.scan, str(found))
+            for (entry, _), read in zip(todo, ahead.read(source for _, source in todo), strict=True):
+                if isinstance(read, ScanError):
+                    store.reject(entry, read.code, str(read))
+                    progress.finished(entry.scan, str(read))
                 else:
-                    record = _answer(entry, found, runner, reference_runner if left else None, since)
+                    record = _answer(entry, read, runner, reference_runner if left else None, since)
                     since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
                     store.add(entry, record)
                     left -= record.reference is not None

@@ -247,6 +247,15 @@ def _done(entry: Entry, record: Record) -> Entry:
     return replace(entry, status="done", code="", reason="", warnings=warnings)
 
 
+def _why_no_run(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder, so no run to go on with or to read"
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RUN_FILE}"))
+    if runs:
+        return f"holds {len(runs)} run{'s' if len(runs) > 1 else ''}; name one, such as {folder / runs[-1]}"
+    return f"not a run of molre-edge ({RUN_FILE} can't be read)"
+
+
 def read_head(folder: Path) -> dict[str, Any]:
     """The run's description.
 
@@ -257,7 +266,7 @@ def read_head(folder: Path) -> dict[str, Any]:
         with (folder / RUN_FILE).open("rb") as file:
             head = json.loads(file.read(_MAX_HEAD_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{folder}: not a run of molre-edge ({RUN_FILE} can't be read)") from error
+        raise RunError(f"{folder}: {_why_no_run(folder)}") from error
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise RunError(f"{folder}: not a run of molre-edge")
     return head

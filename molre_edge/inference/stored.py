@@ -158,7 +158,10 @@ def open_run(folder: Path) -> StoredRun:
     """
     head = read_head(folder)
     if not head.get("finished"):
-        raise RunError(f"{folder}: this run was cut before its end; go on with it first: molre-edge infer --resume")
+        raise RunError(
+            f"{folder}: this run was cut before its end; go on with it first: molre-edge infer SCANS -o {folder} "
+            f"--resume, with the scans, engine and options that it was begun with"
+        )
     try:
         data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -66,7 +66,9 @@ def inspect_checkpoint(path: Path) -> Inspection:
 
 
 def _is_added(name: str) -> bool:
-    return name.endswith((".lora_A", ".lora_B")) or name.startswith("routers.")
+    # a router's mean and std are constants of its input, no parameters
+    router = name.startswith("routers.") and not name.endswith((".mean", ".std"))
+    return name.endswith((".lora_A", ".lora_B")) or router
 
 
 def _problems(config: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,9 @@ from molre_edge.scans import ScanSource, find_scans, read_scan
 
 __all__ = ["inspect_scans"]
 
+_NO_SCAN = "not_a_scan"
+_MOST_ROWS = 100  # for people; programs get all
+
 
 def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
     """Find scans as ``infer`` does, and read the first ones.
@@ -30,7 +33,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
         MolreEdgeError: nothing there is a scan, or anything else that is known.
     """
     found = find_scans(path)
-    if not found.scans and all(entry.code == "not_a_scan" for entry in (*found.rejected, *found.ignored)):
+    if not found.scans and all(entry.code == _NO_SCAN for entry in (*found.rejected, *found.ignored)):
         what = "no file in it is" if path.is_dir() else "not"
         raise MolreEdgeError(
             f"{path}: {what} DICOM or NIfTI, nor a checkpoint (.pt, .safetensors), graph (.onnx), engine (.engine, or "
@@ -62,12 +65,21 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
     usable = sum(fact["status"] == "usable" for fact in scans)
     refused = [fact for fact in (*scans, *left) if fact["status"] == "refused"]
     unread = len(scans) - min(len(scans), most)
-    summary = f"{len(scans)} head CT series found" + (
-        f": {usable} usable, {len(refused)} refused" + (f", {unread} not read (--most)" if unread else "")
+    others = sum(fact["status"] == "refused" for fact in left)
+    summary = (
+        f"{len(scans)} head CT series: {usable} usable, {len(refused) - others} refused"
+        + (f", {unread} not read (--most)" if unread else "")
+        + (f"; {others} other series or files refused" if others else "")
     )
+    words = []
+    none = sum(fact["files"] for fact in left if fact["status"] == "ignored" and fact["code"] == _NO_SCAN)
+    if none:
+        words.append(("neither DICOM nor NIfTI", f"{none} file{'' if none == 1 else 's'}"))
+    if len(scans) + len(left) > none and not with_paths:
+        words.append(("which is which", "--paths tells the files; names of folders may be names of people"))
     # In a folder, a scan that is refused is part of the answer; of a file that was named, it is what is wrong.
     problems = tuple(f"{path}: {fact['reason']}" for fact in refused) if path.is_file() else ()
-    return Inspection("scans", summary, facts, (), _tables(scans, left, with_paths), problems)
+    return Inspection("scans", summary, facts, tuple(words), _tables(scans, left, with_paths), problems)
 
 
 def _facts_of(source: ScanSource) -> dict[str, Any]:
@@ -80,7 +92,12 @@ def _facts_of(source: ScanSource) -> dict[str, Any]:
 def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths: bool) -> tuple[Table, ...]:
     paths = ("path",) if with_paths else ()
     good = [fact for fact in scans if fact["status"] == "usable"]
-    bad = [fact for fact in (*scans, *left) if fact["status"] in ("refused", "ignored")]
+    bad = [
+        fact
+        for fact in (*scans, *left)
+        if fact["status"] == "refused" or (fact["status"] == "ignored" and fact["code"] != _NO_SCAN)
+    ]
+    title = "Left out" if len(bad) <= _MOST_ROWS else f"Left out, the first {_MOST_ROWS} of {len(bad)}"
     rows = []
     for fact in good:
         low, high = fact["step_mm"]
@@ -101,11 +118,11 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
         Table("Scans that can be used", columns, tuple(tuple(map(plain, row)) for row in rows)),
         Table("Warnings", ("code", "meaning"), tuple(sorted((plain(c), plain(t)) for c, t in notes))),
         Table(
-            "Left out",
+            title,
             ("scan", *paths, "status", "code", "reason", "files"),
             tuple(
                 tuple(plain(str(fact[name])) for name in ("scan", *paths, "status", "code", "reason", "files"))
-                for fact in bad
+                for fact in bad[:_MOST_ROWS]
             ),
         ),
     )

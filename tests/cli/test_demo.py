@@ -26,7 +26,7 @@ def test_an_earlier_demo_is_replaced_on_request_only(invoke: Any) -> None:
     Path("edge-demo/DEMO.txt").touch()
     done = invoke("demo")
     assert done.exit_code == 1
-    assert "edge-demo: holds a demo already; --force makes it anew" in done.stderr
+    assert "edge-demo: holds an unfinished demo; 'molre-edge demo edge-demo --force' makes it anew" in done.stderr
     assert Path("edge-demo/scans").exists()
 
 

@@ -84,7 +84,10 @@ def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: 
     assert [path.name for path in sorted(Path("run/outputs").iterdir())] == [f"scan-000{n}.npz" for n in range(1, 5)]
     assert "Parity passed" in done.stdout and "4 scans answered" in done.stdout
     assert "not a diagnosis" in words_of(done.stdout)
-    assert "Engine: onnxruntime:fp32" in done.stderr and "Reference: the golden answers" in done.stderr
+    assert (
+        "Engine: onnxruntime:fp32" in done.stderr
+        and "Reference: the bundle's golden answers, as asked for" in done.stderr
+    )
 
 
 def test_the_default_folder_is_named_by_the_time_and_two_in_one_second_get_one_each(
@@ -192,14 +195,30 @@ def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Pa
     assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--gates strict.toml"
 
 
-def test_no_scan_at_all_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
+def test_no_usable_scan_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
+    done = infer(mixed / "water.nii.gz", *GOLDEN, "-o", "run")
+    assert done.exit_code == 1
+    assert "no scan could be used; the reasons are in scans.csv" in done.stderr
+    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert [row["code"] for row in rows(Path("run/scans.csv"))] == ["not_hounsfield"]
+
+
+def test_a_folder_without_any_image_ends_with_1_and_leaves_no_run(infer: Any) -> None:
     (Path("text") / "below").mkdir(parents=True)
     Path("text/below/notes.txt").write_text("nothing")
     done = infer("text", *GOLDEN, "-o", "run")
     assert done.exit_code == 1
-    assert "no scan could be used; the reasons are in scans.csv" in done.stderr
-    assert {path.name for path in Path("run").iterdir()} == FILES
-    assert [row["code"] for row in rows(Path("run/scans.csv"))] == ["not_a_scan"]
+    assert "text: holds no head CT in DICOM or NIfTI (files there: 1 not_a_scan" in words_of(done.stderr)
+    assert not Path("run").exists()
+
+
+def test_findings_and_what_parity_was_judged_on_are_told(infer: Any, tiny_scans: Path, tiny_checkpoint: Path) -> None:
+    golden = words_of(infer(tiny_scans, *GOLDEN, "-o", "run").stdout)
+    assert "golden volumes of the bundle, not on these scans" in golden
+    row = rows(Path("run/findings.csv"))[0]
+    assert f"{row['scan']} {', '.join(row['positive'].split()[:2])}" in golden
+    some = words_of(infer(tiny_scans, "--reference-scans", "2", "-o", "other").stdout)
+    assert "Parity passed" in some and "; on 2 of 4 scans" in some
 
 
 @pytest.mark.parametrize(
@@ -239,7 +258,7 @@ def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], me
         (["--out", "other.pt/below"], "Not a directory"),
         (["--resume"], "no interrupted run with this bundle, engine, reference and folder of scans"),
         (["--resume", "-o", "full"], "full: not a run of molre-edge"),
-        (["--resume", "-o", "nowhere"], "nowhere: not a run of molre-edge"),
+        (["--resume", "-o", "nowhere"], "nowhere: no such folder, so no run to go on with"),
     ],
 )
 def test_what_can_be_mended_ends_with_1_and_leaves_nothing(

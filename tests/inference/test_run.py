@@ -102,13 +102,19 @@ def test_a_bad_scan_is_named_with_its_reason_and_the_rest_goes_on(run: Run, mixe
     assert told.scans == {table["good"]["scan"]: None, scan: reason}
 
 
-def test_a_run_without_any_scan_leaves_all_its_files_and_says_that_nothing_was_done(run: Run, tmp_path: Path) -> None:
+def test_a_folder_without_any_image_is_no_run(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "nothing"
     folder.mkdir()
     (folder / "notes.txt").write_text("nothing")
-    summary = run(folder)
-    assert (summary.done, summary.exit_code) == (0, 1)
-    assert [row["code"] for row in rows(summary.folder / "scans.csv")] == ["not_a_scan"]
+    with pytest.raises(RunError, match=r"nothing: holds no head CT in DICOM or NIfTI \(files there: 1 not_a_scan"):
+        run(folder)
+
+
+def test_a_run_in_which_no_scan_can_be_used_leaves_all_its_files_and_says_so(run: Run, mixed: Path) -> None:
+    shutil.rmtree(mixed / "good")
+    summary = run(mixed)
+    assert (summary.done, summary.exit_code, summary.positive) == (0, 1, ())
+    assert "not_hounsfield" in [row["code"] for row in rows(summary.folder / "scans.csv")]
     assert rows(summary.folder / "findings.csv") == []
     names = {path.name for path in summary.folder.iterdir()}
     assert {"findings.jsonl", "timing.json", "report.json", "report.html", "run.json"} <= names
