@@ -184,9 +184,7 @@ def _show(rows: list[Row], result: dict[str, Any], page: Path | None, speaker: S
     speaker.show(ratios)
     for name, text in result["includes"].items():
         speaker.say(f"{'one call' if name == 'total' else name}: {text}")
-    speaker.say(
-        f"{result['volumes']}; {rows[0].rounds} rounds in turns; loading, reading and resampling are in no time"
-    )
+    speaker.say(f"{result['volumes']}; {rows[0].rounds} rounds in turns; not counted: loading, reading and resampling")
     for name, facts in result["runners"].items():
         memory = facts["memory"]
         told = [f"{memory[key]:.0f} MiB {what}" for key, what in _MEMORY.items() if memory[key] is not None]

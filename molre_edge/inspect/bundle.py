@@ -54,8 +54,8 @@ def inspect_bundle(folder: Path) -> Inspection:
         )
         tables += [layer_table(engine) for engine in engines]
     size = sum(path.stat().st_size for name in bundle.manifest["files"] if (path := folder / name).is_file())
-    graphs = " and ".join(str(precision) for precision in bundle.graphs)
-    built = f"{len(engines)} engine(s)" if engines else "no engines"
+    graphs = ", ".join(str(precision) for precision in bundle.graphs)
+    built = f"{len(engines)} engine{'' if len(engines) == 1 else 's'}" if engines else "no engines"
     facts: dict[str, Any] = {
         "path": str(folder),
         "digest": bundle.digest,
@@ -72,6 +72,10 @@ def _calibration(section: Any) -> list[tuple[str, str]]:
     """What the manifest says of the int8 graph; nothing where there is none."""
     if not isinstance(section, dict):
         return []
+    layers, of, share = (section.get(name) for name in ("layers", "candidates", "weights_share"))
+    if isinstance(layers, int) and isinstance(of, int) and isinstance(share, float):
+        text = f"{layers} of {of} layers in INT8, {share:.0%} of the weights, {plain(section.get('method'))} ranges"
+        return [("calibration", text)]
     told = {name: value for name, value in section.items() if name not in ("key", "notes")}
     return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
 

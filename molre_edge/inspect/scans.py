@@ -69,7 +69,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
     summary = (
         f"{len(scans)} head CT series: {usable} usable, {len(refused) - others} refused"
         + (f", {unread} not read (--most)" if unread else "")
-        + (f"; {others} other series or files refused" if others else "")
+        + (f"; {others} other series or file{'' if others == 1 else 's'} refused" if others else "")
     )
     words = []
     none = sum(fact["files"] for fact in left if fact["status"] == "ignored" and fact["code"] == _NO_SCAN)

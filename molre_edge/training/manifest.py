@@ -67,6 +67,8 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial:
             twice or lies outside the folder; the message gives the line.
     """
     path = data / MANIFEST_NAME if data.is_dir() else data
+    if not path.exists():
+        raise ConfigError(f"{data}: holds no {MANIFEST_NAME}; docs/training.md says what belongs into it")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

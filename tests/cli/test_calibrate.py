@@ -39,6 +39,7 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     report = json.loads(Path("run/report.json").read_text())
     assert report["engine"]["precision"] == "int8"
     assert report["gate"]["name"] == "int8"
+    assert " of 9 layers in INT8, " in invoke("inspect", "edge-bundle").stdout
 
 
 def test_labels_are_judged_by_both_commands(

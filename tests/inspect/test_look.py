@@ -175,7 +175,7 @@ def test_a_bundle_whose_maker_wrote_nonsense_is_told_as_far_as_it_goes(copy: Pat
     found = inspect_path(copy)
     check(found, "bundle")
     assert words(found)["golden answers"] == r"\x1b[31mred\nline"
-    assert words(found)["calibration"] == "layers: [3, 9], method: minmax"
+    assert words(found)["calibration"] == "layers: [3, 9], method: minmax"  # of a version that we don't know
 
 
 # -------------------------------------------------------------------------------------------------------- run, scans
@@ -206,7 +206,8 @@ def test_scans_are_told_with_geometry_and_reasons_but_not_by_name(tiny_scans: Pa
     (folder / "notes.txt").write_text("nothing")
     found = inspect_path(folder)
     check(found, "scans")
-    assert "1 usable, 1 refused" in found.summary and not found.problems
+    assert found.summary == "1 head CT series: 1 usable, 0 refused; 1 other series or file refused"
+    assert not found.problems
     [scan] = found.facts["scans"]
     assert (scan["slices"], scan["rows"], scan["cols"]) == (12, 96, 96)
     assert {(fact["status"], bool(fact["code"])) for fact in found.facts["left_out"]} == {
@@ -222,6 +223,30 @@ def test_ids_are_those_of_infer(tiny_scans: Path) -> None:
     assert [fact["scan"] for fact in found.facts["scans"]] == [f"scan-000{n}" for n in range(1, 5)]
     assert [fact["status"] for fact in found.facts["scans"]] == ["usable", "usable", "not read", "not read"]
     assert "2 not read" in found.summary
+
+
+def test_files_that_are_no_images_are_counted_and_not_listed(tiny_scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_scans / "head-1", tmp_path / "scans" / "head")
+    for number in range(30):
+        (tmp_path / "scans" / f"{number}.txt").write_text("no image")
+    found = inspect_path(tmp_path / "scans")
+    assert found.summary == "1 head CT series: 1 usable, 0 refused"
+    assert words(found)["neither DICOM nor NIfTI"] == "30 files"
+    assert [table.title for table in found.tables] == ["Scans that can be used"]
+    assert sum(fact["files"] for fact in found.facts["left_out"]) == 30
+
+
+def test_of_many_that_are_left_out_the_first_are_listed_and_all_are_in_the_facts(
+    tiny_scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molre_edge.inspect.scans._MOST_ROWS", 2)
+    for number, file in enumerate(sorted((tiny_scans / "head-1").iterdir())[:3]):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "cut.nii.gz").write_bytes(file.read_bytes()[:50])
+    found = inspect_path(tmp_path)
+    [table] = [table for table in found.tables if table.title.startswith("Left out")]
+    assert (table.title, len(table.rows)) == ("Left out, the first 2 of 3", 2)
+    assert len(found.facts["left_out"]) == 3
 
 
 def test_a_single_file_of_a_series_is_refused_with_its_reason(tiny_scans: Path) -> None:

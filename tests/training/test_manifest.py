@@ -96,7 +96,7 @@ def test_lines_are_counted_as_an_editor_does(folder: Path) -> None:
 
 
 def test_a_folder_without_a_manifest_or_one_in_another_encoding_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match=r"holds no manifest.csv"):
         read_manifest(folder)
     with pytest.raises(ConfigError, match="can't be read"):
         read_manifest(write(folder, GOOD.replace("old", "né"), "latin-1"))
