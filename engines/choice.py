@@ -112,6 +112,8 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
         reasons.append(f"{engine.path.name} can't run here: {reason}")
     if reasons:
         return "; ".join(reasons)
+    if runtime is None and probe.problem:
+        return probe.problem  # an engine, if there were one, could not run either
     kind = f"{runtime} {precision}" if runtime else f"TensorRT {precision}"
     target = "here" if runtime == "tensorrt" else "rtx"
     driver = f", and {probe.problem}" if probe.problem else ""

@@ -238,6 +238,12 @@ def test_altered_damaged_and_outdated_engines_are_not_taken(copy: Path, machine:
     assert "not the JSON of an engine" in choose_engine("fp16", Bundle.open(copy)).why
 
 
+def test_without_a_driver_nobody_is_told_to_build_an_engine(copy: Path, machine: Any) -> None:
+    machine(NO_DRIVER)
+    why = choose_engine("fp32", Bundle.open(copy)).why
+    assert why == "ONNX Runtime on the fp32 graph: no NVIDIA driver (libcuda.so.1 is not there)"
+
+
 def test_an_engine_that_was_asked_for_and_is_not_there_is_told_with_how_to_build_it(copy: Path, machine: Any) -> None:
     machine(NO_DRIVER)
     with pytest.raises(
