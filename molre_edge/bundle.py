@@ -192,7 +192,7 @@ def check_free(folder: Path, *, force: bool) -> None:
             f"{folder}: is the current folder, one above it or a mount point, and can't be replaced as a whole; name a "
             f"folder within it with -o"
         )
-    there = next(path for path in (place, *place.parents) if path.exists())
+    there = next(path for path in place.parents if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise BundleError(f"{folder}: {there} can't be written to; choose another folder with -o")
     if place.is_dir() and not any(place.iterdir()):

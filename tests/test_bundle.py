@@ -169,6 +169,17 @@ def test_an_empty_folder_is_free_and_a_link_to_a_bundle_stays_a_link(bundle: Pat
     assert names(bundle) == ["manifest.json"]
 
 
+def test_a_place_below_a_file_or_one_that_is_read_only_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"file/new: .*file can't be written to; choose another folder"):
+        check_free(tmp_path / "file" / "new", force=False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(BundleError, match=r"can't be written to"):
+        check_free(tmp_path / "new", force=False)
+
+
 @pytest.mark.parametrize("content", ['{"name": "a web page\'s manifest"}', "[]", "no json", None])
 def test_force_never_removes_what_is_no_bundle(content: str | None, tmp_path: Path) -> None:
     folder = tmp_path / "photos"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from molre_edge import __version__
+from molre_edge.cli import main
 
 
 def test_help_names_the_commands_in_the_order_of_their_use(invoke: Any) -> None:
@@ -48,3 +50,16 @@ def test_no_command_shows_help_and_is_a_wrong_use(invoke: Any) -> None:
 def test_an_unknown_command_or_option_is_a_wrong_use(invoke: Any) -> None:
     assert invoke("quantise").exit_code == 2
     assert invoke("infer", ".", "--fast").exit_code == 2
+
+
+@pytest.mark.parametrize(("there", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_pytorch_wait_without_spinning_unless_somebody_says_otherwise(
+    there: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", there or "")
+    if there is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr("sys.argv", ["molre-edge", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == after

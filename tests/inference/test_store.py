@@ -14,7 +14,7 @@ import pytest
 
 from molre_edge.errors import RunError
 from molre_edge.inference.records import Record
-from molre_edge.inference.store import RunStore, Task
+from molre_edge.inference.store import RunStore, Task, read_head
 from molre_edge.parity import Outputs
 from molre_edge.scans import FoundScans, RejectedScan, ScanSource
 
@@ -247,6 +247,16 @@ def test_a_run_of_something_else_is_not_gone_on_with(
     start(folder, task, root, "a")
     with pytest.raises(RunError, match=f"that run had {message}"):
         RunStore.resume(folder, replace(task, **change))
+
+
+def test_a_folder_of_runs_is_told_with_one_to_name_and_one_that_is_not_there_as_such(tmp_path: Path) -> None:
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds 2 runs; name one, such as .*late"):
+        read_head(tmp_path)
+    with pytest.raises(RunError, match="no such folder, so no run to go on with"):
+        read_head(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"format": "other"}', b"\xff"])
