@@ -71,12 +71,14 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     from molre_edge.model.checkpoint import save_checkpoint
 
     slices = sorted((scans / "head-1").iterdir())
+    nifti = sorted(scans.glob("*.nii.gz"))[0]
     safe = work / "ckpt.safetensors"
     save_checkpoint(load_checkpoint(checkpoint).model, safe)
     opened = Bundle.open(bundle)
     golden_shapes = {"volumes": (None, *opened.grid.shape)}
     golden_shapes |= {spec.name: spec.shape for spec in next(iter(opened.graphs.values())).outputs}
-    outputs = Outputs(np.zeros((1, 75), np.float32), np.zeros((1, 8), np.float32), np.full((1, 1, 2, 3), 1 / 3, "f4"))
+    logits, gates = np.zeros((1, len(opened.findings)), np.float32), np.full((1, 1, 2, 3), 1 / 3, np.float32)
+    outputs = Outputs(logits, np.zeros((1, 8), np.float32), gates)
     write_record(work / "scan-0001.npz", Record("scan-0001", outputs, None, {"read": 1.0}, facts={"kind": "dicom"}))
     write_entries(
         work / "scans.csv", [Entry("scan-0001", "a", "a/1", "f", "done"), Entry("scan-0002", "b", "b", "", "ignored")]
@@ -151,8 +153,8 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
 
     return {
         "DICOM": Target(slices[0].read_bytes(), "slice.dcm", dicom, head=1400),
-        "NIfTI": Target((scans / "head-4.nii.gz").read_bytes(), "head.nii.gz", _read_all),
-        "NIfTI, not compressed": Target(_unzipped(scans / "head-4.nii.gz"), "head.nii", _read_all, head=352),
+        "NIfTI": Target(nifti.read_bytes(), "head.nii.gz", _read_all),
+        "NIfTI, not compressed": Target(_unzipped(nifti), "head.nii", _read_all, head=352),
         "manifest": Target((bundle / "manifest.json").read_bytes(), "manifest", manifest),
         "golden archive": Target((bundle / "golden" / "golden.npz").read_bytes(), "golden.npz", golden),
         "engine JSON": Target(json.dumps(engine).encode(), "engine", engine_json),

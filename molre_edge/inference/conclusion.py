@@ -155,7 +155,7 @@ def conclude(
             "system": f"{platform.system()} {platform.machine()}",
             **{f"{name} at export": str(version) for name, version in bundle.manifest["tool"].items()},
         },
-        notes=(reference.why, *notes, *(str(note) for note in bundle.manifest.get("notes", ()))),
+        notes=(f"reference: {reference.why}", *notes, *(str(note) for note in bundle.manifest.get("notes", ()))),
     )
     _, page = write_report(store.folder, report)
     store.finish()

@@ -107,17 +107,17 @@ def agreement(reference: _F64, engine: _F64, thresholds: _F64, numbers: ParityNu
     return Agreement(svg, len(shown), int(known.size), int(flipped.sum()), low, high, inside)
 
 
-def spread(sizes: Mapping[str, _F64], limits: Sequence[float]) -> str | None:
+def spread(sizes: Mapping[str, _F64], limits: Mapping[str, float]) -> str | None:
     """The share of |Δp| that is larger than each size, one line a run.
 
     Args:
         sizes: run -> absolute differences that are finite.
-        limits: of the gates, drawn as dashed lines.
+        limits: run -> its gate's limit, a dashed line: red, or where gates differ in the run's colour.
     """
     sizes = {name: np.sort(values) for name, values in sizes.items() if values.size}
     if not sizes:
         return None
-    everything = np.concatenate([*sizes.values(), np.array(limits)])
+    everything = np.concatenate([*sizes.values(), np.array(list(limits.values()))])
     positive = everything[everything > _FLOOR]
     if not positive.size:
         return None
@@ -135,8 +135,11 @@ def spread(sizes: Mapping[str, _F64], limits: Sequence[float]) -> str | None:
                 linestyle=_LINES[place % len(_LINES)],
                 label=_short(name),
             )
-        for limit in sorted(set(limits)):
-            axes.axvline(limit, color=COLOURS["fail"], linewidth=1.2, linestyle=(0, (4, 3)))
+        for limit in sorted(set(limits.values())):
+            its = [place for place, name in enumerate(sizes) if limits.get(name) == limit]
+            alone = len(set(limits.values())) > 1 and len(its) == 1
+            colour = SERIES[its[0] % len(SERIES)] if alone else COLOURS["fail"]
+            axes.axvline(limit, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         axes.set_ylim(-2, 102)

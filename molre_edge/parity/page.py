@@ -127,10 +127,10 @@ def _pictures(report: Report, numbers: ParityNumbers, gate: Gate) -> dict[str, A
     dp = engine - reference
     sizes = np.abs(dp[np.isfinite(dp)])
     thresholds = np.asarray(report.thresholds, dtype=np.float64)
-    limits = [] if gate.max_abs_dp is None else [gate.max_abs_dp]
+    name = engine_name(report)
     return {
         "agreement": charts.agreement(reference, engine, thresholds, numbers, gate),
-        "spread": charts.spread({engine_name(report): sizes}, limits),
+        "spread": charts.spread({name: sizes}, {} if gate.max_abs_dp is None else {name: gate.max_abs_dp}),
         "by_scan": charts.scan_by_scan(numbers, dp, gate),
     }
 

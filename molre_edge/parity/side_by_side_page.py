@@ -19,7 +19,6 @@ def render_comparison(comparison: Comparison) -> str:
     """One self-contained HTML page: no scripts, nothing loaded, every text escaped."""
     sides = comparison.sides
     facts = {name: [_facts(side.report).get(name, "–") for side in sides] for name in _names(sides)}
-    limits = [s.report.gate.max_abs_dp for s in sides if s.report.gate and s.report.gate.max_abs_dp is not None]
     context = {
         "comparison": comparison,
         "sides": [_side(place, side) for place, side in enumerate(sides)],
@@ -27,7 +26,7 @@ def render_comparison(comparison: Comparison) -> str:
         "findings": sides[0].report.findings,
         "checks": _checks(sides),
         "groups": _groups(comparison),
-        "spread": charts.spread(_sizes(sides), limits),
+        "spread": charts.spread(_sizes(sides), _limits(sides)),
         "phases": _phases(sides),
         "times": charts.times(
             [
@@ -105,6 +104,15 @@ def _sizes(sides: tuple[Side, ...]) -> dict[str, Any]:
             dp = finite_probabilities(engine) - finite_probabilities(reference)
             sizes[f"{_letter(place)} · {side.name}"] = np.abs(dp[np.isfinite(dp)])
     return sizes
+
+
+def _limits(sides: tuple[Side, ...]) -> dict[str, float]:
+    """The limit of |Δp| of every run's gate, where it has one."""
+    return {
+        f"{_letter(place)} · {side.name}": side.report.gate.max_abs_dp
+        for place, side in enumerate(sides)
+        if side.report.gate is not None and side.report.gate.max_abs_dp is not None
+    }
 
 
 def _engine(side: Side) -> list[Any]:

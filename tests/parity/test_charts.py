@@ -65,11 +65,23 @@ def test_a_lot_of_points_is_thinned_but_flips_and_the_largest_stay(full_report: 
 
 def test_the_line_of_the_spread_is_the_share_that_differs_by_more(painted: Painted) -> None:
     sizes = np.array([1e-5, 1e-4, 1e-4, 1e-3])
-    (figure,) = painted(drawn, lambda: drawn.spread({"run": sizes}, [0.01]))
+    (figure,) = painted(drawn, lambda: drawn.spread({"run": sizes}, {"run": 0.01}))
     line = figure.axes[0].lines[0]
     for x, y in zip(*line.get_data(), strict=True):
         assert 100 * np.mean(sizes > x) <= y <= 100 * np.mean(sizes >= x)
     assert figure.axes[0].get_xlim()[1] > 0.01  # the gate is in the picture
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_gates_that_differ_have_the_colours_of_their_runs(painted: Painted, differ: bool) -> None:
+    limits = {"fp32": 1e-4 if differ else 0.01, "fp16": 0.01}
+    sizes = {"fp32": np.array([1e-6, 1e-5]), "fp16": np.array([1e-4, 1e-3])}
+    (figure,) = painted(drawn, lambda: drawn.spread(sizes, limits))
+    runs, gates = figure.axes[0].lines[:2], figure.axes[0].lines[2:]
+    assert [gate.get_xdata()[0] for gate in gates] == sorted(set(limits.values()))
+    assert [gate.get_color() in {run.get_color() for run in runs} for gate in gates] == [differ] * len(gates)
+    if differ:
+        assert [gate.get_color() for gate in gates] == [run.get_color() for run in runs]
 
 
 def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, painted: Painted) -> None:
@@ -101,8 +113,8 @@ def test_times_and_intervals_lie_where_they_were_measured(painted: Painted) -> N
 def test_nothing_to_draw_is_no_picture() -> None:
     assert drawn.times([]) is None
     assert drawn.auc_differences([]) is None
-    assert drawn.spread({"same": np.zeros(4)}, []) is None
-    assert drawn.spread({}, [0.1]) is None
+    assert drawn.spread({"same": np.zeros(4)}, {}) is None
+    assert drawn.spread({}, {"run": 0.1}) is None
 
 
 def test_an_engine_that_answers_the_same_and_one_that_answers_nothing_can_be_drawn(
