@@ -30,7 +30,6 @@ __all__ = [
     "candidates",
     "choose",
     "content_of",
-    "known",
     "look",
 ]
 
@@ -39,7 +38,7 @@ LabelsOf = Callable[[ScanSource], "npt.NDArray[np.float64] | None"]
 VALIDATION_SLICES = 32
 """The search judges on so many slices' worth of the scans that are kept for judging."""
 MOST_LOOKED_AT = 256
-"""Scans that are read to choose from, at most; of more, these are spread evenly over the order of their paths."""
+"""Scans that are read to choose from, at most; of more, labelled ones first, spread evenly by the order of paths."""
 MOST_KEPT = 256 * 2**20
 """Bytes of volumes that are kept in memory, at most; others are read again whenever they are asked for."""
 
@@ -101,7 +100,7 @@ def candidates(found: FoundScans, labels: LabelsOf = lambda source: None) -> tup
     """
     if len(found.scans) <= MOST_LOOKED_AT:
         return found.scans
-    labelled = [source for source in found.scans if known(labels(source)) is not None]
+    labelled = [source for source in found.scans if _together([labels(source)]) is not None]
     chosen = set(_spread(labelled, MOST_LOOKED_AT))
     rest = [source for source in found.scans if source not in chosen]
     chosen |= set(_spread(rest, MOST_LOOKED_AT - len(chosen)))
@@ -112,11 +111,6 @@ def _spread(sources: Sequence[ScanSource], count: int) -> list[ScanSource]:
     if len(sources) <= count:
         return list(sources)
     return [sources[i] for i in np.linspace(0, len(sources) - 1, count).round().astype(int)]
-
-
-def known(labels: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
-    """Labels, or None for a row that says nothing."""
-    return None if labels is None or np.isnan(labels).all() else labels
 
 
 def content_of(source: ScanSource) -> str:
@@ -170,11 +164,13 @@ def look(
 
 
 def _together(rows: Sequence[npt.NDArray[np.float64] | None]) -> npt.NDArray[np.float64] | None:
+    """The labels of a scan's copies, float64 [findings]; None where they say nothing."""
     there = [row for row in rows if row is not None]
     if not there:
         return None
     low, high = np.fmin.reduce(there), np.fmax.reduce(there)  # these pass over NaN
-    return known(np.where(low == high, low, np.nan))
+    labels = np.where(low == high, low, np.nan)
+    return None if np.isnan(labels).all() else labels
 
 
 def choose(samples: Sequence[Sample], settings: CalibrationSettings, slices: int) -> Split:

@@ -107,7 +107,7 @@ def calibrate(
         BundleError: the bundle has no float32 graph, or is altered.
     """
     if len(found.scans) > MOST_LOOKED_AT:
-        progress.warn(f"{len(found.scans)} scans are there; {MOST_LOOKED_AT} of them, spread evenly, are looked at")
+        progress.warn(f"of {len(found.scans)} scans, {MOST_LOOKED_AT} are looked at, those with labels first")
     check_place(bundle)
     problems = [Problem(bad.path, bad.code, bad.reason) for bad in found.rejected]
     sources, contents = _hashed(candidates(found, labels), problems, progress)

@@ -68,8 +68,9 @@ def calibrate(
 ) -> None:
     """Find the most INT8 that keeps the parity gate, and put graphs/int8.onnx and a report into the bundle.
 
-    Ranges come from some of the scans, the judgement from others and from the golden volumes. What is already there
-    from the same inputs is kept. Where no layer fits, the bundle stays as it is and the exit code is 3.
+    Ranges come from some of the scans. The search judges on others and on the golden volumes; what it found is judged
+    on all scans at the end, as 'infer' does. What is already there from the same inputs is kept. Where no layer fits,
+    the bundle stays as it is and the exit code is 3.
     """
     speaker = Speaker(as_json, quiet)
     for name in ("onnx", "onnxruntime"):

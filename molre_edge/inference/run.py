@@ -94,7 +94,8 @@ def run_scans(
             there[each.code] += each.files
         what = ", ".join(f"{count} {code}" for code, count in there.most_common()) or "nothing"
         raise RunError(
-            f"{scans}: holds no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md has the codes)"
+            f"{scans}: holds no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md has the codes); name the "
+            f"folder of the scans"
         )
     todo = store.enter(found, scans)
     known = None if labels is None else labels.of(store.entries, scans)
