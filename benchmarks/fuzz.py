@@ -33,10 +33,10 @@ WATCHED = (
     "pydicom.pixels.utils",
     "nibabel.nifti1",
     "nibabel.nifti2",
-    "molre_edge.engine_files",
-    "molre_edge.inference.labels",
-    "molre_edge.inference.prepare",
-    "molre_edge.inference.store",
+    "molre_edge.bundle.engine_files",
+    "molre_edge.runs.labels",
+    "molre_edge.scans.workers.prepare",
+    "molre_edge.runs.store",
     "molre_edge.parity",
 )
 

@@ -15,30 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import list_engines, read_engine
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import list_engines, read_engine
+from molre_edge.bundle.golden import read_golden
 from molre_edge.errors import BundleError, ScanError
-from molre_edge.golden import read_golden
-from molre_edge.inference.entries import Entry, read_entries, write_entries
-from molre_edge.inference.labels import read_labels
-from molre_edge.inference.prepare import READER_FAILED, prepare
-from molre_edge.inference.records import Record, read_record, write_record
-from molre_edge.inference.store import read_head
-from molre_edge.inference.stored import open_run
 from molre_edge.model.checkpoint import load_checkpoint
-from molre_edge.parity import (
-    GATES,
-    BundleFacts,
-    EngineFacts,
-    Outputs,
-    ReferenceFacts,
-    Report,
-    TimingRow,
-    compare,
-    judge,
-    load_gates,
-)
+from molre_edge.parity import GATES, Outputs, compare, judge, load_gates
+from molre_edge.reports.parity_report import BundleFacts, EngineFacts, ReferenceFacts, Report, TimingRow
+from molre_edge.runs.answers import Record, read_record, write_record
+from molre_edge.runs.finished import open_run
+from molre_edge.runs.labels import read_labels
+from molre_edge.runs.scan_table import Entry, read_entries, write_entries
+from molre_edge.runs.store import read_head
 from molre_edge.scans import find_scans
+from molre_edge.scans.workers.prepare import READER_FAILED, prepare
 from molre_edge.specs import Grid, Precision
 
 __all__ = ["Target", "damage", "make_targets", "steps_of"]

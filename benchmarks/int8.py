@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.data import Sample, Split, VolumeReader, choose, content_of, look
 from molre_edge.calibration.judge import answers
 from molre_edge.calibration.run import calibrate
@@ -45,8 +45,8 @@ from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.defaults import default_config
 from molre_edge.parity import GATES, Outputs, compare, judge
 from molre_edge.scans import find_scans
-from molre_edge.scans.synthetic import make_head, write_nifti
 from molre_edge.specs import Precision
+from molre_edge.synthetic import make_head, write_nifti
 
 SLICES = 4
 HEADS = ((), ("intraparenchymal_hemorrhage",), ("hydrocephalus",), ("acute_subdural_hematoma",), ("cerebral_atrophy",))

@@ -37,11 +37,11 @@ from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
 from molre_edge.model.defaults import default_config
 from molre_edge.model.placement import count_parameters
 from molre_edge.specs import Grid
+from molre_edge.training.data_manifest import Manifest, read_manifest
 from molre_edge.training.dataset import make_dataset
 from molre_edge.training.evaluation import Evaluation, evaluate_outputs
 from molre_edge.training.fit import fit
 from molre_edge.training.loop import TrainSettings, train_model
-from molre_edge.training.manifest import Manifest, read_manifest
 from molre_edge.training.samples import predict
 from molre_edge.training.start import copy_backbone, match_rank, new_model
 from molre_edge.training.state import TrainingState

@@ -23,17 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
-from molre_edge.inference.prepare import Prepared, prepare
-from molre_edge.inference.reference import Reference
-from molre_edge.inference.run import run_scans
-from molre_edge.inference.store import RunStore, Task
 from molre_edge.machine import usable_cores
 from molre_edge.parity import GATES
+from molre_edge.runs.reference import Reference
+from molre_edge.runs.run import run_scans
+from molre_edge.runs.store import RunStore, Task
 from molre_edge.scans import ScanSource, find_scans
-from molre_edge.scans.synthetic import make_head, write_dicom_series
+from molre_edge.scans.workers.prepare import Prepared, prepare
 from molre_edge.specs import Precision
+from molre_edge.synthetic import make_head, write_dicom_series
 
 
 class Quiet:

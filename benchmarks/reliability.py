@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle import MANIFEST, Bundle
-from molre_edge.engine_files import list_engines, read_engine
+from molre_edge.bundle.bundle import MANIFEST, Bundle
+from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.errors import BundleError
-from molre_edge.inference.records import read_record
+from molre_edge.runs.answers import read_record
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,7 @@ def make_scans(folder: Path, count: int, bad: float, seed: int, shape: tuple[int
     import pydicom
     from pydicom.uid import generate_uid
 
-    from molre_edge.scans.synthetic import make_head, write_dicom_series
+    from molre_edge.synthetic import make_head, write_dicom_series
 
     models = folder.parent / "models"
     for number in range(4):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molre_edge.calibration.apart import take_apart
 from molre_edge.calibration.layers import Layer
+from molre_edge.calibration.split_joined import take_apart
 from molre_edge.errors import CalibrationError
 from molre_edge.export.half import check_half, float32_islands, to_half
 from molre_edge.export.links import Links

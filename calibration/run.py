@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from molre_edge.bundle import Bundle
-from molre_edge.calibration.bench import Bench, Judgement
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.data import (
     MOST_LOOKED_AT,
     LabelsOf,
@@ -19,18 +18,19 @@ from molre_edge.calibration.data import (
     content_of,
     look,
 )
+from molre_edge.calibration.evaluator import Bench, Judgement
 from molre_edge.calibration.layers import Layer, find_layers
-from molre_edge.calibration.page import render
 from molre_edge.calibration.quantise import LEAST_SCALE
 from molre_edge.calibration.ranges import Seen, collect, thresholds
-from molre_edge.calibration.report import describe_calibration, explain
-from molre_edge.calibration.search import Found, most_confirmed, most_judged, most_runs, search
+from molre_edge.calibration.ranking import Found, most_confirmed, most_judged, most_runs, search
+from molre_edge.calibration.result_report import describe_calibration, explain
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.calibration.speed import compare_speed
 from molre_edge.calibration.store import GRAPH, cached, check_place, keep, key_of
 from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
 from molre_edge.export.graph import graph_facts
 from molre_edge.parity import Gate
+from molre_edge.reports.calibration_page import render
 from molre_edge.scans import FoundScans, ScanSource
 
 if TYPE_CHECKING:

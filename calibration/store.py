@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
-from molre_edge.bundle import GOLDEN_FILE, Bundle, amend_manifest
+from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
+from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError
 from molre_edge.files import sha256_of, write_whole
-from molre_edge.manifest import GraphFacts
 from molre_edge.parity import Gate
 from molre_edge.specs import Precision
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import EngineFile, list_engines
-from molre_edge.engines.cuda_driver import DriverProbe, probe_driver
-from molre_edge.engines.known_problems import known_problem
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import EngineFile, list_engines
+from molre_edge.engines.cuda.driver import DriverProbe, probe_driver
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.runner import Runner
-from molre_edge.engines.tensorrt_fit import BuiltFor, why_not_here
-from molre_edge.engines.tensorrt_runner import RUNTIMES, TensorRTRunner
+from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_here
+from molre_edge.engines.tensorrt.known_problems import known_problem
+from molre_edge.engines.tensorrt.runner import RUNTIMES, TensorRTRunner
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import BundleError, EngineError
 from molre_edge.specs import Precision

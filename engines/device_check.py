@@ -1,4 +1,4 @@
-"""Whether a device keeps the contract of :mod:`molre_edge.engines.device`: for tests, and for GPUs not tried yet."""
+"""Checks whether a device keeps the contract of :mod:`molre_edge.engines.cuda.device`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from molre_edge.engines.device import Device, DeviceError, DeviceMemoryError
+from molre_edge.engines.cuda.device import Device, DeviceError, DeviceMemoryError
 
 __all__ = ["DEVICE_CHECKS"]
 

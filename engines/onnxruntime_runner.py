@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import RunResult, check_volume
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.machine import usable_cores

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle import GOLDEN_FILE, check_free, new_bundle, write_manifest
+from molre_edge.bundle.bundle import GOLDEN_FILE, check_free, new_bundle, write_manifest
+from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, ParityFailedError
 from molre_edge.export.golden import MIN_GOLDEN, batches
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
-from molre_edge.export.manifest import manifest_content
+from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
-from molre_edge.golden import GoldenSet, write_golden
-from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity import GATES, Gate, Outputs, compare, judge
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -33,18 +33,9 @@ if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
     from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["ExportResult", "GraphParity", "export_bundle"]
+__all__ = ["ExportResult", "export_bundle"]
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class GraphParity:
-    """One graph against PyTorch on the golden volumes."""
-
-    numbers: ParityNumbers
-    verdict: Verdict
-    gate: Gate
 
 
 @dataclass(frozen=True, eq=False)

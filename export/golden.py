@@ -40,7 +40,7 @@ def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[n
         float16 [count, slices, rows, cols], HU.
     """
     from molre_edge.scans import to_grid
-    from molre_edge.scans.synthetic import make_head
+    from molre_edge.synthetic import make_head
 
     if count < MIN_GOLDEN:
         raise ConfigError(f"golden volumes: expected at least {MIN_GOLDEN}, got {count}")

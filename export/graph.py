@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.errors import ExportError
-from molre_edge.manifest import GraphFacts
 from molre_edge.specs import TensorSpec
 
 if TYPE_CHECKING:

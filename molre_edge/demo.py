@@ -128,7 +128,7 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
 
 def make_scans(folder: Path) -> None:
     """Write synthetic head CT scans: DICOM series, one of them with a tilted gantry, and a NIfTI file."""
-    from molre_edge.scans.synthetic import make_head, write_dicom_series, write_nifti
+    from molre_edge.synthetic import make_head, write_dicom_series, write_nifti
 
     for i, findings in enumerate(_HEADS):
         head = make_head(100 + i, findings)
@@ -157,9 +157,9 @@ def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> 
     from molre_edge.model.checkpoint import load_checkpoint
     from molre_edge.model.config import AdapterConfig
     from molre_edge.model.defaults import default_config
+    from molre_edge.training.data_manifest import read_manifest
     from molre_edge.training.fit import fit
     from molre_edge.training.loop import TrainSettings
-    from molre_edge.training.manifest import read_manifest
     from molre_edge.training.start import copy_backbone, new_model
 
     manifest = read_manifest(data, LEARNED)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge import __version__
-from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
-from molre_edge.engines.device import newer_than_driver
-from molre_edge.engines.tensorrt_api import Target, version_is_known, version_numbers
-from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES
+from molre_edge.engines.cuda.device import newer_than_driver
+from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
+from molre_edge.engines.tensorrt.api import Target, version_is_known, version_numbers
+from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES
 from molre_edge.machine import usable_cores
 
 __all__ = ["Diagnosis", "Part", "diagnose"]

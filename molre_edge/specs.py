@@ -11,7 +11,10 @@ from typing import Any
 
 from molre_edge.errors import ConfigError, shown
 
-__all__ = ["HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+__all__ = ["DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+
+DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
+"""What every page, report and run says of the tool."""
 
 HU_MIN = -1024.0
 """Lowest value of a volume on the model's grid, in Hounsfield units: air, as 12-bit CT stores it."""

@@ -20,6 +20,10 @@ settings.register_profile("any machine", deadline=None)  # a busy or small machi
 settings.load_profile("any machine")
 
 
+pytest_plugins = ["report_fixtures", "run_fixtures"]
+"""Fixtures that several areas share, in tests/fixtures."""
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""
@@ -67,7 +71,7 @@ def wheel_path(root: Path, sources: dict[str, Path], tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def tiny_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three synthetic heads as DICOM series (``head-1`` to ``head-3``) and one as ``head-4.nii.gz``."""
-    from molre_edge.scans.synthetic import make_head, write_dicom_series, write_nifti
+    from molre_edge.synthetic import make_head, write_dicom_series, write_nifti
 
     folder = tmp_path_factory.mktemp("tiny") / "scans"
     for number, findings in enumerate([(), ("intraparenchymal_hemorrhage",), ("hydrocephalus",)], start=1):

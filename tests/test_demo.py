@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.demo import prepare_folder
 from molre_edge.errors import ConfigError
 from molre_edge.scans import find_scans

@@ -13,7 +13,7 @@ import pytest
 
 from molre_edge import doctor
 from molre_edge.doctor import Diagnosis, Part, diagnose
-from molre_edge.engines.cuda_driver import DriverProbe, Gpu
+from molre_edge.engines.cuda.driver import DriverProbe, Gpu
 
 NO_DRIVER = DriverProbe(problem="no NVIDIA driver (libcuda.so.1 is not there)")
 ORIN = DriverProbe("12.6", (Gpu("Orin", (8, 7), 8 << 30, integrated=True),))

@@ -29,7 +29,7 @@ from engines_part import engine_checks
 from pytorch_part import pytorch_checks
 from report import Report
 
-from molre_edge.engines.cuda_driver import probe_driver
+from molre_edge.engines.cuda.driver import probe_driver
 
 PARTS = {"device": device_checks, "engines": engine_checks, "pytorch": pytorch_checks}
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from report import CanNotRunError, Report
 
-from molre_edge.engines.cuda_driver import error_text, load_libcuda
-from molre_edge.engines.device import BACKENDS, Device, DeviceError, Stream, open_device
+from molre_edge.engines.cuda.batch_loop import SlotLoop
+from molre_edge.engines.cuda.device import BACKENDS, Device, DeviceError, Stream, open_device
+from molre_edge.engines.cuda.driver import error_text, load_libcuda
 from molre_edge.engines.device_check import DEVICE_CHECKS
-from molre_edge.engines.slots import SlotLoop
 from molre_edge.errors import EngineError
 from molre_edge.specs import TensorSpec
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from report import CanNotRunError, FailedError, Report
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import EngineFile, list_engines, read_engine
-from molre_edge.engines.cuda_driver import probe_driver
-from molre_edge.engines.device import open_device
-from molre_edge.engines.tensorrt_api import BuildOptions, Target, load_tensorrt
-from molre_edge.engines.tensorrt_build import build_engine
-from molre_edge.engines.tensorrt_fit import RTX_CAPABILITIES, BuiltFor, why_not_gpu
-from molre_edge.engines.tensorrt_network import TensorRTNetwork
-from molre_edge.engines.tensorrt_runner import TensorRTRunner
+from molre_edge.benchmarking.measure import PLAIN, Candidate, measure, summarise
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import EngineFile, list_engines, read_engine
+from molre_edge.engines.cuda.device import open_device
+from molre_edge.engines.cuda.driver import probe_driver
+from molre_edge.engines.tensorrt.api import BuildOptions, Target, load_tensorrt
+from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES, BuiltFor, why_not_gpu
+from molre_edge.engines.tensorrt.network import TensorRTNetwork
+from molre_edge.engines.tensorrt.runner import TensorRTRunner
 from molre_edge.errors import EngineError, MissingDependencyError
-from molre_edge.inference.bench import PLAIN, Candidate, measure, summarise
 from molre_edge.parity import GATES, Outputs, compare, judge
 from molre_edge.specs import Precision
 

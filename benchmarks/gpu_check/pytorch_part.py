@@ -13,9 +13,9 @@ import numpy as np
 from engines_part import fitting, judged, runner_of, timed
 from report import CanNotRunError, Report
 
-from molre_edge.bundle import Bundle
+from molre_edge.benchmarking.measure import Candidate
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import RunResult
-from molre_edge.inference.bench import Candidate
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from molre_edge import __version__
 from molre_edge.doctor import diagnose
-from molre_edge.engines.cuda_driver import DriverProbe
+from molre_edge.engines.cuda.driver import DriverProbe
 from molre_edge.files import write_json, write_whole
 
 DISCLAIMER = (

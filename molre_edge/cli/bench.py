@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
     BundleOption,
@@ -25,15 +25,14 @@ from molre_edge.cli.shell import (
 )
 from molre_edge.errors import RunError, ScanError
 from molre_edge.files import sha256_of
-from molre_edge.parity import DISCLAIMER
 from molre_edge.parity.text import milliseconds, number
-from molre_edge.specs import Precision
+from molre_edge.specs import DISCLAIMER, Precision
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from molre_edge.inference.bench import Candidate, Row
+    from molre_edge.benchmarking.measure import Candidate, Row
 
 __all__ = ["bench"]
 
@@ -82,9 +81,9 @@ def bench(
 
     Says nothing about answers: 'verify' does.
     """
-    from molre_edge.inference.bench import measure, summarise
-    from molre_edge.inference.bench_report import bench_json, machine_facts, write_bench
-    from molre_edge.inference.power import find_power
+    from molre_edge.benchmarking.measure import measure, summarise
+    from molre_edge.benchmarking.power import find_power
+    from molre_edge.reports.bench_page import bench_json, machine_facts, write_bench
 
     speaker = Speaker(as_json, quiet)
     opened = open_bundle(bundle, expect_digest)
@@ -121,11 +120,11 @@ def _candidates(
     threads: int | None,
     step: Any,
 ) -> list[Candidate]:
+    from molre_edge.benchmarking.measure import PLAIN, Candidate
     from molre_edge.engines.choice import choose_engine
     from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
-    from molre_edge.inference.bench import PLAIN, Candidate
-    from molre_edge.inference.bench_report import all_engines
-    from molre_edge.inference.reference import find_checkpoint
+    from molre_edge.reports.bench_page import all_engines
+    from molre_edge.runs.reference import find_checkpoint
 
     wanted = {word: engine_of(word) for word in words or all_engines(bundle)}
     candidates = []
@@ -154,8 +153,8 @@ def _volumes(bundle: Bundle, scans: Path | None, most: int, speaker: Speaker) ->
     if scans is None:
         volumes = bundle.golden().volumes
         return volumes, f"{len(volumes)} golden volumes"
-    from molre_edge.inference.prepare import prepare
     from molre_edge.scans import find_scans
+    from molre_edge.scans.workers.prepare import prepare
 
     read: list[npt.NDArray[np.float16]] = []
     for number_, source in enumerate(find_scans(scans).scans, start=1):

@@ -11,15 +11,15 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE
 from molre_edge.cli.shell import BundleOption, DigestOption, JsonOption, QuietOption, Speaker, command, open_bundle
-from molre_edge.engines.tensorrt_api import BuildOptions, Target
-from molre_edge.engines.tensorrt_build import build_engine
+from molre_edge.engines.tensorrt.api import BuildOptions, Target
+from molre_edge.engines.tensorrt.build import build_engine
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
-    from molre_edge.engine_files import EngineFile
-    from molre_edge.engines.tensorrt_watch import Progress as OnProgress
+    from molre_edge.bundle.engine_files import EngineFile
+    from molre_edge.engines.tensorrt.progress import Progress as OnProgress
 
 __all__ = ["build"]
 

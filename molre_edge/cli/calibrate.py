@@ -13,7 +13,7 @@ import typer
 from rich.progress import TaskID
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.cli.shell import (
     BundleOption,
@@ -29,8 +29,8 @@ from molre_edge.cli.shell import (
     open_bundle,
 )
 from molre_edge.errors import MissingDependencyError, RunError
-from molre_edge.parity import DISCLAIMER, GATES, load_gates
-from molre_edge.specs import Precision
+from molre_edge.parity import GATES, load_gates
+from molre_edge.specs import DISCLAIMER, Precision
 
 if TYPE_CHECKING:
     from molre_edge.calibration.run import CalibrationResult
@@ -111,8 +111,8 @@ def labels_of(
     Raises:
         RunError: the file can't be read, or names none of the scans.
     """
-    from molre_edge.inference.entries import Entry, path_text
-    from molre_edge.inference.labels import read_labels
+    from molre_edge.runs.labels import read_labels
+    from molre_edge.runs.scan_table import Entry, path_text
 
     if path is None:
         return lambda source: None

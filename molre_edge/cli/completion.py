@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from molre_edge.bundle import MANIFEST
+from molre_edge.bundle.bundle import MANIFEST
 from molre_edge.specs import Precision
 
 __all__ = ["bundles", "checkpoints", "engines", "references", "runs"]
 
-RUN_FILE = "run.json"  # as of molre_edge.inference.store, which takes longer to import than a key is pressed
+RUN_FILE = "run.json"  # as of molre_edge.runs.store, which takes longer to import than a key is pressed
 _RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt-rtx")
 _MOST = 1000  # entries of a folder that are looked at
 

@@ -12,7 +12,7 @@ from molre_edge.cli import completion
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, WeightsOption, command
 from molre_edge.cli.training import DeviceOption, TrainBar, choose_device
 from molre_edge.errors import ConfigError, MissingDependencyError
-from molre_edge.parity import DISCLAIMER
+from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
     from molre_edge.training.evaluation import Evaluation, RoutingResult
@@ -50,9 +50,9 @@ def evaluate(
     speaker = Speaker(as_json, quiet)
     try:
         from molre_edge.model.checkpoint import load_checkpoint
+        from molre_edge.training.data_manifest import SPLITS, read_manifest
         from molre_edge.training.evaluation import evaluate_outputs
         from molre_edge.training.fit import training_folder
-        from molre_edge.training.manifest import SPLITS, read_manifest
         from molre_edge.training.results import write_evaluation
         from molre_edge.training.samples import VolumeSamples, predict
         from molre_edge.training.volumes import prepare_volumes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE, check_free
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, check_free
 from molre_edge.cli import completion
 from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, WeightsOption, command
 from molre_edge.errors import ExportError, MissingDependencyError

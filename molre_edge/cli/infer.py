@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
     BundleOption,
@@ -31,13 +31,14 @@ from molre_edge.cli.shell import (
 )
 from molre_edge.cli.state import record_path
 from molre_edge.errors import MolreEdgeError, RunError
-from molre_edge.parity import DISCLAIMER, GATES, load_gates
+from molre_edge.parity import GATES, load_gates
+from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
     from molre_edge.engines.runner import Runner
-    from molre_edge.inference.conclusion import RunSummary
-    from molre_edge.inference.reference import Reference
-    from molre_edge.inference.store import RunStore, Task
+    from molre_edge.runs.conclude import RunSummary
+    from molre_edge.runs.reference import Reference
+    from molre_edge.runs.store import RunStore, Task
 
 __all__ = ["InferOptions", "infer", "new_folder", "run_infer", "show_run"]
 
@@ -157,13 +158,13 @@ def infer(
 def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     """Wire bundle, runner, reference, store and run together."""
     from molre_edge.engines.choice import choose_engine
-    from molre_edge.inference.labels import read_labels
-    from molre_edge.inference.readers import default_readers
-    from molre_edge.inference.reference import choose_reference, find_checkpoint
-    from molre_edge.inference.run import run_scans
-    from molre_edge.inference.store import Task
-    from molre_edge.inference.verified import VerifiedRecord
-    from molre_edge.inference.verify import choose_gate, require_verified
+    from molre_edge.runs.labels import read_labels
+    from molre_edge.runs.reference import choose_reference, find_checkpoint
+    from molre_edge.runs.run import run_scans
+    from molre_edge.runs.store import Task
+    from molre_edge.scans.workers.pool import default_readers
+    from molre_edge.verification.golden_check import choose_gate, require_verified
+    from molre_edge.verification.passed import VerifiedRecord
 
     runtime, _ = engine_of(options.engine)
     bundle = open_bundle(options.bundle, options.expect_digest)
@@ -238,7 +239,7 @@ def _reference_runner(reference: Reference, options: InferOptions, stack: contex
 
 
 def _store(options: InferOptions, task: Task, speaker: Speaker) -> RunStore:
-    from molre_edge.inference.store import RunStore
+    from molre_edge.runs.store import RunStore
 
     if options.resume:
         folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
-from molre_edge.parity import DISCLAIMER
+from molre_edge.specs import DISCLAIMER
 
 __all__ = ["inspect"]
 
@@ -36,7 +36,7 @@ def inspect(
     Exit code 1 where something is wrong with it, such as an altered file in a bundle, or a scan's file that would be
     refused. Scans that are refused in a folder are listed, with exit code 0.
     """
-    from molre_edge.inspect import inspect_path
+    from molre_edge.inspection import inspect_path
 
     speaker = Speaker(as_json, quiet)
     found = inspect_path(path, most=most, with_paths=paths)

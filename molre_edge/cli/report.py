@@ -12,11 +12,14 @@ from molre_edge.cli import completion
 from molre_edge.cli.infer import new_folder
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
 from molre_edge.errors import RunError
-from molre_edge.parity import DISCLAIMER, load_gates, write_report
+from molre_edge.parity import load_gates
+from molre_edge.reports.write import write_report
+from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.inference.stored import StoredRun
-    from molre_edge.parity import Gate, KeySlice, Report, Verdict
+    from molre_edge.parity import Gate, Verdict
+    from molre_edge.reports.parity_report import KeySlice, Report
+    from molre_edge.runs.finished import StoredRun
 
 __all__ = ["add_pictures", "report"]
 
@@ -78,8 +81,8 @@ def report(
 
     Exit codes: 0 done; 1 no run, a damaged one, or runs that can't be compared; 2 usage; 3 parity failed in a run.
     """
-    from molre_edge.inference.store import RUN_FILE
-    from molre_edge.inference.stored import open_run
+    from molre_edge.runs.finished import open_run
+    from molre_edge.runs.store import RUN_FILE
 
     speaker = Speaker(as_json, quiet)
     if images and (scans is None or len(runs) > 1):
@@ -123,14 +126,14 @@ def report(
 
 def add_pictures(folder: Path, scans: Path, speaker: Speaker) -> None:
     """Write the report of a run again with slices of its worst scans."""
-    from molre_edge.inference.stored import open_run
+    from molre_edge.runs.finished import open_run
 
     run = open_run(folder)
     _write_one(run, run.report(), folder, scans, speaker)
 
 
 def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: Path | None) -> Report:
-    from molre_edge.inference.labels import read_labels
+    from molre_edge.runs.labels import read_labels
 
     known = None
     if labels is not None:
@@ -149,7 +152,7 @@ def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: 
 def _write_one(run: StoredRun, report: Report, folder: Path, scans: Path | None, speaker: Speaker) -> Path:
     slices: tuple[KeySlice, ...] = ()
     if scans is not None:
-        from molre_edge.inference.pictures import key_slices
+        from molre_edge.runs.pictures import key_slices
 
         grid = run.grid
         if grid is None:
@@ -166,8 +169,9 @@ def _write_one(run: StoredRun, report: Report, folder: Path, scans: Path | None,
 def _write_several(
     stored: list[StoredRun], reports: list[Report], out: Path | None, speaker: Speaker
 ) -> tuple[Path, list[str]]:
-    from molre_edge.inference.sides import sides_of
-    from molre_edge.parity.side_by_side import put_side_by_side, write_comparison
+    from molre_edge.reports.side_by_side import put_side_by_side
+    from molre_edge.reports.write import write_comparison
+    from molre_edge.runs.sides import sides_of
 
     sides = sides_of(list(zip(stored, reports, strict=True)))
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from molre_edge.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest, nearest_path
 from molre_edge.errors import EngineError, MolreEdgeError, ParityFailedError

@@ -10,7 +10,7 @@ __all__ = ["record_path"]
 
 def record_path() -> Path | None:
     """``MOLRE_EDGE_STATE``, a service's ``STATE_DIRECTORY``, or the user's state folder; None if there is none."""
-    from molre_edge.inference.verified import RECORD
+    from molre_edge.verification.passed import RECORD
 
     for name in ("MOLRE_EDGE_STATE", "STATE_DIRECTORY"):
         if folder := os.environ.get(name, "").partition(os.pathsep)[0]:  # systemd lists several with colons

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.config import ModelConfig
     from molre_edge.specs import Grid
+    from molre_edge.training.data_manifest import Manifest
     from molre_edge.training.fit import Fitted
-    from molre_edge.training.manifest import Manifest
 
 __all__ = ["AdapterChoice", "model_config", "show_fitted", "starting_model", "train"]
 
@@ -108,9 +108,9 @@ def train(
     """
     speaker = Speaker(as_json, quiet)
     try:
+        from molre_edge.training.data_manifest import read_manifest
         from molre_edge.training.fit import fit
         from molre_edge.training.loop import TrainSettings
-        from molre_edge.training.manifest import read_manifest
     except ImportError as error:
         raise MissingDependencyError("Training", str(error.name), "train") from error
     if out.suffix not in {".pt", ".safetensors"} or out.is_dir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molre_edge.bundle import DEFAULT_BUNDLE
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -26,10 +26,10 @@ from molre_edge.cli.shell import (
 from molre_edge.cli.state import record_path
 from molre_edge.errors import BundleError
 from molre_edge.files import write_json, write_whole
-from molre_edge.parity import DISCLAIMER
+from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.inference.verification import Verification
+    from molre_edge.verification.verify import Verification
 
 __all__ = ["verify"]
 
@@ -55,8 +55,8 @@ def verify(
     """
     speaker = Speaker(as_json, quiet)
     start = time.perf_counter()
-    from molre_edge.inference.verification import Verification, verification_junit, verify_bundle
-    from molre_edge.inference.verified import VerifiedRecord
+    from molre_edge.verification.passed import VerifiedRecord
+    from molre_edge.verification.verify import Verification, verification_junit, verify_bundle
 
     if engine_of(engine)[0] == "torch":
         raise UsageError("--engine torch: the PyTorch model is what engines are held against; name one of those")

@@ -6,7 +6,7 @@ nothing here runs a model.
 
 from molre_edge.parity.auc import AucComparison, auc, compare_auc
 from molre_edge.parity.comparison import compare
-from molre_edge.parity.gate import GATES, Gate, load_gates
+from molre_edge.parity.limits import GATES, Gate, load_gates
 from molre_edge.parity.numbers import (
     Differences,
     FindingNumbers,
@@ -18,45 +18,22 @@ from molre_edge.parity.numbers import (
     WorstScan,
 )
 from molre_edge.parity.outputs import Outputs, ParityError, sigmoid
-from molre_edge.parity.report import (
-    DISCLAIMER,
-    REPORT_KIND,
-    SCHEMA_VERSION,
-    BundleFacts,
-    EngineFacts,
-    FailedScan,
-    KeySlice,
-    ReferenceFacts,
-    Report,
-    TimingRow,
-    write_report,
-)
 from molre_edge.parity.verdict import Check, Verdict, judge
 
 __all__ = [
-    "DISCLAIMER",
     "GATES",
-    "REPORT_KIND",
-    "SCHEMA_VERSION",
     "AucComparison",
-    "BundleFacts",
     "Check",
     "Differences",
-    "EngineFacts",
-    "FailedScan",
     "FindingNumbers",
     "Flip",
     "Gate",
     "GateNumbers",
-    "KeySlice",
     "NonFinite",
     "Outputs",
     "PairNumbers",
     "ParityError",
     "ParityNumbers",
-    "ReferenceFacts",
-    "Report",
-    "TimingRow",
     "Verdict",
     "WorstScan",
     "auc",
@@ -65,5 +42,4 @@ __all__ = [
     "judge",
     "load_gates",
     "sigmoid",
-    "write_report",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from molre_edge.parity.gate import Gate
+from molre_edge.parity.limits import Gate
 from molre_edge.parity.numbers import NonFinite, ParityNumbers
 from molre_edge.parity.outputs import ParityError
 from molre_edge.parity.text import cosine, rounded

@@ -1,13 +1,13 @@
 """From files to the model's grid: find head CT scans (DICOM, NIfTI), read and check them, resample them.
 
 Nothing here imports pydicom, SimpleITK or nibabel before a file is really read. Synthetic heads are in
-`molre_edge.scans.synthetic`.
+`molre_edge.synthetic`.
 """
 
 from molre_edge.scans.find import find_scans
 from molre_edge.scans.grid import to_grid
 from molre_edge.scans.read import read_scan
-from molre_edge.scans.records import FoundScans, HeadVolume, RejectedScan, ScanSource, ScanWarning
+from molre_edge.scans.scan_records import FoundScans, HeadVolume, RejectedScan, ScanSource, ScanWarning
 
 __all__ = [
     "FoundScans",

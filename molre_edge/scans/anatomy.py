@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse
-from molre_edge.scans.records import ScanWarning
+from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head"]
 

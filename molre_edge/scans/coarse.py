@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.scans.records import HeadVolume
+from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN
 
 __all__ = ["TISSUE_HU", "Coarse", "find_body", "shrink"]

@@ -18,8 +18,8 @@ from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames, to_hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
 from molre_edge.scans.limits import check_size
-from molre_edge.scans.records import HeadVolume, ScanWarning
 from molre_edge.scans.rectify import plan_canvas
+from molre_edge.scans.scan_records import HeadVolume, ScanWarning
 from molre_edge.scans.stack import SAME_POSITION_MM, Stack, check_steps, stack_frames
 
 __all__ = ["check_series", "read_dicom"]

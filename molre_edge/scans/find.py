@@ -10,7 +10,7 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
-from molre_edge.scans.records import FoundScans, RejectedScan, ScanSource
+from molre_edge.scans.scan_records import FoundScans, RejectedScan, ScanSource
 from molre_edge.scans.series import Series, examine, group_series, sort_by_preference
 from molre_edge.scans.sniff import sniff
 from molre_edge.scans.walk import list_files

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse, shrink
-from molre_edge.scans.records import HeadVolume
+from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 __all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "to_grid"]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from molre_edge.errors import ScanError
 from molre_edge.scans.limits import MAX_FILE_BYTES, check_size
 from molre_edge.scans.quiet import quietly
-from molre_edge.scans.records import HeadVolume, ScanWarning
 from molre_edge.scans.rectify import plan_canvas
+from molre_edge.scans.scan_records import HeadVolume, ScanWarning
 from molre_edge.scans.stack import MIN_SLICES, check_steps, frame_axes
 from molre_edge.specs import HU_MIN
 

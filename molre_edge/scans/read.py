@@ -9,7 +9,7 @@ from molre_edge.scans.anatomy import check_head
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.dicom_volume import read_dicom
 from molre_edge.scans.nifti import read_nifti
-from molre_edge.scans.records import HeadVolume, ScanSource, ScanWarning
+from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning
 
 __all__ = ["read_scan"]
 

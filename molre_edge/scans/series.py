@@ -15,7 +15,7 @@ from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native
 from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_volume import check_series
 from molre_edge.scans.kernel import is_bone_kernel
-from molre_edge.scans.records import RejectedScan, ScanSource
+from molre_edge.scans.scan_records import RejectedScan, ScanSource
 from molre_edge.scans.stack import Stack
 
 __all__ = ["Series", "examine", "group_series", "sort_by_preference"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.records import ScanWarning
+from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["MIN_COVERAGE_MM", "MIN_SLICES", "Stack", "check_steps", "frame_axes", "stack_frames"]
 

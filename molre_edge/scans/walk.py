@@ -8,7 +8,7 @@ from pathlib import Path
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.limits import MAX_FILES
-from molre_edge.scans.records import RejectedScan
+from molre_edge.scans.scan_records import RejectedScan
 
 __all__ = ["list_files"]
 

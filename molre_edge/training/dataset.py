@@ -15,7 +15,7 @@ import numpy as np
 from molre_edge.errors import ConfigError
 from molre_edge.files import replace_folder
 from molre_edge.findings import default_findings
-from molre_edge.training.manifest import MANIFEST_NAME
+from molre_edge.training.data_manifest import MANIFEST_NAME
 
 __all__ = ["make_dataset"]
 
@@ -48,7 +48,7 @@ def make_dataset(
         seed: heads are numbered from ``seed * 1_000_000``, so that two seeds share none.
         shape: (slices, rows, cols) of a scan.
         shares: of the validation and test splits.
-        findings: draw each of these by itself; None draws as :func:`molre_edge.scans.synthetic.random_findings` does.
+        findings: draw each of these by itself; None draws as :func:`molre_edge.synthetic.random_findings` does.
         prevalence: how often each of `findings` is drawn.
         processes: how many make scans at once.
         on_scan: is called after each.
@@ -56,7 +56,7 @@ def make_dataset(
     Raises:
         ConfigError: the folder holds something, or there is a finding that synthetic heads can't have.
     """
-    from molre_edge.scans.synthetic.catalogue import check_names
+    from molre_edge.synthetic.catalogue import check_names
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is there already; name a new folder")
@@ -83,7 +83,7 @@ def make_dataset(
 def _draw(
     scans: int, seed: int, shares: tuple[float, float], findings: Sequence[str] | None, prevalence: float
 ) -> list[_Plan]:
-    from molre_edge.scans.synthetic import random_findings
+    from molre_edge.synthetic import random_findings
 
     rng = np.random.default_rng(seed)
     val, test = (round(share * scans) for share in shares)
@@ -99,7 +99,7 @@ def _draw(
 
 
 def _make(plan: _Plan, *, folder: Path, shape: tuple[int, int, int]) -> frozenset[str]:
-    from molre_edge.scans.synthetic import make_head, write_nifti
+    from molre_edge.synthetic import make_head, write_nifti
 
     head = make_head(plan.seed, plan.findings, shape=shape)
     write_nifti(head, folder / plan.name)

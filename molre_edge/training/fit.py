@@ -16,8 +16,8 @@ from molre_edge.files import sha256_of, write_whole
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.placement import count_parameters
+from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import Trained, TrainSettings, train_model
-from molre_edge.training.manifest import Manifest
 from molre_edge.training.resume import alone, check_data, data_digest, is_finished, make_plan, take_back, take_up
 from molre_edge.training.samples import FeatureSamples, has_fixed_features, make_samples, predict
 from molre_edge.training.state import TrainingState, save_state

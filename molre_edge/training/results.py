@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from molre_edge.files import write_json, write_whole
-from molre_edge.parity import DISCLAIMER
+from molre_edge.specs import DISCLAIMER
 from molre_edge.training.evaluation import Evaluation, RoutingResult
 
 __all__ = ["write_evaluation"]

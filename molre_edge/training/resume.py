@@ -16,8 +16,8 @@ from molre_edge.files import sha256_of
 from molre_edge.model.checkpoint import plain_names, weights_digest
 from molre_edge.model.checkpoint_file import BACKBONE_PREFIX, read_checkpoint_file
 from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import TrainSettings
-from molre_edge.training.manifest import Manifest
 from molre_edge.training.state import TrainingState, differences, load_state
 from molre_edge.training.volumes import Volumes
 

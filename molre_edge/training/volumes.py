@@ -15,7 +15,7 @@ from molre_edge.errors import ConfigError, ScanError
 from molre_edge.files import write_whole
 from molre_edge.scans import find_scans, read_scan, to_grid
 from molre_edge.specs import Grid
-from molre_edge.training.manifest import Case
+from molre_edge.training.data_manifest import Case
 
 __all__ = ["Volumes", "prepare_volumes"]
 

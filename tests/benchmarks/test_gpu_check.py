@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import write_engine
-from molre_edge.engines.cuda_driver import DriverProbe, Gpu, probe_driver
+from molre_edge.benchmarking.measure import Candidate
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import write_engine
+from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.runner import RunResult
-from molre_edge.engines.tensorrt_fit import here
+from molre_edge.engines.tensorrt.fit import here
 from molre_edge.errors import EngineError
-from molre_edge.inference.bench import Candidate
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.data import LabelsOf
 from molre_edge.calibration.layers import Layer, find_layers
 from molre_edge.calibration.run import CalibrationResult, calibrate

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration import data
 from molre_edge.calibration.data import Sample, VolumeReader, candidates, choose, content_of, look
 from molre_edge.calibration.settings import CalibrationSettings

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.ranges import Seen, collect, thresholds
 from molre_edge.calibration.settings import RangeMethod

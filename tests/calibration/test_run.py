@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from molre_edge.bundle import Bundle, amend_manifest
+from molre_edge.bundle.bundle import Bundle, amend_manifest
 from molre_edge.calibration.data import VolumeReader, choose, content_of, look
 from molre_edge.calibration.judge import answers
 from molre_edge.calibration.settings import CalibrationSettings
@@ -254,7 +254,7 @@ def test_answers_that_are_not_finite_are_no_number_in_the_report(
         return float("inf") if len(measured) == 2 else 0.1
 
     measured: list[int] = []
-    monkeypatch.setattr("molre_edge.calibration.bench.strain", strain)
+    monkeypatch.setattr("molre_edge.calibration.evaluator.strain", strain)
     result, _ = run(bundle, tiny_scans, Gate("wide", max_abs_dp=0.5))
     report = json.loads((result.folder / "calibration/report.json").read_text())
     assert None in report["blocks"].values()

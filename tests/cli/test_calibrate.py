@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import BundleError
 from molre_edge.specs import Precision
 

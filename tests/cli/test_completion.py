@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from molre_edge.cli import completion
-from molre_edge.inference.store import RUN_FILE
+from molre_edge.runs.store import RUN_FILE
 
 PROGRAM = Path(sys.executable).parent / "molre-edge"
 Offer = Callable[[str], list[str]]

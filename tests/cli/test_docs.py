@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from molre_edge.cli.shell import ExitCode
-from molre_edge.inference.entries import Entry
-from molre_edge.inference.labels import KNOWN_LABELS
-from molre_edge.inference.pairs import GOLDEN_FILE
-from molre_edge.inference.store import GONE
-from molre_edge.inference.timing import ENGINE_PHASES
-from molre_edge.parity.junit import JUNIT_FILE
+from molre_edge.reports.junit import JUNIT_FILE
+from molre_edge.runs.labels import KNOWN_LABELS
+from molre_edge.runs.pairs import GOLDEN_FILE
+from molre_edge.runs.scan_table import Entry
+from molre_edge.runs.store import GONE
+from molre_edge.runs.timing import ENGINE_PHASES
 
 
 @pytest.fixture(scope="module")

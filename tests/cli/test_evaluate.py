@@ -14,7 +14,7 @@ from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig
 from molre_edge.parity import auc
 from molre_edge.specs import Grid
-from molre_edge.training.manifest import read_manifest
+from molre_edge.training.data_manifest import read_manifest
 from molre_edge.training.samples import VolumeSamples, predict
 from molre_edge.training.volumes import prepare_volumes
 

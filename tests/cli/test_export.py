@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from molre_edge.bundle import MANIFEST, Bundle
+from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.specs import Precision
 
 

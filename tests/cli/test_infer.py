@@ -16,12 +16,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from molre_edge.bundle import MANIFEST, Bundle
+from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.cli.state import record_path
 from molre_edge.engines.choice import choose_engine
-from molre_edge.inference.verified import VerifiedRecord, subject_of
 from molre_edge.parity import load_gates
 from molre_edge.specs import Precision
+from molre_edge.verification.passed import VerifiedRecord, subject_of
 
 FILES = {
     "findings.csv",

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from referencing import Registry, Resource
 
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import RunError
-from molre_edge.inference.records import read_record, write_record
-from molre_edge.parity import DISCLAIMER, Outputs
+from molre_edge.parity import Outputs
+from molre_edge.runs.answers import read_record, write_record
+from molre_edge.specs import DISCLAIMER
 
 GOLDEN = ("--engine", "fp32", "--reference", "golden")
 WIDE = "[fp32]\nmax_abs_dp = 0.9\nflip_margin = 0.9\nmin_cosine = -1.0\nmax_gate_l1 = 2.0\n"
@@ -251,7 +252,7 @@ def test_a_run_whose_pictures_fail_is_told_all_the_same(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("molre_edge.inference.pictures.key_slices", fail)
+    monkeypatch.setattr("molre_edge.runs.pictures.key_slices", fail)
     words = ("--bundle", tiny_bundle, *GOLDEN, "-o", "run", "--images", "--json")
     done = invoke("infer", tiny_scans, *words)
     assert done.exit_code == 0, done.stderr
@@ -263,7 +264,7 @@ def test_a_run_whose_pictures_fail_is_told_all_the_same(
 
 
 def schema(name: str) -> dict[str, Any]:
-    return dict(json.loads(resources.files("molre_edge.parity").joinpath(name).read_text(encoding="utf-8")))
+    return dict(json.loads(resources.files("molre_edge.reports").joinpath(name).read_text(encoding="utf-8")))
 
 
 def validate(data: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from molre_edge.training.manifest import read_manifest
+from molre_edge.training.data_manifest import read_manifest
 
 
 def test_it_makes_scans_and_a_manifest(invoke: Any) -> None:

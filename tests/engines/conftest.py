@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from molre_edge.bundle import Bundle, GoldenSet
-from molre_edge.engines.cuda_driver import Gpu
-from molre_edge.engines.device import DeviceError, DeviceMemoryError, contiguous
+from molre_edge.bundle.bundle import Bundle, GoldenSet
+from molre_edge.engines.cuda.device import DeviceError, DeviceMemoryError, contiguous
+from molre_edge.engines.cuda.driver import Gpu
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from typing import Any
 import onnx
 import pytest
 
-from molre_edge.engines.tensorrt_api import BuildOptions
-from molre_edge.engines.tensorrt_build import build_engine
+from molre_edge.engines.tensorrt.api import BuildOptions
+from molre_edge.engines.tensorrt.build import build_engine
 from molre_edge.model.backbones.registry import backbone_entry, backbone_ids
 from molre_edge.specs import Precision
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import write_engine
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import write_engine
 from molre_edge.engines import choice as choice_module
-from molre_edge.engines import tensorrt_fit
 from molre_edge.engines.choice import choose_engine, parse_engine
-from molre_edge.engines.cuda_driver import DriverProbe, Gpu
-from molre_edge.engines.tensorrt_api import Target, TensorRT
-from molre_edge.engines.tensorrt_fit import here
+from molre_edge.engines.cuda.driver import DriverProbe, Gpu
+from molre_edge.engines.tensorrt import fit as tensorrt_fit
+from molre_edge.engines.tensorrt.api import Target, TensorRT
+from molre_edge.engines.tensorrt.fit import here
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
 from molre_edge.specs import Precision
 
@@ -176,7 +176,7 @@ def test_without_pycuda_and_cuda_python_the_gpu_is_out_of_reach(
 ) -> None:
     from importlib import metadata
 
-    from molre_edge.engines.device import why_no_backend
+    from molre_edge.engines.cuda.device import why_no_backend
 
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
@@ -202,7 +202,7 @@ def test_without_pycuda_and_cuda_python_the_gpu_is_out_of_reach(
 def test_a_backend_that_is_installed_and_does_not_serve_is_a_reason_too(
     versions: dict[str, str], cuda: str, reason: str, copy: Path, machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from molre_edge.engines import device
+    from molre_edge.engines.cuda import device
 
     def version(name: str) -> str:
         if name not in versions:
@@ -258,7 +258,7 @@ def test_choosing_loads_neither_torch_nor_a_cuda_package(copy: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from molre_edge.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.choice import choose_engine
 choose_engine("fp16", Bundle.open(Path(sys.argv[1])))
 print(sorted({"torch", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda"} & set(sys.modules)))

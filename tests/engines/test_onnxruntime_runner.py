@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from molre_edge.bundle import Bundle, GoldenSet
+from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import BundleError, EngineError
 from molre_edge.specs import Precision, TensorSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from molre_edge.engines import tensorrt_types
+from molre_edge.engines.tensorrt import types as tensorrt_types
 
 RECORDED = sorted(Path(__file__).with_name("names").glob("*.json"))
 RTX = "Rtx"

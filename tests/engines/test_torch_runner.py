@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from molre_edge.bundle import Bundle, GoldenSet
+from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import CheckpointError, EngineError
 from molre_edge.specs import Precision, TensorSpec

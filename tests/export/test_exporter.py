@@ -14,8 +14,8 @@ import onnx
 import pytest
 import torch
 
-import molre_edge.golden
-from molre_edge.bundle import Bundle
+import molre_edge.bundle.golden
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import BundleError, ExportError, ParityFailedError
@@ -164,7 +164,7 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
 def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
     draw: Callable[..., HeadCTClassifier], volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(molre_edge.golden, "MAX_GOLDEN_BYTES", 1000)
+    monkeypatch.setattr(molre_edge.bundle.golden, "MAX_GOLDEN_BYTES", 1000)
     with pytest.raises(BundleError, match="take fewer"):
         export_bundle(
             loaded(draw(modules=(), experts=0)),

@@ -9,8 +9,8 @@ import pytest
 
 from molre_edge.errors import ConfigError
 from molre_edge.export.golden import batches, extreme_volume, scan_volumes, synthetic_volumes
-from molre_edge.scans.synthetic import make_head, write_nifti
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
+from molre_edge.synthetic import make_head, write_nifti
 
 GRID = Grid(slices=2, rows=32, cols=32)
 

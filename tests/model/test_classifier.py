@@ -51,7 +51,7 @@ def cubes(monkeypatch: pytest.MonkeyPatch) -> BackboneConfig:
         id="cubes", dimensions=3, parameters=None, grid=Grid(slices=3, rows=32, cols=32), mean=(0.5,), std=(0.5,),
         adapted=("mix",), build=build, load=load, source="this test",
     )  # fmt: skip
-    monkeypatch.setitem(registry._ENTRIES, entry.id, entry)
+    monkeypatch.setitem(registry.ENTRIES, entry.id, entry)
     return BackboneConfig(id=entry.id)
 
 

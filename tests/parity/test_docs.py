@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from molre_edge.parity import DISCLAIMER, GATES, SCHEMA_VERSION, load_gates
-from molre_edge.parity.charts import POINTS
-from molre_edge.specs import Precision
+from molre_edge.parity import GATES, load_gates
+from molre_edge.reports.charts import POINTS
+from molre_edge.reports.parity_report import SCHEMA_VERSION
+from molre_edge.specs import DISCLAIMER, Precision
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molre_edge.parity import AucComparison, Differences, FindingNumbers, Flip, Report
+from molre_edge.parity import AucComparison, Differences, FindingNumbers, Flip
 from molre_edge.parity.numbers import largest
+from molre_edge.reports.parity_report import Report
 
 DIFFERENCES = st.floats(-1, 1)
 BROKEN = st.sampled_from([np.nan, np.inf, -np.inf])

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "specs", "files", "findings", "machine"),
-    ("bundle", "engine_files", "golden", "manifest", "scans", "parity"),
-    ("model",),
-    ("engines",),
-    ("export", "calibration", "inference", "training"),
-    ("demo", "inspect", "doctor"),
+    ("errors", "files", "findings", "machine", "progress"),
+    ("specs",),
+    ("parity", "model", "scans"),
+    ("reports", "synthetic", "bundle"),
+    ("training", "engines"),
+    ("verification", "export"),
+    ("runs", "calibration"),
+    ("benchmarking", "inspection", "doctor"),
+    ("api",),
+    ("demo",),
     ("cli",),
     ("__main__",),
 )

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import nibabel.nifti1, nibabel.nifti2, pydicom.pixels.utils, SimpleITK
 
-from molre_edge.bundle import Bundle
-from molre_edge.engine_files import list_engines
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import list_engines
 from molre_edge.errors import MolreEdgeError
-from molre_edge.inference.prepare import prepare
-from molre_edge.inference.records import read_record
-from molre_edge.inference.store import read_head
+from molre_edge.scans.workers.prepare import prepare
+from molre_edge.runs.answers import read_record
+from molre_edge.runs.store import read_head
 from molre_edge.scans import find_scans
 from molre_edge.specs import Grid
 
@@ -187,7 +187,7 @@ def _jpeg2000(side: int) -> bytes:
 
 
 def test_the_digest_refuses_what_hashes_alone_let_through(tiny_bundle: Path, tmp_path: Path) -> None:
-    from molre_edge.bundle import Bundle
+    from molre_edge.bundle.bundle import Bundle
     from molre_edge.errors import BundleError
 
     digest = Bundle.open(tiny_bundle).digest
@@ -203,7 +203,7 @@ def test_one_bit_in_any_covered_file_is_refused_and_the_golden_answers_of_a_swap
 ) -> None:
     import shutil
 
-    from molre_edge.bundle import Bundle
+    from molre_edge.bundle.bundle import Bundle
     from molre_edge.errors import BundleError
 
     names = list(Bundle.open(tiny_bundle).manifest["files"])

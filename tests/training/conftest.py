@@ -15,7 +15,7 @@ import torch
 from molre_edge.model.classifier import ClassifierOutput, HeadCTClassifier
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig, Routing
 from molre_edge.specs import Grid
-from molre_edge.training.manifest import Manifest, read_manifest
+from molre_edge.training.data_manifest import Manifest, read_manifest
 from molre_edge.training.start import new_model
 
 FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")

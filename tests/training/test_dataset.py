@@ -10,8 +10,8 @@ import pytest
 from molre_edge.errors import ConfigError
 from molre_edge.findings import default_findings
 from molre_edge.scans import find_scans, read_scan
+from molre_edge.training.data_manifest import read_manifest
 from molre_edge.training.dataset import make_dataset
-from molre_edge.training.manifest import read_manifest
 
 FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
 

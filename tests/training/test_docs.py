@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from molre_edge.model.peft_config import _REFUSED
-from molre_edge.training.manifest import read_manifest
+from molre_edge.training.data_manifest import read_manifest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 

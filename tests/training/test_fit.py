@@ -18,9 +18,9 @@ from molre_edge.files import sha256_of
 from molre_edge.model.checkpoint import load_checkpoint
 from molre_edge.model.checkpoint_file import read_checkpoint_file
 from molre_edge.model.config import AdapterConfig, ModelConfig
+from molre_edge.training.data_manifest import Case, Manifest, read_manifest
 from molre_edge.training.fit import Fitted, fit, training_folder
 from molre_edge.training.loop import TrainSettings
-from molre_edge.training.manifest import Case, Manifest, read_manifest
 from molre_edge.training.samples import VolumeSamples, predict
 from molre_edge.training.start import new_model
 from molre_edge.training.thresholds import set_thresholds

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molre_edge.parity import DISCLAIMER, Outputs
+from molre_edge.parity import Outputs
+from molre_edge.specs import DISCLAIMER
 from molre_edge.training.evaluation import Evaluation, evaluate_outputs
 from molre_edge.training.results import write_evaluation
 

@@ -13,8 +13,8 @@ from molre_edge.errors import RunError
 from molre_edge.files import sha256_of
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import ModelConfig
+from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import TrainSettings
-from molre_edge.training.manifest import Manifest
 from molre_edge.training.resume import check_data, data_digest, make_plan, take_up
 from molre_edge.training.start import new_model
 from molre_edge.training.state import TrainingState, save_state

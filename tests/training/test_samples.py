@@ -11,7 +11,7 @@ import torch
 
 from molre_edge.model.config import AdapterConfig, ModelConfig
 from molre_edge.specs import Grid
-from molre_edge.training.manifest import Manifest
+from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.samples import FeatureSamples, VolumeSamples, has_fixed_features, make_samples, predict
 from molre_edge.training.start import new_model
 from molre_edge.training.volumes import Volumes, prepare_volumes

@@ -13,7 +13,7 @@ import pytest
 from molre_edge.errors import ConfigError
 from molre_edge.scans import find_scans, read_scan, to_grid
 from molre_edge.specs import Grid
-from molre_edge.training.manifest import Case, Manifest, read_manifest
+from molre_edge.training.data_manifest import Case, Manifest, read_manifest
 from molre_edge.training.volumes import prepare_volumes
 
 FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from molre_edge.errors import CheckpointError
-from molre_edge.model.backbones.registry import BackboneEntry, register
+from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.segresenc import build_segresenc
 from molre_edge.specs import Grid
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from molre_edge.errors import CheckpointError, ConfigError
+from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
-from molre_edge.model.backbones.registry import BackboneEntry, register
 from molre_edge.specs import Grid
 
 __all__ = ["DINOv3Backbone"]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molre_edge.errors import CheckpointError, ConfigError
+from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
-from molre_edge.model.backbones.registry import BackboneEntry, register
 from molre_edge.specs import Grid
 
 __all__ = ["Pillar0StandIn"]

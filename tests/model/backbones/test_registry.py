@@ -6,7 +6,8 @@ import pytest
 
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones import registry
-from molre_edge.model.backbones.registry import backbone_entry, backbone_ids, register
+from molre_edge.model.backbones.entry import register
+from molre_edge.model.backbones.registry import backbone_entry, backbone_ids
 
 
 def test_an_entry_is_found_by_its_id() -> None:
@@ -31,7 +32,7 @@ def test_an_id_that_is_near_none_gets_no_guess() -> None:
 
 
 def test_two_entries_of_one_id_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(registry, "ENTRIES", dict(registry.ENTRIES))
     with pytest.raises(ValueError, match="dinov3-tiny is registered twice"):
         register(backbone_entry("dinov3-tiny"))
 

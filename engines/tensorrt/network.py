@@ -1,0 +1,141 @@
+"""An engine on the GPU: deserialised, its tensors read, bound to addresses. Over TensorRT and TensorRT-RTX alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from molre_edge.engines.cuda.device import Buffer, Device, DeviceError, DeviceMemoryError, Stream
+from molre_edge.engines.tensorrt.api import TensorRT
+from molre_edge.engines.tensorrt.progress import Watch, listed, listening
+from molre_edge.errors import EngineError
+from molre_edge.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from molre_edge.engines.tensorrt.types import ICudaEngine, IExecutionContext, Runtime
+
+__all__ = ["TensorRTNetwork"]
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16"}
+"""TensorRT's names of the datatypes that our graphs have at their ends."""
+_NO_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
+"""How the library's log tells that the GPU's memory ran out."""
+
+
+class TensorRTNetwork:
+    """A deserialised engine; the device's context is the current one while it is made, used and closed.
+
+    Attributes:
+        input: the volume, its batch free.
+        outputs: logits, embedding and gates, as the engine orders them.
+        batch: smallest, usual and largest number of volumes.
+    """
+
+    def __init__(self, tensorrt: TensorRT, plan: bytes, *, host_code: bool = False) -> None:
+        """Deserialise a plan whose hash was compared: a plan is code.
+
+        Args:
+            tensorrt: the library.
+            plan: the engine's content.
+            host_code: let it hold code for the host too, as version-compatible engines do.
+
+        Raises:
+            DeviceMemoryError: the GPU's memory does not suffice.
+            EngineError: the library refuses it, or it is none of ours.
+        """
+        self._trt, trt = tensorrt, tensorrt.module
+        watch = Watch()
+        with listening(trt, watch) as logger:
+            self._runtime: Runtime | None = trt.Runtime(logger)
+            if host_code:
+                self._runtime.engine_host_code_allowed = True
+            engine: ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)  # it never raises
+        try:
+            if engine is None:
+                raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
+            specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
+            for place in range(engine.num_io_tensors):
+                name = engine.get_tensor_name(place)
+                kind = engine.get_tensor_dtype(name).name
+                sides = [int(side) for side in engine.get_tensor_shape(name)][1:]
+                is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+                specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
+            if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
+                told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
+                raise EngineError(f"the engine's tensors are {told}; it is none of ours")
+            (self.input,), self.outputs = specs[True], tuple(specs[False])
+            low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
+            self.batch = (int(low[0]), int(usual[0]), int(high[0]))
+        except BaseException:  # its traceback holds this frame: they would outlive the device's context
+            del engine
+            self._runtime = None
+            raise
+        self._engine: ICudaEngine | None = engine
+
+    def bind(self, device: Device, size: int, addresses: Mapping[str, int], stream: Stream) -> _Bound:
+        """An execution context of its own for a batch of `size`: a graph holds good for one context and shape.
+
+        Its scratch memory is ours, so that it is as large as this size needs and running out of it is told clearly.
+        """
+        trt = self._trt
+        watch = Watch()
+        with listening(trt.module, watch):
+            context = None if self._engine is None else trt.new_context(self._engine)
+            if context is None:
+                raise _refusal(watch, f"{trt.name} can't make an execution context")
+            memory: Buffer | None = None
+            try:
+                try:
+                    ready: bool = context.set_optimization_profile_async(0, stream.handle)
+                except RuntimeError as error:
+                    watch.hear(True, str(error))
+                    ready = False
+                stream.synchronize()
+                sides = [side for side in self.input.shape[1:] if side is not None]
+                ready = ready and context.set_input_shape(self.input.name, (size, *sides))
+                for name, address in addresses.items():
+                    ready = ready and context.set_tensor_address(name, address)
+                lacking = context.infer_shapes() if ready else []
+                if not ready or lacking:
+                    raise _refusal(watch, f"{trt.name} does not take a batch of {size} {' '.join(lacking)}")
+                scratch = int(context.update_device_memory_size_for_shapes())
+                memory = device.alloc(scratch) if scratch else None
+                if memory is not None:
+                    context.set_device_memory(memory.address, memory.nbytes)
+            except BaseException:  # its traceback holds this frame: the context would outlive its engine
+                del context
+                if memory is not None:
+                    memory.close()
+                raise
+        return _Bound(trt, context, memory)
+
+    def close(self) -> None:
+        """Free it, after everything that was bound."""
+        self._engine = None
+        self._runtime = None
+
+
+class _Bound:
+    def __init__(self, tensorrt: TensorRT, context: IExecutionContext, memory: Buffer | None) -> None:
+        self._context: IExecutionContext | None = context
+        self._trt, self._memory = tensorrt, memory
+
+    def enqueue(self, stream: Stream) -> None:
+        watch = Watch()
+        with listening(self._trt.module, watch):
+            done = self._context is not None and self._context.execute_async_v3(stream.handle)
+        if not done:
+            raise _refusal(watch, f"{self._trt.name} can't run the engine")
+
+    def close(self) -> None:
+        self._context = None
+        if self._memory is not None:
+            self._memory.close()
+
+
+def _refusal(watch: Watch, what: str, kind: type[EngineError] = DeviceError) -> EngineError:
+    """The error for a None or False of the library's; the reason is in its log alone."""
+    told = f"{what}:{listed(watch.problems)}"
+    if any(words in told.lower() for words in _NO_MEMORY):
+        return DeviceMemoryError(told)
+    return kind(told)

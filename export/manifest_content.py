@@ -1,0 +1,88 @@
+"""What the manifest says of an export."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from molre_edge import __version__
+from molre_edge.bundle.manifest import GraphFacts
+from molre_edge.export.routing_proof import RoutingProof
+from molre_edge.parity import Gate, ParityNumbers, Verdict
+from molre_edge.specs import Precision
+
+if TYPE_CHECKING:
+    from molre_edge.model.checkpoint import LoadedCheckpoint
+
+__all__ = ["GraphParity", "manifest_content"]
+
+
+@dataclass(frozen=True, eq=False)
+class GraphParity:
+    """One graph against PyTorch on the golden volumes."""
+
+    numbers: ParityNumbers
+    verdict: Verdict
+    gate: Gate
+
+
+def manifest_content(
+    checkpoint: LoadedCheckpoint,
+    graphs: Mapping[Precision, GraphFacts],
+    parity: Mapping[Precision, GraphParity],
+    proof: RoutingProof | None,
+    golden_origin: str,
+    notes: Iterable[str],
+) -> dict[str, Any]:
+    """All of the manifest but ``format``, ``version`` and ``files``; docs/bundle.md describes it.
+
+    Args:
+        checkpoint: that was exported.
+        graphs: what the bundle holds.
+        parity: of every graph that was judged.
+        proof: that routing is dynamic; None where there is none to prove.
+        golden_origin: where the golden volumes come from.
+        notes: what a report has to say beside the numbers.
+    """
+    from molre_edge.model.placement import count_parameters
+
+    config = checkpoint.config
+    count = count_parameters(checkpoint.model)
+    plain = config.to_dict()
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "tool": {"molre-edge": __version__, "python": platform.python_version(), **_versions()},
+        "checkpoint": {"sha256": checkpoint.sha256},
+        "config": plain,
+        "grid": plain["grid"],
+        "findings": plain["findings"],
+        "thresholds": plain["thresholds"],
+        "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
+        "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
+        "golden": {"origin": golden_origin},
+        "routing": None if proof is None else proof.to_dict(),
+        "parity": {
+            str(precision): {
+                "gate": result.gate.to_dict(),
+                "verdict": result.verdict.to_dict(),
+                "volumes": result.numbers.n,
+            }
+            for precision, result in parity.items()
+        },
+        "notes": list(notes),
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "onnx", "onnxscript", "onnxsim", "onnxruntime", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # an ONNX Runtime for GPUs goes by another name
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Runners side by side: latency, throughput, memory and power."""

@@ -1,0 +1,1 @@
+"""The bundle: manifest, graphs, golden set and engine files, hashed."""

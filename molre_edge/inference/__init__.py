@@ -1,1 +1,0 @@
-"""From scans to findings: pipeline, timing, results files, resume."""

@@ -1,0 +1,107 @@
+"""What a bundle is: its model, graphs, golden answers and engines, with all hashes compared. No torch, no onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.engine_files import EngineFile, list_engines
+from molre_edge.errors import BundleError
+from molre_edge.inspection.engine import engine_row, layer_table
+from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
+from molre_edge.inspection.model import model_words
+from molre_edge.verification.golden_check import check_files
+
+__all__ = ["inspect_bundle"]
+
+
+def inspect_bundle(folder: Path) -> Inspection:
+    """Say what a bundle holds.
+
+    Raises:
+        BundleError: it is none.
+    """
+    bundle = Bundle.open(folder)
+    files = check_files(bundle)
+    manifest = bundle.manifest
+    try:
+        engines = list_engines(bundle)
+    except BundleError:  # among the problems already
+        engines = ()
+    added = dig(manifest, "parameters", "added_fraction")
+    routers = dig(manifest, "routing", "routers")
+    words = [
+        ("digest", bundle.digest),
+        ("made", f"{plain(dig(manifest, 'created'))} from a checkpoint with SHA-256 {bundle.checkpoint_sha256}"),
+        ("by", plain(", ".join(f"{name} {version}" for name, version in manifest["tool"].items()))),
+        *model_words(dig(manifest, "config")),
+        ("added parameters", f"{added:.2%}" if isinstance(added, float) else "not known"),
+        ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
+        ("golden answers", plain(dig(manifest, "golden", "origin"))),
+        *_calibration(dig(manifest, "calibration")),
+        *(("note", plain(note)) for note in manifest["notes"]),
+        ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
+    ]
+    tables = [_graphs(bundle)]
+    if engines:
+        tables.append(
+            Table(
+                "Engines",
+                ("file", "precision", "runtime", "target", "batch", "size", "built from"),
+                _engines(bundle, engines),
+            )
+        )
+        tables += [layer_table(engine) for engine in engines]
+    size = sum(path.stat().st_size for name in bundle.manifest["files"] if (path := folder / name).is_file())
+    graphs = ", ".join(str(precision) for precision in bundle.graphs)
+    built = f"{len(engines)} engine{'' if len(engines) == 1 else 's'}" if engines else "no engines"
+    facts: dict[str, Any] = {
+        "path": str(folder),
+        "digest": bundle.digest,
+        "manifest": dict(manifest),
+        "engines": [{"path": str(engine.path), **engine.facts} for engine in engines],
+        "hashes": {"checked": list(files.checked), "problems": dict(files.problems)},
+        "bytes": size,
+    }
+    summary = f"a bundle of molre-edge ({megabytes(size)}): {graphs} graphs, {built}"
+    return Inspection("bundle", summary, facts, tuple(words), tuple(tables), tuple(files.problems.values()))
+
+
+def _calibration(section: Any) -> list[tuple[str, str]]:
+    """What the manifest says of the int8 graph; nothing where there is none."""
+    if not isinstance(section, dict):
+        return []
+    layers, of, share = (section.get(name) for name in ("layers", "candidates", "weights_share"))
+    if isinstance(layers, int) and isinstance(of, int) and isinstance(share, float):
+        text = f"{layers} of {of} layers in INT8, {share:.0%} of the weights, {plain(section.get('method'))} ranges"
+        return [("calibration", text)]
+    told = {name: value for name, value in section.items() if name not in ("key", "notes")}
+    return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
+
+
+def _graphs(bundle: Bundle) -> Table:
+    rows = []
+    for precision, facts in bundle.graphs.items():
+        path = bundle.folder / facts.file
+        passed = dig(bundle.manifest, "parity", str(precision), "verdict", "passed")
+        verdict = "–" if not isinstance(passed, bool) else "passed" if passed else "failed"
+        size = megabytes(path.stat().st_size) if path.is_file() else "missing"
+        rows.append(
+            (
+                facts.file,
+                str(facts.inputs[0]),
+                f"opset {facts.opset}, IR {facts.ir_version}",
+                size,
+                verdict,
+            )
+        )
+    return Table("Graphs", ("file", "input", "format", "size", "parity when made"), tuple(rows))
+
+
+def _engines(bundle: Bundle, engines: tuple[EngineFile, ...]) -> tuple[tuple[str, ...], ...]:
+    rows = []
+    for engine in engines:
+        current = bundle.manifest["files"].get(engine.graph) == engine.graph_sha256
+        rows.append((*engine_row(engine), engine.graph if current else f"another {plain(engine.graph)}"))
+    return tuple(rows)

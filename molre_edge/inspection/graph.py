@@ -1,0 +1,113 @@
+"""What an ONNX graph is: inputs, outputs, operators, the precision of its weights, and the routers found in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molre_edge.errors import ExportError, MissingDependencyError
+from molre_edge.files import sha256_of
+from molre_edge.inspection.findings import Inspection, Table, megabytes, plain
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["inspect_graph"]
+
+_MAX_BYTES = 2 << 30  # what a protobuf message can be
+
+
+def inspect_graph(path: Path) -> Inspection:
+    """Say what a graph is. Weights that lie in other files are not looked for.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        ExportError: not an ONNX file.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError("Inspecting a graph", "onnx", "export") from error
+    if path.stat().st_size > _MAX_BYTES:
+        raise ExportError(f"{path}: larger than an ONNX file with its weights can be (2 GB)")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own, which is no library of ours to import
+        raise ExportError(f"{path}: not an ONNX file ({plain(str(error))}); copy it again, or export anew") from error
+    graph = model.graph
+    if not graph.node or not graph.output:
+        raise ExportError(f"{path}: not an ONNX file with a graph; copy it again, or export anew")
+    inputs, outputs = [_value(v) for v in graph.input], [_value(v) for v in graph.output]
+    opsets = {plain(entry.domain or "ai.onnx"): entry.version for entry in model.opset_import}
+    operators = Counter(plain(node.op_type) for node in graph.node)
+    weights = _weights(graph)
+    routers = [plain(node.name) for node in _routers(model)]
+    quantised = sum(operators[name] for name in ("QuantizeLinear", "DequantizeLinear"))
+    precision = _precision(weights, quantised)
+    words = [
+        *(("input", plain(_text(value))) for value in inputs),
+        *(("output", plain(_text(value))) for value in outputs),
+        ("format", f"opset {', '.join(f'{v} ({d})' for d, v in opsets.items())}, IR version {model.ir_version}"),
+        ("made by", plain(f"{model.producer_name or 'unknown'} {model.producer_version}".strip())),
+        ("precision", precision),
+        ("routers", f"{len(routers)} softmaxes lead to 'gates'" if routers else "none: no output 'gates'"),
+        ("size", megabytes(path.stat().st_size)),
+    ]
+    tables = (
+        Table("Weights", ("type", "elements"), tuple((k, f"{n:,}".replace(",", " ")) for k, n in weights.items())),
+        Table("Operators", ("operator", "nodes"), tuple((name, str(n)) for name, n in operators.most_common())),
+    )
+    facts = {
+        "path": str(path),
+        "sha256": sha256_of(path),
+        "inputs": inputs,
+        "outputs": outputs,
+        "opset": opsets,
+        "ir_version": model.ir_version,
+        "precision": precision,
+        "weights": weights,
+        "operators": dict(operators),
+        "routers": routers,
+    }
+    return Inspection("graph", f"an ONNX graph of {len(graph.node)} nodes, {precision}", facts, tuple(words), tables)
+
+
+def _routers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    from molre_edge.export.routing_trace import router_softmaxes
+
+    return router_softmaxes(model)
+
+
+def _value(value: onnx.ValueInfoProto) -> dict[str, object]:
+    import onnx
+
+    tensor = value.type.tensor_type
+    axes = [axis.dim_param or (axis.dim_value if axis.HasField("dim_value") else None) for axis in tensor.shape.dim]
+    return {"name": value.name, "dtype": onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), "shape": axes}
+
+
+def _text(value: dict[str, object]) -> str:
+    axes = value["shape"]
+    assert isinstance(axes, list)
+    return f"{value['name']}: {value['dtype']} [{', '.join('?' if axis is None else str(axis) for axis in axes)}]"
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, int]:
+    """Elements of the initialisers by type."""
+    import onnx
+
+    counts: Counter[str] = Counter()
+    for tensor in graph.initializer:
+        counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += prod(tensor.dims)
+    return dict(counts.most_common())
+
+
+def _precision(weights: dict[str, int], quantised: int) -> str:
+    """In words; the float types and int8 alone say it, since other integers are shapes and indices."""
+    counts = {name: n for name, n in weights.items() if name in ("float", "float16", "bfloat16", "int8")}
+    if not sum(counts.values()):
+        return "no weights in the file"
+    shares = [f"{n / sum(counts.values()):.1%} {name}" for name, n in counts.items()]
+    return "weights " + ", ".join(shares) + (f", with {quantised} Q/DQ nodes" if quantised else "")

@@ -1,0 +1,188 @@
+"""The HTML of a report: words, numbers and pictures. The template only lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.findings import default_findings
+from molre_edge.parity.limits import Gate
+from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
+from molre_edge.parity.outputs import Outputs
+from molre_edge.parity.text import cosine, digits_beside, number, percent
+from molre_edge.parity.verdict import Check
+from molre_edge.reports import charts
+from molre_edge.reports.parity_report import KeySlice, Report
+from molre_edge.reports.routing_maps import gate_maps
+from molre_edge.reports.template import render_template
+
+__all__ = ["CHECK_TITLES", "check_row", "engine_name", "finite_probabilities", "group_of", "render"]
+
+CHECK_TITLES = {
+    "finite": "Finite values",
+    "max_abs_dp": "Largest |Δp|",
+    "flips": "Decision flips",
+    "cosine": "Embedding cosine",
+    "gate_l1": "Routing, L1",
+    "mean_auc_drop": "Mean AUC drop",
+    "finding_auc_drop": "Worst AUC drop",
+}
+"""Name of a check -> how pages call it."""
+
+_LIMIT_DIGITS = 8  # a limit is shown as it was set
+_SHOWN_FLIPS = 4  # per finding; report.json has them all
+_SHOWN_AREAS = 20  # findings in the picture of AUC differences
+
+_F64 = npt.NDArray[np.float64]
+
+
+def render(report: Report, slices: Sequence[KeySlice] = ()) -> str:
+    """One self-contained HTML page: no scripts, nothing loaded, every text escaped.
+
+    Args:
+        report: what to show.
+        slices: pictures of the worst scans; they are in the page and in no other file.
+    """
+    return render_template("report.html", _context(report, slices))
+
+
+def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
+    numbers, gate = report.numbers, report.gate
+    rows = [(row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing]
+    context: dict[str, Any] = {
+        "report": report,
+        "engine": engine_name(report),
+        "state": "none" if report.verdict is None else "pass" if report.verdict.passed else "fail",
+        "checks": [check_row(check) for check in report.verdict.checks] if report.verdict else [],
+        "numbers": numbers,
+        "warned": [(scan, texts) for scan, texts in report.warnings.items() if texts],
+        "times": charts.times(rows),
+        "shown_flips": _SHOWN_FLIPS,
+        "slices": slices,
+        "pictures": bool(slices),
+    }
+    if numbers is None or gate is None:
+        return context
+    return {
+        **context,
+        **_pictures(report, numbers, gate),
+        "groups": _groups(report, numbers),
+        "pairs_changed": [pair for pair in numbers.consistency if pair.changed],
+        "areas": _areas(numbers),
+        "routing": _routing(numbers.gates, gate) if numbers.gates and numbers.gates.experts > 1 else None,
+        "worst": [
+            {
+                "scan": report.scans[each.scan],
+                "finding": None if each.finding is None else report.findings[each.finding],
+                "numbers": each,
+            }
+            for each in numbers.worst
+        ],
+    }
+
+
+def engine_name(report: Report) -> str:
+    """The runner with its precision, told once."""
+    name, precision = report.engine.name, report.engine.precision
+    return name if name.endswith(precision) else f"{name} {precision}"
+
+
+def finite_probabilities(outputs: Outputs) -> _F64:
+    """Probabilities, float64 (n, findings), nan where the logit is not finite."""
+    return np.where(np.isfinite(outputs.logits), outputs.probabilities, np.nan)
+
+
+def group_of(report: Report) -> dict[str, str]:
+    """Finding -> the group it is shown in."""
+    known = {finding.name: finding.group for finding in default_findings()} | dict(report.groups)
+    return {name: known.get(name, "other").replace("_", " ") for name in report.findings}
+
+
+def check_row(check: Check) -> dict[str, Any]:
+    """A check as a table shows it: measured value and limit never rounded across each other."""
+    result = "not judged" if not check.judged else "pass" if check.passed else "fail"
+    show = percent if check.name == "flips" else number
+    if check.name == "cosine":
+        measured, sign = cosine(check.measured), "≥"
+    else:
+        digits = 3 if check.measured is None else digits_beside(check.measured, check.limit)
+        measured, sign = show(check.measured, digits), "≤"
+    return {
+        "title": CHECK_TITLES[check.name],
+        "measured": measured,
+        "limit": "none" if check.limit is None else f"{sign} {show(check.limit, _LIMIT_DIGITS)}",
+        "result": result,
+        "text": check.text,
+    }
+
+
+def _pictures(report: Report, numbers: ParityNumbers, gate: Gate) -> dict[str, Any]:
+    """What is drawn from the outputs themselves; nothing where they are not at hand."""
+    if report.reference_outputs is None or report.engine_outputs is None:
+        return {"agreement": None, "spread": None, "by_scan": None}
+    reference, engine = (finite_probabilities(each) for each in (report.reference_outputs, report.engine_outputs))
+    dp = engine - reference
+    sizes = np.abs(dp[np.isfinite(dp)])
+    thresholds = np.asarray(report.thresholds, dtype=np.float64)
+    name = engine_name(report)
+    return {
+        "agreement": charts.agreement(reference, engine, thresholds, numbers, gate),
+        "spread": charts.spread({name: sizes}, {} if gate.max_abs_dp is None else {name: gate.max_abs_dp}),
+        "by_scan": charts.scan_by_scan(numbers, dp, gate),
+    }
+
+
+def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
+    """Findings by group, in the order in which groups first appear, their Δp on one common scale."""
+    of, scale = group_of(report), numbers.dp.max_abs or 0.0
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for each in numbers.per_finding:
+        flips = [
+            {"scan": report.scans[flip.scan], "reference": flip.reference, "engine": flip.engine} for flip in each.flips
+        ]
+        row = {"numbers": each, "flips": flips, "strip": _strip(each.dp, scale)}
+        groups.setdefault(of[each.finding], []).append(row)
+    limit = report.gate.max_abs_dp if report.gate else None
+    inside = limit is not None and 0 < limit <= scale
+    return [
+        {
+            "name": name,
+            "rows": rows,
+            "flips": sum(len(row["flips"]) for row in rows),
+            "limit": 50.0 * limit / scale if limit is not None and inside else None,
+        }
+        for name, rows in groups.items()
+    ]
+
+
+def _strip(dp: Differences, scale: float) -> dict[str, Any] | None:
+    """A box plot without axes, as per cent of a cell's width; 75 of them as figures took 2 s on two busy cores."""
+    if dp.quantiles is None or scale <= 0:
+        return None
+    low, first, median, third, high = (50.0 * (1 + value / scale) for value in dp.quantiles)
+
+    def span(left: float, right: float) -> dict[str, str]:
+        width = max(right - left, 1.6)  # what has no width is seen all the same
+        return {"at": f"{min(left, 100 - width):.1f}", "width": f"{width:.1f}"}
+
+    return {"range": span(low, high), "box": span(first, third), "median": f"{min(median, 98.8):.1f}"}
+
+
+def _areas(numbers: ParityNumbers) -> dict[str, Any] | None:
+    """The findings that lost most AUC, drawn; nothing where no AUC differs at all."""
+    moved = [each for each in numbers.aucs if each[1].reference != each[1].engine]
+    lowest = sorted(moved, key=lambda each: each[1].difference)[:_SHOWN_AREAS]
+    svg = charts.auc_differences([(name, auc.difference, auc.low, auc.high) for name, auc in lowest])
+    return None if svg is None else {"svg": svg, "shown": len(lowest), "moved": len(moved)}
+
+
+def _routing(gates: GateNumbers, gate: Gate) -> dict[str, Any]:
+    noise = gate.max_gate_l1 or 0.0
+    return {
+        "numbers": gates,
+        "dynamic": gates.spread_reference is not None and gates.spread_reference > noise,
+        "maps": gate_maps(gates),
+    }

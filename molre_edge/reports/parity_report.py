@@ -1,0 +1,271 @@
+"""The parity report: one value that a command fills, written as JSON and as one self-contained HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from molre_edge.parity.limits import Gate
+from molre_edge.parity.numbers import ParityNumbers
+from molre_edge.parity.outputs import Outputs
+from molre_edge.parity.verdict import Verdict
+from molre_edge.specs import DISCLAIMER
+
+__all__ = [
+    "REPORT_KIND",
+    "SCHEMA_VERSION",
+    "BundleFacts",
+    "EngineFacts",
+    "FailedScan",
+    "KeySlice",
+    "ReferenceFacts",
+    "Report",
+    "TimingRow",
+    "lasting_notes",
+]
+
+_NOT_FINITE = "is null because it was not a finite number"
+
+SCHEMA_VERSION = 1
+"""Of report.json: raised when a field changes its meaning or goes away, not when one is added."""
+
+REPORT_KIND = "molre-edge parity report"
+"""What report.json calls itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What answered.
+
+    Attributes:
+        name: the runner, such as ``onnxruntime:fp16``.
+        precision: of its graph, such as ``fp16``.
+        runtime: library and version, such as ``ONNX Runtime 1.23.2``.
+        device: in words, such as ``CPU (8 cores)``.
+        threads: CPU threads it used, if known.
+        details: anything else worth showing, such as the builder's options.
+    """
+
+    name: str
+    precision: str
+    runtime: str
+    device: str
+    threads: int | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceFacts:
+    """What it was compared with.
+
+    Attributes:
+        kind: the PyTorch model itself, the answers stored in the bundle, or nothing.
+        volumes: what was compared, such as ``the 12 scans of this run`` or ``8 golden volumes of the bundle``.
+        details: anything else worth showing, such as the version of PyTorch.
+    """
+
+    kind: Literal["pytorch checkpoint", "golden answers", "none"]
+    volumes: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """Which bundle: SHA-256 in hex, ``None`` where unknown.
+
+    Attributes:
+        digest: of the manifest.
+        checkpoint_sha256: of the checkpoint it was exported from.
+        graph_sha256: of the ONNX graph that answered.
+        grid: that the model reads, as :class:`molre_edge.specs.Grid` has it.
+    """
+
+    digest: str
+    checkpoint_sha256: str | None = None
+    graph_sha256: str | None = None
+    grid: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingRow:
+    """One line of the timing table.
+
+    Attributes:
+        who: ``engine`` or ``reference``, or a runner's name.
+        phase: such as ``compute`` or ``end_to_end``.
+        median_ms: milliseconds per scan, as the percentiles beside it.
+        p90_ms: 90th percentile.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        n: repetitions measured, warm-up not counted.
+        scans_per_second: throughput of this phase alone, if it makes sense.
+        includes: what the time includes, in words.
+    """
+
+    who: str
+    phase: str
+    median_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    n: int
+    scans_per_second: float | None = None
+    includes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedScan:
+    """A scan that could not be used: its anonymous id, the stable word for the reason, and the reason."""
+
+    scan: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySlice:
+    """A slice of one of the worst scans, for the page alone.
+
+    Attributes:
+        scan: its anonymous id.
+        data: a PNG of the brain window, as a ``data:`` address.
+        width: pixels.
+        height: pixels.
+        slice: number of the slice on the model's grid, from 1, inferior to superior.
+        slices: of that grid.
+        by_routing: the slice where the gates differ most; else the middle one.
+    """
+
+    scan: str
+    data: str
+    width: int
+    height: int
+    slice: int
+    slices: int
+    by_routing: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """Everything a parity report shows.
+
+    Attributes:
+        title: heading of the report.
+        created: UTC time, ISO 8601.
+        engine: what answered.
+        reference: what it was compared with.
+        bundle: which bundle.
+        findings: names, in the order of the model's outputs.
+        thresholds: float (findings,), probabilities.
+        scans: anonymous ids of the volumes compared, in the order of `numbers`.
+        numbers: ``None`` without a reference; then nothing is judged.
+        gate: the gate that applied.
+        gate_source: ``default``, or the file it came from.
+        verdict: present exactly when `numbers` are.
+        reference_outputs: of the volumes compared; only the pictures need them.
+        engine_outputs: of the volumes compared; only the pictures need them.
+        groups: finding -> group, for findings other than the default 75.
+        failed: scans that could not be used.
+        warnings: scan id -> what was odd about it.
+        timing: rows of the timing table.
+        command: exact command line.
+        versions: library -> version.
+        notes: sentences for the reader, such as which mode of a runtime rounds to half precision.
+    """
+
+    title: str
+    created: str
+    engine: EngineFacts
+    reference: ReferenceFacts
+    bundle: BundleFacts
+    findings: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    scans: tuple[str, ...] = ()
+    numbers: ParityNumbers | None = None
+    gate: Gate | None = None
+    gate_source: str = "default"
+    verdict: Verdict | None = None
+    reference_outputs: Outputs | None = None
+    engine_outputs: Outputs | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[FailedScan, ...] = ()
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    timing: tuple[TimingRow, ...] = ()
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a report whose parts contradict each other.
+
+        Raises:
+            ValueError: numbers, gate and verdict don't come together, or don't fit the scans or findings.
+        """
+        parts = {"numbers": self.numbers, "gate": self.gate, "verdict": self.verdict}
+        missing = [name for name, part in parts.items() if part is None]
+        if missing and len(missing) < len(parts):
+            raise ValueError(f"Report: numbers, gate and verdict come together; missing: {', '.join(missing)}")
+        if (self.reference.kind == "none") != (self.numbers is None):
+            raise ValueError(f"Report: reference '{self.reference.kind}' with{'out' if missing else ''} numbers")
+        if len(self.thresholds) != len(self.findings):
+            raise ValueError(f"Report: {len(self.findings)} findings, {len(self.thresholds)} thresholds")
+        if self.numbers is not None:
+            if len(self.scans) != self.numbers.n:
+                raise ValueError(f"Report: {self.numbers.n} volumes compared, {len(self.scans)} scan ids")
+            if len(self.findings) != len(self.numbers.per_finding):
+                raise ValueError(
+                    f"Report: {len(self.numbers.per_finding)} findings compared, {len(self.findings)} names"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data as report.json holds it; what is not finite is ``None``, and a note says where."""
+        data = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": REPORT_KIND,
+            "disclaimer": DISCLAIMER,
+            "title": self.title,
+            "created": self.created,
+            "verdict": self.verdict.to_dict() if self.verdict else None,
+            "gate": {**self.gate.to_dict(), "source": self.gate_source} if self.gate else None,
+            "engine": _facts(self.engine),
+            "reference": _facts(self.reference),
+            "bundle": _facts(self.bundle),
+            "findings": list(self.findings),
+            "thresholds": [float(value) for value in self.thresholds],
+            "scans": list(self.scans),
+            "failed": [asdict(scan) for scan in self.failed],
+            "warnings": {scan: list(texts) for scan, texts in self.warnings.items()},
+            "timing": [asdict(row) for row in self.timing],
+            "numbers": self.numbers.to_dict() if self.numbers else None,
+            "command": self.command,
+            "versions": dict(self.versions),
+        }
+        lost: list[str] = []
+        plain: dict[str, Any] = _plain(data, "", lost)
+        plain["notes"] = [*self.notes, *(f"{where} {_NOT_FINITE}" for where in lost)]
+        return plain
+
+
+def lasting_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """The notes of a written report that still hold when its numbers are computed again: those on numbers come anew."""
+    return tuple(
+        note for note in notes if not (note.startswith(("numbers.", "verdict.")) and note.endswith(_NOT_FINITE))
+    )
+
+
+def _facts(facts: EngineFacts | ReferenceFacts | BundleFacts) -> dict[str, Any]:
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(facts).items()}
+
+
+def _plain(value: Any, where: str, lost: list[str]) -> Any:
+    """A copy of plain data with ``None`` for floats that are not finite; `lost` gains their places."""
+    if isinstance(value, dict):
+        return {key: _plain(each, f"{where}.{key}" if where else str(key), lost) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{where}[{i}]", lost) for i, each in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append(where)
+        return None
+    return value

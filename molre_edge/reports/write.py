@@ -1,0 +1,54 @@
+"""Write reports: JSON for programs, one self-contained HTML page for people, JUnit for CI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from molre_edge.files import write_json, write_whole
+from molre_edge.reports.junit import write_junit
+from molre_edge.reports.parity_page import render
+from molre_edge.reports.parity_report import KeySlice, Report
+from molre_edge.reports.side_by_side import Comparison
+from molre_edge.reports.side_by_side_page import render_comparison
+
+__all__ = ["write_comparison", "write_report"]
+
+
+def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:
+    """Write ``report.json``, ``report.html`` and ``junit.xml`` into a folder, each whole or not at all.
+
+    Args:
+        folder: made if it does not exist; reports already there are replaced.
+        report: what to write.
+        slices: pictures of scans, for the page alone.
+
+    Returns:
+        The paths of the JSON and of the HTML file.
+    """
+    data, page = (
+        report.to_dict(),
+        render(report, slices),
+    )  # before either file: a report that can't be shown replaces none
+    paths = Path(folder) / "report.json", Path(folder) / "report.html"
+    write_json(paths[0], data)
+    with write_whole(paths[1]) as partial:
+        # a name that is not UTF-8 may stand in the command line; it is written as an escape, as in the JSON
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_junit(Path(folder), [(report.engine.name, report)])
+    return paths
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
+    """Write ``report.json``, ``report.html`` and ``junit.xml`` of several runs, each whole or not at all.
+
+    Returns:
+        The paths of the JSON and of the HTML file.
+    """
+    page = render_comparison(comparison)
+    paths = folder / "report.json", folder / "report.html"
+    write_json(paths[0], comparison.to_dict())
+    with write_whole(paths[1]) as partial:
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_junit(folder, [(side.name, side.report) for side in comparison.sides])
+    return paths

@@ -1,0 +1,1 @@
+"""From scans to findings: the run, its store, its conclusion, and runs made again."""

@@ -1,0 +1,205 @@
+"""A finished run, read from its folder: its report is made again from the stored answers, without any engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molre_edge.errors import MolreEdgeError, RunError
+from molre_edge.parity import Gate, compare, judge
+from molre_edge.reports.parity_report import (
+    REPORT_KIND,
+    SCHEMA_VERSION,
+    BundleFacts,
+    EngineFacts,
+    FailedScan,
+    ReferenceFacts,
+    Report,
+    TimingRow,
+    lasting_notes,
+)
+from molre_edge.runs.answers import Record, read_record
+from molre_edge.runs.labels import KNOWN_LABELS, read_labels
+from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
+from molre_edge.runs.scan_table import Entry, read_entries
+from molre_edge.runs.store import SCANS_FILE, read_head
+from molre_edge.specs import Grid, Precision
+
+__all__ = ["StoredRun", "open_run"]
+
+_REPORT = "report.json"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """What a finished run's folder holds.
+
+    Attributes:
+        folder: the run's.
+        data: the content of its report.json.
+        entries: rows of scans.csv; none where that file was left out when the run was handed on.
+        records: the answers, in the order of the ids.
+        golden: the answers for the golden volumes, where they were the reference.
+        labels: that the run was given.
+        all_series: whether every series of a study was taken.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+    records: tuple[Record, ...]
+    golden: Record | None
+    labels: Labels
+    all_series: bool
+
+    @property
+    def precision(self) -> Precision:
+        """Of the engine's graph."""
+        return Precision(self.data["engine"]["precision"])
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names, in the order of the model's outputs."""
+        return tuple(str(name) for name in self.data["findings"])
+
+    @property
+    def compares_scans(self) -> bool:
+        """Whether the reference answered the run's own scans, which alone can have labels."""
+        with _sound(self.folder):
+            return bool(self.data["reference"]["kind"] == "pytorch checkpoint")
+
+    @property
+    def grid(self) -> Grid | None:
+        """That the model reads; None where the run does not say.
+
+        Raises:
+            RunError: no grid.
+        """
+        with _sound(self.folder):
+            return None if self.data["bundle"].get("grid") is None else Grid(**self.data["bundle"]["grid"])
+
+    def report(
+        self, *, gate: Gate | None = None, gate_source: str = "", labels: Labels | None = None, note: str = ""
+    ) -> Report:
+        """The report of this run, its numbers computed and judged again.
+
+        Args:
+            gate: in place of the run's own.
+            gate_source: where it came from.
+            labels: in place of those that the run was given.
+            note: to add to the report's notes.
+
+        Raises:
+            RunError: report.json is damaged, or does not fit the answers.
+        """
+        with _sound(self.folder):
+            return self._report(gate, gate_source, self.labels if labels is None else labels, note)
+
+    def _report(self, gate: Gate | None, gate_source: str, labels: Labels, note: str) -> Report:
+        data, pair = self.data, self._pair(labels)
+        thresholds = tuple(float(value) for value in data["thresholds"])
+        numbers = verdict = None
+        if pair is None:
+            gate = None
+        else:
+            if gate is None:
+                gate, gate_source = Gate(**_known(Gate, data["gate"])), str(data["gate"]["source"])
+            limits = np.array(thresholds)
+            numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=limits, labels=pair.truth)
+            verdict = judge(numbers, gate)
+        notes = lasting_notes(str(each) for each in data["notes"])
+        return Report(
+            title=str(data["title"]),
+            created=str(data["created"]),
+            engine=EngineFacts(**_known(EngineFacts, data["engine"])),
+            reference=ReferenceFacts(**_known(ReferenceFacts, data["reference"])),
+            bundle=BundleFacts(**_known(BundleFacts, data["bundle"])),
+            findings=self.findings,
+            thresholds=thresholds,
+            scans=() if pair is None else pair.names,
+            numbers=numbers,
+            gate=gate,
+            gate_source=gate_source,
+            verdict=verdict,
+            reference_outputs=None if pair is None else pair.expected,
+            engine_outputs=None if pair is None else pair.got,
+            failed=tuple(FailedScan(**_known(FailedScan, each)) for each in data["failed"]),
+            warnings={str(scan): tuple(map(str, texts)) for scan, texts in data["warnings"].items()},
+            timing=tuple(TimingRow(**_known(TimingRow, row)) for row in data["timing"]),
+            command=str(data["command"]),
+            versions={str(name): str(version) for name, version in data["versions"].items()},
+            notes=notes if not note or note in notes else (*notes, note),
+        )
+
+    def _pair(self, labels: Labels) -> Pair | None:
+        kind = self.data["reference"]["kind"]
+        if kind == "none":
+            return None
+        if kind == "golden answers":
+            if self.golden is None or self.golden.reference is None:
+                raise RunError(f"{GOLDEN_FILE} is missing")
+            return Pair.of_golden(self.golden.reference, self.golden.engine)
+        return Pair.of_records(self.records, labels)
+
+
+def open_run(folder: Path) -> StoredRun:
+    """Read a finished run.
+
+    Raises:
+        RunError: no run there, one that was cut, or a damaged one.
+    """
+    head = read_head(folder)
+    if not head.get("finished"):
+        raise RunError(
+            f"{folder}: this run was cut before its end; go on with it first: molre-edge infer SCANS -o {folder} "
+            f"--resume, with the scans, engine and options that it was begun with"
+        )
+    try:
+        data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
+    with _sound(folder):
+        if data["kind"] != REPORT_KIND or data["schema_version"] != SCHEMA_VERSION:
+            raise RunError(f"expected '{REPORT_KIND}', schema_version {SCHEMA_VERSION}")
+        findings = [str(name) for name in data["findings"]]
+        all_series = bool(head["task"]["all_series"])
+    entries = read_entries(folder / SCANS_FILE)
+    names = [entry.scan for entry in entries if entry.status == "done"]
+    if not entries:
+        names = sorted(
+            (path.stem for path in (folder / "outputs").glob("scan-*.npz")), key=lambda name: (len(name), name)
+        )
+    golden = folder / GOLDEN_FILE
+    labels = folder / KNOWN_LABELS
+    return StoredRun(
+        folder=folder,
+        data=data,
+        entries=tuple(entries),
+        records=tuple(read_record(folder / "outputs" / f"{name}.npz", name) for name in names),
+        golden=read_record(golden, GOLDEN) if golden.is_file() else None,
+        labels={name: values for _, name, values in read_labels(labels, findings).rows} if labels.is_file() else {},
+        all_series=all_series,
+    )
+
+
+@contextlib.contextmanager
+def _sound(folder: Path) -> Iterator[None]:
+    """Whatever is wrong with the content of a report.json is one error that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MolreEdgeError) as error:
+        raise RunError(f"{folder / _REPORT}: damaged, or not of these answers ({error!r})") from error
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass that are there; a later version may have written more. Texts are made texts."""
+    found = {field.name: data[field.name] for field in fields(kind) if field.name in data}
+    if "details" in found:
+        found["details"] = {str(name): str(value) for name, value in found["details"].items()}
+    return found

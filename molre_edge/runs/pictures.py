@@ -1,0 +1,99 @@
+"""Key slices of the worst scans, for a report that is asked to show them; read again, and kept nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ScanError
+from molre_edge.reports.parity_report import KeySlice, Report
+from molre_edge.runs.scan_table import Entry, path_text
+from molre_edge.scans import find_scans
+from molre_edge.scans.workers.prepare import prepare
+from molre_edge.specs import Grid
+
+__all__ = ["key_slices"]
+
+_BRAIN_HU = (0.0, 80.0)  # the brain window: 80 HU around 40
+
+
+def key_slices(
+    report: Report, entries: Sequence[Entry], scans: Path, grid: Grid, *, all_series: bool
+) -> tuple[tuple[KeySlice, ...], tuple[str, ...]]:
+    """A slice of each of the worst scans of a report.
+
+    It is the slice where the gates of reference and engine differ most, or the middle one where a volume has a single
+    gate vector or none. A scan is shown only if its files are those that the run answered, by names, sizes and times.
+
+    Args:
+        report: with numbers.
+        entries: the run's scans.
+        scans: the folder or file that the run was given.
+        grid: of the model: shown is what the engine got.
+        all_series: as the run had it.
+
+    Returns:
+        The pictures, and a sentence for each scan that has none.
+
+    Raises:
+        ScanError: no such path.
+    """
+    if report.numbers is None or report.reference.kind == "golden answers":
+        return (), ("no pictures: what was compared are not scans of this run",)
+    base = scans if scans.is_dir() else scans.parent
+    found = find_scans(scans, all_series=all_series).scans
+    sources = {(path_text(each.files[0], base), path_text(each.path, base)): each for each in found}
+    known = {entry.scan: entry for entry in entries}
+    slices, notes = [], []
+    for worst in report.numbers.worst:
+        scan = report.scans[worst.scan]
+        entry = known.get(scan)
+        source = None if entry is None else sources.get((entry.key, entry.path))
+        if entry is None or source is None or source.fingerprint() != entry.fingerprint:
+            notes.append(f"no picture of {scan}: its files are not there, or not those that the run answered")
+            continue
+        read = prepare(source, grid)
+        if isinstance(read, ScanError):
+            notes.append(f"no picture of {scan}: {read}")
+            continue
+        at = _where_gates_differ(report, worst.scan, grid.slices)
+        number = grid.slices // 2 if at is None else at
+        picture = KeySlice(
+            scan=scan,
+            data=_png(read.volume[number]),
+            width=grid.cols,
+            height=grid.rows,
+            slice=number + 1,
+            slices=grid.slices,
+            by_routing=at is not None,
+        )
+        slices.append(picture)
+    return tuple(slices), tuple(notes)
+
+
+def _where_gates_differ(report: Report, scan: int, slices: int) -> int | None:
+    """Index of the slice with the largest L1 distance of any router's gates; None without a gate vector a slice."""
+    if report.reference_outputs is None or report.engine_outputs is None:
+        return None
+    reference, engine = report.reference_outputs.gates, report.engine_outputs.gates
+    if reference is None or engine is None or reference.shape[1] != slices or slices == 1 or reference.shape[3] < 2:
+        return None
+    apart = np.abs(engine[scan] - reference[scan]).sum(axis=-1).max(axis=-1)  # [slices]
+    return int(np.argmax(apart)) if np.isfinite(apart).all() else None
+
+
+def _png(hu: npt.NDArray[np.floating]) -> str:
+    """A slice [rows, cols] in the brain window as a PNG without any metadata, as an address that holds it."""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    low, high = _BRAIN_HU
+    nothing: Any = {"Software": None}  # not even the program's name
+    imsave(file, hu.astype(np.float32), cmap="gray", vmin=low, vmax=high, format="png", metadata=nothing)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,272 @@
+"""The folder of a run: answers are kept scan by scan, so that a run that was cut goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from molre_edge.errors import RunError
+from molre_edge.files import write_json
+from molre_edge.runs.answers import Record, read_record, write_record
+from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
+from molre_edge.scans import FoundScans, ScanSource
+
+__all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task"]
+
+RUN_FILE = "run.json"
+SCANS_FILE = "scans.csv"
+GONE = "gone"
+"""The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
+
+_FORMAT = "molre-edge-run"
+_MAX_HEAD_BYTES = 1 << 20  # a longer one is cut, and so no JSON any more
+_HALF_WRITTEN = ".*.partial*"  # as molre_edge.files names what is not whole yet
+
+
+@dataclass(frozen=True)
+class Task:
+    """What defines a run's answers and times; a run is only resumed with the same.
+
+    Attributes:
+        bundle: the bundle's digest.
+        engine: the runner's name, ``runtime:precision``.
+        reference: ``checkpoint``, ``golden`` or ``none``.
+        scans: SHA-256 of the scans' resolved path: paths carry names of people.
+        all_series: whether every series of a study is taken.
+        threads: CPU threads asked for; None leaves them to the engine.
+    """
+
+    bundle: str
+    engine: str
+    reference: str
+    scans: str
+    all_series: bool
+    threads: int | None = None
+
+    @staticmethod
+    def hide(path: Path) -> str:
+        """The hash that stands for a path."""
+        return hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class RunStore:
+    """A run's folder.
+
+    Attributes:
+        folder: ``edge-runs/<UTC time>`` by default.
+        entries: rows of ``scans.csv``, in the order of their ids.
+    """
+
+    def __init__(self, folder: Path, task: Task, entries: list[Entry], started: str) -> None:
+        """Use :meth:`create` or :meth:`resume`."""
+        self.folder = folder
+        self._task = task
+        self._started = started
+        self.entries = entries
+
+    @classmethod
+    def create(cls, folder: Path, task: Task) -> RunStore:
+        """Start a run in a new or empty folder; nothing is written into it before :meth:`begin`.
+
+        Files that a cut run left half written don't count, so that one cut at its very start is simply started again.
+
+        Raises:
+            RunError: the folder holds something already.
+        """
+        if folder.exists() and not (folder.is_dir() and set(folder.iterdir()) <= set(folder.glob(_HALF_WRITTEN))):
+            raise RunError(
+                f"{folder}: is there already; choose another folder with -o, or go on with an interrupted run with "
+                f"--resume"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+    @classmethod
+    def resume(cls, folder: Path, task: Task) -> RunStore:
+        """Go on with a run.
+
+        Raises:
+            RunError: no run there, or one of another bundle, engine, reference or folder of scans.
+        """
+        head = read_head(folder)
+        theirs = head.get("task")
+        if not isinstance(theirs, dict):
+            raise RunError(f"{folder / RUN_FILE}: damaged; start a new run")
+        for name, value in asdict(task).items():
+            if theirs.get(name) != value:
+                hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
+                what = f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
+                raise RunError(f"{folder}: that run had {what}; start a new one, or resume it with its own options")
+        return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")))
+
+    @staticmethod
+    def newest_unfinished(root: Path, task: Task) -> Path:
+        """The newest run below `root` that was cut and fits the task.
+
+        Raises:
+            RunError: there is none.
+        """
+        for folder in sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True):
+            try:
+                head = read_head(folder)
+            except RunError:
+                continue
+            if not head.get("finished") and head.get("task") == asdict(task):
+                return folder
+        raise RunError(
+            f"{root}: no interrupted run with this bundle, engine, reference and folder of scans; name its folder with "
+            f"-o, or start one without --resume"
+        )
+
+    def enter(self, found: FoundScans, root: Path) -> list[tuple[Entry, ScanSource]]:
+        """Give every scan its id, keeping those of an earlier start. Nothing is written before :meth:`begin`.
+
+        Returns:
+            The scans whose answers are still missing, or are of files that have changed since.
+        """
+        base = root if root.is_dir() else root.parent
+        known: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            known[entry.key, entry.path].append(entry)
+        number = max((entry.number for entry in self.entries), default=0)
+        rows: list[Entry] = []
+        todo: list[tuple[Entry, ScanSource]] = []
+
+        def identify(path: str, key: str) -> tuple[str, Entry | None]:
+            nonlocal number
+            if known[key, path]:
+                old = known[key, path].pop(0)
+                return old.scan, old
+            number += 1
+            return f"scan-{number:04d}", None
+
+        for source in found.scans:
+            path, key = path_text(source.path, base), path_text(source.files[0], base)
+            scan, old = identify(path, key)
+            mark = source.fingerprint()
+            entry = Entry(scan, path, key, mark, "pending", files=len(source.files))
+            if old is not None and old.fingerprint == mark:
+                entry = self._as_it_stands(old)
+            if entry.status == "pending":
+                todo.append((entry, source))
+            rows.append(entry)
+        for status, group in (("rejected", found.rejected), ("ignored", found.ignored)):
+            for item in group:
+                path, key = path_text(item.path, base), f"{status}:{item.code}"
+                scan, _ = identify(path, key)
+                rows.append(Entry(scan, path, key, "", status, item.code, item.reason, files=item.files))
+        paths = {entry.path for entry in rows}
+        for entry in (entry for left in known.values() for entry in left):
+            if entry.fingerprint and entry.path not in paths:
+                entry = self._as_it_stands(entry)
+                reason = "the scan was there at an earlier start and is not any more"
+                gone = replace(entry, status="rejected", code=GONE, reason=reason)
+                rows.append(gone if entry.status == "pending" else entry)
+        self.entries = sorted(rows, key=lambda entry: entry.number)
+        return todo
+
+    def _as_it_stands(self, entry: Entry) -> Entry:
+        """An entry of an earlier start, with what that start did not come to note."""
+        if entry.status == "rejected" and entry.code != GONE:
+            return entry
+        try:
+            record = read_record(self._record_path(entry.scan), entry.scan)
+        except RunError:  # not answered yet, or damaged: asked again
+            return replace(entry, status="pending", code="", reason="", warnings="")
+        return _done(entry, record)
+
+    def begin(self) -> None:
+        """Write what is known before the first answer, and clear away what an earlier start left half done."""
+        outputs = self.folder / "outputs"
+        self._write_head(finished=False)
+        outputs.mkdir(exist_ok=True)
+        self._write_entries()
+        kept = {entry.scan for entry in self.entries if entry.status == "done"}
+        for path in outputs.glob("*.npz"):
+            if path.stem not in kept:
+                path.unlink()
+        for folder in (self.folder, outputs):
+            for path in folder.glob(_HALF_WRITTEN):
+                path.unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Take away the folder of a run that did not come to begin; one that holds anything stays."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def add(self, entry: Entry, record: Record) -> None:
+        """Keep a scan's answers: from here on it is done, whatever happens."""
+        write_record(self._record_path(entry.scan), record)
+        self._replace(_done(entry, record))
+
+    def reject(self, entry: Entry, code: str, reason: str) -> None:
+        """Note why a scan can't be used."""
+        self._replace(replace(entry, status="rejected", code=code, reason=reason))
+        self._write_entries()
+
+    def records(self) -> list[Record]:
+        """All answers, in the order of the ids.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        done = [entry.scan for entry in self.entries if entry.status == "done"]
+        return [read_record(self._record_path(scan), scan) for scan in done]
+
+    def count(self, status: str) -> int:
+        """How many scans have a status."""
+        return sum(entry.status == status for entry in self.entries)
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        self._write_entries()
+        self._write_head(finished=True)
+
+    def _write_head(self, *, finished: bool) -> None:
+        head = {"format": _FORMAT, "version": 1, "started": self._started, "finished": finished}
+        write_json(self.folder / RUN_FILE, {**head, "task": asdict(self._task)})
+
+    def _write_entries(self) -> None:
+        write_entries(self.folder / SCANS_FILE, self.entries)
+
+    def _replace(self, entry: Entry) -> None:
+        self.entries = [entry if old.scan == entry.scan else old for old in self.entries]
+
+    def _record_path(self, scan: str) -> Path:
+        return self.folder / "outputs" / f"{scan}.npz"
+
+
+def _done(entry: Entry, record: Record) -> Entry:
+    warnings = "; ".join(code for code, _ in record.warnings)
+    return replace(entry, status="done", code="", reason="", warnings=warnings)
+
+
+def _why_no_run(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder, so no run to go on with or to read"
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RUN_FILE}"))
+    if runs:
+        return f"holds {len(runs)} run{'s' if len(runs) > 1 else ''}; name one, such as {folder / runs[-1]}"
+    return f"not a run of molre-edge ({RUN_FILE} can't be read)"
+
+
+def read_head(folder: Path) -> dict[str, Any]:
+    """The run's description.
+
+    Raises:
+        RunError: no run there.
+    """
+    try:
+        with (folder / RUN_FILE).open("rb") as file:
+            head = json.loads(file.read(_MAX_HEAD_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{folder}: {_why_no_run(folder)}") from error
+    if not isinstance(head, dict) or head.get("format") != _FORMAT:
+        raise RunError(f"{folder}: not a run of molre-edge")
+    return head

@@ -1,0 +1,201 @@
+"""Reads scans ahead of the engine, in processes of their own, and hands them over in order.
+
+Why processes: a decoder is C code fed with files from outside, and its crash then costs one scan and not the run; and
+pydicom is Python, which shares one lock among threads. They are started anew (never forked: ONNX Runtime and CUDA have
+threads by then), from this interpreter and its module path, without the caller's main module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from types import TracebackType
+
+from molre_edge.errors import RunError, ScanError
+from molre_edge.machine import usable_cores
+from molre_edge.scans import ScanSource
+from molre_edge.scans.workers.prepare import Prepared, pack_job, prepare, receive, send, unpack
+from molre_edge.scans.workers.worker import READY
+from molre_edge.specs import Grid
+
+__all__ = ["CRASHED", "TOO_SLOW", "Readers", "default_readers"]
+
+CRASHED = "reader_crashed"
+TOO_SLOW = "reader_too_slow"
+"""Codes of scans that ended their reader, or that it was ended for."""
+READ_SECONDS = 600.0
+"""A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
+
+_MOST_READERS = 4
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+
+
+def default_readers() -> int:
+    """One reader for two cores, at least 1 and at most 4: each holds a whole scan in memory."""
+    return max(1, min(_MOST_READERS, usable_cores() // 2))
+
+
+class Readers:
+    """A context manager: processes that read scans ahead. With none, scans are read here, one after the other."""
+
+    def __init__(self, grid: Grid, count: int, *, seconds: float = READ_SECONDS) -> None:
+        """Start nothing yet.
+
+        Args:
+            grid: of the model.
+            count: how many; 0 reads in this process.
+            seconds: a scan may take.
+        """
+        self._grid, self._count, self._seconds = grid, count, seconds
+        self._idle: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
+        self._all: list[_Reader] = []
+        self._pool = ThreadPoolExecutor(max(count, 1), thread_name_prefix="reader")
+
+    def __enter__(self) -> Readers:
+        """Start the processes; they load their libraries while the caller goes on."""
+        for _ in range(self._count):
+            self._all.append(_Reader(self._grid, self._seconds))
+            self._idle.put(self._all[-1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End them, whatever they are at: they own nothing."""
+        for reader in self._all:
+            reader.close()
+        self._pool.shutdown(cancel_futures=True)
+        for reader in self._all:
+            reader.end()
+
+    def read(self, sources: Iterable[ScanSource]) -> Iterator[Prepared | ScanError]:
+        """Volumes, or why there is none, in the order of the sources.
+
+        At most one more scan than there are readers is begun or waits to be taken, so memory does not grow with their
+        number.
+
+        Raises:
+            RunError: readers can't be started here.
+        """
+        if not self._count:
+            yield from (prepare(source, self._grid) for source in sources)
+            return
+        pending = iter(sources)
+        begun: deque[Future[Prepared | ScanError]] = deque()
+        for source in islice(pending, self._count + 1):
+            begun.append(self._pool.submit(self._one, source))
+        while begun:
+            result = begun.popleft().result()
+            for source in islice(pending, 1):
+                begun.append(self._pool.submit(self._one, source))
+            yield result
+
+    def _one(self, source: ScanSource) -> Prepared | ScanError:
+        reader = self._idle.get()
+        try:
+            return reader.ask(source)
+        finally:
+            self._idle.put(reader)
+
+
+class _Reader:
+    """One process, which is started again when a scan has ended it."""
+
+    def __init__(self, grid: Grid, seconds: float) -> None:
+        self._grid, self._seconds = grid, seconds
+        self._closed = False
+        self._lock = threading.Lock()
+        self._process = self._start()
+        self._ready = False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        start = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"  # first of all: a module of the current folder is never ours
+            f"from molre_edge.scans.workers.worker import serve\n"
+            f"from molre_edge.specs import Grid\n"
+            f"serve(Grid(**{asdict(self._grid)!r}))"
+        )
+        self._ready = False
+        return subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libraries quote headers there
+            env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},  # one core each; the engine has the others
+            start_new_session=True,  # Ctrl-C is for the run, which finishes the scan in hand
+        )
+
+    def ask(self, source: ScanSource) -> Prepared | ScanError:
+        """A scan's volume, or why there is none."""
+        process, late = self._process, threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            if not self._ready:
+                if receive(process.stdout) != READY:
+                    raise EOFError("not a reader")
+                self._ready = True
+            send(process.stdin, pack_job(source))
+            return unpack(receive(process.stdout), receive(process.stdout, self._grid_bytes), self._grid)
+        except (OSError, EOFError, ValueError) as error:
+            self.end()
+            if not self._ready and not late.is_set() and not self._closed:
+                raise RunError(
+                    "a process that reads scans can't be started or ends at once; with --readers 0 scans are read "
+                    "without, and what is wrong is shown"
+                ) from error
+            with self._lock:
+                if not self._closed:
+                    self._process = self._start()
+            return self._why(process.returncode, late.is_set())
+        finally:
+            timer.cancel()
+
+    @property
+    def _grid_bytes(self) -> int:
+        slices, rows, cols = self._grid.shape
+        return 2 * slices * rows * cols
+
+    def _why(self, code: int, late: bool) -> ScanError:
+        if late:
+            return ScanError(TOO_SLOW, f"reading it took more than {self._seconds:g} s: use fewer slices")
+        how = f"exit code {code}"
+        with contextlib.suppress(ValueError):
+            how = signal.Signals(-code).name
+        return ScanError(
+            CRASHED,
+            f"the process that read it has ended ({how}): a file made a decoder crash, or memory ran out; export the "
+            f"series again",
+        )
+
+    def close(self) -> None:
+        """End the process for good; whoever waits for it gets nothing."""
+        with self._lock:
+            self._closed = True
+            self._process.kill()
+
+    def end(self) -> None:
+        """End the process and let its pipes go."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()

@@ -1,0 +1,58 @@
+"""What runs in a reader's process: it reads scans on request until nobody asks any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from molre_edge.scans.workers.prepare import pack, prepare, receive, send, unpack_job
+from molre_edge.specs import Grid
+
+__all__ = ["READY", "serve"]
+
+READY = b"molre-edge reader"
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
+
+
+def serve(grid: Grid) -> None:
+    """Answer jobs from stdin on stdout; what libraries print goes to stderr instead.
+
+    Args:
+        grid: of the model.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when to stop
+    _leave_no_core()
+    _end_with_parent()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    jobs = sys.stdin.buffer
+    with suppress(EOFError, BrokenPipeError):
+        send(answers, READY)
+        while True:
+            source = unpack_job(receive(jobs))
+            send(answers, *pack(prepare(source, grid)))
+
+
+def _leave_no_core() -> None:
+    """A core file of a crashed decoder would hold a patient's images."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)  # where cores go to a program (apport, systemd-coredump), the limit does not hold
+
+
+def _end_with_parent() -> None:
+    """A run that is killed takes its readers along, also one whose decoder never returns."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux's prctl(2); nothing elsewhere."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Hashes, then golden answers through an engine, on this box."""

@@ -1,0 +1,72 @@
+"""scans.csv: one line a row, whatever a path holds, and refused when it is damaged."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from molre_edge.errors import RunError
+from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
+
+ENTRY = Entry("scan-0007", "folder", "folder/1.dcm", "f" * 64, "done", files=30, warnings="contrast")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plain", "plain"),
+        ('a b, "c" ;\'', 'a b, "c" ;\''),
+        ("Füße", "Füße"),
+        ("line\nbreak\rand\x1b[31m", "line\\nbreak\\rand\\x1b[31m"),
+        (os.fsdecode(b"latin-\xe9"), "latin-\\udce9"),
+    ],
+)
+def test_any_path_is_a_row_of_one_line_that_reads_back_as_written(name: str, text: str, tmp_path: Path) -> None:
+    assert path_text(Path("/scans") / name, Path("/scans")) == text
+    entry = Entry("scan-0001", text, text, "", "pending")
+    write_entries(tmp_path / "scans.csv", [entry, ENTRY])
+    assert (tmp_path / "scans.csv").read_text().count("\n") == 3
+    assert read_entries(tmp_path / "scans.csv") == [entry, ENTRY]
+
+
+def test_the_root_itself_is_a_dot() -> None:
+    assert path_text(Path("/scans"), Path("/scans")) == "."
+
+
+def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
+    assert read_entries(tmp_path / "scans.csv") == []
+
+
+def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
+    write_entries(tmp_path / "scans.csv", [ENTRY])
+    [header, _] = csv.reader((tmp_path / "scans.csv").read_text().splitlines())
+    assert header == ["scan", "path", "key", "fingerprint", "status", "code", "reason", "files", "warnings"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "scan,path\nscan-0001,a\n",
+        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a,a,,done,,,many,\n",
+        "scan,path,key,fingerprint,status,code,reason,files,warnings\n../../x,a,a,,done,,,1,\n",
+        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a,a,,done,,,1,\nscan-0001,b,b,,done,,,1,\n",
+        "scan,path,key,fingerprint,status,code,reason,files,warnings,more\nscan-0001,a,a,,done,,,1,,\n",
+        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a\n",
+    ],
+    ids=["empty", "nonsense", "columns missing", "no number", "no id", "an id twice", "columns added", "cut"],
+)
+def test_a_damaged_table_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "scans.csv").write_text(text)
+    with pytest.raises(RunError, match=r"damaged .*start a new run"):
+        read_entries(tmp_path / "scans.csv")
+
+
+def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scans.csv").write_bytes(b"\xff\xfe\x00scan")
+    with pytest.raises(RunError, match="damaged"):
+        read_entries(tmp_path / "scans.csv")

@@ -1,0 +1,315 @@
+"""A run's folder: ids stay, answers are never lost, and a run of something else is not gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from molre_edge.errors import RunError
+from molre_edge.parity import Outputs
+from molre_edge.runs.answers import Record
+from molre_edge.runs.store import RunStore, Task, read_head
+from molre_edge.scans import FoundScans, RejectedScan, ScanSource
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of scans: files a to d. The store never opens them."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in "abcd":
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def found(root: Path, names: Iterable[str], *, rejected: Iterable[tuple[str, str]] = ()) -> FoundScans:
+    scans = tuple(ScanSource(root / name, (root / name,), "nifti") for name in names)
+    return FoundScans(scans, tuple(RejectedScan(root / name, code, "a reason") for name, code in rejected), ())
+
+
+def record(scan: str, value: float = 0.0) -> Record:
+    return Record(scan, Outputs(np.full((1, 3), value), np.zeros((1, 2))), None, {"compute": 1.0})
+
+
+def start(folder: Path, task: Task, root: Path, names: str, *, answered: str = "", **more: Any) -> RunStore:
+    """A run that answered some of its scans and was cut then."""
+    store = RunStore.create(folder, task)
+    todo = store.enter(found(root, names, **more), root)
+    store.begin()
+    for entry, _ in todo:
+        if entry.path in answered:
+            store.add(entry, record(entry.scan, ord(entry.path)))
+    return store
+
+
+def ids(store: RunStore) -> dict[str, str]:
+    return {entry.path: entry.scan for entry in store.entries}
+
+
+def states(store: RunStore) -> dict[str, str]:
+    return {entry.path: entry.code or entry.status for entry in store.entries}
+
+
+def test_a_new_run_writes_nothing_before_it_begins(folder: Path, root: Path, task: Task) -> None:
+    store = RunStore.create(folder, task)
+    store.enter(found(root, "ab"), root)
+    assert list(folder.iterdir()) == []
+    store.begin()
+    assert {path.name for path in folder.iterdir()} == {"outputs", "run.json", "scans.csv"}
+
+
+def test_a_run_that_did_not_begin_leaves_nothing_and_one_that_did_stays(folder: Path, root: Path, task: Task) -> None:
+    RunStore.create(folder, task).abandon()
+    assert not folder.exists()
+    start(folder, task, root, "a").abandon()
+    assert (folder / "run.json").is_file()
+
+
+@pytest.mark.parametrize("there", ["file", "folder with something"])
+def test_a_folder_that_holds_something_is_no_place_for_a_new_run(there: str, folder: Path, task: Task) -> None:
+    if there == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        (folder / "thesis.doc").touch()
+    with pytest.raises(RunError, match=r"is there already.*-o.*--resume"):
+        RunStore.create(folder, task)
+
+
+@pytest.mark.parametrize("litter", [[], [".run.json.x.partial.json"]])
+def test_an_empty_folder_is_a_place_for_a_new_run(litter: list[str], folder: Path, task: Task) -> None:
+    folder.mkdir()
+    for name in litter:
+        (folder / name).touch()
+    assert RunStore.create(folder, task).folder == folder
+
+
+def test_ids_count_from_one_in_the_order_of_the_scans(folder: Path, root: Path, task: Task) -> None:
+    store = start(folder, task, root, "ab", rejected=[("c", "not_ct")])
+    assert ids(store) == {"a": "scan-0001", "b": "scan-0002", "c": "scan-0003"}
+
+
+def test_going_on_asks_for_what_is_missing_and_keeps_the_rest(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "abc", answered="b")
+    again = RunStore.resume(folder, task)
+    todo = again.enter(found(root, "abc"), root)
+    assert [(entry.scan, source.path.name) for entry, source in todo] == [("scan-0001", "a"), ("scan-0003", "c")]
+    again.begin()
+    [kept] = again.records()
+    assert kept.scan == "scan-0002" and (kept.engine.logits == ord("b")).all()
+
+
+def test_a_scan_that_changed_is_asked_again_under_its_id(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab", answered="ab")
+    (root / "a").write_text("other content")
+    again = RunStore.resume(folder, task)
+    todo = again.enter(found(root, "ab"), root)
+    assert [entry.scan for entry, _ in todo] == ["scan-0001"]
+    again.begin()
+    assert [r.scan for r in again.records()] == ["scan-0002"]
+    assert not (folder / "outputs" / "scan-0001.npz").exists()
+
+
+def test_a_scan_that_appeared_gets_the_next_id(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "bd", answered="b")
+    again = RunStore.resume(folder, task)
+    again.enter(found(root, "abcd"), root)
+    assert ids(again) == {"b": "scan-0001", "d": "scan-0002", "a": "scan-0003", "c": "scan-0004"}
+
+
+def test_answers_of_a_scan_that_vanished_are_kept(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab", answered="a")
+    again = RunStore.resume(folder, task)
+    todo = again.enter(found(root, "b"), root)
+    again.begin()
+    assert [entry.path for entry, _ in todo] == ["b"]
+    assert states(again) == {"a": "done", "b": "pending"}
+    assert [r.scan for r in again.records()] == ["scan-0001"]
+
+
+def test_a_scan_that_vanished_before_it_was_answered_is_told_and_asked_when_it_is_back(
+    folder: Path, root: Path, task: Task
+) -> None:
+    start(folder, task, root, "ab", answered="a")
+    again = RunStore.resume(folder, task)
+    assert again.enter(found(root, "a"), root) == []
+    again.begin()
+    assert states(again) == {"a": "done", "b": "gone"}
+    back = RunStore.resume(folder, task)
+    assert [(entry.scan, entry.path) for entry, _ in back.enter(found(root, "ab"), root)] == [("scan-0002", "b")]
+    assert states(back) == {"a": "done", "b": "pending"}
+
+
+def test_a_scan_that_is_refused_by_its_headers_now_has_no_answers_any_more(
+    folder: Path, root: Path, task: Task
+) -> None:
+    start(folder, task, root, "ab", answered="ab")
+    again = RunStore.resume(folder, task)
+    again.enter(found(root, "b", rejected=[("a", "not_ct")]), root)
+    again.begin()
+    assert states(again) == {"a": "not_ct", "b": "done"}
+    assert [r.scan for r in again.records()] == ["scan-0002"]
+
+
+def test_a_scan_refused_on_its_content_is_not_read_again_unless_it_changed(
+    folder: Path, root: Path, task: Task
+) -> None:
+    store = start(folder, task, root, "ab")
+    store.reject(store.entries[0], "no_tissue", "nothing denser than air")
+    again = RunStore.resume(folder, task)
+    assert [entry.path for entry, _ in again.enter(found(root, "ab"), root)] == ["b"]
+    assert states(again) == {"a": "no_tissue", "b": "pending"}
+    os.utime(root / "a", ns=(0, 0))
+    assert [e.path for e, _ in RunStore.resume(folder, task).enter(found(root, "ab"), root)] == ["a", "b"]
+
+
+def test_two_refused_series_of_one_folder_keep_an_id_each(folder: Path, root: Path, task: Task) -> None:
+    twins = [("c", "not_head"), ("c", "not_head")]
+    start(folder, task, root, "a", rejected=twins)
+    for _ in range(2):
+        again = RunStore.resume(folder, task)
+        again.enter(found(root, "a", rejected=twins), root)
+        again.begin()
+        assert [entry.scan for entry in again.entries] == ["scan-0001", "scan-0002", "scan-0003"]
+
+
+def test_two_series_of_one_folder_are_told_apart_by_their_first_files(folder: Path, root: Path, task: Task) -> None:
+    twins = FoundScans(tuple(ScanSource(root, (root / name,), "dicom") for name in "ab"), (), ())
+    store = RunStore.create(folder, task)
+    todo = store.enter(twins, root)
+    store.begin()
+    store.add(todo[1][0], record("scan-0002", 7))
+    again = RunStore.resume(folder, task)
+    assert [(entry.scan, entry.key) for entry, _ in again.enter(twins, root)] == [("scan-0001", "a")]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"latin-\xe9"), "line\nbreak", "carriage\rreturn", '"quoted", [bold]'])
+def test_a_scan_of_any_name_is_known_again(name: str, folder: Path, root: Path, task: Task) -> None:
+    (root / name).write_text("x")
+    store = RunStore.create(folder, task)
+    [(entry, _)] = store.enter(found(root, [name]), root)
+    store.begin()
+    store.add(entry, record(entry.scan))
+    again = RunStore.resume(folder, task)
+    assert again.enter(found(root, [name]), root) == []
+    assert [entry.scan for entry in again.entries] == ["scan-0001"]
+
+
+def test_a_damaged_answer_is_asked_again(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab", answered="ab")
+    (folder / "outputs" / "scan-0002.npz").write_bytes(b"PK")
+    again = RunStore.resume(folder, task)
+    assert [entry.scan for entry, _ in again.enter(found(root, "ab"), root)] == ["scan-0002"]
+
+
+def test_beginning_clears_away_half_written_files_and_answers_of_nobody(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a", answered="a")
+    litter = [
+        folder / ".findings.csv.x1.partial.csv",
+        folder / "outputs" / ".scan-0001.npz.x2.partial.npz",
+        folder / "outputs" / "scan-0099.npz",
+    ]
+    for path in litter:
+        path.touch()
+    again = RunStore.resume(folder, task)
+    again.enter(found(root, "a"), root)
+    again.begin()
+    assert not any(path.exists() for path in litter)
+    assert (folder / "outputs" / "scan-0001.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"engine": "onnxruntime:fp16"}, "engine 'onnxruntime:fp32', not 'onnxruntime:fp16'"),
+        ({"reference": "none"}, "reference 'golden', not 'none'"),
+        ({"all_series": True}, "all_series False, not True"),
+        ({"threads": 2}, "threads None, not 2"),
+        ({"bundle": "another"}, "another bundle"),
+        ({"scans": "another"}, "another folder of scans"),
+    ],
+)
+def test_a_run_of_something_else_is_not_gone_on_with(
+    change: dict[str, Any], message: str, folder: Path, root: Path, task: Task
+) -> None:
+    start(folder, task, root, "a")
+    with pytest.raises(RunError, match=f"that run had {message}"):
+        RunStore.resume(folder, replace(task, **change))
+
+
+def test_a_folder_of_runs_is_told_with_one_to_name_and_one_that_is_not_there_as_such(tmp_path: Path) -> None:
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds 2 runs; name one, such as .*late"):
+        read_head(tmp_path)
+    with pytest.raises(RunError, match="no such folder, so no run to go on with"):
+        read_head(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"format": "other"}', b"\xff"])
+def test_a_folder_without_a_run_is_refused(content: str | bytes | None, folder: Path, task: Task) -> None:
+    folder.mkdir()
+    if content is not None:
+        (folder / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RunError, match="not a run of molre-edge"):
+        RunStore.resume(folder, task)
+
+
+def test_a_run_without_its_task_or_with_a_damaged_table_is_refused(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a")
+    (folder / "scans.csv").write_text("scan,path\nscan-0001,a\n")
+    with pytest.raises(RunError, match=r"scans\.csv: damaged"):
+        RunStore.resume(folder, task)
+    (folder / "run.json").write_text('{"format": "molre-edge-run"}')
+    with pytest.raises(RunError, match=r"run\.json: damaged"):
+        RunStore.resume(folder, task)
+
+
+def test_the_newest_run_that_was_cut_and_fits_is_found(tmp_path: Path, root: Path, task: Task) -> None:
+    runs = tmp_path / "edge-runs"
+    for name in ("20260101T000000Z", "20260102T000000Z"):
+        start(runs / name, task, root, "a")
+    start(runs / "20260103T000000Z", task, root, "a").finish()
+    start(runs / "20260104T000000Z", replace(task, engine="torch:fp32"), root, "a")
+    (runs / "20260105T000000Z").mkdir()
+    (runs / "20260105T000000Z" / "run.json").write_text("{")
+    assert RunStore.newest_unfinished(runs, task) == runs / "20260102T000000Z"
+    with pytest.raises(RunError, match="no interrupted run"):
+        RunStore.newest_unfinished(runs, replace(task, reference="none"))
+    with pytest.raises(RunError, match="no interrupted run"):
+        RunStore.newest_unfinished(tmp_path / "nowhere", task)
+
+
+def test_a_finished_run_that_goes_on_counts_as_cut_until_it_is_finished_again(
+    folder: Path, root: Path, task: Task
+) -> None:
+    start(folder, task, root, "a", answered="a").finish()
+    assert json.loads((folder / "run.json").read_text())["finished"] is True
+    again = RunStore.resume(folder, task)
+    again.enter(found(root, "ab"), root)
+    again.begin()
+    assert RunStore.newest_unfinished(folder.parent, task) == folder
+    again.finish()
+    assert json.loads((folder / "run.json").read_text())["finished"] is True
+
+
+def test_the_description_holds_no_path(folder: Path, root: Path, task: Task) -> None:
+    named = root / "Muster, Erika"
+    named.mkdir()
+    start(folder, replace(task, scans=Task.hide(named)), root, "a")
+    text = (folder / "run.json").read_text()
+    assert "Muster" not in text and str(root) not in text
+    assert Task.hide(named) == Task.hide(named / ".." / named.name)
