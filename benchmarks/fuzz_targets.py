@@ -20,7 +20,7 @@ from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.bundle.golden import read_golden
 from molre_edge.errors import BundleError, ScanError
 from molre_edge.model.checkpoint import load_checkpoint
-from molre_edge.parity import GATES, Outputs, compare, judge, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge, load_limits
 from molre_edge.reports.parity_report import BundleFacts, EngineFacts, ReferenceFacts, Report, TimingRow
 from molre_edge.runs.answers import Record, read_record, write_record
 from molre_edge.runs.finished import open_run
@@ -78,7 +78,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
     finished = {**head, "finished": True, "task": {"all_series": False}}
     write_record(work / "answers.npz", Record("scan-0001", outputs, outputs, {"read": 1.0}))
-    answered, gate = (work / "answers.npz").read_bytes(), GATES[Precision.FP16]
+    answered, gate = (work / "answers.npz").read_bytes(), DEFAULT_LIMITS[Precision.FP16]
     numbers = compare(outputs, outputs, findings=opened.findings, thresholds=opened.thresholds)
     report = Report(
         title="a run", created="2026-11-02T10:15:04+00:00", findings=opened.findings,
@@ -159,7 +159,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         "labels": Target(
             (work / "labels.csv").read_bytes(), "labels.csv", lambda path: read_labels(path, opened.findings)
         ),
-        "gates": Target((work / "gates.toml").read_bytes(), "gates.toml", load_gates),
+        "gates": Target((work / "gates.toml").read_bytes(), "gates.toml", load_limits),
     }
 
 

@@ -43,7 +43,7 @@ from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.defaults import default_config
-from molre_edge.parity import GATES, Outputs, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
 from molre_edge.scans import find_scans
 from molre_edge.specs import Precision
 from molre_edge.synthetic import make_head, write_nifti
@@ -172,7 +172,7 @@ class Row:
     def _judged(self, truth: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None) -> dict[str, Any]:
         bundle = self._bundle
         numbers = compare(truth, made, findings=bundle.findings, thresholds=bundle.thresholds, labels=labels)
-        verdict = judge(numbers, GATES[Precision.INT8])
+        verdict = judge(numbers, DEFAULT_LIMITS[Precision.INT8])
         told = {
             "volumes": numbers.n,
             "passed": verdict.passed,
@@ -227,7 +227,7 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     }
     print("- ours", flush=True)
     try:
-        result = calibrate(bundle, found, settings, GATES[Precision.INT8], _Progress(), labels=known)
+        result = calibrate(bundle, found, settings, DEFAULT_LIMITS[Precision.INT8], _Progress(), labels=known)
     except ParityFailedError as error:
         return {**figures, "ours": str(error)}
     opened = Bundle.open(bundle.folder)

@@ -26,7 +26,7 @@ from typing import Any
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.machine import usable_cores
-from molre_edge.parity import GATES
+from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.runs.reference import Reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.store import RunStore, Task
@@ -106,8 +106,8 @@ def whole_run(runner: OnnxRuntimeRunner, scans: Path, bundle: Bundle, out: Path,
         runner=runner,
         reference=Reference("none", "not asked for"),
         reference_runner=None,
-        gate=GATES[runner.precision],
-        gate_source="default",
+        gate=DEFAULT_LIMITS[runner.precision],
+        limits_source="default",
         progress=Quiet(),
         readers=readers,
     )

@@ -1,6 +1,6 @@
 """What is left after kill -9 at random moments, and whether 1,000 scans with bad ones among them are all accounted for.
 
-    python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --gates GATES --kills 20
+    python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --gates TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
 
 `kill` runs each command of COMMANDS once to its end, then kills it again and again: half of the times at a moment

@@ -22,7 +22,7 @@ from molre_edge.errors import BundleError
 from molre_edge.export.half import to_half
 from molre_edge.export.rounding import rounding_copy, runtime_rounds
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
-from molre_edge.parity import Gate, Outputs, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity import Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Judgement:
         """Whether the gate was kept."""
         return not any(part.failed for part in self.parts) and any(part.verdict.passed for part in self.parts)
 
-    def of_golden(self, gate: Gate) -> dict[str, Any]:
+    def of_golden(self, gate: ParityLimits) -> dict[str, Any]:
         """What the manifest says of the graph's parity: on the golden volumes, as for the other graphs."""
         golden = self.parts[0]
         return {"gate": gate.to_dict(), "verdict": golden.verdict.to_dict(), "volumes": golden.numbers.n}
@@ -132,7 +132,7 @@ class Bench:
         self,
         bundle: Bundle,
         scans: Sequence[Sample],
-        gate: Gate,
+        gate: ParityLimits,
         headroom: float,
         *,
         others: Sequence[Sample] = (),
@@ -286,7 +286,7 @@ class Bench:
         known = None if labels is None else labels[every]
         return [*parts, self._hold(what, STAND_IN, reference.take(every), made.take(every), known)]
 
-    def _of_few(self, gate: Gate, made: Outputs) -> Gate:
+    def _of_few(self, gate: ParityLimits, made: Outputs) -> ParityLimits:
         return of_few(gate, len(made) * len(self._bundle.findings))
 
     def _hold(
@@ -296,7 +296,7 @@ class Bench:
         reference: Outputs,
         made: Outputs,
         labels: npt.NDArray[np.float64] | None = None,
-        gate: Gate | None = None,
+        gate: ParityLimits | None = None,
     ) -> Judged:
         """Hold answers against the reference's; by the gate itself unless another is named."""
         numbers = self._compare(reference, made, labels)

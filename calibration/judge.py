@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
-from molre_edge.parity import Gate, Outputs, ParityNumbers
+from molre_edge.parity import Outputs, ParityLimits, ParityNumbers
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def answers(
         return Outputs.stack([runner.run(volume).outputs for volume in volumes])
 
 
-def strain(numbers: ParityNumbers, gate: Gate) -> float:
+def strain(numbers: ParityNumbers, gate: ParityLimits) -> float:
     """How much of a gate is used: the largest share of a limit, 1 being all of it; infinite without finite values.
 
     Decision flips are left out: they come in steps. For a gate that limits nothing of these, the largest |dp| itself.
@@ -61,7 +61,7 @@ def _share(measured: float, limit: float) -> float:
     return measured / max(limit, 1e-9)
 
 
-def tighter(gate: Gate, factor: float) -> Gate:
+def tighter(gate: ParityLimits, factor: float) -> ParityLimits:
     """The gate that the search keeps: limits by a factor smaller, since it sees a few scans only.
 
     Those of decision flips and AUC are not: on few scans they come in steps as large as the limit.
@@ -78,7 +78,7 @@ def tighter(gate: Gate, factor: float) -> Gate:
     )
 
 
-def of_few(gate: Gate, decisions: int) -> Gate:
+def of_few(gate: ParityLimits, decisions: int) -> ParityLimits:
     """The gate where decisions are few: a single one that flips may be more than the limit, and is allowed.
 
     For comparisons of a part of the scans. On all of them together the limit holds as it is.

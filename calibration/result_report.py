@@ -15,7 +15,7 @@ from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.ranking import Found
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.calibration.speed import WORTHWHILE, Speed
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.specs import DISCLAIMER
 
 __all__ = ["FORMAT", "describe_calibration", "explain", "recommend"]
@@ -30,7 +30,7 @@ def describe_calibration(
     key: str,
     bundle: Bundle,
     settings: CalibrationSettings,
-    gate: Gate,
+    gate: ParityLimits,
     split: Split,
     problems: Sequence[Problem],
     layers: Sequence[Layer],

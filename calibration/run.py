@@ -29,7 +29,7 @@ from molre_edge.calibration.speed import compare_speed
 from molre_edge.calibration.store import GRAPH, cached, check_place, keep, key_of
 from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
 from molre_edge.export.graph import graph_facts
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.reports.calibration_page import render
 from molre_edge.scans import FoundScans, ScanSource
 
@@ -84,7 +84,7 @@ def calibrate(
     bundle: Bundle,
     found: FoundScans,
     settings: CalibrationSettings,
-    gate: Gate,
+    gate: ParityLimits,
     progress: Progress,
     *,
     labels: LabelsOf = lambda source: None,

@@ -21,7 +21,7 @@ from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError
 from molre_edge.files import sha256_of, write_whole
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.specs import Precision
 
 __all__ = ["GRAPH", "PAGE", "REPORT", "cached", "check_place", "keep", "key_of"]
@@ -49,7 +49,7 @@ def key_of(
     contents: Sequence[str],
     labels: Sequence[npt.NDArray[np.float64] | None],
     settings: CalibrationSettings,
-    gate: Gate,
+    gate: ParityLimits,
 ) -> str:
     """SHA-256 over all that the int8 graph follows from: graph, golden answers, scans, labels, settings, libraries."""
     versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_there(name)}

@@ -24,7 +24,7 @@ from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
-from molre_edge.parity import GATES, Gate, Outputs, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def export_bundle(
     *,
     golden_origin: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
-    gates: Mapping[Precision, Gate] = GATES,
+    gates: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     on_step: Step = lambda name: None,
 ) -> ExportResult:
@@ -188,7 +188,7 @@ def _judged(
     reference: Outputs,
     answers: Outputs,
     checkpoint: LoadedCheckpoint,
-    gates: Mapping[Precision, Gate],
+    gates: Mapping[Precision, ParityLimits],
 ) -> GraphParity:
     config = checkpoint.config
     numbers = compare(reference, answers, findings=config.findings, thresholds=np.asarray(config.thresholds))
@@ -230,7 +230,7 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = GATES[Precision.FP32].max_gate_l1  # whatever gate the user set: this is no matter of budgets
+    tolerance = DEFAULT_LIMITS[Precision.FP32].max_gate_l1  # whatever gate the user set: this is no matter of budgets
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])

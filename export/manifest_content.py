@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from molre_edge import __version__
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.export.routing_proof import RoutingProof
-from molre_edge.parity import Gate, ParityNumbers, Verdict
+from molre_edge.parity import ParityLimits, ParityNumbers, Verdict
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class GraphParity:
 
     numbers: ParityNumbers
     verdict: Verdict
-    gate: Gate
+    gate: ParityLimits
 
 
 def manifest_content(

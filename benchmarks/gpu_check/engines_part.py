@@ -22,7 +22,7 @@ from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES, BuiltFor, why_not_
 from molre_edge.engines.tensorrt.network import TensorRTNetwork
 from molre_edge.engines.tensorrt.runner import TensorRTRunner
 from molre_edge.errors import EngineError, MissingDependencyError
-from molre_edge.parity import GATES, Outputs, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
 from molre_edge.specs import Precision
 
 BATCHES = (1, 4)
@@ -168,7 +168,7 @@ def judged(
     reasons = []
     for how, outputs in answers.items():
         numbers = compare(wanted, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
-        verdict = judge(numbers, GATES[precision])
+        verdict = judge(numbers, DEFAULT_LIMITS[precision])
         figures[how] = {**differences(outputs, wanted), "verdict": verdict.summary}
         if not verdict.passed:
             reasons.append(f"{how}: {'; '.join(check.text for check in verdict.failed) or verdict.summary}")

@@ -19,9 +19,9 @@ from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
     ExitCode,
-    GatesOption,
     JsonOption,
     LabelsOption,
+    LimitsOption,
     QuietOption,
     Speaker,
     ThreadsOption,
@@ -29,7 +29,7 @@ from molre_edge.cli.shell import (
     open_bundle,
 )
 from molre_edge.errors import MissingDependencyError, RunError
-from molre_edge.parity import GATES, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, load_limits
 from molre_edge.specs import DISCLAIMER, Precision
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def calibrate(
         Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; two scans at least.")
     ],
     bundle: BundleOption = DEFAULT_BUNDLE,
-    gates: GatesOption = None,
+    gates: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
         RangeMethod | None,
@@ -80,7 +80,7 @@ def calibrate(
     from molre_edge.scans import find_scans
 
     opened = open_bundle(bundle, expect_digest)
-    limits = GATES if gates is None else load_gates(gates)
+    limits = DEFAULT_LIMITS if gates is None else load_limits(gates)
     found = find_scans(scans)
     with _Bar(speaker) as bar:
         result = calibrate_bundle(

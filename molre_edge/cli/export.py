@@ -16,9 +16,9 @@ from rich.table import Table
 
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, check_free
 from molre_edge.cli import completion
-from molre_edge.cli.shell import GatesOption, JsonOption, QuietOption, Speaker, WeightsOption, command
+from molre_edge.cli.shell import JsonOption, LimitsOption, QuietOption, Speaker, WeightsOption, command
 from molre_edge.errors import ExportError, MissingDependencyError
-from molre_edge.parity import GATES, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, load_limits
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def export(
             "--golden-volumes", min=2, help=f"How many. Default: {DEFAULT_GOLDEN} synthetic ones, or all of --golden."
         ),
     ] = None,
-    gates: GatesOption = None,
+    gates: LimitsOption = None,
     backbone_weights: WeightsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -111,7 +111,7 @@ def export_checkpoint(
     backbone_weights: Path | None = None,
 ) -> ExportResult:
     """Load, export and check; see :func:`export` for the arguments."""
-    limits = GATES if gates is None else load_gates(gates)
+    limits = DEFAULT_LIMITS if gates is None else load_limits(gates)
     check_free(out, force=force)  # before minutes of work
     with speaker.steps() as step, _without_noise():
         step("loading")

@@ -17,9 +17,9 @@ from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
     EngineOption,
-    GatesOption,
     JsonOption,
     LabelsOption,
+    LimitsOption,
     QuietOption,
     Speaker,
     ThreadsOption,
@@ -31,7 +31,7 @@ from molre_edge.cli.shell import (
 )
 from molre_edge.cli.state import record_path
 from molre_edge.errors import MolreEdgeError, RunError
-from molre_edge.parity import GATES, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, load_limits
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def infer(
     ] = "all",
     backbone_weights: WeightsOption = None,
     labels: LabelsOption = None,
-    gates: GatesOption = None,
+    gates: LimitsOption = None,
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Every usable series of a study, not only the one to prefer.")
     ] = False,
@@ -163,7 +163,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
     from molre_edge.runs.run import run_scans
     from molre_edge.runs.store import Task
     from molre_edge.scans.workers.pool import default_readers
-    from molre_edge.verification.golden_check import choose_gate, require_verified
+    from molre_edge.verification.golden_check import choose_limits, require_verified
     from molre_edge.verification.passed import VerifiedRecord
 
     runtime, _ = engine_of(options.engine)
@@ -173,7 +173,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
             f"--reference {options.reference}: no such file, and none of auto, golden, none; give the checkpoint that "
             f"the bundle was exported from"
         )
-    gates = GATES if options.gates is None else load_gates(options.gates)
+    gates = DEFAULT_LIMITS if options.gates is None else load_limits(options.gates)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
     checkpoint = reference.checkpoint or (find_checkpoint(bundle) if runtime == "torch" else None)
@@ -199,7 +199,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
         store = _store(options, task, speaker)
         stack.callback(store.abandon)
         if runtime != "torch":  # the golden answers are its own
-            limits = choose_gate(bundle, runner.precision, options.gates)
+            limits = choose_limits(bundle, runner.precision, options.gates)
             how = require_verified(bundle, runner, limits, VerifiedRecord(record_path()), tell=speaker.tell)
             speaker.tell(f"Engine {how}")
         reference_runner = _reference_runner(reference, options, stack)
@@ -214,7 +214,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
                     reference=reference,
                     reference_runner=reference_runner,
                     gate=gates[choice.runner.precision],
-                    gate_source="default" if options.gates is None else f"--gates {options.gates.name}",
+                    limits_source="default" if options.gates is None else f"--gates {options.gates.name}",
                     progress=bar,
                     reference_scans=options.reference_scans,
                     all_series=options.all_series,

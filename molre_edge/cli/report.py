@@ -12,12 +12,12 @@ from molre_edge.cli import completion
 from molre_edge.cli.infer import new_folder
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, command
 from molre_edge.errors import RunError
-from molre_edge.parity import load_gates
+from molre_edge.parity import load_limits
 from molre_edge.reports.write import write_report
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.parity import Gate, Verdict
+    from molre_edge.parity import ParityLimits, Verdict
     from molre_edge.reports.parity_report import KeySlice, Report
     from molre_edge.runs.finished import StoredRun
 
@@ -139,14 +139,14 @@ def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: 
     if labels is not None:
         table = read_labels(labels, run.findings)
         known = table.of_stored(run.entries) if scans is None else table.of(run.entries, scans)
-    gate: Gate | None = None if gates is None else load_gates(gates)[run.precision]
+    gate: ParityLimits | None = None if gates is None else load_limits(gates)[run.precision]
     source = "" if gates is None else f"--gates {gates.name}"
     note = ""
     if labels is not None and run.compares_scans:
         note = f"labels were added afterwards, from {labels.name}"
     elif labels is not None:
         note = f"the labels of {labels.name} were not used: AUC needs the PyTorch model as the run's reference"
-    return run.report(gate=gate, gate_source=source, labels=known, note=note)
+    return run.report(gate=gate, limits_source=source, labels=known, note=note)
 
 
 def _write_one(run: StoredRun, report: Report, folder: Path, scans: Path | None, speaker: Speaker) -> Path:

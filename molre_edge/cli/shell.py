@@ -38,9 +38,9 @@ __all__ = [
     "DigestOption",
     "EngineOption",
     "ExitCode",
-    "GatesOption",
     "JsonOption",
     "LabelsOption",
+    "LimitsOption",
     "QuietOption",
     "Speaker",
     "ThreadsOption",
@@ -94,7 +94,7 @@ EngineOption = Annotated[
         autocompletion=completion.engines,
     ),
 ]
-GatesOption = Annotated[
+LimitsOption = Annotated[
     Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
 ]
 LabelsOption = Annotated[

@@ -13,8 +13,8 @@ from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
     EngineOption,
-    GatesOption,
     JsonOption,
+    LimitsOption,
     QuietOption,
     Speaker,
     ThreadsOption,
@@ -39,7 +39,7 @@ def verify(
     engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
-    gates: GatesOption = None,
+    gates: LimitsOption = None,
     threads: ThreadsOption = None,
     out: Annotated[
         Path | None,
@@ -92,7 +92,7 @@ def _show(result: Verification, speaker: Speaker) -> None:
         for check in result.golden.verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"
             speaker.say(f"  {mark} {check.name}: {check.text}")
-        speaker.say(f"Gate: {result.gate.source}")
+        speaker.say(f"Limits: {result.gate.source}")
     passed = result.exit_code == 0
     times = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in result.seconds.items())
     speaker.say(

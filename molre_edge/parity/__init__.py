@@ -1,12 +1,13 @@
 """Parity: how far an engine is from the reference, and whether that is near enough.
 
-Numbers (:func:`compare`), gate (:class:`Gate`) and verdict (:func:`judge`) are three things. Arrays in, values out:
+Numbers (:func:`compare`), limits (:class:`ParityLimits`) and verdict (:func:`judge`) are three things.
+Arrays in, values out:
 nothing here runs a model.
 """
 
 from molre_edge.parity.auc import AucComparison, auc, compare_auc
 from molre_edge.parity.comparison import compare
-from molre_edge.parity.limits import GATES, Gate, load_gates
+from molre_edge.parity.limits import DEFAULT_LIMITS, ParityLimits, load_limits
 from molre_edge.parity.numbers import (
     Differences,
     FindingNumbers,
@@ -21,18 +22,18 @@ from molre_edge.parity.outputs import Outputs, ParityError, sigmoid
 from molre_edge.parity.verdict import Check, Verdict, judge
 
 __all__ = [
-    "GATES",
+    "DEFAULT_LIMITS",
     "AucComparison",
     "Check",
     "Differences",
     "FindingNumbers",
     "Flip",
-    "Gate",
     "GateNumbers",
     "NonFinite",
     "Outputs",
     "PairNumbers",
     "ParityError",
+    "ParityLimits",
     "ParityNumbers",
     "Verdict",
     "WorstScan",
@@ -40,6 +41,6 @@ __all__ = [
     "compare",
     "compare_auc",
     "judge",
-    "load_gates",
+    "load_limits",
     "sigmoid",
 ]

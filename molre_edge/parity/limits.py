@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # installed on 3.10 only
 
-__all__ = ["GATES", "Gate", "load_gates"]
+__all__ = ["DEFAULT_LIMITS", "ParityLimits", "load_limits"]
 
 _RANGES = {
     "max_abs_dp": (0.0, 1.0),
@@ -35,7 +35,7 @@ _OFF = "off"
 
 
 @dataclass(frozen=True)
-class Gate:
+class ParityLimits:
     """A budget. A limit of ``None`` is not judged.
 
     Attributes:
@@ -84,15 +84,15 @@ class Gate:
         return asdict(self)
 
 
-GATES: dict[Precision, Gate] = {
-    Precision.FP32: Gate("fp32", 1e-4, 1e-4, 0.0, 0.9999, 1e-3, 1e-4, 0.001),
-    Precision.FP16: Gate("fp16", 0.01, 0.01, 0.0, 0.999, 0.01, 0.001, 0.005),
-    Precision.INT8: Gate("int8", 0.05, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
+DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
+    Precision.FP32: ParityLimits("fp32", 1e-4, 1e-4, 0.0, 0.9999, 1e-3, 1e-4, 0.001),
+    Precision.FP16: ParityLimits("fp16", 0.01, 0.01, 0.0, 0.999, 0.01, 0.001, 0.005),
+    Precision.INT8: ParityLimits("int8", 0.05, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
 }
 """The default gates; docs/parity.md says where each number comes from."""
 
 
-def load_gates(path: Path | str) -> dict[Precision, Gate]:
+def load_limits(path: Path | str) -> dict[Precision, ParityLimits]:
     """Gates from a TOML file with tables ``[fp32]``, ``[fp16]`` and ``[int8]``.
 
     What the file does not name keeps its default; the text ``"off"`` means that a limit is not judged.
@@ -110,7 +110,7 @@ def load_gates(path: Path | str) -> dict[Precision, Gate]:
         raise ConfigError(f"{path.name}: can't be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name}: not a TOML file: {error}") from error
-    tables, keys = [precision.value for precision in Precision], [field.name for field in fields(Gate)]
+    tables, keys = [precision.value for precision in Precision], [field.name for field in fields(ParityLimits)]
     for table, content in data.items():
         if table not in tables:
             raise ConfigError(f"{path.name}: unknown table [{table}], expected {', '.join(tables)}")
@@ -119,8 +119,8 @@ def load_gates(path: Path | str) -> dict[Precision, Gate]:
         for key in content:
             if key not in keys:
                 raise ConfigError(f"{path.name}: [{table}] has an unknown key '{key}', expected {', '.join(keys)}")
-    gates = dict(GATES)
-    for precision, gate in GATES.items():
+    gates = dict(DEFAULT_LIMITS)
+    for precision, gate in DEFAULT_LIMITS.items():
         changes: dict[str, Any] = {
             key: None if value == _OFF else value for key, value in data.get(precision.value, {}).items()
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from molre_edge.parity.limits import Gate
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import NonFinite, ParityNumbers
 from molre_edge.parity.outputs import ParityError
 from molre_edge.parity.text import cosine, rounded
@@ -79,7 +79,7 @@ class Verdict:
         return {"passed": self.passed, "summary": self.summary, "checks": [check.to_dict() for check in self.checks]}
 
 
-def judge(numbers: ParityNumbers, gate: Gate) -> Verdict:
+def judge(numbers: ParityNumbers, gate: ParityLimits) -> Verdict:
     """Hold numbers against a gate.
 
     Raises:
@@ -129,7 +129,7 @@ def _some(words: list[str]) -> str:
     return ", ".join(words[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _max_abs_dp(numbers: ParityNumbers, gate: Gate) -> Check:
+def _max_abs_dp(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     measured = numbers.dp.max_abs
     if measured is None:
         text = "not judged: no probability is finite in both"
@@ -140,7 +140,7 @@ def _max_abs_dp(numbers: ParityNumbers, gate: Gate) -> Check:
     return _check("max_abs_dp", measured, gate.max_abs_dp, text)
 
 
-def _flips(numbers: ParityNumbers, gate: Gate) -> Check:
+def _flips(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     flips, total = numbers.flips_beyond(gate.flip_margin), numbers.scan_findings
     beyond = f" farther than {gate.flip_margin:g} from the threshold" if gate.flip_margin else ""
     text = f"{len(flips)} of {total} decisions flipped{beyond} ({len(flips) / total:.2%})"
@@ -149,7 +149,7 @@ def _flips(numbers: ParityNumbers, gate: Gate) -> Check:
     return _check("flips", len(flips) / total, gate.max_flips_fraction, text)
 
 
-def _cosine(numbers: ParityNumbers, gate: Gate) -> Check:
+def _cosine(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     measured = numbers.min_cosine
     text = (
         "not judged: no embedding is finite in both"
@@ -159,7 +159,7 @@ def _cosine(numbers: ParityNumbers, gate: Gate) -> Check:
     return _check("cosine", measured, gate.min_cosine, text, least=True)
 
 
-def _gate_l1(numbers: ParityNumbers, gate: Gate) -> Check:
+def _gate_l1(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     gates = numbers.gates
     if gates is None or gates.experts <= 1:
         why = "no experts" if gates is None else "a single expert"
@@ -187,7 +187,7 @@ def _no_auc(numbers: ParityNumbers) -> str:
     return "not judged: no finding has finite answers for two labelled scans with it and two without"
 
 
-def _mean_auc(numbers: ParityNumbers, gate: Gate) -> Check:
+def _mean_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     measured = numbers.mean_auc_drop
     text = _no_auc(numbers)
     if measured is not None:
@@ -198,7 +198,7 @@ def _mean_auc(numbers: ParityNumbers, gate: Gate) -> Check:
     return _check("mean_auc_drop", measured, gate.max_mean_auc_drop, text)
 
 
-def _finding_auc(numbers: ParityNumbers, gate: Gate) -> Check:
+def _finding_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
     measured = numbers.max_finding_auc_drop
     text = _no_auc(numbers)
     if measured is not None and measured <= 0:

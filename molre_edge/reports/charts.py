@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.parity.auc import Z_95
-from molre_edge.parity.limits import Gate
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.text import milliseconds, number
 from molre_edge.reports.plots import COLOURS, SERIES, picture, tidy
@@ -54,7 +54,9 @@ class Agreement:
     gate_inside: bool
 
 
-def agreement(reference: _F64, engine: _F64, thresholds: _F64, numbers: ParityNumbers, gate: Gate) -> Agreement | None:
+def agreement(
+    reference: _F64, engine: _F64, thresholds: _F64, numbers: ParityNumbers, gate: ParityLimits
+) -> Agreement | None:
     """Difference against mean, after J. M. Bland and D. G. Altman, Lancet 327 (1986) 307-310.
 
     Args:
@@ -182,7 +184,7 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
     return picture(paint, name="auc", alt=alt, height=60 + 19.0 * len(rows))
 
 
-def scan_by_scan(numbers: ParityNumbers, dp: _F64, gate: Gate) -> str:
+def scan_by_scan(numbers: ParityNumbers, dp: _F64, gate: ParityLimits) -> str:
     """Three panels over the volumes in their order: largest |Δp|, 1 - cosine, L1 of the gates; logarithmic.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from molre_edge.files import write_whole
-from molre_edge.parity.limits import Gate
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import FindingNumbers, ParityNumbers
 from molre_edge.parity.text import rounded
 from molre_edge.reports.parity_report import Report
@@ -61,7 +61,7 @@ def _suite(place: int, name: str, report: Report) -> ElementTree.Element:
         "reference": report.reference.kind,
         "bundle": report.bundle.digest,
         "gate": gate,
-        "gate source": report.gate_source if report.gate else "none",
+        "gate source": report.limits_source if report.gate else "none",
     }
     suite = open_suite(place, f"parity of {name}, gate {gate}", report.created, properties)
     if report.verdict is None or report.numbers is None or report.gate is None:
@@ -124,7 +124,7 @@ def add_case(suite: ElementTree.Element, part: str, name: str, failure: str = ""
         element.text = _text(failure)
 
 
-def _why(finding: FindingNumbers, gate: Gate, numbers: ParityNumbers, broken: set[str]) -> str:
+def _why(finding: FindingNumbers, gate: ParityLimits, numbers: ParityNumbers, broken: set[str]) -> str:
     """Which limits one finding breaks by itself; nothing when it keeps them."""
     why = ["NaN or infinity"] if finding.finding in broken else []
     size = finding.dp.max_abs

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.findings import default_findings
-from molre_edge.parity.limits import Gate
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
 from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.text import cosine, digits_beside, number, percent
@@ -119,7 +119,7 @@ def check_row(check: Check) -> dict[str, Any]:
     }
 
 
-def _pictures(report: Report, numbers: ParityNumbers, gate: Gate) -> dict[str, Any]:
+def _pictures(report: Report, numbers: ParityNumbers, gate: ParityLimits) -> dict[str, Any]:
     """What is drawn from the outputs themselves; nothing where they are not at hand."""
     if report.reference_outputs is None or report.engine_outputs is None:
         return {"agreement": None, "spread": None, "by_scan": None}
@@ -179,7 +179,7 @@ def _areas(numbers: ParityNumbers) -> dict[str, Any] | None:
     return None if svg is None else {"svg": svg, "shown": len(lowest), "moved": len(moved)}
 
 
-def _routing(gates: GateNumbers, gate: Gate) -> dict[str, Any]:
+def _routing(gates: GateNumbers, gate: ParityLimits) -> dict[str, Any]:
     noise = gate.max_gate_l1 or 0.0
     return {
         "numbers": gates,

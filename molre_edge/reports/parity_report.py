@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from molre_edge.parity.limits import Gate
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.verdict import Verdict
@@ -162,7 +162,7 @@ class Report:
         scans: anonymous ids of the volumes compared, in the order of `numbers`.
         numbers: ``None`` without a reference; then nothing is judged.
         gate: the gate that applied.
-        gate_source: ``default``, or the file it came from.
+        limits_source: ``default``, or the file it came from.
         verdict: present exactly when `numbers` are.
         reference_outputs: of the volumes compared; only the pictures need them.
         engine_outputs: of the volumes compared; only the pictures need them.
@@ -184,8 +184,8 @@ class Report:
     thresholds: tuple[float, ...]
     scans: tuple[str, ...] = ()
     numbers: ParityNumbers | None = None
-    gate: Gate | None = None
-    gate_source: str = "default"
+    gate: ParityLimits | None = None
+    limits_source: str = "default"
     verdict: Verdict | None = None
     reference_outputs: Outputs | None = None
     engine_outputs: Outputs | None = None
@@ -228,7 +228,7 @@ class Report:
             "title": self.title,
             "created": self.created,
             "verdict": self.verdict.to_dict() if self.verdict else None,
-            "gate": {**self.gate.to_dict(), "source": self.gate_source} if self.gate else None,
+            "gate": {**self.gate.to_dict(), "source": self.limits_source} if self.gate else None,
             "engine": _facts(self.engine),
             "reference": _facts(self.reference),
             "bundle": _facts(self.bundle),

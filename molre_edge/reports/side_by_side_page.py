@@ -155,7 +155,7 @@ def _facts(report: Report) -> dict[str, str]:
         "reference": report.reference.kind,
         "compared": report.reference.volumes or "–",
         "scans not used": str(len(report.failed)),
-        "gate": "–" if report.gate is None else f"{report.gate.name} ({report.gate_source})",
+        "gate": "–" if report.gate is None else f"{report.gate.name} ({report.limits_source})",
         "bundle digest": bundle.digest,
         "checkpoint SHA-256": bundle.checkpoint_sha256 or "–",
         "graph SHA-256": bundle.graph_sha256 or "–",

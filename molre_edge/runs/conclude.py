@@ -14,7 +14,7 @@ from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError
 from molre_edge.files import write_json
-from molre_edge.parity import Gate, Outputs, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity import Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge
 from molre_edge.reports.parity_report import BundleFacts, EngineFacts, FailedScan, ReferenceFacts, Report, TimingRow
 from molre_edge.reports.write import write_report
 from molre_edge.runs.answers import Record, write_record
@@ -74,8 +74,8 @@ def conclude(
     reference: Reference,
     reference_runner: Runner | None,
     golden: GoldenSet | None,
-    gate: Gate,
-    gate_source: str,
+    gate: ParityLimits,
+    limits_source: str,
     labels: Labels | None,
     command: str,
     notes: tuple[str, ...],
@@ -128,7 +128,7 @@ def conclude(
         scans=() if pair is None else pair.names,
         numbers=numbers,
         gate=gate if pair is not None else None,
-        gate_source=gate_source,
+        limits_source=limits_source,
         verdict=verdict,
         reference_outputs=None if pair is None else pair.expected,
         engine_outputs=None if pair is None else pair.got,

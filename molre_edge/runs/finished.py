@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from molre_edge.errors import MolreEdgeError, RunError
-from molre_edge.parity import Gate, compare, judge
+from molre_edge.parity import ParityLimits, compare, judge
 from molre_edge.reports.parity_report import (
     REPORT_KIND,
     SCHEMA_VERSION,
@@ -85,13 +85,13 @@ class StoredRun:
             return None if self.data["bundle"].get("grid") is None else Grid(**self.data["bundle"]["grid"])
 
     def report(
-        self, *, gate: Gate | None = None, gate_source: str = "", labels: Labels | None = None, note: str = ""
+        self, *, gate: ParityLimits | None = None, limits_source: str = "", labels: Labels | None = None, note: str = ""
     ) -> Report:
         """The report of this run, its numbers computed and judged again.
 
         Args:
             gate: in place of the run's own.
-            gate_source: where it came from.
+            limits_source: where it came from.
             labels: in place of those that the run was given.
             note: to add to the report's notes.
 
@@ -99,9 +99,9 @@ class StoredRun:
             RunError: report.json is damaged, or does not fit the answers.
         """
         with _sound(self.folder):
-            return self._report(gate, gate_source, self.labels if labels is None else labels, note)
+            return self._report(gate, limits_source, self.labels if labels is None else labels, note)
 
-    def _report(self, gate: Gate | None, gate_source: str, labels: Labels, note: str) -> Report:
+    def _report(self, gate: ParityLimits | None, limits_source: str, labels: Labels, note: str) -> Report:
         data, pair = self.data, self._pair(labels)
         thresholds = tuple(float(value) for value in data["thresholds"])
         numbers = verdict = None
@@ -109,7 +109,7 @@ class StoredRun:
             gate = None
         else:
             if gate is None:
-                gate, gate_source = Gate(**_known(Gate, data["gate"])), str(data["gate"]["source"])
+                gate, limits_source = ParityLimits(**_known(ParityLimits, data["gate"])), str(data["gate"]["source"])
             limits = np.array(thresholds)
             numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=limits, labels=pair.truth)
             verdict = judge(numbers, gate)
@@ -125,7 +125,7 @@ class StoredRun:
             scans=() if pair is None else pair.names,
             numbers=numbers,
             gate=gate,
-            gate_source=gate_source,
+            limits_source=limits_source,
             verdict=verdict,
             reference_outputs=None if pair is None else pair.expected,
             engine_outputs=None if pair is None else pair.got,

@@ -10,7 +10,7 @@ from typing import Protocol
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError, ScanError
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.runs.answers import Record
 from molre_edge.runs.conclude import RunSummary, conclude
 from molre_edge.runs.interrupt import finish_first
@@ -49,8 +49,8 @@ def run_scans(
     runner: Runner,
     reference: Reference,
     reference_runner: Runner | None,
-    gate: Gate,
-    gate_source: str,
+    gate: ParityLimits,
+    limits_source: str,
     progress: Progress,
     reference_scans: int | None = None,
     all_series: bool = False,
@@ -72,7 +72,7 @@ def run_scans(
         reference: the choice of the reference.
         reference_runner: entered, for the kind ``checkpoint``.
         gate: the budget of this engine.
-        gate_source: where it came from.
+        limits_source: where it came from.
         progress: is told.
         reference_scans: so many scans are compared with the reference, the first that can be used; None for all.
         all_series: take every series of a study.
@@ -135,7 +135,7 @@ def run_scans(
         reference_runner=reference_runner,
         golden=golden,
         gate=gate,
-        gate_source=gate_source,
+        limits_source=limits_source,
         labels=known,
         command=command,
         notes=notes,

@@ -11,17 +11,17 @@ from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
-from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, Verdict, compare, judge, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge, load_limits
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 
 __all__ = [
     "Files",
-    "GateChoice",
     "GoldenCheck",
+    "LimitsChoice",
     "check_files",
     "check_golden",
-    "choose_gate",
+    "choose_limits",
     "refusal",
     "require_verified",
 ]
@@ -41,10 +41,10 @@ class Files:
 
 
 @dataclass(frozen=True)
-class GateChoice:
+class LimitsChoice:
     """The gate that applies, and where it comes from."""
 
-    gate: Gate
+    gate: ParityLimits
     source: str
 
 
@@ -89,7 +89,7 @@ def check_files(bundle: Bundle) -> Files:
     return Files(tuple(checked), problems)
 
 
-def choose_gate(bundle: Bundle, precision: Precision, gates: Path | None) -> GateChoice:
+def choose_limits(bundle: Bundle, precision: Precision, gates: Path | None) -> LimitsChoice:
     """The user's gate; else the one that the graph was exported or calibrated under; else the default.
 
     Args:
@@ -102,19 +102,21 @@ def choose_gate(bundle: Bundle, precision: Precision, gates: Path | None) -> Gat
         BundleError: the manifest's gate is none.
     """
     if gates is not None:
-        return GateChoice(load_gates(gates)[precision], f"--gates {gates.name}")
+        return LimitsChoice(load_limits(gates)[precision], f"--gates {gates.name}")
     parity = bundle.manifest.get("parity") or {}
     try:
-        own = Gate(**parity[str(precision)]["gate"]) if str(precision) in parity else GATES[precision]
+        own = ParityLimits(**parity[str(precision)]["gate"]) if str(precision) in parity else DEFAULT_LIMITS[precision]
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
             f"{bundle.folder}: the manifest's parity of {precision} has no gate of ours ({str(error)[:200]}); export "
             f"the checkpoint again, or give a gate with --gates"
         ) from error
-    return GateChoice(own, "default" if own == GATES[precision] else "the bundle's own, under which its graph was made")
+    return LimitsChoice(
+        own, "default" if own == DEFAULT_LIMITS[precision] else "the bundle's own, under which its graph was made"
+    )
 
 
-def check_golden(bundle: Bundle, runner: Runner, gate: Gate, golden: GoldenSet | None = None) -> GoldenCheck:
+def check_golden(bundle: Bundle, runner: Runner, gate: ParityLimits, golden: GoldenSet | None = None) -> GoldenCheck:
     """Run the golden volumes through an engine, one by one, and judge its answers.
 
     Args:
@@ -140,7 +142,7 @@ def check_golden(bundle: Bundle, runner: Runner, gate: Gate, golden: GoldenSet |
 def require_verified(
     bundle: Bundle,
     runner: Runner,
-    choice: GateChoice,
+    choice: LimitsChoice,
     record: VerifiedRecord,
     *,
     tell: Callable[[str], None] = lambda text: None,
@@ -176,11 +178,11 @@ def require_verified(
     )
 
 
-def refusal(runner: Runner, choice: GateChoice, verdict: Verdict) -> str:
+def refusal(runner: Runner, choice: LimitsChoice, verdict: Verdict) -> str:
     """Why an engine must not be used."""
     what_next = "Build the engine again, or take another one with --engine; 'molre-edge verify' shows all of it"
     missed = "; ".join(f"{check.name}: {check.text}" for check in verdict.failed) or verdict.summary
     return (
-        f"{runner.name} does not answer the golden volumes as PyTorch did, so it is not used: {missed}. Gate: "
+        f"{runner.name} does not answer the golden volumes as PyTorch did, so it is not used: {missed}. Limits: "
         f"{choice.source}. {what_next}"
     )

@@ -20,7 +20,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.files import write_json
 from molre_edge.machine import cpu_model, nvidia_driver
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 
 __all__ = ["RECORD", "VerifiedRecord", "subject_of"]
 
@@ -31,7 +31,7 @@ _STEADY = ("runtime", "version", "device", "backend", "threads", "graph_optimisa
 _MAX_BYTES, _MAX_ENTRIES = 1 << 20, 200
 
 
-def subject_of(bundle: Bundle, runner: Runner, gate: Gate) -> dict[str, Any]:
+def subject_of(bundle: Bundle, runner: Runner, gate: ParityLimits) -> dict[str, Any]:
     """What a pass holds for; if any of it changes, the engine is verified again.
 
     The file that answers by its hash, the bundle with its golden answers, the gate, and what the runner says of itself:

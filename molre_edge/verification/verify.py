@@ -16,11 +16,11 @@ from molre_edge.reports.junit import add_case, close_suite, document, open_suite
 from molre_edge.specs import DISCLAIMER
 from molre_edge.verification.golden_check import (
     Files,
-    GateChoice,
     GoldenCheck,
+    LimitsChoice,
     check_files,
     check_golden,
-    choose_gate,
+    choose_limits,
     refusal,
 )
 from molre_edge.verification.passed import VerifiedRecord, subject_of
@@ -48,7 +48,7 @@ class Verification:
     digest: str | None
     files: Files | None = None
     engine: Mapping[str, Any] | None = None
-    gate: GateChoice | None = None
+    gate: LimitsChoice | None = None
     golden: GoldenCheck | None = None
     problem: str | None = None
     remembered: bool = False
@@ -170,7 +170,7 @@ def _verify(
         return
     on_step("loading the engine")
     choice = choose_engine(engine, bundle, threads=threads)
-    result.gate = choose_gate(bundle, choice.runner.precision, gates)
+    result.gate = choose_limits(bundle, choice.runner.precision, gates)
     gate = result.gate.gate
     with choice.runner as runner:
         result.engine = {"name": runner.name, "why": choice.why, **runner.facts}

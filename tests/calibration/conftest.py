@@ -16,10 +16,10 @@ from molre_edge.calibration.layers import Layer, find_layers
 from molre_edge.calibration.run import CalibrationResult, calibrate
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.export.routing_trace import trace_routers
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans
 
-LOOSE = Gate("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_gate_l1=0.15)
+LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_gate_l1=0.15)
 """A model as narrow as the tiny one loses more to INT8 than a real one."""
 
 
@@ -53,7 +53,11 @@ def run() -> Run:
     """Calibrate a bundle on scans, with one way to choose ranges and one thread."""
 
     def go(
-        bundle: Path, scans: Path, gate: Gate = LOOSE, labels: LabelsOf = lambda source: None, **settings: object
+        bundle: Path,
+        scans: Path,
+        gate: ParityLimits = LOOSE,
+        labels: LabelsOf = lambda source: None,
+        **settings: object,
     ) -> tuple[CalibrationResult, Told]:
         told = Told()
         asked = CalibrationSettings(**{"method": RangeMethod.MSE, **settings})  # type: ignore[arg-type]

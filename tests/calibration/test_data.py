@@ -13,7 +13,7 @@ from molre_edge.calibration.data import Sample, VolumeReader, candidates, choose
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.calibration.store import key_of
 from molre_edge.errors import CalibrationError, ConfigError
-from molre_edge.parity import GATES
+from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.scans import FoundScans, ScanSource, find_scans, read_scan
 from molre_edge.specs import Grid, Precision
 
@@ -104,7 +104,11 @@ def test_of_two_copies_the_labelled_one_counts_and_the_key_can_be_made(
     [kept], _ = look(sources, contents, GRID, labels=labels.get)
     assert kept.labels is not None
     key_of(
-        Bundle.open(tiny_bundle), contents, [labels.get(source) for source in sources], SETTINGS, GATES[Precision.INT8]
+        Bundle.open(tiny_bundle),
+        contents,
+        [labels.get(source) for source in sources],
+        SETTINGS,
+        DEFAULT_LIMITS[Precision.INT8],
     )
 
 

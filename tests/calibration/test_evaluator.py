@@ -14,7 +14,7 @@ from molre_edge.calibration import evaluator as module
 from molre_edge.calibration.data import content_of, look
 from molre_edge.calibration.evaluator import Bench
 from molre_edge.calibration.layers import Layer
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans, read_scan
 from molre_edge.specs import Precision
 
@@ -27,7 +27,7 @@ def test_what_is_said_of_the_volumes_to_run_is_what_runs(
     sources = find_scans(tiny_scans).scans
     row = np.zeros(len(bundle.findings)) if labelled else None
     samples, _ = look(sources, [content_of(source) for source in sources], bundle.grid, labels=lambda source: row)
-    bench = Bench(bundle, samples[:3], Gate("any", max_abs_dp=1.0), 1.0, others=samples[3:], threads=1)
+    bench = Bench(bundle, samples[:3], ParityLimits("any", max_abs_dp=1.0), 1.0, others=samples[3:], threads=1)
     ran = Counter[str]()
 
     def counted(*args: Any, **more: Any) -> Any:
@@ -61,7 +61,7 @@ def test_a_part_in_which_nothing_can_be_judged_is_no_failure_but_alone_no_pass(
     chosen = [layer for layer in layers if not layer.barred][:1]
     for labels, passes in ((truth, True), ({}, False)):
         samples, _ = look(sources, contents, bundle.grid, labels=labels.get)
-        bench = Bench(bundle, samples, Gate("AUC alone", max_mean_auc_drop=1.0), 1.0, threads=1)
+        bench = Bench(bundle, samples, ParityLimits("AUC alone", max_mean_auc_drop=1.0), 1.0, threads=1)
         assert bench.perfect().passed is passes
         limits = {layer.activation: 4.0 for layer in chosen}
         judgement = bench.judge(chosen, limits)
@@ -78,7 +78,7 @@ def test_a_scan_counts_as_often_as_it_is_there(
     bundle = Bundle.open(tiny_bundle)
     sources = find_scans(tmp_path).scans
     samples, _ = look(sources, [content_of(source) for source in sources], bundle.grid)
-    bench = Bench(bundle, samples[:1], Gate("any", max_abs_dp=1.0), 1.0, others=samples[1:], threads=1)
+    bench = Bench(bundle, samples[:1], ParityLimits("any", max_abs_dp=1.0), 1.0, others=samples[1:], threads=1)
     chosen = [layer for layer in layers if not layer.barred][:1]
     _, judgement = bench.confirm(chosen, {layer.activation: 4.0 for layer in chosen})
     assert len(samples) == 2

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from molre_edge.calibration.judge import of_few, strain, tighter
-from molre_edge.parity import GATES, Gate, Outputs, ParityNumbers, compare
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, compare
 from molre_edge.specs import Precision
 
-INT8 = GATES[Precision.INT8]
+INT8 = DEFAULT_LIMITS[Precision.INT8]
 
 
 def numbers(shift: float = 0.0, turn: float = 0.0, gates: float = 0.0) -> ParityNumbers:
@@ -25,7 +25,7 @@ def test_it_is_the_largest_share_of_a_limit() -> None:
     assert strain(numbers(shift=0.1), INT8) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
     assert strain(numbers(turn=0.1), INT8) == pytest.approx((1 - math.cos(0.1)) / 0.01, rel=1e-3)
     assert strain(numbers(gates=0.1), INT8) == pytest.approx(2.0, rel=1e-5)
-    assert strain(numbers(gates=0.1), Gate("dp only", max_abs_dp=0.05)) == 0
+    assert strain(numbers(gates=0.1), ParityLimits("dp only", max_abs_dp=0.05)) == 0
     assert strain(numbers(shift=float("nan")), INT8) == math.inf
 
 
@@ -35,16 +35,16 @@ def test_the_search_keeps_smaller_limits_where_they_do_not_come_in_steps() -> No
     assert gate.min_cosine == pytest.approx(0.992)
     assert gate.max_gate_l1 == pytest.approx(0.04)
     assert gate.max_flips_fraction == INT8.max_flips_fraction
-    assert tighter(Gate("one", max_abs_dp=0.1), 0.5) == Gate("one", max_abs_dp=0.05)
+    assert tighter(ParityLimits("one", max_abs_dp=0.1), 0.5) == ParityLimits("one", max_abs_dp=0.05)
 
 
 @pytest.mark.parametrize(("decisions", "flips"), [(150, 1), (199, 1), (400, 2), (1000, 5)])
 def test_of_few_decisions_one_may_flip_and_of_many_the_limit_holds(decisions: int, flips: int) -> None:
-    limit = of_few(Gate("some", max_flips_fraction=0.005), decisions).max_flips_fraction
+    limit = of_few(ParityLimits("some", max_flips_fraction=0.005), decisions).max_flips_fraction
     assert limit is not None
     assert flips / decisions <= limit < (flips + 1) / decisions
 
 
 def test_where_flips_are_free_they_stay_so() -> None:
-    gate = Gate("some", max_abs_dp=0.1)
+    gate = ParityLimits("some", max_abs_dp=0.1)
     assert of_few(gate, 10) == gate

@@ -20,7 +20,7 @@ from molre_edge.calibration.data import VolumeReader, choose, content_of, look
 from molre_edge.calibration.judge import answers
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
-from molre_edge.parity import Gate, sigmoid
+from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.specs import Precision
 
@@ -101,7 +101,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     amend_manifest(
         opened, opened.manifest, {**opened.manifest["files"], "graphs/fp32.onnx": hashlib.sha256(raw).hexdigest()}
     )
-    result, _ = run(bundle, tiny_scans, Gate("wide", max_abs_dp=0.12, max_gate_l1=0.25))
+    result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.12, max_gate_l1=0.25))
     layers = {layer["node"]: layer for layer in result.report["layers"]}
     assert not layers[product.name]["int8"]
     assert layers[product.name]["strain"] == max(layer["strain"] or 0 for layer in layers.values())
@@ -110,7 +110,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
 
 def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bundle: Path, tiny_scans: Path) -> None:
     limits = {"max_abs_dp": 0.1, "min_cosine": 0.97, "max_gate_l1": 0.15}
-    free, _ = run(bundle, tiny_scans, Gate("flips are free", **limits))
+    free, _ = run(bundle, tiny_scans, ParityLimits("flips are free", **limits))
     opened = Bundle.open(bundle)
     scans = find_scans(tiny_scans).scans
     samples, _ = look(scans, [content_of(source) for source in scans], opened.grid)
@@ -124,7 +124,7 @@ def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bu
     thresholds = np.ones(len(opened.thresholds))  # all other findings are absent, whatever is INT8
     thresholds[finding] = (sigmoid(before) + sigmoid(after))[scan, finding] / 2
     amend_manifest(opened, {**opened.manifest, "thresholds": thresholds.tolist()}, opened.manifest["files"])
-    result, told = run(bundle, tiny_scans, Gate("no flips", max_flips_fraction=0.0, **limits))
+    result, told = run(bundle, tiny_scans, ParityLimits("no flips", max_flips_fraction=0.0, **limits))
     assert 0 < result.report["summary"]["layers"] < free.report["summary"]["layers"]
     assert any(each["what"].endswith("on everything") and not each["fits"] for each in result.report["trials"])
     assert any("layers are too many: " in text and "on all 4 scans" in text for text in told.texts)
@@ -138,7 +138,7 @@ def test_an_impossible_budget_leaves_the_bundle_as_it_was(
     folder = Path(shutil.copytree(calibrated[0].folder, tmp_path / "copy")) if earlier else bundle
     before = state(folder)
     with pytest.raises(ParityFailedError, match=r"no layer can be INT8 within the gate 'none'.*worst findings"):
-        run(folder, tiny_scans, Gate("none", max_abs_dp=1e-9))
+        run(folder, tiny_scans, ParityLimits("none", max_abs_dp=1e-9))
     assert state(folder) == before
 
 
@@ -146,7 +146,7 @@ def test_other_settings_replace_the_graph_and_leave_one_set_of_notes(
     run: Any, calibrated: Any, tiny_scans: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(calibrated[0].folder, tmp_path / "copy"))
-    result, _ = run(folder, tiny_scans, Gate("wider", max_abs_dp=0.3, max_gate_l1=0.5))
+    result, _ = run(folder, tiny_scans, ParityLimits("wider", max_abs_dp=0.3, max_gate_l1=0.5))
     bundle = Bundle.open(folder, expect_digest=result.digest)
     assert result.report["summary"]["layers"] > calibrated[0].report["summary"]["layers"]
     bundle.read("graphs/int8.onnx")
@@ -195,12 +195,12 @@ def test_a_damaged_manifest_or_graph_is_an_error_that_says_so(run: Any, bundle: 
 @pytest.mark.parametrize(
     ("gate", "words"),
     [
-        (Gate("AUC alone", max_mean_auc_drop=0.1), r"mean_auc_drop not judged: no labels.*give --labels"),
-        (Gate("AUC alone", max_finding_auc_drop=0.1), r"finding_auc_drop not judged: no labels"),
+        (ParityLimits("AUC alone", max_mean_auc_drop=0.1), r"mean_auc_drop not judged: no labels.*give --labels"),
+        (ParityLimits("AUC alone", max_finding_auc_drop=0.1), r"finding_auc_drop not judged: no labels"),
     ],
 )
 def test_a_gate_by_which_nothing_can_be_judged_is_refused_before_the_search(
-    run: Any, bundle: Path, tiny_scans: Path, gate: Gate, words: str
+    run: Any, bundle: Path, tiny_scans: Path, gate: ParityLimits, words: str
 ) -> None:
     with pytest.raises(CalibrationError, match=words):
         run(bundle, tiny_scans, gate)
@@ -213,7 +213,7 @@ def test_labels_are_judged_and_too_few_of_them_are_a_warning(run: Any, bundle: P
     def labelled(source: ScanSource) -> npt.NDArray[np.float64]:
         return np.full(findings, numbers[source])
 
-    gate = Gate("AUC too", max_abs_dp=0.1, max_mean_auc_drop=1.0)
+    gate = ParityLimits("AUC too", max_abs_dp=0.1, max_mean_auc_drop=1.0)
     result, told = run(bundle, tiny_scans, gate, labels=labelled)
     assert result.report["data"]["labelled_scans"] == 2
     last = result.report["judged"][-1]
@@ -249,13 +249,13 @@ def test_a_bundle_without_a_place_for_the_result_is_refused_before_the_work(
 def test_answers_that_are_not_finite_are_no_number_in_the_report(
     run: Any, bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def strain(numbers: Any, gate: Gate) -> float:
+    def strain(numbers: Any, gate: ParityLimits) -> float:
         measured.append(0)
         return float("inf") if len(measured) == 2 else 0.1
 
     measured: list[int] = []
     monkeypatch.setattr("molre_edge.calibration.evaluator.strain", strain)
-    result, _ = run(bundle, tiny_scans, Gate("wide", max_abs_dp=0.5))
+    result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.5))
     report = json.loads((result.folder / "calibration/report.json").read_text())
     assert None in report["blocks"].values()
     assert "None" not in (result.folder / "calibration/report.html").read_text()

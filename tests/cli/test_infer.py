@@ -19,7 +19,7 @@ import pytest
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.cli.state import record_path
 from molre_edge.engines.choice import choose_engine
-from molre_edge.parity import load_gates
+from molre_edge.parity import load_limits
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 
@@ -185,7 +185,7 @@ def test_an_engine_is_verified_once_and_again_when_the_record_is_gone(infer: Any
 
 def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Path, tiny_bundle: Path) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
-    bundle, gate = Bundle.open(tiny_bundle), load_gates("strict.toml")[Precision.FP32]
+    bundle, gate = Bundle.open(tiny_bundle), load_limits("strict.toml")[Precision.FP32]
     with choose_engine("fp32", bundle).runner as runner:  # an engine that passed once and does not any more
         VerifiedRecord(record_path()).add(subject_of(bundle, runner, gate), "passed")
     done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--quiet")

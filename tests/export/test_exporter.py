@@ -24,7 +24,7 @@ from molre_edge.export.rounding import MODE
 from molre_edge.model.adapters import MoLRELinear
 from molre_edge.model.checkpoint import LoadedCheckpoint
 from molre_edge.model.classifier import HeadCTClassifier
-from molre_edge.parity import GATES
+from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.specs import Precision
 
 Volumes = npt.NDArray[np.float16]
@@ -71,7 +71,7 @@ def test_both_graphs_passed_their_gates_and_the_manifest_has_the_numbers(result:
         checks = {check["name"]: check for check in entry["verdict"]["checks"]}
         assert 0 < checks["max_abs_dp"]["measured"] < largest
         assert 0 < checks["gate_l1"]["measured"] <= checks["gate_l1"]["limit"]
-        assert entry["gate"] == GATES[Precision(precision)].to_dict()
+        assert entry["gate"] == DEFAULT_LIMITS[Precision(precision)].to_dict()
         assert entry["volumes"] == 6
     assert MODE in manifest["notes"]
 
@@ -123,7 +123,7 @@ def test_a_graph_outside_its_gate_leaves_no_bundle_and_touches_no_old_one(
 ) -> None:
     old = shutil.copytree(result.folder, tmp_path / "edge-bundle")
     before = listing(tmp_path)
-    gates = {**GATES, Precision.FP16: replace(GATES[Precision.FP16], max_abs_dp=1e-7)}
+    gates = {**DEFAULT_LIMITS, Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], max_abs_dp=1e-7)}
     with pytest.raises(ParityFailedError, match=r"the fp16 graph is outside its gate .*largest difference of a prob"):
         export_bundle(checkpoint, old, volumes[:3], golden_origin="blocks", gates=gates, force=True)
     assert listing(tmp_path) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from molre_edge.parity import GATES, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, load_limits
 from molre_edge.reports.charts import POINTS
 from molre_edge.reports.parity_report import SCHEMA_VERSION
 from molre_edge.specs import DISCLAIMER, Precision
@@ -25,15 +25,15 @@ def test_the_table_of_gates_is_that_of_the_code() -> None:
     assert [[word.strip() for word in head.split("|")] for head in heads] == [[p.value for p in Precision]]
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE, re.MULTILINE)
     documented = {name: [float(value) for value in values] for name, *values in rows}
-    limits = [name for name in GATES[Precision.FP32].to_dict() if name != "name"]
-    assert documented == {name: [getattr(GATES[p], name) for p in Precision] for name in limits}
+    limits = [name for name in DEFAULT_LIMITS[Precision.FP32].to_dict() if name != "name"]
+    assert documented == {name: [getattr(DEFAULT_LIMITS[p], name) for p in Precision] for name in limits}
 
 
 def test_the_example_of_a_gates_file_loads_and_changes_what_it_names(tmp_path: Path) -> None:
     path = tmp_path / "gates.toml"
     path.write_text(example(), encoding="utf-8")
-    got = load_gates(path)
-    assert got[Precision.FP32] == GATES[Precision.FP32]
+    got = load_limits(path)
+    assert got[Precision.FP32] == DEFAULT_LIMITS[Precision.FP32]
     half = got[Precision.FP16]
     assert (half.name, half.max_abs_dp, half.flip_margin) == ("fp16, two readers", 0.02, 0.02)
     assert half.max_finding_auc_drop is None
@@ -41,12 +41,12 @@ def test_the_example_of_a_gates_file_loads_and_changes_what_it_names(tmp_path: P
 
 
 def test_examples_of_numbers_follow_from_the_limits() -> None:
-    int8, half = GATES[Precision.INT8], GATES[Precision.FP16]
+    int8, half = DEFAULT_LIMITS[Precision.INT8], DEFAULT_LIMITS[Precision.FP16]
     assert f"{int8.max_flips_fraction:.1%}".replace("%", " %") == "0.5 %"
     assert f"{int8.max_flips_fraction * 24 * 75:g} in 24 scans of 75 findings" in PAGE  # type: ignore[operator]
     assert f"at most {half.max_gate_l1 / 2:.1%}".replace("%", " %") in PAGE  # type: ignore[operator]
     assert f"{1 / (4 * 20):g}, more than any" in PAGE
-    assert max(gate.max_finding_auc_drop or 0 for gate in GATES.values()) < 1 / (4 * 20)
+    assert max(gate.max_finding_auc_drop or 0 for gate in DEFAULT_LIMITS.values()) < 1 / (4 * 20)
 
 
 def test_the_page_tells_the_schema_version_the_disclaimer_and_how_much_is_drawn() -> None:

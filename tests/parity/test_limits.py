@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molre_edge.errors import ConfigError
-from molre_edge.parity import GATES, Gate, load_gates
+from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, load_limits
 from molre_edge.specs import Precision
 
-LIMITS = [field.name for field in fields(Gate) if field.name != "name"]
+LIMITS = [field.name for field in fields(ParityLimits) if field.name != "name"]
 LOW = {name: -1.0 if name == "min_cosine" else 0.0 for name in LIMITS}
 HIGH = {name: 2.0 if name == "max_gate_l1" else 1.0 for name in LIMITS}
 
@@ -27,12 +27,12 @@ def toml(folder: Path, text: str | bytes) -> Path:
 
 
 def test_every_precision_has_a_gate_of_its_name_that_judges_everything() -> None:
-    assert {precision: gate.name for precision, gate in GATES.items()} == {p: p.value for p in Precision}
-    assert all(value is not None for gate in GATES.values() for value in gate.to_dict().values())
+    assert {precision: gate.name for precision, gate in DEFAULT_LIMITS.items()} == {p: p.value for p in Precision}
+    assert all(value is not None for gate in DEFAULT_LIMITS.values() for value in gate.to_dict().values())
 
 
 def test_a_lower_precision_is_never_held_to_a_stricter_limit() -> None:
-    fp32, fp16, int8 = (GATES[p] for p in (Precision.FP32, Precision.FP16, Precision.INT8))
+    fp32, fp16, int8 = (DEFAULT_LIMITS[p] for p in (Precision.FP32, Precision.FP16, Precision.INT8))
     for name in ("max_abs_dp", "max_flips_fraction", "max_gate_l1", "max_mean_auc_drop", "max_finding_auc_drop"):
         assert getattr(fp32, name) <= getattr(fp16, name) <= getattr(int8, name)
     assert fp32.min_cosine > fp16.min_cosine > int8.min_cosine  # type: ignore[operator]
@@ -41,7 +41,7 @@ def test_a_lower_precision_is_never_held_to_a_stricter_limit() -> None:
 @given(st.sampled_from(LIMITS), st.floats(0, 1))
 def test_a_limit_within_its_range_is_taken(name: str, share: float) -> None:
     value = LOW[name] + share * (HIGH[name] - LOW[name])
-    assert getattr(replace(GATES[Precision.FP16], **{name: value}), name) == value
+    assert getattr(replace(DEFAULT_LIMITS[Precision.FP16], **{name: value}), name) == value
 
 
 @given(
@@ -54,38 +54,38 @@ def test_a_limit_out_of_its_range_or_of_another_type_is_refused(name: str, value
     with pytest.raises(
         ConfigError, match=rf"gate fp16, {name}: expected a number from {LOW[name]:g} to {HIGH[name]:g}"
     ):
-        replace(GATES[Precision.FP16], **{name: value})
+        replace(DEFAULT_LIMITS[Precision.FP16], **{name: value})
 
 
 @pytest.mark.parametrize("name", ["", 3, None])
 def test_a_gate_needs_a_name(name: Any) -> None:
     with pytest.raises(ConfigError, match="gate name: expected a text"):
-        Gate(name, max_abs_dp=0.1)
+        ParityLimits(name, max_abs_dp=0.1)
 
 
 def test_a_gate_that_judges_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="every limit is off"):
-        Gate("mine", flip_margin=0.1)
+        ParityLimits("mine", flip_margin=0.1)
 
 
 def test_an_empty_file_leaves_the_defaults(tmp_path: Path) -> None:
-    assert load_gates(toml(tmp_path, "")) == GATES
+    assert load_limits(toml(tmp_path, "")) == DEFAULT_LIMITS
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 def test_a_file_changes_only_what_it_names(tmp_path: Path, mark: bytes) -> None:
     text = '[fp16]\nname = "clinic"\nmax_abs_dp = 0.02\nmax_flips_fraction = 1\nmin_cosine = "off"\n'
-    got = load_gates(str(toml(tmp_path, mark + text.encode())))
+    got = load_limits(str(toml(tmp_path, mark + text.encode())))
     assert got[Precision.FP16] == replace(
-        GATES[Precision.FP16], name="clinic", max_abs_dp=0.02, max_flips_fraction=1, min_cosine=None
+        DEFAULT_LIMITS[Precision.FP16], name="clinic", max_abs_dp=0.02, max_flips_fraction=1, min_cosine=None
     )
-    assert {**got, Precision.FP16: GATES[Precision.FP16]} == GATES
+    assert {**got, Precision.FP16: DEFAULT_LIMITS[Precision.FP16]} == DEFAULT_LIMITS
 
 
 def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
-    before = dict(GATES)
-    load_gates(toml(tmp_path, "[int8]\nmax_abs_dp = 0.5\n"))
-    assert before == GATES
+    before = dict(DEFAULT_LIMITS)
+    load_limits(toml(tmp_path, "[int8]\nmax_abs_dp = 0.5\n"))
+    assert before == DEFAULT_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_wrong_is_refused_with_its_name(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        load_gates(toml(tmp_path, text))
+        load_limits(toml(tmp_path, text))
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gates\.toml: can't be read: No such file"):
-        load_gates(tmp_path / "gates.toml")
+        load_limits(tmp_path / "gates.toml")
     with pytest.raises(ConfigError, match="can't be read"):
-        load_gates(tmp_path)
+        load_limits(tmp_path)

@@ -11,10 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molre_edge.parity import GATES, Check, Gate, Outputs, ParityError, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity import (
+    DEFAULT_LIMITS,
+    Check,
+    Outputs,
+    ParityError,
+    ParityLimits,
+    ParityNumbers,
+    Verdict,
+    compare,
+    judge,
+)
 from molre_edge.specs import Precision
 
-FP16 = GATES[Precision.FP16]
+FP16 = DEFAULT_LIMITS[Precision.FP16]
 NAMES = ("a", "b", "c", "d", "e")
 LIMIT_OF = {
     "max_abs_dp": "max_abs_dp",
@@ -71,7 +81,7 @@ def test_measured_values_are_those_of_the_numbers(numbers_of: Any) -> None:
 
 def test_an_equal_engine_passes_every_default_gate(numbers_of: Any) -> None:
     numbers = numbers_of(size=0.0)
-    for gate in GATES.values():
+    for gate in DEFAULT_LIMITS.values():
         verdict = judge(numbers, gate)
         assert verdict.passed
         assert verdict.summary == "passed: 7 of 7 checks kept their limits"
@@ -80,7 +90,7 @@ def test_an_equal_engine_passes_every_default_gate(numbers_of: Any) -> None:
 @pytest.mark.parametrize("name", LIMIT_OF)
 def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: Any, name: str) -> None:
     numbers = numbers_of()
-    wide = Gate("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0)
+    wide = ParityLimits("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0)
     assert judge(numbers, wide).passed
     measured = named(judge(numbers, wide))[name].measured
     assert measured is not None and measured > 0
@@ -95,7 +105,7 @@ def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: A
 
 
 def test_a_value_that_is_not_finite_fails_whatever_the_gate(numbers_of: Any) -> None:
-    verdict = judge(numbers_of(size=0.0, broken=True), Gate("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0))
+    verdict = judge(numbers_of(size=0.0, broken=True), ParityLimits("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0))
     assert [check.name for check in verdict.failed] == ["finite"]
     assert verdict.failed[0].measured == 3.0
     assert verdict.failed[0].text == "NaN or infinity in engine logits of volume 2 (c, d, e)"
@@ -113,7 +123,7 @@ def test_many_values_that_are_not_finite_are_named_by_example(make_outputs: Make
 
 
 def test_a_limit_that_is_off_is_measured_but_not_judged(numbers_of: Any) -> None:
-    verdict = judge(numbers_of(), Gate("mine", min_cosine=0.0))
+    verdict = judge(numbers_of(), ParityLimits("mine", min_cosine=0.0))
     assert verdict.passed
     check = named(verdict)["max_abs_dp"]
     assert not check.judged and not check.passed and check.measured is not None
@@ -144,7 +154,7 @@ def test_without_experts_there_is_no_routing_to_prove(numbers_of: Any, gates: An
 
 
 def test_only_finite_values_and_nothing_else_to_judge_is_no_pass(numbers_of: Any) -> None:
-    verdict = judge(numbers_of(size=0.0, labelled=False), Gate("areas", max_mean_auc_drop=0.01))
+    verdict = judge(numbers_of(size=0.0, labelled=False), ParityLimits("areas", max_mean_auc_drop=0.01))
     assert not verdict.passed
     assert verdict.failed == ()
     assert verdict.summary == "failed: no limit of the gate could be judged, 6 not judged"
@@ -190,7 +200,7 @@ def test_no_volumes_can_not_be_judged(numbers_of: Any) -> None:
 
 SHARE = st.floats(0, 1)
 GATE = st.builds(
-    lambda off, dp, margin, flips, cosine, l1, mean, worst: Gate(
+    lambda off, dp, margin, flips, cosine, l1, mean, worst: ParityLimits(
         "any",
         **{"max_abs_dp": dp, "flip_margin": margin}
         | {
@@ -205,7 +215,7 @@ GATE = st.builds(
 
 @given(gate=GATE, size=st.sampled_from([0.0, 0.01, 0.3]), labelled=st.booleans(), broken=st.booleans())
 def test_a_verdict_passes_exactly_when_no_judged_check_fails(
-    numbers_of: Any, gate: Gate, size: float, labelled: bool, broken: bool
+    numbers_of: Any, gate: ParityLimits, size: float, labelled: bool, broken: bool
 ) -> None:
     verdict = judge(numbers_of(size=size, labelled=labelled, broken=broken), gate)
     for check in verdict.checks:
@@ -222,7 +232,7 @@ def test_a_verdict_passes_exactly_when_no_judged_check_fails(
 
 @given(gate=GATE, name=st.sampled_from(list(LIMIT_OF.values())), size=st.sampled_from([0.0, 0.01, 0.3]))
 def test_a_stricter_limit_never_turns_a_failure_into_a_pass(
-    numbers_of: Any, gate: Gate, name: str, size: float
+    numbers_of: Any, gate: ParityLimits, name: str, size: float
 ) -> None:
     strictest = replace(gate, **{name: 1.0 if name == "min_cosine" else 0.0})
     numbers = numbers_of(size=size)

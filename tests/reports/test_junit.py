@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xmlschema
 
-from molre_edge.parity import GATES, Gate, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, compare, judge
 from molre_edge.reports.junit import junit
 from molre_edge.reports.parity_report import Report
 from molre_edge.specs import Precision
@@ -87,7 +87,7 @@ def test_no_finding_fails_where_all_checks_pass(full_report: Callable[..., Repor
 def test_flips_that_the_gate_allows_fail_no_finding(full_report: Callable[..., Report]) -> None:
     base = full_report(size=0.01)
     assert base.numbers is not None and base.numbers.flips
-    gate = GATES[Precision.INT8]
+    gate = DEFAULT_LIMITS[Precision.INT8]
     report = full_report(size=0.01, gate=gate, verdict=judge(base.numbers, gate))
     assert report.verdict is not None
     assert {check.name: check.passed for check in report.verdict.checks}["flips"]
@@ -98,7 +98,7 @@ def test_flips_that_the_gate_allows_fail_no_finding(full_report: Callable[..., R
 
 def test_a_gate_of_which_nothing_could_be_judged_fails(full_report: Callable[..., Report]) -> None:
     base = full_report(n=2)
-    gate = Gate(name="areas", max_mean_auc_drop=0.01)
+    gate = ParityLimits(name="areas", max_mean_auc_drop=0.01)
     assert base.reference_outputs is not None and base.engine_outputs is not None
     limits = np.array(base.thresholds)
     numbers = compare(base.reference_outputs, base.engine_outputs, findings=base.findings, thresholds=limits)

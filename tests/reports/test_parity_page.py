@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from molre_edge.findings import default_findings
-from molre_edge.parity import GATES, Gate, Outputs, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
 from molre_edge.reports import charts
 from molre_edge.reports import routing_maps as maps
 from molre_edge.reports.charts import POINTS
@@ -132,7 +132,7 @@ def hostile_report() -> Report:
     engine.logits[0, 0] = np.nan
     names = (f"a_{HOSTILE}", f"b_{HOSTILE}")
     numbers = compare(reference, engine, findings=names, thresholds=np.array([0.5, 0.5]))
-    gate = Gate(name=f"gate {HOSTILE}", max_abs_dp=0.01)
+    gate = ParityLimits(name=f"gate {HOSTILE}", max_abs_dp=0.01)
     details = {f"key {HOSTILE}": f"value {HOSTILE}"}
     return Report(
         title=f"title {HOSTILE}",
@@ -151,7 +151,7 @@ def hostile_report() -> Report:
         scans=(f"one {HOSTILE}", f"two {HOSTILE}"),
         numbers=numbers,
         gate=gate,
-        gate_source=f"source {HOSTILE}",
+        limits_source=f"source {HOSTILE}",
         verdict=judge(numbers, gate),
         reference_outputs=reference,
         engine_outputs=engine,
@@ -210,7 +210,7 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     source = render(full_report())
     text = Page(source).text
     assert "✓ Parity passed" in text
-    assert "Gate fp16 (default) · 7 checks judged, 7 kept their limits" in text
+    assert "ParityLimits fp16 (default) · 7 checks judged, 7 kept their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
 
@@ -240,7 +240,7 @@ def test_a_report_without_a_reference_judges_nothing(full_report: Callable[..., 
 def test_a_gate_that_could_not_be_judged_is_no_pass(full_report: Callable[..., Report]) -> None:
     base = full_report(n=2)
     assert base.numbers is not None
-    gate = Gate(name="areas", max_mean_auc_drop=0.01)
+    gate = ParityLimits(name="areas", max_mean_auc_drop=0.01)
     numbers = compare(
         base.reference_outputs,  # type: ignore[arg-type]
         base.engine_outputs,  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def test_a_value_just_beyond_its_limit_is_shown_beyond_it(full_report: Callable[
     base = full_report(n=2)
     assert base.numbers is not None and base.numbers.dp.max_abs is not None
     limit = base.numbers.dp.max_abs * (1 - 1e-6)
-    gate = Gate("tight", max_abs_dp=limit)
+    gate = ParityLimits("tight", max_abs_dp=limit)
     source = render(full_report(n=2, gate=gate, verdict=judge(base.numbers, gate)))
     row = source[source.index(">Largest |Δp|</th>") :]
     cells = re.findall(r'data-label="(?:measured|limit)">(?:≤ )?([^<]*)</td>', row)[:2]
@@ -382,7 +382,7 @@ def test_a_report_in_which_nothing_is_finite_can_be_shown(
         array[:] = np.nan
     numbers = compare(nothing, nothing, findings=base.findings, thresholds=np.array(base.thresholds))
     changes = {"numbers": numbers, "reference_outputs": nothing, "engine_outputs": nothing}
-    source = render(full_report(n=3, **changes, verdict=judge(numbers, GATES[Precision.FP16])))
+    source = render(full_report(n=3, **changes, verdict=judge(numbers, DEFAULT_LIMITS[Precision.FP16])))
     assert "✗ Parity failed" in source
     assert not re.search(r'="[^"]*\b(nan|inf)\b[^"]*"', source)
 

@@ -72,7 +72,7 @@ def test_one_run_alone_is_not_side_by_side(pair: tuple[Report, Report]) -> None:
 
 def test_every_text_of_a_run_is_escaped(pair: tuple[Report, Report]) -> None:
     evil = "<script>alert(1)</script>{{ 7*7 }}"
-    one = replace(pair[0], command=evil, versions={evil: evil}, gate_source=evil)
+    one = replace(pair[0], command=evil, versions={evil: evil}, limits_source=evil)
     page = render_comparison(put_side_by_side([side(one, evil), side(pair[1], "b")], evil))
     assert "<script" not in page and "alert(1)&lt;/script&gt;" in page
 

@@ -15,13 +15,19 @@ from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.bundle.engine_files import write_engine
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import BundleError, EngineError, ParityFailedError
-from molre_edge.parity import GATES, Outputs
+from molre_edge.parity import DEFAULT_LIMITS, Outputs
 from molre_edge.specs import Precision
-from molre_edge.verification.golden_check import GateChoice, check_files, check_golden, choose_gate, require_verified
+from molre_edge.verification.golden_check import (
+    LimitsChoice,
+    check_files,
+    check_golden,
+    choose_limits,
+    require_verified,
+)
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 from molre_edge.verification.verify import verify_bundle
 
-GATE = GateChoice(GATES[Precision.FP32], "default")
+GATE = LimitsChoice(DEFAULT_LIMITS[Precision.FP32], "default")
 
 
 @pytest.fixture
@@ -67,12 +73,12 @@ def test_the_engine_s_answers_are_held_against_the_gate(bundle: Bundle, runner: 
 
 
 def test_the_gate_is_the_user_s_or_the_bundle_s_or_the_default(bundle: Bundle, tmp_path: Path) -> None:
-    assert choose_gate(bundle, Precision.FP32, None) == GATE
-    own = choose_gate(bundle, Precision.FP16, None)
+    assert choose_limits(bundle, Precision.FP32, None) == GATE
+    own = choose_limits(bundle, Precision.FP16, None)
     assert own.gate.max_abs_dp == 0.1 and "the bundle's own" in own.source
     mine = tmp_path / "mine.toml"
     mine.write_text("[fp16]\nmax_abs_dp = 0.3\n")
-    assert choose_gate(bundle, Precision.FP16, mine).gate.max_abs_dp == 0.3
+    assert choose_limits(bundle, Precision.FP16, mine).gate.max_abs_dp == 0.3
 
 
 def test_a_gate_of_the_manifest_that_is_none_is_refused(copy: Bundle) -> None:
@@ -80,7 +86,7 @@ def test_a_gate_of_the_manifest_that_is_none_is_refused(copy: Bundle) -> None:
     manifest["parity"]["fp16"]["gate"]["max_abs_dp"] = "no limit"
     (copy.folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="no gate of ours"):
-        choose_gate(Bundle.open(copy.folder), Precision.FP16, None)
+        choose_limits(Bundle.open(copy.folder), Precision.FP16, None)
 
 
 def test_an_engine_is_verified_once(bundle: Bundle, altered: Any, record: VerifiedRecord) -> None:

@@ -16,7 +16,7 @@ from molre_edge.engines.tensorrt.build import build_engine
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError
-from molre_edge.parity import Gate
+from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans
 from molre_edge.specs import Precision
 
@@ -74,7 +74,7 @@ def calibrated(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.Tem
         Bundle.open(folder),
         find_scans(tiny_scans),
         CalibrationSettings(method=RangeMethod.MSE),
-        Gate("anything", max_abs_dp=1.0),
+        ParityLimits("anything", max_abs_dp=1.0),
         _Quiet(),
         threads=1,
     )
