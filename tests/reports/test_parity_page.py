@@ -210,7 +210,7 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     source = render(full_report())
     text = Page(source).text
     assert "✓ Parity passed" in text
-    assert "ParityLimits fp16 (default) · 7 checks judged, 7 kept their limits" in text
+    assert "Gate fp16 (default) · 7 checks judged, 7 kept their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
 
