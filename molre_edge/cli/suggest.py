@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import typer
-from typer.core import TyperGroup
-
-__all__ = ["Program", "did_you_mean", "nearest", "nearest_path"]
+__all__ = ["did_you_mean", "nearest", "nearest_path"]
 
 _MOST = 10_000  # names of a folder that are looked at
-_NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
-
-
-class Program(TyperGroup):
-    """The group of commands; where a path is not there, it names the nearest one that is."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:  # how the library tells of a path; it names commands and options itself
-            found = _NOT_THERE.search(error.message)
-            if found:
-                error.message = f"{error.message.rstrip('.')}.{did_you_mean(nearest_path(Path(found['path'])))}"
-            raise
 
 
 def nearest_path(path: Path) -> Path | None:
