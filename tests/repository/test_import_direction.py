@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "specs", "files", "findings", "machine"),
+    ("errors", "specs", "files", "findings", "machine", "regular", "tables"),
     ("bundle", "engine_files", "golden", "manifest", "scans", "parity"),
     ("model",),
     ("engines",),
