@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_HEADER_BYTES", "MAX_TENSORS", "SafetensorsFile", "SafetensorsHeader", "open_safetensors", "read_header"]
 
-MAX_HEADER_BYTES = 8 << 20
+MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 20_000
 """Backbones have some hundred tensors, and the largest published files some thousand; a name takes about 100 bytes."""
 
@@ -72,16 +72,22 @@ def read_header(file: BinaryIO) -> SafetensorsHeader:
         raise ValueError("its header is longer than the file")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header has {length} bytes, and {MAX_HEADER_BYTES} is the limit")
+    raw = file.read(length)
+    _check_count(raw.count(b'"data_offsets"'))  # before parsing, which takes time
     try:
-        data = json.loads(file.read(length))
+        data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ValueError("its header is not JSON") from error
     metadata = data.pop(_METADATA, {}) if isinstance(data, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its header is not a table of tensors and metadata")
-    if len(data) > MAX_TENSORS:
-        raise ValueError(f"it names {len(data)} tensors, and {MAX_TENSORS} is the limit")
+    _check_count(len(data))
     return SafetensorsHeader({name: _shape(name, entry) for name, entry in data.items()}, metadata)
+
+
+def _check_count(tensors: int) -> None:
+    if tensors > MAX_TENSORS:
+        raise ValueError(f"it names {tensors} tensors, and {MAX_TENSORS} is the limit")
 
 
 def _shape(name: str, entry: Any) -> tuple[int, ...]:
