@@ -134,7 +134,7 @@ class DINOv3Backbone(nn.Module):
 
 
 def _load(module: nn.Module, folder: Path) -> None:
-    """Load a Hugging Face folder (config.json, model.safetensors or shards with their index) into a built backbone; see BackboneEntry.load."""
+    """Load a Hugging Face folder into a built backbone; see BackboneEntry.load."""
     if not isinstance(module, DINOv3Backbone):
         raise TypeError(f"expected a DINOv3Backbone, got {type(module).__name__}")
     from transformers import DINOv3ViTConfig

@@ -128,7 +128,7 @@ def test_weights_beside_those_that_transformers_reads_are_left_alone(tmp_path: P
 
 def test_a_shard_counts_only_for_the_weights_that_the_index_places_in_it(tmp_path: Path) -> None:
     source, target, average = model(), model(), model()
-    places = {name: "a.safetensors" for name in source.state_dict()}
+    places = dict.fromkeys(source.state_dict(), "a.safetensors")
     places["0.bias"] = "b.safetensors"
     save_file({**source.state_dict(), "0.bias": torch.zeros(3)}, tmp_path / "a.safetensors")
     save_file({**average.state_dict(), "0.bias": source.state_dict()["0.bias"]}, tmp_path / "b.safetensors")
