@@ -192,12 +192,14 @@ def _check_complete(
         for side in ("A", "B"):
             if (module, side) not in shapes:
                 raise CheckpointError(f"{folder}: {module}.lora_{side}.weight is missing; save the adapter again")
-    names = {name: layer for name, layer in _their_names(layers, model).items() if layer not in layers.values()}
+    names = {
+        name: layer for name, layer in _their_names(layers, model, peft.kinds).items() if layer not in layers.values()
+    }
     missing = sorted(peft.chosen(names))
     if missing:
         there = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise CheckpointError(
-            f"{folder}: {_WEIGHTS} has no weights for {len(missing)} layers that target_modules names: {there}. "
+            f"{folder}: {_WEIGHTS} has no weights for {len(missing)} of the layers that target_modules names: {there}. "
             f"Expected lora_A and lora_B of each. Save the adapter again with PEFT's save_pretrained"
         )
     problem = peft.mismatch(layers)
@@ -207,8 +209,8 @@ def _check_complete(
         )
 
 
-def _their_names(layers: dict[str, str], model: nn.Module) -> dict[str, str]:
-    """PEFT's name -> the base's layer, for all layers of the base that PEFT could have adapted.
+def _their_names(layers: dict[str, str], model: nn.Module, kinds: tuple[str, ...]) -> dict[str, str]:
+    """PEFT's name -> the base's layer, for all layers of these kinds in the base.
 
     What stands before a layer's name in PEFT's model, and what does here, is known from the layers in the file.
     """
@@ -220,7 +222,7 @@ def _their_names(layers: dict[str, str], model: nn.Module) -> dict[str, str]:
     return {
         theirs + name.removeprefix(ours): name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
+        if type(module).__name__ in kinds
         for ours, theirs in sorted(prefixes)
         if name.startswith(ours)
     }

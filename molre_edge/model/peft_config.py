@@ -76,6 +76,11 @@ class PeftConfig:
     indices: frozenset[int] | None
     pattern: tuple[str, ...]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which kinds of layers it may choose: classes of ``torch.nn``."""
+        return ("Linear",) if self.targets == _ALL_LINEAR else ("Linear", "Conv2d", "Conv3d")
+
     def chosen(self, names: Collection[str]) -> set[str]:
         """Those of the modules that PEFT adapts under this configuration.
 

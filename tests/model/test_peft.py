@@ -173,15 +173,15 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"target_modules": ["q_proj"]}, r"target_modules does not name '.*v_proj', which has weights"),
         (
             {"target_modules": ["q_proj", "v_proj", "up_proj"]},
-            r"no weights for 2 layers .*: layer\.0\.mlp\.up_proj, layer",
+            r"no weights for 2 of .*: layer\.0\.mlp\.up_proj, layer",
         ),
         ({"target_modules": ["q_proj", "v_proj", "gate"]}, "target_modules names 'gate', which has no weights"),
         ({"target_modules": ".*q_proj"}, r"target_modules does not name '.*v_proj', which has weights"),
         (
             {"target_modules": r".*\.([qv]|o)_proj"},
-            r"no weights for 2 layers .*: layer\.0\.attention\.o_proj, layer\.1",
+            r"no weights for 2 of .*: layer\.0\.attention\.o_proj, layer\.1",
         ),
-        ({"target_modules": "all-linear"}, r"no weights for 10 layers .*: layer\.0\.attention\.k_proj, "),
+        ({"target_modules": "all-linear"}, r"no weights for 8 of .*: layer\.0\.attention\.k_proj, "),
         ({"target_modules": "("}, "target_modules is '\\(', which is not a regular expression"),
         ({"target_modules": None}, "target_modules: expected names or a regular expression, got None"),
         ({"target_modules": 3}, "target_modules: expected names, got 3"),
@@ -260,13 +260,13 @@ def test_weights_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("gone", "targets", "words"),
     [
-        (("layer.1.attention.v_proj",), ["q_proj", "v_proj"], "for 1 layers that .*: {}layer.1.attention.v_proj. Exp"),
-        (MODULES[:2], ["q_proj", "v_proj"], "for 2 layers that .*: {}layer.0.attention.q_proj, {}layer.0.attention.v_"),
-        (MODULES[:2], r".*attention\.[qv]_proj", "for 2 layers that .*: {}layer.0.attention.q_proj, {}layer.0.atten"),
+        (("layer.1.attention.v_proj",), ["q_proj", "v_proj"], "for 1 of .*: {}layer.1.attention.v_proj. Exp"),
+        (MODULES[:2], ["q_proj", "v_proj"], "for 2 of .*: {}layer.0.attention.q_proj, {}layer.0.attention.v_"),
+        (MODULES[:2], r".*attention\.[qv]_proj", "for 2 of .*: {}layer.0.attention.q_proj, {}layer.0.atten"),
         (
             (),
             ["o_proj", "q_proj", "v_proj"],
-            "for 2 layers that .*: {}layer.0.attention.o_proj, {}layer.1.attention.o_",
+            "for 2 of .*: {}layer.0.attention.o_proj, {}layer.1.attention.o_",
         ),
     ],
 )
@@ -283,7 +283,7 @@ def test_layers_that_the_configuration_names_and_the_file_has_not_are_named(
 def test_layers_to_transform_say_which_layers_are_to_be_there(base: LoadedCheckpoint, write: Write) -> None:
     one = matrices(MODULES[2:])
     assert len(import_peft(write(one, layers_to_transform=[1]), base).layers) == 2
-    with pytest.raises(CheckpointError, match=r"for 1 layers .*: layer\.1\.attention\.v_proj"):
+    with pytest.raises(CheckpointError, match=r"for 1 of .*: layer\.1\.attention\.v_proj"):
         import_peft(write(matrices(MODULES[2:3]), layers_to_transform=1), base)
 
 
