@@ -219,10 +219,11 @@ def _their_names(layers: dict[str, str], model: nn.Module, kinds: tuple[str, ...
         plain = layer.removeprefix("backbone.")
         common = plain if f".{module}".endswith(f".{plain}") else module
         prefixes.add((layer.removesuffix(common), module.removesuffix(common)))
+    classes = tuple(getattr(nn, kind) for kind in kinds)
     return {
         theirs + name.removeprefix(ours): name
         for name, module in model.named_modules()
-        if type(module).__name__ in kinds
+        if isinstance(module, classes)
         for ours, theirs in sorted(prefixes)
         if name.startswith(ours)
     }
