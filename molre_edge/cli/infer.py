@@ -174,7 +174,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
             f"the bundle was exported from"
         )
     gates = DEFAULT_LIMITS if options.gates is None else load_limits(options.gates)
-    labels = None if options.labels is None else read_labels(options.labels, bundle.findings)
+    labels = None if options.labels is None else read_labels(options.labels, bundle.findings, speaker.tell)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
     checkpoint = reference.checkpoint or (find_checkpoint(bundle) if runtime == "torch" else None)
     choice = choose_engine(

@@ -97,7 +97,7 @@ def report(
     stored = [open_run(run) for run in runs]
     if out is not None and (out / RUN_FILE).exists() and not own:
         raise RunError(f"{out}: is the folder of a run, whose own report is kept; name another folder with -o")
-    reports = [_made_again(run, labels, gates, scans) for run in stored]
+    reports = [_made_again(run, labels, gates, scans, speaker) for run in stored]
     if len(runs) == 1:
         page = _write_one(stored[0], reports[0], out or runs[0], scans if images else None, speaker)
         names = [reports[0].engine.name]
@@ -132,12 +132,14 @@ def add_pictures(folder: Path, scans: Path, speaker: Speaker) -> None:
     _write_one(run, run.report(), folder, scans, speaker)
 
 
-def _made_again(run: StoredRun, labels: Path | None, gates: Path | None, scans: Path | None) -> Report:
+def _made_again(
+    run: StoredRun, labels: Path | None, gates: Path | None, scans: Path | None, speaker: Speaker
+) -> Report:
     from molre_edge.runs.labels import read_labels
 
     known = None
     if labels is not None:
-        table = read_labels(labels, run.findings)
+        table = read_labels(labels, run.findings, speaker.tell)
         known = table.of_stored(run.entries) if scans is None else table.of(run.entries, scans)
     gate: ParityLimits | None = None if gates is None else load_limits(gates)[run.precision]
     source = "" if gates is None else f"--gates {gates.name}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.files import write_whole
+from molre_edge.findings import POSITIVE_COLUMN, SCAN_COLUMN
 from molre_edge.runs.answers import Record
 from molre_edge.runs.scan_table import write_csv
 from molre_edge.specs import DISCLAIMER
@@ -57,7 +58,7 @@ def write_findings(folder: Path, records: list[Record], bundle: Bundle, engine: 
             "disclaimer": DISCLAIMER,
         }
         lines.append(json.dumps(line, allow_nan=False))
-    write_csv(folder / "findings.csv", ["scan", "positive", *names], rows)
+    write_csv(folder / "findings.csv", [SCAN_COLUMN, POSITIVE_COLUMN, *names], rows)
     with write_whole(folder / "findings.jsonl") as partial:
         partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
