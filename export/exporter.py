@@ -136,7 +136,7 @@ def export_bundle(
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
-        half = to_half(graph)
+        half = to_half(graph, model)
         check_half(half, float32_islands(graph))
         _trace(half, checkpoint)
         del graph
@@ -174,7 +174,14 @@ def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision,
 def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
     """PyTorch's answers, one volume at a time."""
     with TorchRunner(model, device="cpu") as runner:
-        return Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+        answers = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+    bad = [i + 1 for i in range(len(golden)) if not np.isfinite(answers.logits[i]).all()]
+    if bad:
+        raise ExportError(
+            f"the PyTorch model itself answers NaN or infinity on golden volume {bad[0]} of {len(golden)}. Expected "
+            f"finite logits. Some of its weights are too large: train it again, or go back to an earlier checkpoint"
+        )
+    return answers
 
 
 def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True) -> Outputs:
@@ -195,10 +202,14 @@ def _judged(
     verdict = judge(numbers, gates[precision])
     if not verdict.passed:
         reasons = "; ".join(check.text for check in verdict.failed)
+        finite = all(np.isfinite(part).all() for part in (answers.logits, answers.embedding))
+        advice = "Export with --precision fp32 only"
+        if finite:  # no gate lets an answer pass that is not a number
+            advice += ", or set a gate that fits your use with --gates"
         raise ParityFailedError(
             f"the {precision} graph is outside its gate on the golden volumes: {reasons}. "
             + (
-                "Export with --precision fp32 only, or set a gate that fits your use with --gates"
+                advice
                 if precision is Precision.FP16
                 else "This is a bug of the export or of ONNX Runtime; please report the model's configuration"
             )
