@@ -23,10 +23,10 @@ from molre_edge.cli.shell import (
     engine_of,
     open_bundle,
 )
-from molre_edge.cli.state import record_path
 from molre_edge.errors import BundleError
 from molre_edge.files import write_json, write_whole
 from molre_edge.specs import DISCLAIMER
+from molre_edge.verification.record_place import record_path
 
 if TYPE_CHECKING:
     from molre_edge.verification.verify import Verification

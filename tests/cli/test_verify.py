@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from molre_edge.cli.state import record_path
+from molre_edge.verification.record_place import record_path
 
 
 @pytest.fixture
