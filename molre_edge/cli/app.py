@@ -79,7 +79,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "molre-edge infer scans --resume --out my-run",
     ),
     report: (
-        "molre-edge report edge-runs/20261102T101504Z --gates mine.toml --out by-mine",
+        "molre-edge report edge-runs/20261102T101504Z --limits mine.toml --out by-mine",
         "molre-edge report edge-runs/fp32 edge-runs/fp16 --out fp32-or-fp16",
     ),
     verify: ("molre-edge verify --engine fp16", "molre-edge verify --bundle my-bundle --expect-digest SHA256 --json"),
