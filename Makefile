@@ -1,4 +1,4 @@
-# make demo | test | lint: each sets up what it needs in .venv first.
+# make demo | test | test-fast | lint: each sets up what it needs in .venv first.
 # Another environment or another package can be named: make test VENV=/path PACKAGE='some.whl[dev]'
 
 VENV ?= .venv
@@ -14,7 +14,7 @@ READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
 TYPED := $(abspath $(VENV))/typed
 
-.PHONY: venv demo test lint
+.PHONY: venv demo test test-fast lint
 
 venv: $(READY)
 
@@ -30,6 +30,10 @@ demo: venv
 
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# An answer within two minutes: no exported model, no wheel, no training.
+test-fast: venv
+	$(BIN)/pytest -m "not chain and not slow" $(PYTEST_ARGS)
 
 # `build` is removed first: setuptools would pack again what an earlier build left there.
 lint: venv

@@ -12,7 +12,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-__all__ = ["Finding", "default_findings", "parents_of"]
+__all__ = [
+    "POSITIVE_COLUMN",
+    "RESERVED_NAMES",
+    "ROW_COLUMN",
+    "SCAN_COLUMN",
+    "SPLIT_COLUMN",
+    "Finding",
+    "default_findings",
+    "parents_of",
+    "reserved_word",
+]
+
+SCAN_COLUMN, ROW_COLUMN, POSITIVE_COLUMN, SPLIT_COLUMN = "scan", "row", "positive", "split"
+RESERVED_NAMES = frozenset({SCAN_COLUMN, ROW_COLUMN, POSITIVE_COLUMN, SPLIT_COLUMN})
+"""Columns that stand beside the findings' own in findings.csv, labels.csv and the training manifest."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,13 @@ class Finding:
     name: str
     group: str
     parent: str | None
+
+
+def reserved_word(name: str) -> str | None:
+    """Why a finding can't have this name, or None: it would be another column of a table of findings."""
+    if name.casefold() in RESERVED_NAMES:
+        return f"{name!r} is the name of another column of the tables of findings ({', '.join(sorted(RESERVED_NAMES))})"
+    return None
 
 
 @cache

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from molre_edge.findings import default_findings, parents_of
+import pytest
+
+from molre_edge.findings import default_findings, parents_of, reserved_word
 
 NAMES = tuple(finding.name for finding in default_findings())
 
@@ -56,3 +58,13 @@ def test_every_child_of_the_default_list_has_its_parent() -> None:
     assert pairs == {f.name: f.parent for f in default_findings() if f.parent is not None}
     assert pairs["acute_subdural_hematoma"] == "subdural_hemorrhage"
     assert parents_of(("midline_shift",)) == parents_of(()) == ()
+
+
+@pytest.mark.parametrize("name", ["scan", "row", "positive", "split", "Positive"])
+def test_names_of_other_columns_are_reserved(name: str) -> None:
+    reason = reserved_word(name)
+    assert reason is not None and repr(name) in reason
+
+
+def test_none_of_the_75_is_reserved() -> None:
+    assert [finding.name for finding in default_findings() if reserved_word(finding.name)] == []

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ConfigError
+from molre_edge.findings import reserved_word
 from molre_edge.specs import Grid, Precision, TensorSpec
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "MAX_MANIFEST_BYTES", "GraphFacts", "Manifest", "is_covered", "parse_manifest"]
@@ -149,6 +150,8 @@ def _findings(names: object) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 100:
             raise ValueError(f"findings: expected words of letters, digits, '_' and '-', got {reprlib.repr(name)}")
+        if reason := reserved_word(name):
+            raise ValueError(f"findings: {reason}")
     if len(set(names)) != len(names):
         raise ValueError("findings: expected each name once")
     return tuple(names)

@@ -1,32 +1,17 @@
-"""The program: its commands, in the order in which they are used."""
+"""The program ``molre-edge``."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from molre_edge import __version__
-from molre_edge.cli.bench import bench
-from molre_edge.cli.build import build
-from molre_edge.cli.calibrate import calibrate
-from molre_edge.cli.demo import demo
-from molre_edge.cli.doctor import doctor
-from molre_edge.cli.evaluate import evaluate
 from molre_edge.cli.examples import example
-from molre_edge.cli.export import export
-from molre_edge.cli.import_peft import import_peft
-from molre_edge.cli.infer import infer
-from molre_edge.cli.inspect import inspect
-from molre_edge.cli.report import report
-from molre_edge.cli.suggest import Program
-from molre_edge.cli.synthesize import synthesize
-from molre_edge.cli.train import train
-from molre_edge.cli.verify import verify
+from molre_edge.cli.program import HELP_NAMES, Program
 
 __all__ = ["app", "main"]
 
@@ -42,7 +27,7 @@ app = typer.Typer(
     epilog=example("molre-edge demo"),
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -59,38 +44,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-_EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
-    demo: ("molre-edge demo", "molre-edge demo my-demo --force"),
-    synthesize: ("molre-edge synthesize my-data --scans 240",),
-    train: (
-        "molre-edge train my-data --out frozen.pt --backbone dinov3-vitb16 --backbone-weights FOLDER --adapter none",
-        "molre-edge train my-data --out molre.pt --init frozen.pt --adapter molre",
-    ),
-    evaluate: ("molre-edge evaluate molre.pt my-data --out my-evaluation",),
-    import_peft: ("molre-edge import-peft LORA_FOLDER --base frozen.pt --out lora.pt",),
-    export: ("molre-edge export ckpt.pt", "molre-edge export ckpt.pt --out my-bundle --golden scans"),
-    calibrate: ("molre-edge calibrate scans --bundle my-bundle", "molre-edge infer scans --engine int8"),
-    build: ("molre-edge build --engine fp16 --target rtx",),
-    infer: (
-        "molre-edge infer scans --engine fp16",
-        "molre-edge infer scans --engine onnxruntime:fp32 --reference golden --out my-run",
-        "molre-edge infer scans --resume --out my-run",
-    ),
-    report: (
-        "molre-edge report edge-runs/20261102T101504Z --limits mine.toml --out by-mine",
-        "molre-edge report edge-runs/fp32 edge-runs/fp16 --out fp32-or-fp16",
-    ),
-    verify: ("molre-edge verify --engine fp16", "molre-edge verify --bundle my-bundle --expect-digest SHA256 --json"),
-    bench: ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),
-    inspect: ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
-    doctor: ("molre-edge doctor --json",),
-}
-"""The commands in the order in which they are used, each with what its help ends with."""
-
-for _function, _lines in _EXAMPLES.items():
-    app.command(_function.__name__.replace("_", "-"), epilog=example(*_lines))(_function)
 
 
 def main() -> None:

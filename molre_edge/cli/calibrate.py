@@ -89,7 +89,7 @@ def calibrate(
             CalibrationSettings(method=ranges, slices=slices, validation=validation_scans, conv3d=conv3d),
             limits[Precision.INT8],
             bar,
-            labels=labels_of(labels, opened, found, scans),
+            labels=labels_of(labels, opened, found, scans, speaker.tell),
             threads=threads,
         )
     show_calibration(result, speaker)
@@ -98,7 +98,11 @@ def calibrate(
 
 
 def labels_of(
-    path: Path | None, bundle: Bundle, found: FoundScans, root: Path
+    path: Path | None,
+    bundle: Bundle,
+    found: FoundScans,
+    root: Path,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Callable[[ScanSource], npt.NDArray[np.float64] | None]:
     """Labels by scan, by the rules of ``infer``.
 
@@ -107,6 +111,7 @@ def labels_of(
         bundle: whose findings they are.
         found: the scans.
         root: where these were found.
+        tell: receives one sentence on lines and columns.
 
     Raises:
         RunError: the file can't be read, or names none of the scans.
@@ -123,7 +128,7 @@ def labels_of(
         ids[source] = name
         place, key = path_text(source.path.resolve(), base), path_text(source.files[0].resolve(), base)
         entries.append(Entry(name, place, key, fingerprint="known", status="pending"))
-    table = read_labels(path, bundle.findings).of(entries, root)
+    table = read_labels(path, bundle.findings, tell).of(entries, root)
     if not table:
         raise RunError(f"{path}: names none of the scans")
     return lambda source: table.get(ids[source])

@@ -15,6 +15,7 @@ from molre_edge.errors import ConfigError, MissingDependencyError
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
+    from molre_edge.training.data_manifest import Manifest
     from molre_edge.training.evaluation import Evaluation, RoutingResult
 
 __all__ = ["evaluate", "show_evaluation"]
@@ -65,6 +66,8 @@ def evaluate(
     place = choose_device(device)
     loaded = load_checkpoint(checkpoint, backbone_weights=backbone_weights)
     manifest = read_manifest(data, loaded.config.findings, partial=True)
+    if manifest.unknown or manifest.unused:
+        speaker.tell(columns_words(manifest))
     cases = manifest.of(split)
     if not cases:
         raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; choose another with --split")
@@ -94,6 +97,16 @@ def evaluate(
     )
     if volumes.problems:
         raise typer.Exit(ExitCode.SCANS_REJECTED)
+
+
+def columns_words(manifest: Manifest) -> str:
+    """Which of the model's findings have a column, and which columns are not used."""
+    known = len(manifest.findings) - len(manifest.unknown)
+    words = f"Labels: {known} of the model's {len(manifest.findings)} findings have a column in {manifest.path.name}"
+    if manifest.unused:
+        more = ", ..." if len(manifest.unused) > 5 else ""
+        words += f"; {len(manifest.unused)} columns are not used ({', '.join(manifest.unused[:5])[:200]}{more})"
+    return words
 
 
 def show_evaluation(result: Evaluation, speaker: Speaker) -> None:

@@ -4,51 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import typer
-from typer.core import TyperGroup
-
-__all__ = ["Program", "did_you_mean", "nearest", "nearest_path"]
+__all__ = ["did_you_mean", "nearest", "nearest_path"]
 
 _MOST = 10_000  # names of a folder that are looked at
-_NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
-
-
-class Program(TyperGroup):
-    """The group of commands: names the nearest path if one does not exist, and still takes former names of options."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:  # how the library tells of a path; it names commands and options itself
-            found = _NOT_THERE.search(error.message)
-            if found:
-                error.message = f"{error.message.rstrip('.')}.{did_you_mean(nearest_path(Path(found['path'])))}"
-            raise
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that was asked for, and its arguments with options by their present names."""
-        name, command, rest = super().resolve_command(ctx, args)
-        known = {option for each in command.params for option in each.opts} if command is not None else set()
-        return name, command, [_renamed(word, known) for word in rest]
-
-
-_FORMER = {"--gates": "--limits"}
-"""Former name of an option -> its present one. The former is taken for one version more, with a warning."""
-
-
-def _renamed(word: str, known: set[str]) -> str:
-    option, equals, value = word.partition("=")
-    present = _FORMER.get(option)
-    if present not in known or option in known:
-        return word
-    typer.echo(f"warning: {option} is now called {present}; the next version will not know {option}", err=True)
-    return f"{present}{equals}{value}"
 
 
 def nearest_path(path: Path) -> Path | None:

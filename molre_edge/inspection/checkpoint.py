@@ -12,10 +12,11 @@ from molre_edge.errors import CheckpointError, ConfigError, MissingDependencyErr
 from molre_edge.files import sha256_of
 from molre_edge.inspection.findings import Inspection, dig, megabytes, plain
 from molre_edge.inspection.model import model_words
+from molre_edge.model.safetensors_file import read_header
+from molre_edge.regular import open_regular
 
 __all__ = ["inspect_checkpoint"]
 
-_MAX_HEADER_BYTES = 100 << 20  # as the format's own readers have it
 _METADATA, _FORMAT = "molre_edge", "molre-edge-checkpoint"
 
 
@@ -99,19 +100,14 @@ def _of_pt(path: Path) -> Found:
 def _of_safetensors(path: Path) -> Found:
     """The header alone: a length (8 bytes, little-endian) and JSON with names, shapes and metadata."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
-        metadata = json.loads(header.pop("__metadata__", {}).get(_METADATA, "{}"))
-        shapes = {
-            str(name): tuple(int(side) for side in entry["shape"] if 0 <= side < 1 << 40)
-            for name, entry in header.items()
-        }
+        with open_regular(path) as file:
+            header = read_header(file)
+        metadata, shapes = json.loads(header.metadata.get(_METADATA, "{}")), header.shapes
         if metadata.get("format") != _FORMAT or not isinstance(metadata.get("config"), dict):
             raise ValueError(f"its metadata have no {_METADATA!r} of ours")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: a safetensors file that is no checkpoint of molre-edge ({plain(str(error))}); "
             f"docs/checkpoint.md says what one holds"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from molre_edge.errors import CheckpointError, ConfigError
-from molre_edge.files import sha256_of, write_whole
+from molre_edge.files import write_whole
 from molre_edge.model.adapters import AdaptedLayer
 from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint_file import (
@@ -70,12 +70,13 @@ def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool 
     )
     header: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "config": model.config.to_dict()}
     header["backbone_sha256"] = weights_digest(backbone)
+    header = json.loads(json.dumps(header))  # a pickle tells equal words from one and the same: here none is shared
     if path.suffix == ".pt":
         data = {**header, "state": state}
         if with_backbone:
             data["backbone"] = backbone
-        with write_whole(path) as partial:
-            torch.save(data, partial)
+        with write_whole(path) as partial, partial.open("wb") as target:
+            torch.save(data, target)  # given a name, it would write that of the temporary file into the archive
     else:
         from safetensors.torch import save_file
 
@@ -97,8 +98,6 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
     Raises:
         CheckpointError: not readable without running code, not of this format, or weights that do not fit.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.pt or .safetensors)")
     file = read_checkpoint_file(path)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: leave the caller's seed
         try:
@@ -113,7 +112,7 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
         model = HeadCTClassifier(config)
     full = {**state, **{BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()}}
     model.load_state_dict({name: full[plain] for name, plain in plain_names(model).items()})
-    return LoadedCheckpoint(model.eval(), config, sha256_of(path))
+    return LoadedCheckpoint(model.eval(), config, file.sha256)
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

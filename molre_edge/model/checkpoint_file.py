@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from molre_edge.errors import CheckpointError, shown
+from molre_edge.model.safetensors_file import MAX_TENSORS, open_safetensors
+from molre_edge.regular import open_regular, sha256_of_open
 
 __all__ = [
     "BACKBONE_PREFIX",
@@ -23,6 +26,7 @@ __all__ = [
     "METADATA_KEY",
     "STATE_PREFIX",
     "CheckpointFile",
+    "check_archive",
     "read_checkpoint_file",
 ]
 
@@ -37,6 +41,7 @@ METADATA_KEY = "molre_edge"
 _HEADER_KEYS = {"format", "version", "config", "backbone_sha256"}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_VALUES, _MAX_DEPTH, _MAX_TEXT = 100_000, 16, 1_000
+_MAX_PICKLE = 2 << 20  # bytes; a checkpoint of a thousand tensors has a tenth of it
 _HOW = "write it with molre_edge.model.checkpoint.save_checkpoint, or as docs/checkpoint.md describes"
 
 
@@ -49,21 +54,35 @@ class CheckpointFile:
         backbone_sha256: digest of the backbone's weights, if the file names one.
         state: tensors of adapters, routers, pooling and head.
         backbone: the backbone's tensors, if the file has them.
+        sha256: of the file, from the same open handle.
     """
 
     config: Mapping[str, Any]
     backbone_sha256: str | None
     state: dict[str, Tensor]
     backbone: dict[str, Tensor] | None
+    sha256: str
 
 
 def read_checkpoint_file(path: Path) -> CheckpointFile:
-    """Read ``.safetensors``, and anything else as a PyTorch file.
+    """Read ``.safetensors``, and anything else as a PyTorch file. The file is opened once.
 
     Raises:
-        CheckpointError: not readable without running code, or not of this format.
+        CheckpointError: the file is not a regular file, would run code when loaded, or has another format.
     """
-    header, state, backbone = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_pt
+    try:
+        return read(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.pt or .safetensors)") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: can't be read: {error.strerror or error}; expected a checkpoint file"
+        ) from error
+
+
+def _checked(path: Path, file: BinaryIO, header: dict[Any, Any], state: Any, backbone: Any) -> CheckpointFile:
+    """What the open file holds, if format, kinds and sizes are right."""
     _check_plain(path, header)
     if header.get("format") != FORMAT:
         raise CheckpointError(
@@ -90,55 +109,83 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
     if backbone is not None:
         _check_tensors(path, "backbone", backbone)
     every = [*state.values(), *(backbone or {}).values()]
-    if sum(tensor.numel() * tensor.element_size() for tensor in every) > path.stat().st_size:
+    if sum(tensor.numel() * tensor.element_size() for tensor in every) > os.fstat(file.fileno()).st_size:
         # several tensors, or several elements of one, that lie on the same bytes
         raise CheckpointError(f"{path}: its tensors are larger than the file; store each one contiguous, on its own")
-    return CheckpointFile(config, digest, state, backbone)
+    return CheckpointFile(config, digest, state, backbone, sha256_of_open(file))
 
 
-def _read_pt(path: Path) -> tuple[dict[Any, Any], Any, Any]:
+def _read_pt(path: Path) -> CheckpointFile:
+    with open_regular(path) as file:
+        check_archive(path, file)
+        try:
+            data = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL (\S{1,100})", str(error))
+            raise CheckpointError(
+                f"{path}: refused, since it holds more than plain data and tensors"
+                f"{f' ({named[1]})' if named else ''}, and loading that could run code; {_HOW}"
+            ) from error
+        except Exception as error:  # a damaged archive raises all kinds
+            raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{path}: expected a dictionary, got {type(data).__name__}; {_HOW}")
+        return _checked(path, file, data, data.pop("state", {}), data.pop("backbone", None))
+
+
+def check_archive(path: Path, file: BinaryIO) -> None:
+    """Refuse an archive that is not one of ``torch.save``, is larger inside than outside, or has too many entries.
+
+    Args:
+        path: for the messages.
+        file: open; its position is at the start afterwards.
+
+    Raises:
+        CheckpointError: any of these.
+    """
+    size = os.fstat(file.fileno()).st_size
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(
             f"{path}: not a whole file of torch.save ({error}): cut short, of another kind, or a bare pickle, which "
             f"could run code and is never opened; copy it again, or {_HOW}"
         ) from error
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:  # compressed, or entries on the same bytes
+    if sum(entry.file_size for entry in entries) > size:  # compressed, or entries on the same bytes
+        raise CheckpointError(f"{path}: the archive unpacks to more than itself, and torch.save writes none; {_HOW}")
+    pickled = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
+    if len(entries) > MAX_TENSORS or pickled > _MAX_PICKLE:  # many tensors may also lie on one entry
         raise CheckpointError(
-            f"{path}: is an archive that unpacks to more than itself, as torch.save writes none; {_HOW}"
+            f"{path}: has {len(entries)} entries and {pickled} bytes of names and structure; the limits are "
+            f"{MAX_TENSORS} and {_MAX_PICKLE}; {_HOW}"
         )
+    file.seek(0)
+
+
+def _read_safetensors(path: Path) -> CheckpointFile:
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S{1,100})", str(error))
-        raise CheckpointError(
-            f"{path}: refused, since it holds more than plain data and tensors"
-            f"{f' ({named[1]})' if named else ''}, and loading that could run code; {_HOW}"
-        ) from error
-    except Exception as error:  # a damaged archive raises all kinds
-        raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a dictionary, got {type(data).__name__}; {_HOW}")
-    return data, data.pop("state", {}), data.pop("backbone", None)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[Any, Any], Any, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
-    except (SafetensorError, OSError) as error:
+        with open_safetensors(path) as opened:
+            tensors = {name: opened.tensor(name) for name in opened.header.shapes}
+            header = _header_of(path, opened.header.metadata)
+            state, backbone = _parts(path, tensors)
+            return _checked(path, opened.file, header, state, backbone or None)
+    except ValueError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); copy it again, or {_HOW}") from error
+
+
+def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[Any, Any]:
     try:
         header = json.loads(metadata.get(METADATA_KEY, "{}"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata {METADATA_KEY!r} is not JSON ({error}); {_HOW}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its metadata {METADATA_KEY!r} is not a JSON object; {_HOW}")
+    return header
+
+
+def _parts(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """State and backbone, by the prefixes of their names."""
     lost = sorted(name for name in tensors if not name.startswith((STATE_PREFIX, BACKBONE_PREFIX)))
     if lost:
         raise CheckpointError(
@@ -146,7 +193,7 @@ def _read_safetensors(path: Path) -> tuple[dict[Any, Any], Any, Any]:
         )
     state = {n.removeprefix(STATE_PREFIX): t for n, t in tensors.items() if n.startswith(STATE_PREFIX)}
     backbone = {n.removeprefix(BACKBONE_PREFIX): t for n, t in tensors.items() if n.startswith(BACKBONE_PREFIX)}
-    return header, state, backbone or None
+    return state, backbone
 
 
 def _check_plain(path: Path, header: Mapping[Any, Any]) -> None:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from molre_edge.errors import ConfigError, shown
-from molre_edge.findings import default_findings
+from molre_edge.findings import default_findings, reserved_word
 from molre_edge.specs import Grid
 
 __all__ = [
@@ -181,6 +181,8 @@ class ModelConfig:
                 raise ConfigError(
                     f"findings: expected words of up to 100 letters, digits, '_' and '-', got {shown(name)}"
                 )
+            if reason := reserved_word(name):
+                raise ConfigError(f"findings: {reason}; give the finding another name")
         if not self.thresholds:
             object.__setattr__(self, "thresholds", (0.5,) * len(self.findings))
         if len(self.thresholds) != len(self.findings):

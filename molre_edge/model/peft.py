@@ -8,8 +8,9 @@ is refused by its name.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from molre_edge.model.checkpoint import LoadedCheckpoint, plain_names
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import AdapterConfig
 from molre_edge.model.peft_config import PeftConfig, read_peft_config
+from molre_edge.model.safetensors_file import SafetensorsFile, open_safetensors
 
 __all__ = ["ImportedLora", "import_peft"]
 
@@ -67,9 +69,16 @@ def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = 
             f"trained on, with K = 0 ('molre-edge train --adapter none' makes such)"
         )
     peft = read_peft_config(folder)
-    shapes = _shapes(folder)
+    with _opened(folder) as file:
+        return _put_on(folder, file, peft, base, budget)
+
+
+def _put_on(
+    folder: Path, file: SafetensorsFile, peft: PeftConfig, base: LoadedCheckpoint, budget: float | None
+) -> ImportedLora:
+    shapes = _shapes(folder / _WEIGHTS, file)
     layers = _match(folder, sorted({module for module, _ in shapes}), base.model)
-    _check_complete(folder, peft, shapes)
+    _check_complete(folder, peft, shapes, layers, base.model)
     try:
         adapter = AdapterConfig(modules=tuple(layers.values()), experts=1, rank=peft.rank, alpha=peft.alpha)
         config = replace(base.config, adapter=adapter, budget=base.config.budget if budget is None else budget)
@@ -80,7 +89,6 @@ def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = 
     with torch.random.fork_rng(devices=[]):
         model = HeadCTClassifier(config).eval()
     own, frozen = model.state_dict(), base.model.state_dict()
-    names = plain_names(model)
     wanted = {(module, side): own[f"{layer}.lora_{side}"] for module, layer in layers.items() for side in ("A", "B")}
     for key, target in wanted.items():
         if shapes[key] != tuple(target.shape) and shapes[key] != (*target.shape, *(1,) * (len(shapes[key]) - 2)):
@@ -89,18 +97,18 @@ def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = 
                 f"got {shapes[key]}; the LoRA was trained on another model"
             )
     with torch.no_grad():
-        for name, plain in names.items():
+        for name, plain in plain_names(model).items():
             if plain in frozen:
                 own[name].copy_(frozen[plain])
-        for key, value in _tensors(folder, wanted).items():
+        for key, value in _tensors(folder, file, wanted).items():
             wanted[key].copy_(value.reshape(wanted[key].shape))
     return ImportedLora(model, layers)
 
 
-def _shapes(folder: Path) -> dict[tuple[str, str], tuple[int, ...]]:
-    """(module, side) -> shape of every matrix; nothing is read of them yet."""
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[SafetensorsFile]:
     path = folder / _WEIGHTS
-    if not path.is_file():
+    if not path.exists():
         pickled = folder / "adapter_model.bin"
         hint = (
             f"there is {pickled.name}, a pickle, which could run code and is never opened: save the adapter again with "
@@ -109,34 +117,36 @@ def _shapes(folder: Path) -> dict[tuple[str, str], tuple[int, ...]]:
             else "give the folder that PEFT's save_pretrained wrote"
         )
         raise CheckpointError(f"{path}: no such file; {hint}")
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (not a dictionary)
-                found = _NAME.fullmatch(name)
-                if found is None:
-                    why = next((text for part, text in _OTHERS.items() if part in name), "no LoRA matrix by its name")
-                    raise CheckpointError(f"{path}: {shown(name)} is {why}")
-                shapes[found["module"], found["side"]] = tuple(file.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
+        with open_safetensors(path) as file:
+            yield file
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror or error}; copy it again") from error
+    except ValueError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
+
+
+def _shapes(path: Path, file: SafetensorsFile) -> dict[tuple[str, str], tuple[int, ...]]:
+    """(module, side) -> shape of every matrix; nothing is read of them yet."""
+    shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+    for name, shape in file.header.shapes.items():
+        found = _NAME.fullmatch(name)
+        if found is None:
+            why = next((text for part, text in _OTHERS.items() if part in name), "no LoRA matrix by its name")
+            raise CheckpointError(f"{path}: {shown(name)} is {why}")
+        shapes[found["module"], found["side"]] = shape
     if not shapes:
         raise CheckpointError(f"{path}: holds no LoRA; save the adapter again with PEFT's save_pretrained")
     return shapes
 
 
-def _tensors(folder: Path, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], Tensor]:
-    from safetensors import safe_open
-
+def _tensors(folder: Path, file: SafetensorsFile, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], Tensor]:
     values = {}
-    with safe_open(folder / _WEIGHTS, framework="pt") as file:
-        for module, side in wanted:
-            value = file.get_tensor(f"base_model.model.{module}.lora_{side}.weight")
-            if not value.is_floating_point() or not bool(torch.isfinite(value.float()).all()):
-                raise CheckpointError(f"{folder}: {module}.lora_{side}: expected finite floating-point numbers")
-            values[module, side] = value.float()
+    for module, side in wanted:
+        value = file.tensor(f"base_model.model.{module}.lora_{side}.weight")
+        if not value.is_floating_point() or not bool(torch.isfinite(value.float()).all()):
+            raise CheckpointError(f"{folder}: {module}.lora_{side}: expected finite floating-point numbers")
+        values[module, side] = value.float()
     return values
 
 
@@ -163,15 +173,57 @@ def _match(folder: Path, modules: list[str], model: nn.Module) -> dict[str, str]
     return matched
 
 
-def _check_complete(folder: Path, peft: PeftConfig, shapes: Mapping[tuple[str, str], Any]) -> None:
-    """Refuse weights that are not those that the configuration names."""
-    modules = {module for module, _ in shapes}
-    for module in sorted(modules):
+def _check_complete(
+    folder: Path, peft: PeftConfig, shapes: Mapping[tuple[str, str], Any], layers: dict[str, str], model: nn.Module
+) -> None:
+    """Refuse weights that are not exactly those that the configuration names.
+
+    Args:
+        folder: for the messages.
+        peft: the configuration.
+        shapes: of the matrices in the file.
+        layers: PEFT's module -> the base's layer, for every module in the file.
+        model: the base.
+
+    Raises:
+        CheckpointError: a matrix, a layer or all layers of a target are missing, or a layer is not named.
+    """
+    for module in layers:
         for side in ("A", "B"):
             if (module, side) not in shapes:
                 raise CheckpointError(f"{folder}: {module}.lora_{side}.weight is missing; save the adapter again")
-    problem = peft.mismatch(modules)
+    names = {
+        name: layer for name, layer in _their_names(layers, model, peft.kinds).items() if layer not in layers.values()
+    }
+    missing = sorted(peft.chosen(names))
+    if missing:
+        there = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        raise CheckpointError(
+            f"{folder}: {_WEIGHTS} has no weights for {len(missing)} of the layers that target_modules names: {there}. "
+            f"Expected lora_A and lora_B of each. Save the adapter again with PEFT's save_pretrained"
+        )
+    problem = peft.mismatch(layers)
     if problem:
         raise CheckpointError(
             f"{folder}: {problem}; adapter_config.json and {_WEIGHTS} are of two trainings: save the adapter again"
         )
+
+
+def _their_names(layers: dict[str, str], model: nn.Module, kinds: tuple[str, ...]) -> dict[str, str]:
+    """PEFT's name -> the base's layer, for all layers of these kinds in the base.
+
+    What stands before a layer's name in PEFT's model, and what does here, is known from the layers in the file.
+    """
+    prefixes = set()
+    for module, layer in layers.items():
+        plain = layer.removeprefix("backbone.")
+        common = plain if f".{module}".endswith(f".{plain}") else module
+        prefixes.add((layer.removesuffix(common), module.removesuffix(common)))
+    classes = tuple(getattr(nn, kind) for kind in kinds)
+    return {
+        theirs + name.removeprefix(ours): name
+        for name, module in model.named_modules()
+        if isinstance(module, classes)
+        for ours, theirs in sorted(prefixes)
+        if name.startswith(ours)
+    }

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import CheckpointError, shown
+from molre_edge.regular import open_regular
 
 __all__ = ["PeftConfig", "read_peft_config"]
 
 _NAME = "adapter_config.json"
 _LARGEST = 1 << 20  # bytes; real ones have one or two thousand
+_LONGEST_PATTERN = 4_000
+_SECONDS = 10
+_ALL_LINEAR = "all-linear"
+_TRY = (
+    "import json, re, sys\n"
+    "pattern, names = json.load(sys.stdin)\n"
+    "json.dump([name for name in names if re.fullmatch(pattern, name)], sys.stdout)"
+)
 
 _REFUSED = {
     "use_dora": "DoRA scales the sum of base and LoRA; train with use_dora=False",
@@ -51,23 +62,47 @@ class PeftConfig:
     Attributes:
         rank: r.
         alpha: the LoRA is scaled by ``alpha / rank``.
-        targets: ends of the adapted modules' names; None where the file has a regular expression or a word for all.
+        targets: ends of the adapted modules' names, or a regular expression that is to match the whole name, or
+            ``all-linear``.
+        excluded: the same for modules that are left out; empty for none.
         indices: of the adapted blocks; None for all.
         pattern: names of the list of blocks that `indices` count; empty for any.
     """
 
     rank: int
     alpha: float
-    targets: tuple[str, ...] | None
+    targets: tuple[str, ...] | str
+    excluded: tuple[str, ...] | str
     indices: frozenset[int] | None
     pattern: tuple[str, ...]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which kinds of layers it may choose: classes of ``torch.nn``."""
+        return ("Linear",) if self.targets == _ALL_LINEAR else ("Linear", "Conv2d", "Conv3d")
+
+    def chosen(self, names: Collection[str]) -> set[str]:
+        """Those of the modules that PEFT adapts under this configuration.
+
+        Args:
+            names: of linear layers and convolutions, as PEFT names them.
+
+        Raises:
+            CheckpointError: a regular expression that is none, or that does not come to an end.
+        """
+        chosen = _matching(self.targets, names, "target_modules")
+        if self.excluded:
+            chosen -= _matching(self.excluded, names, "exclude_modules")
+        if self.indices is not None:
+            chosen = {name for name in chosen if self._index(name) in self.indices}
+        return chosen
+
     def mismatch(self, modules: Collection[str]) -> str | None:
-        """What speaks against these modules being those of the configuration, or None."""
-        if self.targets is not None:
-            for module in sorted(modules):
-                if not any(_ends(module, target) for target in self.targets):
-                    return f"target_modules does not name {shown(module)}, which has weights"
+        """What speaks against these modules, which have weights, being those of the configuration, or None."""
+        unnamed = sorted(set(modules) - _matching(self.targets, modules, "target_modules"))
+        if unnamed:
+            return f"target_modules does not name {shown(unnamed[0])}, which has weights"
+        if not isinstance(self.targets, str) and not self.excluded:  # all layers of a target may be excluded
             for target in self.targets:
                 if not any(_ends(module, target) for module in modules):
                     return f"target_modules names {shown(target)}, which has no weights"
@@ -79,8 +114,9 @@ class PeftConfig:
         return None
 
     def _index(self, module: str) -> int | None:
-        parts = module.split(".")
-        for before, part in itertools.pairwise(parts):
+        """The number of the module's block; as in PEFT the last one, where lists are nested."""
+        parts = module.split(".")[:-1]
+        for before, part in reversed(list(itertools.pairwise(parts))):
             if part.isdecimal() and (not self.pattern or before in self.pattern):
                 return int(part)
         return None
@@ -93,15 +129,16 @@ def read_peft_config(folder: Path) -> PeftConfig:
         CheckpointError: it is not there, not readable, or of something else than plain LoRA.
     """
     path = folder / _NAME
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file; give the folder that PEFT's save_pretrained wrote")
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"larger than {_LARGEST} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path, largest=_LARGEST) as file:
+            data = json.loads(file.read())
         if not isinstance(data, dict):
             raise ValueError("not a JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error.strerror or error}); save the adapter again") from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: can't be read ({error}); save the adapter again") from error
     kind = data.get("peft_type")
     if kind != "LORA":
@@ -120,7 +157,8 @@ def read_peft_config(folder: Path) -> PeftConfig:
     return PeftConfig(
         rank=_number(path, data, "r", whole=True),
         alpha=float(_number(path, data, "lora_alpha", whole=False)),
-        targets=_targets(path, data.get("target_modules")),
+        targets=_targets(path, "target_modules", data.get("target_modules")),
+        excluded=_targets(path, "exclude_modules", data.get("exclude_modules") or []),
         indices=_indices(path, data.get("layers_to_transform")),
         pattern=_words(path, "layers_pattern", data.get("layers_pattern")),
     )
@@ -128,6 +166,32 @@ def read_peft_config(folder: Path) -> PeftConfig:
 
 def _ends(module: str, target: str) -> bool:
     return module == target or module.endswith(f".{target}")
+
+
+def _matching(targets: tuple[str, ...] | str, names: Collection[str], what: str) -> set[str]:
+    """The names that the targets choose, as PEFT chooses them."""
+    if targets == _ALL_LINEAR:
+        return set(names)
+    if isinstance(targets, str):
+        return _whole_matches(targets, names, what)
+    return {name for name in names if any(_ends(name, target) for target in targets)}
+
+
+def _whole_matches(pattern: str, names: Collection[str], what: str) -> set[str]:
+    """The names that a regular expression matches; tried in a process of its own, since some never come to an end."""
+    command = [sys.executable, "-I", "-c", _TRY]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps([pattern, sorted(names)]), capture_output=True, text=True, timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckpointError(
+            f"{_NAME}: {what} is {shown(pattern)}, a regular expression that was not matched within {_SECONDS} s. Save "
+            f"the adapter with a list of names instead"
+        ) from error
+    if done.returncode != 0:
+        raise CheckpointError(f"{_NAME}: {what} is {shown(pattern)}, which is not a regular expression")
+    return set(json.loads(done.stdout))
 
 
 def _number(path: Path, data: dict[str, Any], name: str, *, whole: bool) -> Any:
@@ -139,9 +203,12 @@ def _number(path: Path, data: dict[str, Any], name: str, *, whole: bool) -> Any:
     return value
 
 
-def _targets(path: Path, value: Any) -> tuple[str, ...] | None:
-    # a regular expression is not tried: some never come to an end, and the weights' names say the same
-    return None if value is None or isinstance(value, str) else _words(path, "target_modules", value)
+def _targets(path: Path, name: str, value: Any) -> tuple[str, ...] | str:
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_PATTERN:
+        return value
+    if value is None or isinstance(value, str):
+        raise CheckpointError(f"{path}: {name}: expected names or a regular expression, got {shown(value)}")
+    return _words(path, name, value)
 
 
 def _words(path: Path, name: str, value: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from molre_edge.files import write_whole
+from molre_edge.findings import POSITIVE_COLUMN, SCAN_COLUMN
 from molre_edge.runs.scan_findings import ScanFindings
 from molre_edge.runs.scan_table import write_csv
 from molre_edge.specs import DISCLAIMER
@@ -35,6 +36,6 @@ def write_findings(
         content = each.to_dict()
         line = {"scan": content.pop("scan"), "engine": engine, "bundle": bundle, **content, "disclaimer": DISCLAIMER}
         lines.append(json.dumps(line, allow_nan=False))
-    write_csv(folder / "findings.csv", ["scan", "positive", *names], rows)
+    write_csv(folder / "findings.csv", [SCAN_COLUMN, POSITIVE_COLUMN, *names], rows)
     with write_whole(folder / "findings.jsonl") as partial:
         partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

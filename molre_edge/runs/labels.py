@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import RunError
+from molre_edge.findings import SCAN_COLUMN
 from molre_edge.runs.scan_table import Entry, path_text, write_csv
+from molre_edge.tables import label_value, masked, match_columns, read_table
 
 __all__ = ["KNOWN_LABELS", "LabelTable", "read_labels", "write_known_labels"]
 
 KNOWN_LABELS = "labels.csv"
 """In a run: the labels of its scans, by their ids."""
-
-_SCAN = "scan"
-_VALUES = {"": float("nan"), "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +28,14 @@ class LabelTable:
     Attributes:
         path: of the file.
         rows: line number, what the line names as its scan, and float64 [findings], NaN where unknown.
+        columns: which columns are used and which are not, in words.
+        tell: receives one sentence on lines and columns when labels and scans are brought together.
     """
 
     path: Path
     rows: tuple[tuple[int, str, npt.NDArray[np.float64]], ...]
+    columns: str = ""
+    tell: Callable[[str], None] = lambda text: None
 
     def of(self, entries: Iterable[Entry], root: Path) -> dict[str, npt.NDArray[np.float64]]:
         """Labels by scan id; only of scans that the table names.
@@ -51,7 +53,7 @@ class LabelTable:
         )
         if not labels:
             raise RunError(
-                f"{self.path}: none of its {len(self.rows)} lines names a scan of this run; '{_SCAN}' is a path "
+                f"{self.path}: none of its {len(self.rows)} lines names a scan of this run; '{SCAN_COLUMN}' is a path "
                 f"relative to the CSV or to the folder of scans, as scans.csv has it in 'path'"
             )
         return labels
@@ -68,7 +70,7 @@ class LabelTable:
         if not labels:
             raise RunError(
                 f"{self.path}: none of its {len(self.rows)} lines names a scan of this run by its id or by its path in "
-                f"scans.csv; name the folder of the scans with --scans if '{_SCAN}' is a path relative to the CSV"
+                f"scans.csv; name the folder of the scans with --scans if '{SCAN_COLUMN}' is a path relative to the CSV"
             )
         return labels
 
@@ -82,6 +84,7 @@ class LabelTable:
                 named[entry.path].add(entry.scan)
                 named[entry.key].add(entry.scan)
         labels: dict[str, npt.NDArray[np.float64]] = {}
+        unused: list[tuple[int, str]] = []
         for line, name, values in self.rows:
             scans = next((named[place] for place in places(name) if place in named), set())
             if len(scans) > 1:
@@ -89,10 +92,19 @@ class LabelTable:
                     f"{self.path}, line {line}: names a folder with {len(scans)} scans of this run; name a scan's "
                     f"first file instead, as scans.csv has it in 'key'"
                 )
+            if not scans:
+                unused.append((line, name))
             for scan in scans:
                 if scan in labels:
                     raise RunError(f"{self.path}, line {line}: a second line for one scan")
                 labels[scan] = values
+        every = set().union(*named.values())
+        text = f"Labels: {len(self.rows) - len(unused)} of {len(self.rows)} lines name a scan of this run, "
+        text += f"{len(labels)} of its {len(every)} scans have labels; {self.columns}"
+        if unused:
+            lines = f"line {unused[0][0]}" + (f" and {len(unused) - 1} more" if len(unused) > 1 else "")
+            text += f"; names without a scan look like {masked(unused[0][1])} ({lines})"
+        self.tell(text)
         return labels
 
 
@@ -102,49 +114,48 @@ def write_known_labels(folder: Path, labels: Mapping[str, npt.NDArray[np.float64
         (folder / KNOWN_LABELS).unlink(missing_ok=True)
         return
     rows = [[scan, *("" if np.isnan(v) else f"{v:.0f}" for v in values)] for scan, values in sorted(labels.items())]
-    write_csv(folder / KNOWN_LABELS, [_SCAN, *findings], rows)
+    write_csv(folder / KNOWN_LABELS, [SCAN_COLUMN, *findings], rows)
 
 
-def read_labels(path: Path, findings: Sequence[str]) -> LabelTable:
+def read_labels(path: Path, findings: Sequence[str], tell: Callable[[str], None] = lambda text: None) -> LabelTable:
     """Read and check the file.
 
     Args:
-        path: CSV with a column ``scan`` (path of the scan, relative to the CSV or to the scans' folder) and a column a
-            finding: 1, 0, or empty for unknown. Other columns are left alone.
+        path: a table (see :mod:`molre_edge.tables`) with a column ``scan`` (path of the scan, relative to the CSV or to
+            the scans' folder) and a column for each finding: 1, 0, or empty for unknown. Other columns are not used.
         findings: the model's, in order.
+        tell: receives one sentence on lines and columns when labels and scans are brought together.
 
     Raises:
         RunError: not readable, without these columns, or with another value.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [str(name) for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path}: labels can't be read ({error})") from error
-    known = [name for name in findings if name in columns]
-    if _SCAN not in columns or not known:
+        table = read_table(path, SCAN_COLUMN)
+        places = match_columns(table.columns, (SCAN_COLUMN, *findings))
+    except ValueError as error:
+        raise RunError(f"{path}: labels: {error}") from error
+    known = [name for name in findings if name in places]
+    if SCAN_COLUMN not in places or not known:
         raise RunError(
-            f"{path}: expected a column '{_SCAN}' and columns named as findings ({findings[0]}, ...), separated by "
-            f"commas, got {', '.join(columns[:8]) or 'an empty file'}"
+            f"{path}: expected a column '{SCAN_COLUMN}' and columns named as findings ({findings[0]}, ...), separated "
+            f"by commas, semicolons or tabs, got {', '.join(table.columns[:8])[:200] or 'an empty file'}"
         )
-    twice = [name for name in (_SCAN, *known) if columns.count(name) > 1]
-    if twice:
-        raise RunError(f"{path}: has the column '{twice[0]}' twice")
-    table = []
-    for line, row in rows:
-        name = (row[_SCAN] or "").strip()
+    others = [name for i, name in enumerate(table.columns) if name and i not in places.values()]
+    words = f"{len(known)} of the model's {len(findings)} findings have a column"
+    if others:
+        words += f"; {len(others)} columns are not used ({', '.join(others[:5])[:200]}{', ...' if others[5:] else ''})"
+    rows = []
+    for line, cells in table.rows:
+        name = cells[places[SCAN_COLUMN]]
         if not name or "\0" in name:
             raise RunError(f"{path}, line {line}: names no scan")
-        if None in row:
-            raise RunError(f"{path}, line {line}: has more values than the first line has columns")
-        table.append((line, name, np.array([_value(path, line, each, row.get(each)) for each in findings])))
-    return LabelTable(path, tuple(table))
+        values = [_value(path, line, each, cells[places[each]] if each in places else "") for each in findings]
+        rows.append((line, name, np.array(values)))
+    return LabelTable(path, tuple(rows), words, tell)
 
 
-def _value(path: Path, line: int, name: str, text: str | None) -> float:
-    value = _VALUES.get((text or "").strip())
+def _value(path: Path, line: int, name: str, text: str) -> float:
+    value = label_value(text)
     if value is None:
-        raise RunError(f"{path}, line {line}, {name}: expected 1, 0 or nothing, got {(text or '')[:20]!r}")
+        raise RunError(f"{path}, line {line}, {name}: expected 1, 0 or nothing, got {text[:20]!r}")
     return value

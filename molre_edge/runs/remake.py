@@ -121,7 +121,7 @@ def report_runs(
     stored = [open_run(folder) for folder in folders]
     own_limits = read_limits(limits)
     table = None if labels is None else Path(labels)
-    reports = [_remade(run, table, own_limits, place) for run in stored]
+    reports = [_remade(run, table, own_limits, place, progress) for run in stored]
     if len(stored) == 1:
         page = _write_one(stored[0], reports[0], target or folders[0], place if images else None, progress)
         names, notes = [reports[0].engine.name], ()
@@ -155,11 +155,13 @@ def _check(folders: Sequence[Path], out: Path | None, scans: Path | None, *, giv
         raise RunError(f"{out}: is the folder of a run, and its own report is kept. Name another folder with -o")
 
 
-def _remade(run: StoredRun, labels: Path | None, limits: UserLimits | None, scans: Path | None) -> Report:
+def _remade(
+    run: StoredRun, labels: Path | None, limits: UserLimits | None, scans: Path | None, progress: Progress
+) -> Report:
     """The report of a run, with the labels and limits that the user gives now."""
     known, note = None, ""
     if labels is not None:
-        table = read_labels(labels, run.findings)
+        table = read_labels(labels, run.findings, progress.info)
         known = table.of_stored(run.entries) if scans is None else table.of(run.entries, scans)
         note = f"labels were added afterwards, from {labels.name}"
         if not run.compares_scans:

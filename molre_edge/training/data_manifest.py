@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ConfigError
+from molre_edge.findings import SCAN_COLUMN, SPLIT_COLUMN
+from molre_edge.tables import label_value, match_columns, read_table
 
 __all__ = ["MANIFEST_NAME", "SPLITS", "Case", "Manifest", "read_manifest"]
 
@@ -43,11 +44,15 @@ class Manifest:
         path: of the CSV.
         findings: its finding columns, in its order.
         cases: its rows.
+        unused: columns that are not read, apart from those that start with ``_``.
+        unknown: findings without a column.
     """
 
     path: Path
     findings: tuple[str, ...]
     cases: tuple[Case, ...]
+    unused: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def of(self, split: str) -> tuple[Case, ...]:
         """The cases of a split."""
@@ -70,58 +75,56 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial:
     if not path.exists():
         raise ConfigError(f"{data}: holds no {MANIFEST_NAME}; docs/training.md says what belongs into it")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: can't be read ({error}); expected a CSV, see docs/training.md") from error
-    wanted = _wanted(path, columns, findings, partial)
+        table = read_table(path, SCAN_COLUMN)
+        wanted, places = _wanted(path, table.columns, findings, partial)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     root = path.resolve().parent
-    cases, seen = list[Case](), set[Path]()
-    for line, row in rows:
+    cases, seen = list[Case](), dict[Path, int]()
+    for line, cells in table.rows:
         where = f"{path}, line {line}"
-        if None in row:
-            raise ConfigError(f"{where}: has more values than the first line has columns")
-        name, split = (row["scan"] or "").strip(), (row["split"] or "").strip()
+        name, split = cells[places[SCAN_COLUMN]], cells[places[SPLIT_COLUMN]]
         place = root if "\0" in name else (root / name).resolve()
         if place == root or not place.is_relative_to(root):
             raise ConfigError(f"{where}: expected the path of a scan inside the folder, got {name[:200]!r}")
         if not place.exists():
             raise ConfigError(f"{where}: there is no {name}")
         if place in seen:
-            raise ConfigError(f"{where}: {name} was named before; each scan has one row")
+            raise ConfigError(f"{where}: {name} was named before, in line {seen[place]}; each scan has one row")
         if split not in SPLITS:
             raise ConfigError(f"{where}: split is {split[:20]!r}, expected {', '.join(SPLITS)}")
-        seen.add(place)
-        labels = np.array([_label(where, each, row.get(each)) for each in wanted], dtype=np.float32)
-        cases.append(Case(name, place, split, labels))
+        seen[place] = line
+        labels = [_label(where, each, cells[places[each]] if each in places else "") for each in wanted]
+        cases.append(Case(name, place, split, np.array(labels, dtype=np.float32)))
     if not cases:
         raise ConfigError(f"{path}: has no rows")
-    return Manifest(path, wanted, tuple(cases))
+    read = set(places.values())
+    unused = [c for i, c in enumerate(table.columns) if c and i not in read and not c.startswith("_")]
+    return Manifest(path, wanted, tuple(cases), tuple(unused), tuple(name for name in wanted if name not in places))
 
 
-def _wanted(path: Path, columns: Sequence[str], findings: Sequence[str] | None, partial: bool) -> tuple[str, ...]:
-    """The findings to read, if the columns are as they should be."""
-    names = [c for c in columns if c not in {"scan", "split"} and not c.startswith("_")]
-    wanted = tuple(names if findings is None else findings)
-    known = [c for c in wanted if c in names]
-    missing = [c for c in ("scan", "split", *(() if partial and known else wanted)) if c not in columns]
+def _wanted(
+    path: Path, columns: Sequence[str], findings: Sequence[str] | None, partial: bool
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The findings to read, and where each column is."""
+    fixed = (SCAN_COLUMN, SPLIT_COLUMN)
+    places = match_columns(columns, fixed)
+    own = [c for i, c in enumerate(columns) if c and i not in places.values() and not c.startswith("_")]
+    wanted = tuple(own if findings is None else findings)
+    places = match_columns(columns, (*fixed, *wanted))
+    known = [c for c in wanted if c in places]
+    missing = [c for c in (*fixed, *(() if partial and known else wanted)) if c not in places]
     if missing or not wanted:
         raise ConfigError(
-            f"{path}: no column {', '.join(missing[:5]) or 'of a finding'}; expected 'scan', 'split' and one a "
-            f"finding, separated by commas, got {', '.join(columns[:8])[:200] or 'an empty file'}"
+            f"{path}: no column {', '.join(missing[:5]) or 'of a finding'}; expected '{SCAN_COLUMN}', '{SPLIT_COLUMN}' "
+            f"and one a finding, separated by commas, semicolons or tabs, got "
+            f"{', '.join(columns[:8])[:200] or 'an empty file'}"
         )
-    twice = [c for c in ("scan", "split", *wanted) if columns.count(c) > 1]
-    if twice:
-        raise ConfigError(f"{path}: has the column '{twice[0]}' twice")
-    return wanted
+    return wanted, places
 
 
-def _label(where: str, name: str, text: str | None) -> float:
-    text = (text or "").strip()
-    if not text:
-        return float("nan")
-    if text not in {"0", "1", "0.0", "1.0"}:
+def _label(where: str, name: str, text: str) -> float:
+    value = label_value(text)
+    if value is None:
         raise ConfigError(f"{where}, {name}: expected 1, 0 or nothing, got {text[:20]!r}")
-    return float(text)
+    return value

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from molre_edge.errors import RunError
-from molre_edge.files import sha256_of
 from molre_edge.model.checkpoint import plain_names, weights_digest
 from molre_edge.model.checkpoint_file import BACKBONE_PREFIX, read_checkpoint_file
 from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.regular import open_regular, sha256_of_open
 from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import TrainSettings
 from molre_edge.training.state import TrainingState, differences, load_state
@@ -99,7 +99,7 @@ def take_up(out: Path, state_file: Path, plan: dict[str, Any], asked: dict[str, 
     differing = differences(state.plan, plan)
     if state.result is not None and not differing:
         differing = differences(state.result["asked"], asked)
-        if not differing and out.exists() and sha256_of(out) != state.result["checkpoint_sha256"]:
+        if not differing and out.exists() and _digest(out) != state.result["checkpoint_sha256"]:
             differing = [f"{out.name}, which was written by something else since"]
         if differing and force:
             state.result = None  # the epochs are good: only the checkpoint is written anew
@@ -113,6 +113,15 @@ def take_up(out: Path, state_file: Path, plan: dict[str, Any], asked: dict[str, 
             f"or replace it with --force"
         )
     return state
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None for what is not a regular file, such as a pipe, which would be waited for."""
+    try:
+        with open_regular(path) as file:
+            return sha256_of_open(file)
+    except OSError:
+        return None
 
 
 def check_data(state: TrainingState, digest: str, *, force: bool) -> TrainingState:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from molre_edge.errors import RunError, shown
 from molre_edge.files import write_whole
+from molre_edge.regular import open_regular
 
 __all__ = ["TrainingState", "differences", "load_state", "save_state"]
 
@@ -49,8 +50,8 @@ class TrainingState:
 
 def save_state(path: Path, state: TrainingState) -> None:
     """Write the state whole."""
-    with write_whole(path) as partial:
-        torch.save({"format": _FORMAT, **vars(state)}, partial)
+    with write_whole(path) as partial, partial.open("wb") as file:
+        torch.save({"format": _FORMAT, **vars(state)}, file)
 
 
 def load_state(path: Path) -> TrainingState | None:
@@ -59,10 +60,11 @@ def load_state(path: Path) -> TrainingState | None:
     Raises:
         RunError: damaged, or written by another release.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            data = torch.load(file, map_location="cpu", weights_only=True)
         if data.pop("format") == _FORMAT:
             return TrainingState(**data)
     except Exception as error:  # a damaged archive raises all kinds, some with advice not to be followed

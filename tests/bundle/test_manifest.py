@@ -108,6 +108,7 @@ def test_a_missing_part_is_named(key: str) -> None:
         (into("findings", value=[]), "findings: expected a list of names"),
         (into("findings", 0, value="<script>"), "findings: expected words of letters"),
         (into("findings", 0, value="x" * 101), "findings: expected words of letters"),
+        (into("findings", 0, value="positive"), "findings: 'positive' is the name of another column"),
         (into("findings", 0, value=1), "findings: expected words of letters"),
         (into("findings", 0, value="midline_shift"), "findings: expected each name once"),
         (into("thresholds", value=[0.5]), "thresholds: expected 2, one a finding"),

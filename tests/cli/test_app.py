@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -35,6 +37,25 @@ def test_asking_for_help_imports_nothing_heavy(words: list[str], spawn: Any) -> 
     done = spawn(*words, driver=("imports", 0))
     assert done.returncode == 0, done.stderr
     assert done.stderr.split() == ["IMPORTED"]
+
+
+def test_the_program_s_help_loads_the_program_and_no_command(invoke: Any) -> None:
+    code = (
+        "import sys; sys.argv = ['molre-edge', '--help']\n"
+        "from molre_edge.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sorted(name for name in sys.modules if name.split('.')[0] in ('molre_edge', 'numpy')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == [
+        "molre_edge",
+        "molre_edge.cli",
+        "molre_edge.cli.app",
+        "molre_edge.cli.commands",
+        "molre_edge.cli.examples",
+        "molre_edge.cli.program",
+    ]
 
 
 def test_the_version_is_the_package_s(invoke: Any) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from molre_edge.cli import app
+from molre_edge.cli.commands import COMMANDS as ENTRIES
 from molre_edge.cli.examples import HEADING
 
-COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+PROGRAM: Any = get_command(app)
+COMMANDS: dict[str, Any] = {name: PROGRAM.get_command(typer.Context(PROGRAM), name) for name in ENTRIES}
 
 
 def lines_of(command: Any) -> list[str]:
@@ -29,6 +32,12 @@ def test_the_help_of_every_command_ends_with_an_example_of_it(name: str, invoke:
     assert text.endswith(" ".join(lines[-1].split()))
     assert text.count(HEADING) == 1 and "Example:" not in text
     assert any(line.startswith(f"molre-edge {name}") for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_program_s_help_says_of_each_command_what_its_own_help_begins_with(name: str) -> None:
+    first = COMMANDS[name].help.split("\n\n")[0]
+    assert " ".join(first.split()) == ENTRIES[name].summary
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def material() -> tuple[Path, Path]:
     base, folder = Path("base.pt"), Path("lora")
     save_checkpoint(HeadCTClassifier(config), base)
     folder.mkdir()
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["conv1"], "bias": "none"}
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["1.conv1"], "bias": "none"}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     key = "base_model.model.blocks.1.conv1.lora_"
     tensors = {f"{key}A.weight": torch.randn(2, 8, 3, 3), f"{key}B.weight": torch.randn(8, 2, 1, 1)}

@@ -335,7 +335,68 @@ def test_something_else_than_a_dictionary_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path: Path) -> None:
     assert "no such file; expected a checkpoint (.pt or .safetensors)" in refusal_of(tmp_path / "ckpt.pt")
-    assert "no such file" in refusal_of(tmp_path)
+    assert "can't be read: a folder, not a regular file" in refusal_of(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pipe_or_a_device_is_refused_at_once_and_a_link_to_a_file_is_followed(
+    model: HeadCTClassifier, tmp_path: Path, suffix: str
+) -> None:
+    pipe, device, link = (tmp_path / f"{name}{suffix}" for name in ("pipe", "device", "link"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    assert "can't be read: a named pipe, not a regular file" in refusal_of(pipe)
+    assert "can't be read: a device, not a regular file" in refusal_of(device)
+    save_checkpoint(model, tmp_path / f"good{suffix}")
+    link.symlink_to(f"good{suffix}")
+    assert load_checkpoint(link).sha256 == hashlib.sha256(link.read_bytes()).hexdigest()
+
+
+def header_of(names: int) -> bytes:
+    """A safetensors file of so many empty tensors."""
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"state.t{i}": entry for i in range(names)}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (300_000, "its header has 21788890 bytes, and 4194304 is the limit"),
+        (50_000, "it names 50000 tensors, and 20000"),
+    ],
+)
+def test_a_header_with_countless_tensors_is_refused_at_once(
+    tmp_path: Path, little_memory: None, names: int, words: str
+) -> None:
+    path = tmp_path / "ckpt.safetensors"
+    path.write_bytes(header_of(names))
+    start = time.process_time()
+    message = refusal_of(path)
+    assert time.process_time() - start < 0.5
+    assert words in message
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_archive_with_countless_tensors_is_refused_at_once(tmp_path: Path, shared: bool) -> None:
+    one = torch.empty(0)
+    tensors = {str(i): one if shared else torch.empty(0) for i in range(200_000 if shared else 21_000)}
+    path = saved(tmp_path / "ckpt.pt", {"state": tensors})
+    start = time.process_time()
+    message = refusal_of(path)
+    assert time.process_time() - start < 1
+    assert "the limits are 20000 and 2097152" in message
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_one_model_has_one_file_whatever_its_name_and_however_its_configuration_came_about(
+    model: HeadCTClassifier, tmp_path: Path, suffix: str
+) -> None:
+    first, second = tmp_path / f"ckpt{suffix}", tmp_path / "elsewhere" / f"another-name{suffix}"
+    save_checkpoint(model, first)
+    save_checkpoint(load_checkpoint(first).model, second)
+    assert first.read_bytes() == second.read_bytes()
+    assert b".partial" not in first.read_bytes()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molre_edge.errors import ConfigError
+from molre_edge.findings import reserved_word
 from molre_edge.model.config import (
     AdapterConfig,
     BackboneConfig,
@@ -38,7 +39,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return data
 
 
-names = st.text("abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=20).filter(lambda s: s.strip("_"))
+names = st.text("abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=20).filter(
+    lambda s: s.strip("_") and not reserved_word(s)
+)
 probabilities = st.floats(0, 1)
 
 
@@ -143,6 +146,8 @@ def test_a_configuration_can_not_be_changed() -> None:
             r"findings: expected words of up to 100 letters, digits, '_' and '-', got '<script>'",
         ),
         ("findings", [""], r"findings: expected words"),
+        ("findings", ["a", "scan"], r"findings: 'scan' is the name of another column .* give the finding another name"),
+        ("findings", ["Positive"], r"findings: 'Positive' is the name of another column"),
         ("findings", ["a" * 101], r"findings: expected words of up to 100 letters"),
         ("thresholds", [0.5], r"thresholds: expected one for each of the 75 findings, got 1"),
         ("thresholds", [1.5] + [0.5] * 74, r"thresholds\[intracranial_hemorrhage_any\]: expected a number from 0 to 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def test_convolutions_come_with_b_of_one_by_one(write: Write, tmp_path: Path) ->
     base = loaded(config(backbone=small), tmp_path)
     key = "base_model.model.blocks.1.conv1.lora_"
     tensors = {f"{key}A.weight": torch.randn(3, 8, 3, 3), f"{key}B.weight": torch.randn(8, 3, 1, 1)}
-    imported = import_peft(write(tensors, r=3, lora_alpha=6, target_modules=["conv1"]), base)
+    imported = import_peft(write(tensors, r=3, lora_alpha=6, target_modules=["1.conv1"]), base)
     torch.testing.assert_close(answers(imported.model), answers(merged(base, tensors, 2.0)), atol=1e-4, rtol=1e-4)
 
 
@@ -170,7 +171,19 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"r": 8}, r"lora_A: expected shape \(8, 48\) as backbone\..* needs, got \(4, 48\)"),
         ({"r": 4096}, r"adapter\.rank: expected a whole number from 1 to 512"),
         ({"target_modules": ["q_proj"]}, r"target_modules does not name '.*v_proj', which has weights"),
-        ({"target_modules": ["q_proj", "v_proj", "up_proj"]}, "target_modules names 'up_proj', which has no weights"),
+        (
+            {"target_modules": ["q_proj", "v_proj", "up_proj"]},
+            r"no weights for 2 of .*: layer\.0\.mlp\.up_proj, layer",
+        ),
+        ({"target_modules": ["q_proj", "v_proj", "gate"]}, "target_modules names 'gate', which has no weights"),
+        ({"target_modules": ".*q_proj"}, r"target_modules does not name '.*v_proj', which has weights"),
+        (
+            {"target_modules": r".*\.([qv]|o)_proj"},
+            r"no weights for 2 of .*: layer\.0\.attention\.o_proj, layer\.1",
+        ),
+        ({"target_modules": "all-linear"}, r"no weights for 8 of .*: layer\.0\.attention\.k_proj, "),
+        ({"target_modules": "("}, "target_modules is '\\(', which is not a regular expression"),
+        ({"target_modules": None}, "target_modules: expected names or a regular expression, got None"),
         ({"target_modules": 3}, "target_modules: expected names, got 3"),
         ({"layers_to_transform": [0]}, "layers_to_transform is 0, and the weights are of other blocks"),
         ({"layers_to_transform": [0, 1, 2]}, "layers_to_transform is 0, 1, 2"),
@@ -192,6 +205,8 @@ def test_what_is_more_than_plain_lora_is_refused_by_name(
         {"layers_to_transform": [1, 0], "layers_pattern": "layer"},
         {"target_modules": ".*[qv]_proj"},
         {"target_modules": ["attention.q_proj", "attention.v_proj"], "init_lora_weights": "gaussian"},
+        {"target_modules": ["q_proj", "v_proj", "o_proj"], "exclude_modules": ["o_proj"]},
+        {"target_modules": ["q_proj", "v_proj", "k_proj"], "exclude_modules": ".*[ok]_proj"},
         {"loftq_config": {"loftq_bits": 4}, "peft_version": "0.18.0", "ensure_weight_tying": True},
     ],
 )
@@ -238,7 +253,55 @@ def test_weights_that_do_not_fit_are_refused(
     tensors: dict[str, torch.Tensor], message: str, base: LoadedCheckpoint, write: Write
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        import_peft(write(tensors, target_modules=".*"), base)
+        import_peft(write(tensors, target_modules=r".*[qv]_proj"), base)
+
+
+@pytest.mark.parametrize("prefix", ["", "vision_tower.vision_model.", "backbone."])
+@pytest.mark.parametrize(
+    ("gone", "targets", "words"),
+    [
+        (("layer.1.attention.v_proj",), ["q_proj", "v_proj"], "for 1 of .*: {}layer.1.attention.v_proj. Exp"),
+        (MODULES[:2], ["q_proj", "v_proj"], "for 2 of .*: {}layer.0.attention.q_proj, {}layer.0.attention.v_"),
+        (MODULES[:2], r".*attention\.[qv]_proj", "for 2 of .*: {}layer.0.attention.q_proj, {}layer.0.atten"),
+        (
+            (),
+            ["o_proj", "q_proj", "v_proj"],
+            "for 2 of .*: {}layer.0.attention.o_proj, {}layer.1.attention.o_",
+        ),
+    ],
+)
+def test_layers_that_the_configuration_names_and_the_file_has_not_are_named(
+    prefix: str, gone: tuple[str, ...], targets: Any, words: str, base: LoadedCheckpoint, write: Write
+) -> None:
+    left = tuple(prefix + module for module in MODULES if module not in gone)
+    with pytest.raises(
+        CheckpointError, match="adapter_model.safetensors has no weights " + words.replace("{}", prefix)
+    ):
+        import_peft(write(matrices(left), target_modules=targets), base)
+
+
+def test_layers_to_transform_say_which_layers_are_to_be_there(base: LoadedCheckpoint, write: Write) -> None:
+    one = matrices(MODULES[2:])
+    assert len(import_peft(write(one, layers_to_transform=[1]), base).layers) == 2
+    with pytest.raises(CheckpointError, match=r"for 1 of .*: layer\.1\.attention\.v_proj"):
+        import_peft(write(matrices(MODULES[2:3]), layers_to_transform=1), base)
+
+
+def test_an_expression_without_an_end_is_given_up(
+    base: LoadedCheckpoint, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molre_edge.model.peft_config._SECONDS", 1)
+    with pytest.raises(CheckpointError, match="was not matched within 1 s"):
+        import_peft(write(target_modules="([a-z_.0-9]+)+!"), base)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_pipe_is_refused_at_once(name: str, base: LoadedCheckpoint, write: Write) -> None:
+    folder = write()
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match=rf"{name}: can't be read.*a named pipe, not a regular file"):
+        import_peft(folder, base)
 
 
 def test_a_pickle_is_never_opened(base: LoadedCheckpoint, write: Write) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +57,10 @@ def page_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
-    assert broken_links(page) == []
+def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
+    broken = {page_name(page): links for page in PAGES if (links := broken_links(page))}
+    assert len(PAGES) > 20
+    assert broken == {}
 
 
 def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     assert broken_links(page, tmp_path) == ["gone.md", "#another"]
 
 
-@pytest.mark.parametrize(
-    "path", files("*.md", "*.py", "*.toml", "*.txt", "*.html", "*.json", "Makefile", "run"), ids=page_name
-)
-def test_no_file_names_a_path_of_one_machine(path: Path) -> None:
-    found = [line for line in path.read_text(encoding="utf-8").splitlines() if MACHINE_PATH.search(line)]
-    assert found == []
+def test_no_file_names_a_path_of_one_machine() -> None:
+    paths = files("*.md", "*.py", "*.toml", "*.txt", "*.html", "*.json", "Makefile", "run", "nightly")
+    lines = {page_name(path): path.read_text(encoding="utf-8").splitlines() for path in paths}
+    named = [f"{name}: {line}" for name, text in lines.items() for line in text if MACHINE_PATH.search(line)]
+    assert len(paths) > 300
+    assert named == []

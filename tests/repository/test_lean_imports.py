@@ -72,6 +72,6 @@ def test_the_libraries_are_there_to_be_loaded() -> None:
     assert {"torch", "onnxruntime", "pydicom"} <= set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", edge_modules())
-def test_importing_it_loads_no_heavy_library(module: str, loaded: dict[str, list[str] | str]) -> None:
-    assert loaded[module] == []
+def test_importing_a_module_of_the_edge_side_loads_no_heavy_library(loaded: dict[str, list[str] | str]) -> None:
+    assert len(loaded) > 150
+    assert {module: heavy for module, heavy in loaded.items() if heavy} == {}

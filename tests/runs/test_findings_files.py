@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.findings import RESERVED_NAMES
 from molre_edge.parity import Outputs
 from molre_edge.runs.findings_files import write_findings
 from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
@@ -33,6 +34,13 @@ def test_a_probability_at_its_threshold_is_positive(bundle: Bundle, tmp_path: Pa
     at_half = replace(bundle, thresholds=np.full(len(bundle.findings), 0.5))
     line = json.loads(write(tmp_path, at_half, 0.0))
     assert all(value == {"probability": 0.5, "threshold": 0.5, "positive": True} for value in line["findings"].values())
+
+
+def test_columns_beside_the_findings_are_those_that_no_finding_may_be_called(bundle: Bundle, tmp_path: Path) -> None:
+    write(tmp_path, bundle, 0.0)
+    columns = (tmp_path / "findings.csv").read_text().splitlines()[0].split(",")
+    assert set(columns) - set(bundle.findings) <= RESERVED_NAMES
+    assert len(set(columns)) == len(columns)
 
 
 def test_gates_are_means_over_the_slices_by_router(bundle: Bundle, tmp_path: Path) -> None:

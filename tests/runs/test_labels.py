@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -106,12 +107,13 @@ def test_two_lines_for_one_scan_are_refused(root: Path) -> None:
         ("", "got an empty file"),
         ("path,bleed\na,1\n", "expected a column 'scan'.*got path, bleed"),
         ("scan,bleeding\na,1\n", "columns named as findings .*got scan, bleeding"),
-        ("scan;bleed\na;1\n", "separated by commas, got scan;bleed"),
+        ("scan|bleed\na|1\n", r"separated by commas, semicolons or tabs, got scan\|bleed"),
         ("scan,bleed\na,yes\n", "line 2, bleed: expected 1, 0 or nothing, got 'yes'"),
         ("scan,bleed\na,0.5\n", "line 2, bleed: expected 1, 0 or nothing, got '0.5'"),
         ("scan,bleed\na,1\n,1\n", "line 3: names no scan"),
         ("scan,bleed\na,1,0\n", "line 2: has more values"),
         ("scan,bleed,bleed\na,1,0\n", "has the column 'bleed' twice"),
+        ("scan,bleed,Bleed \na,1,0\n", "has the columns 'bleed' and 'Bleed', which are both read as 'bleed'"),
     ],
 )
 def test_a_file_of_another_form_is_refused_and_says_where(text: str, message: str, root: Path) -> None:
@@ -121,12 +123,44 @@ def test_a_file_of_another_form_is_refused_and_says_where(text: str, message: st
 
 def test_a_file_that_is_no_text_or_not_there_is_refused(root: Path) -> None:
     (root / "labels.csv").write_bytes(b"scan,bleed\n\xff,1\n")
-    with pytest.raises(RunError, match="labels can't be read"):
+    with pytest.raises(RunError, match="labels: can't be read"):
         read_labels(root / "labels.csv", FINDINGS)
-    with pytest.raises(RunError, match="labels can't be read"):
+    with pytest.raises(RunError, match="labels: can't be read"):
         read_labels(root / "none.csv", FINDINGS)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(root: Path) -> None:
     (root / "labels.csv").write_text("scan,bleed\na,1\n", encoding="utf-8-sig")
     assert read_labels(root / "labels.csv", FINDINGS).rows[0][1] == "a"
+
+
+def test_columns_in_another_case_or_with_blanks_are_matched(root: Path) -> None:
+    path = write(root, " Scan ,BLEED,Fracture\na,1,0\n")
+    assert read_labels(path, FINDINGS).of([entry("scan-0001", "a")], root)["scan-0001"].tolist() == [1, 0]
+
+
+def test_lines_and_columns_are_counted_and_the_rest_is_shown_without_names(root: Path) -> None:
+    told: list[str] = []
+    path = write(root, "scan,bleed,age,sex\na,1,63,f\nMüller/head-12.nii,0,,\nc,,,\n")
+    read_labels(path, FINDINGS, told.append).of([entry("scan-0001", "a"), entry("scan-0002", "b")], root)
+    assert told == [
+        "Labels: 1 of 3 lines name a scan of this run, 1 of its 2 scans have labels; 1 of the model's 2 findings have "
+        "a column; 2 columns are not used (age, sex); names without a scan look like xxxxxx/xxxx-99.xxx (line 3 and 1 "
+        "more)"
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("told", [True, False])
+def test_what_spreadsheets_write_is_read(root: Path, delimiter: str, encoding: str, told: bool) -> None:
+    text = "scan,bleed,fracture\r\na,1,0\r\n".replace(",", delimiter)
+    (root / "labels.csv").write_bytes(((f"sep={delimiter}\r\n" if told else "") + text).encode(encoding))
+    labels = read_labels(root / "labels.csv", FINDINGS)
+    assert labels.rows[0][:2] == (2 + told, "a") and labels.rows[0][2].tolist() == [1, 0]
+
+
+def test_a_pipe_is_refused_at_once(root: Path) -> None:
+    os.mkfifo(root / "labels.csv")
+    with pytest.raises(RunError, match="labels: can't be read: a named pipe, not a regular file"):
+        read_labels(root / "labels.csv", FINDINGS)

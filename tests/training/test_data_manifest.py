@@ -61,14 +61,16 @@ def test_a_part_of_the_findings_is_enough_where_a_part_is_asked_for(folder: Path
     [
         ("split,", "part,", "no column split; .* got scan, part"),
         ("scan,split,midline_shift,_note,hydrocephalus", "scan,split,_a,_b,_c", "no column of a finding"),
-        (",", ";", "separated by commas, got scan;split"),
+        (",", "|", r"separated by commas, semicolons or tabs, got scan\|split"),
+        ("_note", "SPLIT", "has the columns 'split' and 'SPLIT', which are both read as 'split'"),
+        ("_note", "", "line 2: has a value in column 4, which has no name"),
         ("hydrocephalus", "midline_shift", "has the column 'midline_shift' twice"),
         ("b.nii.gz,val", "b.nii.gz,valid", "line 3: split is 'valid', expected train, val, test"),
         ("b.nii.gz", "d.nii.gz", "line 3: there is no d.nii.gz"),
         ("b.nii.gz", "", "line 3: expected the path of a scan inside the folder, got ''"),
         ("b.nii.gz", ".", "line 3: expected the path of a scan inside the folder"),
         ("b.nii.gz", "../outside.nii.gz", "line 3: expected the path of a scan inside the folder"),
-        ("b.nii.gz", "c/../a.nii.gz", "line 3: .* was named before"),
+        ("b.nii.gz", "c/../a.nii.gz", "line 3: .* was named before, in line 2"),
         ("val,0", "val,2", "line 3, midline_shift: expected 1, 0 or nothing, got '2'"),
         ("val,0", "val,nan", "line 3, midline_shift: expected 1, 0 or nothing"),
         (",,1.0", ",,1.0,7", "line 3: has more values than the first line has columns"),
@@ -100,3 +102,27 @@ def test_a_folder_without_a_manifest_or_one_in_another_encoding_is_refused(folde
         read_manifest(folder)
     with pytest.raises(ConfigError, match="can't be read"):
         read_manifest(write(folder, GOOD.replace("old", "né"), "latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (GOOD.replace(",", ";"), "utf-8"),
+        (GOOD.replace(",", "\t"), "utf-16"),
+        ("sep=;\r\n" + GOOD.replace(",", ";"), "utf-8-sig"),
+        (GOOD.replace("scan,split", " Scan,SPLIT"), "utf-8"),
+        (GOOD.replace("\n", ",,\n"), "utf-8"),
+        (GOOD + ",,,,\n\n", "utf-8"),
+    ],
+)
+def test_what_spreadsheets_write_is_read(folder: Path, text: str, encoding: str) -> None:
+    manifest = read_manifest(write(folder, text, encoding))
+    assert manifest.findings == ("midline_shift", "hydrocephalus")
+    np.testing.assert_array_equal([case.labels for case in manifest.cases], [[1, np.nan], [0, 1], [0, 0]])
+
+
+def test_columns_asked_for_are_matched_in_any_case_and_the_rest_is_kept_for_the_report(folder: Path) -> None:
+    text = GOOD.replace("midline_shift", "Midline Shift").replace("hydrocephalus", "age").replace("1.0", "1")
+    manifest = read_manifest(write(folder, text), ("midline_shift", "hydrocephalus"), partial=True)
+    assert (manifest.unused, manifest.unknown) == (("age",), ("hydrocephalus",))
+    np.testing.assert_array_equal([case.labels[0] for case in manifest.cases], [1, 0, 0])

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
+from molre_edge.model.backbones.published import check_published
 from molre_edge.model.backbones.weights import load_published
 from molre_edge.specs import Grid
 
@@ -37,6 +38,7 @@ class DaViTBackbone(nn.Module):
     Attributes:
         convs: patch embeddings, one a stage.
         blocks: lists of blocks, one a stage.
+        settings: transformers' ``Florence2VisionConfig``.
         norms: the norm after the mean over positions, by its published name.
         embed_dim: d, eight times the first stage's width.
     """
@@ -67,6 +69,7 @@ class DaViTBackbone(nn.Module):
             drop_path_rate=0.0,  # regularisation of pretraining; a frozen backbone drops nothing
         )
         config._attn_implementation = "sdpa"
+        self.settings = config
         tower = Florence2VisionBackbone(config)
         self.convs, self.blocks = tower.convs, tower.blocks
         rows, cols = grid.rows, grid.cols
@@ -137,6 +140,8 @@ def _load(module: nn.Module, folder: Path) -> None:
     """Load MedImageInsight's vision model, a safetensors file; see BackboneEntry.load."""
     if not isinstance(module, DaViTBackbone):
         raise TypeError(f"expected a DaViTBackbone, got {type(module).__name__}")
+    names = ("depths", "embed_dim", "num_heads", "num_groups", "window_size", "patch_stride", "activation_function")
+    check_published(folder, {name: getattr(module.settings, name) for name in names})
     load_published(module, folder, their_name=_their_name)
 
 

@@ -6,7 +6,6 @@ in the key projection. The slice feature is the normalised class token.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from molre_edge.errors import CheckpointError, ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
+from molre_edge.model.backbones.published import check_published
+from molre_edge.model.backbones.weights import as_floats, published_tensors
 from molre_edge.specs import Grid
 
 __all__ = ["DINOv3Backbone"]
@@ -133,31 +134,26 @@ class DINOv3Backbone(nn.Module):
 
 
 def _load(module: nn.Module, folder: Path) -> None:
-    """Load a Hugging Face folder (config.json, model*.safetensors) into a built backbone; see BackboneEntry.load."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    """Load a Hugging Face folder into a built backbone; see BackboneEntry.load."""
     if not isinstance(module, DINOv3Backbone):
         raise TypeError(f"expected a DINOv3Backbone, got {type(module).__name__}")
-    _check_published(module, folder)
-    paths = sorted(folder.glob("model*.safetensors"))
-    if not paths:
-        raise CheckpointError(
-            f"{folder}: holds no model*.safetensors; fetch the published safetensors files (a pickled .bin is not read)"
-        )
-    published: dict[str, Tensor] = {}
-    try:
-        for path in paths:
-            published |= load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
+    from transformers import DINOv3ViTConfig
+
+    check_published(
+        folder,
+        {name: getattr(module.settings, name) for name in _SAME_AS_PUBLISHED},
+        defaults=DINOv3ViTConfig().to_dict(),
+        model_types=(DINOv3ViTConfig.model_type,),
+        required=True,
+    )
+    published = published_tensors(folder, pickled=False)
     # some versions of transformers stored RoPE's frequencies, which follow from the configuration
     published = {name: value for name, value in published.items() if not name.startswith("rope_embeddings.")}
     wanted = module.state_dict()
     missing, surplus = sorted(set(wanted) - set(published)), sorted(set(published) - set(wanted))
     if missing or surplus:
         raise CheckpointError(
-            f"{folder}: its model*.safetensors hold other weights than this backbone has: {len(missing)} missing "
+            f"{folder}: its weight files hold other weights than this backbone has: {len(missing)} missing "
             f"({', '.join(missing[:3]) or 'none'}), {len(surplus)} unknown ({', '.join(surplus[:3]) or 'none'}); "
             f"expected the layout of the published DINOv3 ViT (layer.0.attention.q_proj.weight and so on)"
         )
@@ -167,33 +163,8 @@ def _load(module: nn.Module, folder: Path) -> None:
                 f"{folder}: {name}: expected shape {tuple(wanted[name].shape)}, got {tuple(value.shape)}; published "
                 f"weights fit the published sizes and three windows"
             )
-    module.load_state_dict({name: value.float() for name, value in published.items()}, assign=True)
-
-
-def _check_published(module: DINOv3Backbone, folder: Path) -> None:
-    """Refuse a folder of another architecture before its weights are read."""
-    from transformers import DINOv3ViTConfig
-
-    try:
-        published = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = published.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder}: expected a Hugging Face folder with config.json and model*.safetensors ({error})"
-        ) from error
-    if kind != DINOv3ViTConfig.model_type:
-        raise CheckpointError(
-            f"{folder}/config.json: model_type is {kind!r}, expected {DINOv3ViTConfig.model_type!r}; give the weights "
-            f"of the backbone that the checkpoint was trained on"
-        )
-    defaults = DINOv3ViTConfig()
-    for name in _SAME_AS_PUBLISHED:
-        theirs, ours = published.get(name, getattr(defaults, name)), getattr(module.settings, name)
-        if theirs != ours:
-            raise CheckpointError(
-                f"{folder}/config.json: {name} is {theirs!r}, the checkpoint's backbone has {ours!r}; give the weights "
-                f"of the backbone that the checkpoint was trained on"
-            )
+    values = {name: as_floats(folder, name, value) for name, value in published.items()}
+    module.load_state_dict(values, assign=True)
 
 
 def _entry(name: str, parameters: int | None, grid: Grid, adapted_layers: range, **shape: int) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
+from molre_edge.model.backbones.published import check_published
 from molre_edge.model.backbones.weights import load_published
 from molre_edge.specs import Grid
 
@@ -37,6 +38,7 @@ class HeadCTViTBackbone(nn.Module):
 
     Attributes:
         patch_embedding, cls_token, blocks, norm: as in MONAI's ``ViT``.
+        settings: the arguments of MONAI's ``ViT`` that sizes depend on.
         embed_dim: d.
     """
 
@@ -75,6 +77,7 @@ class HeadCTViTBackbone(nn.Module):
         for block in self.blocks:
             block.norm_cross_attn = nn.Identity()  # never used, and counted as a layer
             block.attn.use_flash_attention = True  # PyTorch's own attention, which the exporter knows as a whole
+        self.settings = dict(settings)
         self.tokens = tuple(size // patch for size in grid.shape)
         self.embed_dim = int(width)
 
@@ -104,6 +107,7 @@ def _load(module: nn.Module, folder: Path) -> None:
             return value.unflatten(1, (cols, rows, slices)).transpose(1, 3).flip(2, 3).flatten(1, 3)  # type: ignore[no-any-return]
         return value
 
+    check_published(folder, module.settings)
     load_published(module, folder, change=turned)
 
 

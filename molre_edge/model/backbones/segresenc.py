@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
+from molre_edge.model.backbones.published import check_published
 from molre_edge.model.backbones.weights import load_published
 from molre_edge.specs import Grid
 
@@ -31,6 +32,7 @@ class SegResBackbone(nn.Module):
 
     Attributes:
         conv_init, layers: the encoder's, by their published names.
+        settings: the encoder's arguments that names and shapes of weights do not show, and its filters.
         embed_dim: d, the filters of the last level.
     """
 
@@ -54,6 +56,7 @@ class SegResBackbone(nn.Module):
             init_filters=filters, in_channels=channels, blocks_down=blocks, norm=settings["norm"], act="relu"
         )
         self.conv_init, self.layers = encoder.conv_init, encoder.layers
+        self.settings = {"init_filters": filters, "norm": settings["norm"], "act": "relu"}
         self.embed_dim = filters * 2 ** (len(blocks) - 1)
 
     def forward(self, volumes: Tensor) -> Tensor:
@@ -77,6 +80,7 @@ def load_segresenc(module: nn.Module, folder: Path) -> None:
     """Load CT-FM's feature extractor, or the encoder of its segmentation network; see BackboneEntry.load."""
     if not isinstance(module, SegResBackbone):
         raise TypeError(f"expected a SegResBackbone, got {type(module).__name__}")
+    check_published(folder, module.settings)
     load_published(module, folder)
 
 

@@ -30,6 +30,11 @@ _OPTIONS: dict[str, Range | Choice] = {
     "vision_use_head": Choice((True, False)),
 }
 
+_SHOWN_BY_SHAPES = ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size", "image_size")
+_NOT_SHOWN_BY_SHAPES = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+"""What a published config.json must say as the checkpoint's backbone does. What shapes do not show is compared with
+transformers' default where config.json leaves it out."""
+
 
 class SiglipBackbone(nn.Module):
     """Images [units, channels, rows, cols] -> slice features [units, d].
@@ -87,8 +92,15 @@ def _load(module: nn.Module, folder: Path) -> None:
     """Load a Hugging Face folder of MedSigLIP, MedGemma or another model with this tower; see BackboneEntry.load."""
     if not isinstance(module, SiglipBackbone):
         raise TypeError(f"expected a SiglipBackbone, got {type(module).__name__}")
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size", "image_size")
-    check_published(folder, {name: getattr(module.settings, name) for name in names})
+    from transformers import SiglipVisionConfig
+
+    unseen = SiglipVisionConfig().to_dict()
+    check_published(
+        folder,
+        {name: getattr(module.settings, name) for name in (*_SHOWN_BY_SHAPES, *_NOT_SHOWN_BY_SHAPES)},
+        defaults={name: unseen[name] for name in _NOT_SHOWN_BY_SHAPES},
+        model_types=(SiglipVisionConfig.model_type,),
+    )
     load_published(module, folder)
 
 

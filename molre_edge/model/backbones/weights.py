@@ -6,8 +6,8 @@ The same tower lies in several models under several names: MedSigLIP's is ``visi
 
 from __future__ import annotations
 
-import json
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,59 +16,68 @@ import torch
 from torch import Tensor, nn
 
 from molre_edge.errors import CheckpointError
+from molre_edge.model.backbones.published import PICKLED, weight_files
+from molre_edge.model.checkpoint_file import check_archive
+from molre_edge.model.safetensors_file import open_safetensors
+from molre_edge.regular import open_regular
 
-__all__ = ["check_published", "load_published", "published_tensors"]
+__all__ = ["as_floats", "load_published", "published_tensors"]
 
-_PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MAX_ENTRIES = 100_000
+"""Entries of a PyTorch file's tables at most: a short pickle can refer to one table a billion times."""
 
 
-def published_tensors(folder: Path) -> dict[str, Tensor]:
+def published_tensors(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
     """All tensors of a folder's weight files; nested dictionaries join their names with dots.
 
     Args:
-        folder: holds ``*.safetensors``, or else PyTorch files, of which nothing is run (``weights_only``). A
-            safetensors file may have any of the suffixes (MedImageInsight's is a ``.pt``).
+        folder: see :func:`molre_edge.model.backbones.published.weight_files`. Of PyTorch files nothing is run
+            (``weights_only``).
+        pickled: whether PyTorch files count.
 
     Raises:
-        CheckpointError: no such files, or one that can't be read.
+        CheckpointError: no such files, several of which none is named as the one, or one that can't be read.
     """
-    paths = sorted(folder.glob("*.safetensors")) or sorted(p for p in folder.glob("*") if p.suffix in _PICKLED)
-    if not paths:
-        raise CheckpointError(
-            f"{folder}: expected a folder with the backbone's published weights "
-            f"(*.safetensors, or {', '.join(_PICKLED)}), found none"
-        )
     tensors: dict[str, Tensor] = {}
-    for path in paths:
-        tensors |= _read(path)
+    for path, names in weight_files(folder, pickled=pickled).items():
+        read = _read(path)
+        if names is not None:
+            missing = sorted(names - set(read))
+            if missing:
+                raise CheckpointError(
+                    f"{path}: {len(missing)} weights that the folder's index places here are missing "
+                    f"({', '.join(missing[:3])[:300]}). Index and files are of two releases: fetch both again"
+                )
+            read = {name: read[name] for name in names}
+        tensors |= read
     return tensors
 
 
-def check_published(folder: Path, expected: Mapping[str, Any]) -> None:
-    """Refuse a Hugging Face folder of another architecture. A folder without config.json is left to the shapes.
+def as_floats(folder: Path, name: str, value: Tensor) -> Tensor:
+    """A published weight as float32.
 
     Args:
-        folder: may hold a ``config.json``, with the vision tower's part under ``vision_config`` or at the top.
-        expected: settings of the backbone; those that config.json does not name are not compared.
+        folder: for the message.
+        name: of the weight, as its file has it.
+        value: as its file has it.
 
     Raises:
-        CheckpointError: a setting differs, or config.json can't be read.
+        CheckpointError: the weight is not of a floating-point type, or holds NaN or infinity.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        return
-    try:
-        published = json.loads(path.read_text(encoding="utf-8"))
-        published = published.get("vision_config", published)
-        theirs = {name: published.get(name, value) for name, value in expected.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a readable Hugging Face configuration ({error})") from error
-    for name, value in expected.items():
-        if theirs[name] != value:
-            raise CheckpointError(
-                f"{path}: {name} is {theirs[name]!r}, the checkpoint's backbone has {value!r}; give the weights of the "
-                f"backbone that the checkpoint was trained on"
-            )
+    if value.dtype not in _FLOATS:
+        raise CheckpointError(
+            f"{folder}: {name} has the type {str(value.dtype).removeprefix('torch.')}, as in quantised releases, which "
+            f"mean nothing without their scales. Expected {', '.join(str(d).removeprefix('torch.') for d in _FLOATS)}. "
+            f"Give the original release of the backbone"
+        )
+    result = value.float()
+    if not bool(torch.isfinite(result).all()):
+        raise CheckpointError(
+            f"{folder}: {name} holds NaN or infinity. Expected finite float32 numbers. The file is damaged or its "
+            f"training failed: fetch it again"
+        )
+    return result
 
 
 def load_published(
@@ -87,23 +96,26 @@ def load_published(
         change: (the module's name, the published value) -> the value as the module has it.
 
     Raises:
-        CheckpointError: weights are missing or have other shapes; the message names some.
+        CheckpointError: weights are missing, are not finite floating-point numbers, or have other shapes; the message
+            names some.
     """
     published, own = published_tensors(folder), module.state_dict()
     wanted = {name: their_name(name) for name in own}
     prefix = _prefix(set(published), set(wanted.values()))
-    for name, theirs in wanted.items():
-        if name.endswith(
-            "num_batches_tracked"
-        ):  # a norm's count of batches: old files have none, nothing depends on it
-            published.setdefault(prefix + theirs, torch.zeros(()))
+    counts = {name for name in own if name.endswith("num_batches_tracked")}
+    for name in counts:  # a norm's count of batches: old files have none, and nothing depends on it
+        published.setdefault(prefix + wanted[name], torch.zeros(()))
+        published[prefix + wanted[name]] = published[prefix + wanted[name]].float()
     missing = sorted(theirs for theirs in wanted.values() if prefix + theirs not in published)
     if missing:
         raise CheckpointError(
             f"{folder}: {len(missing)} of the backbone's {len(wanted)} weights are not there "
             f"({', '.join(missing[:3])}); the files have, for example, {', '.join(sorted(published)[:3])}"
         )
-    values = {name: change(name, published[prefix + theirs].float()) for name, theirs in wanted.items()}
+    values = {
+        name: change(name, as_floats(folder, prefix + theirs, published[prefix + theirs]))
+        for name, theirs in wanted.items()
+    }
     for name, value in values.items():
         if value.shape != own[name].shape:
             raise CheckpointError(
@@ -121,30 +133,44 @@ def _prefix(published: set[str], wanted: set[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        if path.suffix not in _PICKLED:
-            raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
-    try:
-        return _flat(torch.load(path, map_location="cpu", weights_only=True))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, since loading it would run code; convert it to safetensors where you trust it"
-        ) from error
-    except Exception as error:  # a damaged archive raises all kinds
-        raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
+        try:
+            with open_safetensors(path) as opened:
+                return {name: opened.tensor(name) for name in opened.header.shapes}
+        except ValueError as error:
+            if path.suffix not in PICKLED:
+                raise CheckpointError(f"{path}: not a readable safetensors file ({error}). Fetch it again") from error
+        return _read_pytorch(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror or error}. Fetch it again") from error
 
 
-def _flat(data: Any, prefix: str = "") -> dict[str, Tensor]:
-    if isinstance(data, Tensor):
-        return {prefix.removesuffix("."): data}
-    if not isinstance(data, Mapping):
-        return {}
+def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    with open_regular(path) as file:
+        if zipfile.is_zipfile(file):
+            check_archive(path, file)
+        file.seek(0)
+        try:
+            return _flat(torch.load(file, map_location="cpu", weights_only=True))
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{path}: refused, since loading it would run code; convert it to safetensors where you trust it"
+            ) from error
+        except Exception as error:  # a damaged archive raises all kinds
+            raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
+
+
+def _flat(data: Any) -> dict[str, Tensor]:
+    """Tensors of nested tables, named by the way to them."""
     flat: dict[str, Tensor] = {}
-    for name, value in data.items():
-        flat |= _flat(value, f"{prefix}{name}.")
+    queue, seen = [("", data)], 0
+    while queue:
+        prefix, value = queue.pop()
+        if isinstance(value, Tensor):
+            flat[prefix.removesuffix(".")] = value
+        elif isinstance(value, Mapping):
+            seen += len(value)
+            if seen > _MAX_ENTRIES:
+                raise ValueError(f"it has more than {_MAX_ENTRIES} entries")
+            queue.extend((f"{prefix}{name}.", item) for name, item in value.items())
     return flat

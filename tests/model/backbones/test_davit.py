@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,25 @@ def test_weights_load_from_medimageinsights_layout(tmp_path: Path, tiny: Any, im
     save_file(whole | {"image_projection": torch.zeros(128, 8)}, tmp_path / "medimageinsigt-v1.0.0.pt")
     backbone_entry(TINY).load(other, tmp_path)
     assert torch.equal(other(x), source(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"window_size": 12}, "window_size is 12, the checkpoint's backbone has 3"),
+        ({"num_groups": [4, 8, 16, 32]}, r"num_groups is \[4, 8, 16, 32\], the checkpoint's backbone has"),
+        ({"vision_config": {"activation_function": "relu"}}, "activation_function is 'relu'"),
+    ],
+)
+def test_settings_that_shapes_do_not_show_are_compared(
+    tmp_path: Path, tiny: Any, change: dict[str, Any], words: str
+) -> None:
+    save_file(published_layout(tiny(TINY)), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(tiny(TINY).settings.to_dict()), encoding="utf-8")
+    backbone_entry(TINY).load(tiny(TINY), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(change), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=words):
+        backbone_entry(TINY).load(tiny(TINY), tmp_path)
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path, tiny: Any) -> None:

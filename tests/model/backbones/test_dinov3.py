@@ -110,7 +110,7 @@ def test_frequencies_that_some_files_hold_are_not_needed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_hidden_layers": 3}, r"num_hidden_layers is 3, the checkpoint's backbone has 2; give the weights of the"),
+        ({"num_hidden_layers": 3}, r"num_hidden_layers is 3, the checkpoint's backbone has 2. Give the weights of the"),
         ({"num_attention_heads": 4}, r"num_attention_heads is 4, the checkpoint's backbone has 2"),
         ({"rope_theta": 10.0}, r"rope_theta is 10.0, the checkpoint's backbone has 100.0"),
         ({"layer_norm_eps": 1e-6}, r"layer_norm_eps is 1e-06, the checkpoint's backbone has 1e-05"),
@@ -138,16 +138,17 @@ def test_a_name_that_config_json_leaves_out_has_transformers_default(tmp_path: P
 
 def test_a_folder_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     for content, words in [
-        (None, r"expected a Hugging Face folder with config.json and model\*.safetensors"),
-        ("{", r"expected a Hugging Face folder with config.json"),
-        ("[]", r"expected a Hugging Face folder with config.json"),
+        (None, r"Expected a Hugging Face folder with config.json and model.safetensors"),
+        ("{", r"Expected a Hugging Face folder with config.json"),
+        ("[]", r"Expected a Hugging Face folder with config.json"),
+        ("{}", r"config.json: model_type is None, expected 'dinov3_vit'"),
         ('{"model_type": "dinov2"}', r"config.json: model_type is 'dinov2', expected 'dinov3_vit'"),
     ]:
         if content is not None:
             (tmp_path / "config.json").write_text(content)
         with pytest.raises(CheckpointError, match=words):
             TINY.load(build(), tmp_path)
-    with pytest.raises(CheckpointError, match="expected a Hugging Face folder"):
+    with pytest.raises(CheckpointError, match="Expected a Hugging Face folder"):
         TINY.load(build(), tmp_path / "gone")
 
 
@@ -155,10 +156,10 @@ def test_damaged_or_absent_weights_are_refused(tmp_path: Path) -> None:
     published(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"model.safetensors: not a readable safetensors file .*; fetch it again"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors: not a readable safetensors file .*Fetch it again"):
         TINY.load(build(), tmp_path)
     path.unlink()
-    with pytest.raises(CheckpointError, match=r"holds no model\*.safetensors; fetch the published"):
+    with pytest.raises(CheckpointError, match=r"there are no weight files.*pickled files are not read"):
         TINY.load(build(), tmp_path)
 
 
@@ -166,7 +167,7 @@ def test_pickled_weights_are_not_looked_at(tmp_path: Path) -> None:
     model = published(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"holds no model\*.safetensors; fetch the published"):
+    with pytest.raises(CheckpointError, match=r"there are no weight files.*pickled files are not read"):
         TINY.load(build(), tmp_path)
 
 

@@ -79,6 +79,25 @@ def test_weights_of_another_image_size_are_refused_by_the_configuration(tmp_path
         backbone_entry(TINY).load(tiny(TINY), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu', the checkpoint's backbone has 'gelu_pytorch_tanh'"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05, the checkpoint's backbone has 1e-06"),
+        ({"num_attention_heads": 4}, "num_attention_heads is 4, the checkpoint's backbone has 2"),
+        ({}, "num_attention_heads is 12, the checkpoint's backbone has 2"),  # transformers' default
+        ({"model_type": "siglip2_vision_model"}, "model_type is 'siglip2_vision_model', expected 'siglip_vision_"),
+    ],
+)
+def test_settings_that_shapes_do_not_show_are_compared(
+    tmp_path: Path, tiny: Any, change: dict[str, Any], words: str
+) -> None:
+    save_file(tiny(TINY).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": change}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=words):
+        backbone_entry(TINY).load(tiny(TINY), tmp_path)
+
+
 @pytest.mark.parametrize("rows, cols", [(56, 42), (60, 60)])
 def test_a_grid_that_patches_do_not_fill_is_refused(rows: int, cols: int) -> None:
     with pytest.raises(ConfigError, match="as many rows as cols, in multiples of the patch size 14"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from molre_edge.errors import CheckpointError
-from molre_edge.model.backbones.weights import check_published, load_published, published_tensors
+from molre_edge.model.backbones.weights import load_published, published_tensors
 
 
 def model() -> nn.Module:
@@ -39,10 +40,12 @@ def test_of_two_whole_towers_the_one_of_the_shorter_prefix_is_taken(tmp_path: Pa
 
 
 def test_weights_may_be_spread_over_files_and_stored_as_half_floats(tmp_path: Path) -> None:
-    source, target = model(), model()
+    source, target, places = model(), model(), {}
     for i, (name, value) in enumerate(source.state_dict().items()):
         value.copy_(value.half())
-        save_file({name: value.half()}, tmp_path / f"model-{i}.safetensors")
+        places[name] = f"model-{i}.safetensors"
+        save_file({name: value.half()}, tmp_path / places[name])
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     load_published(target, tmp_path)
     assert same(source, target)
     assert {value.dtype for value in target.state_dict().values()} == {torch.float32}
@@ -89,7 +92,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_without_weights_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="expected a folder with the backbone's published weights"):
+    with pytest.raises(CheckpointError, match="Expected a folder with the backbone's published weights"):
         published_tensors(tmp_path)
 
 
@@ -114,7 +117,61 @@ def test_names_and_values_can_be_translated(tmp_path: Path) -> None:
     assert same(source, target)
 
 
-def test_a_configuration_that_is_no_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"config\.json: not a readable Hugging Face configuration"):
-        check_published(tmp_path, {"hidden_size": 3})
+def test_weights_beside_those_that_transformers_reads_are_left_alone(tmp_path: Path) -> None:
+    source, target, average = model(), model(), model()
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    save_file(average.state_dict(), tmp_path / "model_ema.safetensors")
+    torch.save(average.state_dict(), tmp_path / "pytorch_model.bin")
+    load_published(target, tmp_path)
+    assert same(source, target)
+
+
+def test_a_shard_counts_only_for_the_weights_that_the_index_places_in_it(tmp_path: Path) -> None:
+    source, target, average = model(), model(), model()
+    places = dict.fromkeys(source.state_dict(), "a.safetensors")
+    places["0.bias"] = "b.safetensors"
+    save_file({**source.state_dict(), "0.bias": torch.zeros(3)}, tmp_path / "a.safetensors")
+    save_file({**average.state_dict(), "0.bias": source.state_dict()["0.bias"]}, tmp_path / "b.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    load_published(target, tmp_path)
+    assert same(source, target)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [(torch.int8, "int8"), (torch.uint8, "uint8"), (torch.float8_e4m3fn, "float8_e4m3fn"), (torch.int64, "int64")],
+)
+def test_weights_of_a_quantised_release_are_refused_by_name(tmp_path: Path, dtype: torch.dtype, word: str) -> None:
+    weights = {**model().state_dict(), "0.weight": torch.ones(3, 2).to(dtype), "0.weight_scale": torch.ones(1)}
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"0\.weight has the type {word}, .* original release of the backbone"):
+        load_published(model(), tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
+    weights = {f"tower.{name}": tensor for name, tensor in model().state_dict().items()}
+    weights["tower.1.bias"] = torch.tensor([0.0, value, 0.0], dtype=torch.float64)
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"tower\.1\.bias holds NaN or infinity"):
+        load_published(model(), tmp_path)
+
+
+def test_a_norms_count_of_batches_is_kept_and_may_be_missing(tmp_path: Path) -> None:
+    source, target = nn.Sequential(nn.BatchNorm1d(2)), nn.Sequential(nn.BatchNorm1d(2))
+    source(torch.randn(4, 2))
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    load_published(target, tmp_path)
+    assert same(source, target)
+    save_file({n: v for n, v in source.state_dict().items() if "num" not in n}, tmp_path / "model.safetensors")
+    load_published(target, tmp_path)
+    assert target[0].num_batches_tracked == 0
+
+
+def test_a_pytorch_file_of_tables_without_end_is_refused(tmp_path: Path) -> None:
+    table: dict[str, object] = {"x": torch.ones(1)}
+    for _ in range(12):
+        table = {str(i): table for i in range(10)}
+    torch.save(table, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match="more than 100000 entries"):
+        published_tensors(tmp_path)

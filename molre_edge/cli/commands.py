@@ -1,0 +1,94 @@
+"""The commands by name: where each one is, and what the program's help says of it without importing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["COMMANDS", "Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command.
+
+    Attributes:
+        summary: its line in the program's help; the first paragraph of its own help is the same, as a test checks.
+        examples: the end of its own help, each as it is typed.
+    """
+
+    summary: str
+    examples: tuple[str, ...]
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry(
+        "Train a small model on synthetic heads, export it, run it on both engines, and end in a report to open.",
+        ("molre-edge demo", "molre-edge demo my-demo --force"),
+    ),
+    "synthesize": Entry(
+        "Make synthetic head CTs with findings and the manifest for 'train': 60 % training, 20 % validation, "
+        "20 % test.",
+        ("molre-edge synthesize my-data --scans 240",),
+    ),
+    "train": Entry(
+        "Train on a folder of scans with labels; the backbone stays frozen.",
+        (
+            "molre-edge train my-data --out frozen.pt --backbone dinov3-vitb16 --backbone-weights FOLDER "
+            "--adapter none",
+            "molre-edge train my-data --out molre.pt --init frozen.pt --adapter molre",
+        ),
+    ),
+    "evaluate": Entry(
+        "Measure a checkpoint on labelled scans that it was not trained on.",
+        ("molre-edge evaluate molre.pt my-data --out my-evaluation",),
+    ),
+    "import-peft": Entry(
+        "Put a LoRA that Hugging Face PEFT saved onto a checkpoint without adapters (K = 0): a checkpoint with K = 1.",
+        ("molre-edge import-peft LORA_FOLDER --base frozen.pt --out lora.pt",),
+    ),
+    "export": Entry(
+        "Turn a checkpoint into a bundle: ONNX graphs, golden answers, and the proof that routing is dynamic.",
+        ("molre-edge export ckpt.pt", "molre-edge export ckpt.pt --out my-bundle --golden scans"),
+    ),
+    "calibrate": Entry(
+        "Find the most INT8 that keeps the parity gate, and put graphs/int8.onnx and a report into the bundle.",
+        ("molre-edge calibrate scans --bundle my-bundle", "molre-edge infer scans --engine int8"),
+    ),
+    "build": Entry(
+        "Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.",
+        ("molre-edge build --engine fp16 --target rtx",),
+    ),
+    "infer": Entry(
+        "Run the bundle on scans: findings per scan, times by phase, and parity with the PyTorch reference.",
+        (
+            "molre-edge infer scans --engine fp16",
+            "molre-edge infer scans --engine onnxruntime:fp32 --reference golden --out my-run",
+            "molre-edge infer scans --resume --out my-run",
+        ),
+    ),
+    "report": Entry(
+        "Write the parity report of a run again, or put several runs of one model side by side.",
+        (
+            "molre-edge report edge-runs/20261102T101504Z --limits mine.toml --out by-mine",
+            "molre-edge report edge-runs/fp32 edge-runs/fp16 --out fp32-or-fp16",
+        ),
+    ),
+    "verify": Entry(
+        "Check a bundle on this machine: the hashes of all its files, then the golden answers through the engine.",
+        ("molre-edge verify --engine fp16", "molre-edge verify --bundle my-bundle --expect-digest SHA256 --json"),
+    ),
+    "bench": Entry(
+        "Time engines in turns on the same volumes: latency, scans per second, memory, and power where it is told.",
+        ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),
+    ),
+    "inspect": Entry(
+        "Say what something is: a checkpoint, graph, engine, bundle, run, scan or folder of scans. Nothing of it is "
+        "run.",
+        ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
+    ),
+    "doctor": Entry(
+        "Show what this machine has, which engines can run on it, and what to install for the others.",
+        ("molre-edge doctor --json",),
+    ),
+}
+"""In the order of their use. ``import-peft`` is the function ``import_peft`` of ``molre_edge.cli.import_peft``."""

@@ -1,0 +1,90 @@
+"""The group of commands: each is imported when it is called, so that asking for help costs next to nothing."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command as command_of
+
+from molre_edge.cli.commands import COMMANDS
+from molre_edge.cli.examples import example
+
+if TYPE_CHECKING:
+    import click
+
+__all__ = ["HELP_NAMES", "Program"]
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+_FORMER = {"--gates": "--limits"}
+"""Former name of an option -> its present one. This version still takes the former, with a warning."""
+_NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
+
+
+class Program(TyperGroup):
+    """Lists the commands without importing them; if a path does not exist, it names the nearest one that does."""
+
+    _listing = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; in the program's own help a stand-in with its name and summary."""
+        if cmd_name not in COMMANDS:
+            return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name].summary)
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = _imported(cmd_name)
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name, command and the rest of the words, options by their present names; the nearest for a wrong name."""
+        if args and args[0] not in COMMANDS:
+            self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # whose names the library compares
+        name, command, rest = super().resolve_command(ctx, args)
+        known = {option for each in command.params for option in each.opts} if command is not None else set()
+        return name, command, [_renamed(word, known) for word in rest]
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The program's own help."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:  # how the library tells of a path; it names commands and options itself
+            wrong = _NOT_THERE.search(error.message)
+            if wrong:
+                from molre_edge.cli.suggest import did_you_mean, nearest_path
+
+                error.message = f"{error.message.rstrip('.')}.{did_you_mean(nearest_path(Path(wrong['path'])))}"
+            raise
+
+
+def _renamed(word: str, known: set[str]) -> str:
+    option, equals, value = word.partition("=")
+    present = _FORMER.get(option)
+    if present not in known or option in known:
+        return word
+    typer.echo(f"warning: {option} is now called {present}. The next version will not know {option}", err=True)
+    return f"{present}{equals}{value}"
+
+
+def _imported(name: str) -> click.Command:
+    word = name.replace("-", "_")
+    function = getattr(import_module(f"molre_edge.cli.{word}"), word)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    alone.command(name, epilog=example(*COMMANDS[name].examples), context_settings=HELP_NAMES)(function)
+    return command_of(alone)
