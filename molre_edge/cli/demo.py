@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from molre_edge import demo as material
-from molre_edge.cli.export import export_checkpoint, show_export
+from molre_edge.cli.export import show_export
 from molre_edge.cli.infer import InferOptions, run_infer, show_run
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
 from molre_edge.cli.training import TrainBar
@@ -35,6 +35,8 @@ def demo(
     has the AUC of PyTorch and of each engine on heads that it has not seen. Leaves DIR/ckpt.pt, DIR/scans (eight heads
     as a scanner sends them), DIR/data (heads with labels), DIR/edge-bundle, DIR/edge-runs and the mark DIR/DEMO.txt.
     """
+    from molre_edge.export.exporter import export_checkpoint
+
     speaker = Speaker(as_json, quiet)
     material.check_installed()
     material.prepare_folder(folder, force=force)
@@ -49,7 +51,9 @@ def demo(
     if not untrained:
         _train(data, checkpoint, speaker)
     tables = Speaker(quiet=quiet or as_json)
-    show_export(export_checkpoint(checkpoint, bundle, speaker), tables)
+    with speaker.progress() as progress:
+        exported = export_checkpoint(checkpoint, bundle, progress=progress)
+    show_export(exported, tables)
     runs = {}
     for engine in ("fp32", "fp16"):
         options = InferOptions(

@@ -22,6 +22,7 @@ from molre_edge.cli.shell import (
     LimitsOption,
     QuietOption,
     Speaker,
+    Steps,
     ThreadsOption,
     UsageError,
     WeightsOption,
@@ -200,7 +201,9 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
         stack.callback(store.abandon)
         if runtime != "torch":  # the golden answers are its own
             limits = choose_limits(bundle, runner.precision, options.gates)
-            how = require_verified(bundle, runner, limits, VerifiedRecord(record_path()), tell=speaker.tell)
+            how = require_verified(
+                bundle, runner, limits, VerifiedRecord(record_path()), progress=Steps(speaker, speaker.tell)
+            )
             speaker.tell(f"Engine {how}")
         reference_runner = _reference_runner(reference, options, stack)
         go_on = f"what is done is kept: add --resume -o {store.folder} to go on"

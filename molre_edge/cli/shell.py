@@ -43,9 +43,11 @@ __all__ = [
     "LimitsOption",
     "QuietOption",
     "Speaker",
+    "Steps",
     "ThreadsOption",
     "UsageError",
     "WeightsOption",
+    "bundle_folder",
     "command",
     "engine_of",
     "open_bundle",
@@ -202,6 +204,12 @@ class Speaker:
         )
 
     @contextlib.contextmanager
+    def progress(self) -> Iterator[Steps]:
+        """Shows the events of a verb: the running step, and facts and warnings on stderr."""
+        with self.steps() as step:
+            yield Steps(self, step)
+
+    @contextlib.contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:
         """Shows the step that is running; on a terminal with a spinner, else one line a step."""
         if self.quiet:
@@ -211,6 +219,36 @@ class Speaker:
                 yield lambda name: status.update(Text(name, style="bold"))
         else:
             yield lambda name: self.tell(f"- {name}")
+
+
+class Steps:
+    """Receives a verb's events and shows them (:class:`molre_edge.progress.Progress`)."""
+
+    def __init__(self, speaker: Speaker, show: Callable[[str], None]) -> None:
+        """Show steps by `show`, everything else by `speaker`."""
+        self._speaker, self._show, self._name = speaker, show, ""
+
+    def step(self, name: str) -> None:
+        """Show the step."""
+        self._name = name
+        self._show(name)
+
+    def info(self, text: str) -> None:
+        """Print the sentence."""
+        self._speaker.tell(text)
+
+    def warn(self, text: str) -> None:
+        """Print the warning."""
+        self._speaker.warn(text)
+
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        """Show the number beside the step, on a terminal."""
+        if self._speaker.err.is_terminal:
+            self._show(f"{self._name}: {done}{'' if total is None else f' of {total}'} {unit}")
+
+    def stopping(self) -> None:
+        """Print that the command stops; called in a signal's handler."""
+        self._speaker.warn_in_handler("stopping after the item in hand; Ctrl-C again stops at once")
 
 
 def engine_of(word: str) -> tuple[str | None, Precision]:
@@ -234,12 +272,21 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
         UsageError: no such folder.
         BundleError: what is there is no bundle of ours, or another than the one expected.
     """
+    return Bundle.open(bundle_folder(folder), expect_digest=expect_digest)
+
+
+def bundle_folder(folder: Path) -> Path:
+    """The folder itself, if it exists.
+
+    Raises:
+        UsageError: it does not exist; the message names the nearest folder that does.
+    """
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise UsageError(
             f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "
             f"'molre-edge export CKPT -o {folder}', or name another with --bundle"
         )
-    return Bundle.open(folder, expect_digest=expect_digest)
+    return folder
 
 
 def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
