@@ -9,11 +9,11 @@ Research and engineering tool, not a cleared medical device; its output is not a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from molre_edge.benchmarking.measure import bench_runners
+    from molre_edge.benchmarking.bench import bench_runners
     from molre_edge.bundle.bundle import Bundle
     from molre_edge.calibration.run import calibrate_bundle
     from molre_edge.doctor import diagnose
-    from molre_edge.engines.tensorrt.build import build_engine
+    from molre_edge.engines.build import build_engine
     from molre_edge.errors import (
         BundleError,
         CalibrationError,

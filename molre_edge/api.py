@@ -15,11 +15,11 @@ __all__ = ["ERRORS", "PLACES", "TYPES", "VERBS", "find"]
 VERBS: Mapping[str, str] = {
     "export_checkpoint": "molre_edge.export.exporter",
     "calibrate_bundle": "molre_edge.calibration.run",
-    "build_engine": "molre_edge.engines.tensorrt.build",
+    "build_engine": "molre_edge.engines.build",
     "infer_scans": "molre_edge.runs.infer",
     "verify_bundle": "molre_edge.verification.verify",
     "report_runs": "molre_edge.runs.remake",
-    "bench_runners": "molre_edge.benchmarking.measure",
+    "bench_runners": "molre_edge.benchmarking.bench",
     "train_model": "molre_edge.training.verbs",
     "evaluate_checkpoint": "molre_edge.training.verbs",
     "import_peft": "molre_edge.training.verbs",

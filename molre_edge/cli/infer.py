@@ -11,7 +11,6 @@ from rich.table import Table
 import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
-    DEFAULT_BUNDLE,
     BundleOption,
     DigestOption,
     EngineOption,
@@ -23,10 +22,10 @@ from molre_edge.cli.shell import (
     ThreadsOption,
     UsageError,
     WeightsOption,
+    bundle_folder,
     command,
-    named_bundle,
 )
-from molre_edge.specs import DISCLAIMER
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER
 
 if TYPE_CHECKING:
     from molre_edge.runs.infer_result import InferResult
@@ -98,7 +97,7 @@ def infer(
         result = molre_edge.infer_scans(
             scans,
             engine,
-            bundle=named_bundle(bundle),
+            bundle=bundle_folder(bundle),
             out=out,
             resume=resume,
             reference=reference,

@@ -28,12 +28,12 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest_path
 from molre_edge.errors import MolreEdgeError, ParityFailedError, UsageError
 from molre_edge.progress import Progress
-from molre_edge.specs import Precision
+from molre_edge.specs import DEFAULT_BUNDLE, Precision
 
 __all__ = [
     "BundleOption",
@@ -48,9 +48,9 @@ __all__ = [
     "ThreadsOption",
     "UsageError",
     "WeightsOption",
+    "bundle_folder",
     "command",
     "engine_of",
-    "named_bundle",
     "open_bundle",
 ]
 
@@ -299,7 +299,7 @@ def engine_of(word: str) -> tuple[str | None, Precision]:
     return parse_engine(word)
 
 
-def named_bundle(folder: Path) -> Path:
+def bundle_folder(folder: Path) -> Path:
     """The folder that the user named, if it is one.
 
     Raises:
@@ -320,7 +320,7 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
         UsageError: no such folder.
         BundleError: no bundle of ours, or not the expected one.
     """
-    return Bundle.open(named_bundle(folder), expect_digest=expect_digest)
+    return Bundle.open(bundle_folder(folder), expect_digest=expect_digest)
 
 
 def command(function: Callable[_P, _R]) -> Callable[_P, _R]:

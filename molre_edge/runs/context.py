@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import UsageError
 from molre_edge.parity import ParityLimits
@@ -15,6 +15,7 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.judging import Limits
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import WORDS, Reference
+from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["InferOptions", "RunContext"]
 

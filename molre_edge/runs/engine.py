@@ -11,8 +11,7 @@ from molre_edge.progress import Progress
 from molre_edge.runs.judging import UserLimits
 from molre_edge.runs.reference import find_checkpoint
 from molre_edge.verification.golden_check import LimitsChoice, choose_limits, require_verified
-from molre_edge.verification.passed import VerifiedRecord
-from molre_edge.verification.record_place import record_path
+from molre_edge.verification.passed import VerifiedRecord, record_path
 
 __all__ = ["check_engine", "pick_engine"]
 
@@ -62,5 +61,5 @@ def check_engine(bundle: Bundle, runner: Runner, limits: UserLimits | None, prog
         chosen = choose_limits(bundle, runner.precision, None)
     else:
         chosen = LimitsChoice(limits[runner.precision], limits.source)
-    how = require_verified(bundle, runner, chosen, VerifiedRecord(record_path()), tell=progress.info)
+    how = require_verified(bundle, runner, chosen, VerifiedRecord(record_path()), progress=progress)
     progress.info(f"Engine {how}")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.choice import parse_engine
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError
+from molre_edge.files import StrPath
 from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.context import InferOptions, RunContext
@@ -24,25 +24,24 @@ from molre_edge.runs.reference import Reference, choose_reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.store import RunStore, Task, new_folder
 from molre_edge.scans.workers.pool import default_readers
+from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["DEFAULT_RUNS", "infer_scans"]
 
 DEFAULT_RUNS = Path("edge-runs")
 
-PathLike = str | os.PathLike[str]
-
 
 def infer_scans(
-    scans: PathLike,
+    scans: StrPath,
     engine: str = "fp16",
     *,
-    bundle: PathLike = DEFAULT_BUNDLE,
-    out: PathLike | None = None,
+    bundle: StrPath = DEFAULT_BUNDLE,
+    out: StrPath | None = None,
     resume: bool = False,
     reference: str = "auto",
     reference_scans: int | None = None,
-    backbone_weights: PathLike | None = None,
-    labels: PathLike | None = None,
+    backbone_weights: StrPath | None = None,
+    labels: StrPath | None = None,
     limits: Limits = None,
     all_series: bool = False,
     expect_digest: str | None = None,
@@ -190,5 +189,5 @@ def _store(options: InferOptions, task: Task, progress: Progress) -> RunStore:
     return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task)
 
 
-def _path(given: PathLike | None) -> Path | None:
+def _path(given: StrPath | None) -> Path | None:
     return None if given is None else Path(given)

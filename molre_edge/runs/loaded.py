@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import EngineError, RunError, ScanError
+from molre_edge.files import StrPath
 from molre_edge.parity import Outputs
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.engine import check_engine, pick_engine
@@ -23,11 +23,9 @@ from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.scans.workers.pool import Readers
-from molre_edge.specs import DISCLAIMER, HU_MAX, HU_MIN, Grid
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
 
 __all__ = ["LoadedModel", "Prediction", "load_model"]
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +81,7 @@ class LoadedModel:
         self.thresholds: npt.NDArray[np.float64] = bundle.thresholds
         self.facts: Mapping[str, Any] = dict(runner.facts)
 
-    def predict(self, path: PathLike) -> Prediction:
+    def predict(self, path: StrPath) -> Prediction:
         """Answer one study.
 
         Args:
@@ -135,13 +133,13 @@ class LoadedModel:
 
 
 def load_model(
-    path: PathLike = DEFAULT_BUNDLE,
+    path: StrPath = DEFAULT_BUNDLE,
     engine: str = "fp16",
     *,
     expect_digest: str | None = None,
     limits: Limits = None,
-    checkpoint: PathLike | None = None,
-    backbone_weights: PathLike | None = None,
+    checkpoint: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
     threads: int | None = None,
     readers: int = 1,
     progress: Progress = SILENT,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import RunError, UsageError
+from molre_edge.files import StrPath
 from molre_edge.parity import Verdict
 from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.parity_report import KeySlice, Report
@@ -26,8 +27,6 @@ from molre_edge.specs import DISCLAIMER
 __all__ = ["DEFAULT_REPORTS", "RemadeRun", "ReportResult", "report_runs"]
 
 DEFAULT_REPORTS = Path("edge-reports")
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,12 @@ class ReportResult:
 
 
 def report_runs(
-    runs: PathLike | Iterable[PathLike],
+    runs: StrPath | Iterable[StrPath],
     *,
-    out: PathLike | None = None,
-    labels: PathLike | None = None,
+    out: StrPath | None = None,
+    labels: StrPath | None = None,
     limits: Limits = None,
-    scans: PathLike | None = None,
+    scans: StrPath | None = None,
     images: bool = False,
     progress: Progress = SILENT,
 ) -> ReportResult:

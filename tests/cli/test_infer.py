@@ -20,8 +20,7 @@ from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.engines.choice import choose_engine
 from molre_edge.parity import load_limits
 from molre_edge.specs import Precision
-from molre_edge.verification.passed import VerifiedRecord, subject_of
-from molre_edge.verification.record_place import record_path
+from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
 FILES = {
     "findings.csv",
