@@ -33,10 +33,9 @@ from molre_edge.calibration.run import calibrate
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.calibration.speed import compare_speed
 from molre_edge.cli.calibrate import labels_of
-from molre_edge.cli.export import export_checkpoint
-from molre_edge.cli.shell import Speaker
 from molre_edge.demo import draw_model
 from molre_edge.errors import EngineError, ParityFailedError
+from molre_edge.export.exporter import export_checkpoint
 from molre_edge.export.golden import synthetic_volumes
 from molre_edge.files import write_json
 from molre_edge.model.backbones.registry import backbone_entry
@@ -102,7 +101,7 @@ def make_full_size(backbone: str, folder: Path) -> tuple[Bundle, Path]:
     save_checkpoint(model, folder / "ckpt.pt")
     for number, findings in enumerate(HEADS):
         write_nifti(make_head(500 + number, findings), folder / "scans" / f"head-{number}.nii.gz")
-    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", Speaker(), golden_volumes=2)
+    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=2)
     return Bundle.open(folder / "edge-bundle"), folder / "scans"
 
 

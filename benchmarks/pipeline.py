@@ -27,6 +27,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.machine import usable_cores
 from molre_edge.parity import DEFAULT_LIMITS
+from molre_edge.runs.context import RunContext
 from molre_edge.runs.reference import Reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.store import RunStore, Task
@@ -34,23 +35,6 @@ from molre_edge.scans import ScanSource, find_scans
 from molre_edge.scans.workers.prepare import Prepared, prepare
 from molre_edge.specs import Precision
 from molre_edge.synthetic import make_head, write_dicom_series
-
-
-class Quiet:
-    """Nobody listens."""
-
-    def started(self, todo: int, done: int, rejected: int) -> None:
-        """Nothing."""
-
-    def expected(self, text: str) -> None:
-        """Nothing."""
-
-    def finished(self, scan: str, problem: str | None) -> None:
-        """Nothing."""
-        assert problem is None, problem
-
-    def stopping(self) -> None:
-        """Nothing."""
 
 
 def make_scans(folder: Path, count: int, shape: tuple[int, int, int]) -> None:
@@ -99,19 +83,17 @@ def with_threads(runner: OnnxRuntimeRunner, sources: tuple[ScanSource, ...], bun
 def whole_run(runner: OnnxRuntimeRunner, scans: Path, bundle: Bundle, out: Path, readers: int) -> float:
     """Seconds a scan of the run's loop, from its first answer on: the mean of `interval` without the first."""
     store = RunStore.create(out, Task(bundle.digest, runner.name, "none", Task.hide(scans), False))
-    summary = run_scans(
-        scans,
-        store,
+    context = RunContext(
+        scans=scans,
         bundle=bundle,
         runner=runner,
         reference=Reference("none", "not asked for"),
-        reference_runner=None,
-        gate=DEFAULT_LIMITS[runner.precision],
-        limits_source="default",
-        progress=Quiet(),
+        limits=DEFAULT_LIMITS[runner.precision],
         readers=readers,
     )
-    lines = (summary.folder / "findings.jsonl").read_text().splitlines()
+    result = run_scans(store, context)
+    assert not result.rejected, result.rejected
+    lines = (result.folder / "findings.jsonl").read_text().splitlines()
     intervals = [json.loads(line)["milliseconds"]["interval"] for line in lines]
     return statistics.mean(intervals[1:]) / 1e3
 

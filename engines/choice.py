@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_here
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.runner import RUNTIMES, TensorRTRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import BundleError, EngineError
+from molre_edge.errors import BundleError, EngineError, UsageError
 from molre_edge.specs import Precision
 
 __all__ = ["EngineChoice", "choose_engine", "parse_engine"]
@@ -34,7 +35,7 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
     """``fp16``, ``onnxruntime:fp16`` or ``torch`` as runtime (None: the best one) and precision.
 
     Raises:
-        EngineError: another word; the message lists what there is.
+        UsageError: an unknown word; the message lists the known ones and names the nearest.
     """
     runtime, colon, precision = word.rpartition(":")
     if word == "torch":
@@ -42,9 +43,12 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
     precisions = [p.value for p in Precision]
     known = runtime in _RUNTIMES or not (runtime or colon)
     if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
-        raise EngineError(
+        words = [*precisions, "torch", *(f"{name}:{each}" for name in _RUNTIMES[:-1] for each in precisions)]
+        near = difflib.get_close_matches(word.lower(), words, n=1)
+        raise UsageError(
             f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'tensorrt:' or 'tensorrt-rtx:' "
-            f"before it to force that runtime, or 'torch' for the PyTorch model itself"
+            f"before it to force that runtime, or 'torch' for the PyTorch model itself."
+            + (f" Did you mean '{near[0]}'?" if near else "")
         )
     return runtime or None, Precision(precision)
 
@@ -69,7 +73,8 @@ def choose_engine(
         threads: CPU threads of ONNX Runtime.
 
     Raises:
-        EngineError: an unknown word, ``torch`` without a checkpoint, or a TensorRT that was asked for and can't run.
+        UsageError: an unknown word.
+        EngineError: ``torch`` without a checkpoint, or a TensorRT that was asked for and cannot run.
         BundleError: the bundle has no graph of that precision.
     """
     runtime, precision = parse_engine(word)

@@ -1,31 +1,35 @@
-"""Checkpoint to bundle, one step after the other, each checked before the next."""
+"""Turns a checkpoint into a bundle. Each step is checked before the next one begins."""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle.bundle import GOLDEN_FILE, check_free, new_bundle, write_manifest
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import ExportError, ParityFailedError
-from molre_edge.export.golden import MIN_GOLDEN, batches
+from molre_edge.errors import ExportError, MissingDependencyError, ParityFailedError
+from molre_edge.export.golden import MIN_GOLDEN, batches, scan_volumes, synthetic_volumes
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
 from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
+from molre_edge.files import StrPath
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
-from molre_edge.specs import Precision
+from molre_edge.parity.limits import limits_by_precision
+from molre_edge.progress import SILENT, Progress
+from molre_edge.specs import Grid, Precision
 
 if TYPE_CHECKING:
     import onnx
@@ -33,23 +37,24 @@ if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
     from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["ExportResult", "export_bundle"]
+__all__ = ["DEFAULT_GOLDEN", "ExportResult", "export_bundle", "export_checkpoint"]
 
-Step = Callable[[str], None]
+DEFAULT_GOLDEN = 8
+"""Synthetic golden volumes of an export that names no number."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExportResult:
-    """What an export made.
+    """The result of an export.
 
     Attributes:
         folder: the bundle.
         digest: SHA-256 of its manifest.
-        parity: by precision, on the golden volumes.
-        proof: that routing is dynamic; None where there is none to prove (K = 0 or 1).
+        parity: parity with PyTorch on the golden volumes, by precision.
+        proof: evidence that routing is dynamic; None if the model has no routing (K = 0 or 1).
         added_fraction: parameters of adapters and routers over all others.
-        seconds: by step.
-        notes: what the report has to say about how this was judged.
+        seconds: duration of each step.
+        notes: remarks about how parity was judged.
     """
 
     folder: Path
@@ -60,12 +65,24 @@ class ExportResult:
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, as ``molre-edge export --json`` prints it."""
+        return {
+            "bundle": str(self.folder),
+            "digest": self.digest,
+            "parity": {str(precision): parity.verdict.to_dict() for precision, parity in self.parity.items()},
+            "routing": None if self.proof is None else self.proof.to_dict(),
+            "added_fraction": self.added_fraction,
+            "seconds": dict(self.seconds),
+            "notes": list(self.notes),
+        }
+
 
 @dataclass
 class _Stopwatch:
-    """Tells which step is running and keeps what each took."""
+    """Reports the step that begins and keeps the duration of each."""
 
-    tell: Step
+    progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     _name: str = ""
     _start: float = 0.0
@@ -73,12 +90,100 @@ class _Stopwatch:
     def step(self, name: str) -> None:
         self.stop()
         self._name, self._start = name, time.perf_counter()
-        self.tell(name)
+        self.progress.step(name)
 
     def stop(self) -> None:
         if self._name:
             self.seconds[self._name] = round(time.perf_counter() - self._start, 3)
         self._name = ""
+
+
+def export_checkpoint(
+    checkpoint: StrPath,
+    bundle: StrPath = DEFAULT_BUNDLE,
+    *,
+    force: bool = False,
+    precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
+    golden: StrPath | None = None,
+    golden_volumes: int | None = None,
+    limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
+    backbone_weights: StrPath | None = None,
+    progress: Progress = SILENT,
+) -> ExportResult:
+    """Turn a checkpoint into a bundle: ONNX graphs, golden answers, and the proof that routing is dynamic.
+
+    Args:
+        checkpoint: a ``.pt`` or ``.safetensors`` file.
+        bundle: the folder to write. It appears complete at the end, or not at all.
+        force: replace an existing bundle, with its engines and its int8 graph.
+        precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
+        golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
+            uses synthetic volumes.
+        golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden`.
+        limits: a TOML file of parity limits, or the limits by precision; None for the defaults.
+        backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
+        progress: receives progress events.
+
+    Raises:
+        MissingDependencyError: torch or another library of the extra ``export`` is not installed.
+        CheckpointError: the checkpoint can't be read or is invalid.
+        ConfigError: the limits or the number of golden volumes are invalid.
+        ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
+        ParityFailedError: a graph is outside its limits.
+        BundleError: `bundle` exists and must not be replaced, or it can't be written.
+    """
+    folder, wanted = Path(bundle), tuple(Precision(each) for each in precisions)
+    budget = limits_by_precision(limits)
+    _check_precisions(wanted)
+    check_free(folder, force=force)  # before minutes of work
+    progress.step("loading the checkpoint")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # warnings of the libraries about themselves; every result is checked here
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
+            import onnxsim  # noqa: F401
+
+            from molre_edge.model.checkpoint import load_checkpoint
+        except ImportError as error:
+            raise MissingDependencyError("Exporting a checkpoint", str(error.name), "export") from error
+        loaded = load_checkpoint(
+            Path(checkpoint), backbone_weights=None if backbone_weights is None else Path(backbone_weights)
+        )
+        progress.step("golden volumes")
+        volumes, origin = _golden(loaded.config.grid, golden, golden_volumes, progress)
+        return export_bundle(
+            loaded,
+            folder,
+            volumes,
+            golden_origin=origin,
+            precisions=wanted,
+            limits=budget,
+            force=force,
+            progress=progress,
+        )
+
+
+def _golden(
+    grid: Grid, scans: StrPath | None, count: int | None, progress: Progress
+) -> tuple[npt.NDArray[np.float16], str]:
+    """The golden volumes, and a description of their origin."""
+    if scans is None:
+        count = DEFAULT_GOLDEN if count is None else count
+        return synthetic_volumes(grid, count), f"synthetic, {count} volumes, seed 0"
+    progress.warn(
+        "The golden volumes are images of patients and become part of the bundle: protect the bundle as you protect "
+        "the scans."
+    )
+    volumes, problems = scan_volumes(Path(scans), grid, count)
+    for problem in problems:
+        progress.warn(f"Not used as a golden volume: {problem}")
+    if len(volumes) < MIN_GOLDEN:
+        raise ExportError(
+            f"--golden {scans}: {len(volumes)} usable scans; expected at least {MIN_GOLDEN}, because the proof of "
+            f"dynamic routing compares the gates of two scans. Add scans, or omit --golden to use synthetic volumes"
+        )
+    return volumes, f"{len(volumes)} scans of the user"
 
 
 def export_bundle(
@@ -88,33 +193,33 @@ def export_bundle(
     *,
     golden_origin: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
-    gates: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
+    limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
-    on_step: Step = lambda name: None,
+    progress: Progress = SILENT,
 ) -> ExportResult:
-    """Export a checkpoint. The bundle appears whole at the end, or not at all.
+    """Export a loaded checkpoint. The bundle appears complete at the end, or not at all.
 
     Args:
         checkpoint: from :func:`molre_edge.model.checkpoint.load_checkpoint`.
-        folder: where the bundle shall be.
+        folder: the bundle to write.
         golden: float16 HU [n, slices, rows, cols], at least two volumes.
-        golden_origin: where they come from, for the manifest ("synthetic, seed 0").
-        precisions: which graphs; the fp32 graph is always made and checked, and kept where it is asked for.
-        gates: the budget of each precision.
-        force: replace a bundle that is there.
-        on_step: is told the name of each step as it starts.
+        golden_origin: their origin, for the manifest ("synthetic, seed 0").
+        precisions: the graphs to keep. The fp32 graph is always made and checked.
+        limits: the parity limits of each precision.
+        force: replace an existing bundle.
+        progress: receives progress events.
 
     Raises:
         ExportError: a check failed; the message names it.
-        ParityFailedError: a graph is outside its gate.
-        BundleError: something is in the way at `folder`.
+        ParityFailedError: a graph is outside its limits.
+        BundleError: `folder` exists and must not be replaced, or it can't be written.
     """
     from molre_edge.model.placement import count_parameters
 
     _check_request(golden, precisions)
     check_free(folder, force=force)
     model, config = checkpoint.model, checkpoint.config
-    watch, notes, parity = _Stopwatch(on_step), list[str](), dict[Precision, GraphParity]()
+    watch, notes, parity = _Stopwatch(progress), list[str](), dict[Precision, GraphParity]()
 
     watch.step("PyTorch's answers to the golden volumes")
     reference = _reference(model, golden)
@@ -127,7 +232,7 @@ def export_bundle(
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
     answers = _answers(raw, golden, Precision.FP32)
-    parity[Precision.FP32] = _judged(Precision.FP32, reference, answers, checkpoint, gates)
+    parity[Precision.FP32] = _judged(Precision.FP32, reference, answers, checkpoint, limits)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
@@ -144,7 +249,7 @@ def export_bundle(
         rounds = runtime_rounds()
         judged = (rounding_copy(half) if rounds else half).SerializeToString()
         answers = _answers(judged, golden, Precision.FP16, optimise=not rounds)
-        parity[Precision.FP16] = _judged(Precision.FP16, reference, answers, checkpoint, gates)
+        parity[Precision.FP16] = _judged(Precision.FP16, reference, answers, checkpoint, limits)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
 
@@ -163,12 +268,18 @@ def export_bundle(
 
 
 def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:
-    """Refuse at once what would fail after minutes."""
+    """Refuse invalid arguments before minutes of work."""
     if len(golden) < MIN_GOLDEN:
-        raise ExportError(f"golden volumes: expected at least {MIN_GOLDEN}, got {len(golden)}")
+        raise ExportError(f"golden volumes: {len(golden)}; expected at least {MIN_GOLDEN}")
+    _check_precisions(precisions)
+
+
+def _check_precisions(precisions: tuple[Precision, ...]) -> None:
     if not precisions or not {*precisions} <= {Precision.FP32, Precision.FP16}:
-        told = ", ".join(map(str, precisions)) or "none"
-        raise ExportError(f"precisions: expected fp32, fp16 or both, got {told}; calibrate makes the int8 graph")
+        given = ", ".join(map(str, precisions)) or "none"
+        raise ExportError(
+            f"precisions: {given}; expected fp32, fp16 or both. 'molre-edge calibrate' makes the int8 graph"
+        )
 
 
 def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
@@ -195,30 +306,30 @@ def _judged(
     reference: Outputs,
     answers: Outputs,
     checkpoint: LoadedCheckpoint,
-    gates: Mapping[Precision, ParityLimits],
+    limits: Mapping[Precision, ParityLimits],
 ) -> GraphParity:
     config = checkpoint.config
     numbers = compare(reference, answers, findings=config.findings, thresholds=np.asarray(config.thresholds))
-    verdict = judge(numbers, gates[precision])
+    verdict = judge(numbers, limits[precision])
     if not verdict.passed:
         reasons = "; ".join(check.text for check in verdict.failed)
         finite = all(np.isfinite(part).all() for part in (answers.logits, answers.embedding))
         advice = "Export with --precision fp32 only"
-        if finite:  # no gate lets an answer pass that is not a number
-            advice += ", or set a gate that fits your use with --gates"
+        if finite:  # no limit lets an answer pass that is not a number
+            advice += ", or set limits that fit your use with --limits"
         raise ParityFailedError(
-            f"the {precision} graph is outside its gate on the golden volumes: {reasons}. "
+            f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
             + (
                 advice
                 if precision is Precision.FP16
-                else "This is a bug of the export or of ONNX Runtime; please report the model's configuration"
+                else "This is a bug in the export or in ONNX Runtime; please report the model's configuration"
             )
         )
-    return GraphParity(numbers, verdict, gates[precision])
+    return GraphParity(numbers, verdict, limits[precision])
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
-    """The routers in the graph; none where the model has no routing (K = 0 or 1)."""
+    """The routers in the graph; none if the model has no routing (K = 0 or 1)."""
     from molre_edge.model.adapters import AdaptedLayer
 
     config = checkpoint.config
@@ -241,7 +352,7 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = DEFAULT_LIMITS[Precision.FP32].max_gate_l1  # whatever gate the user set: this is no matter of budgets
+    tolerance = DEFAULT_LIMITS[Precision.FP32].max_gate_l1  # the proof does not depend on the user's limits
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])
@@ -260,8 +371,11 @@ def _routing_notes(proof: RoutingProof | None, experts: int) -> list[str]:
         return [f"no routing to prove: the model has {'one expert' if experts else 'no experts'}"]
     notes = []
     if proof.logit_effect < 1e-6:
-        notes.append("the experts do not move any logit yet: their up projections are zero, or nearly so")
+        notes.append("the experts do not change any logit yet: their up projections are zero, or almost zero")
     if proof.unmoved:
         which = ", ".join(map(str, proof.unmoved))
-        notes.append(f"of routers {which} the numbers show nothing: they gave all golden volumes the same gates")
+        notes.append(
+            f"routers {which} gave all golden volumes the same gates, so the numbers prove nothing about them; the "
+            f"graph's structure was checked"
+        )
     return notes

@@ -1,4 +1,4 @@
-"""What the manifest says of an export."""
+"""The content of an exported bundle's manifest."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["GraphParity", "manifest_content"]
 
 @dataclass(frozen=True, eq=False)
 class GraphParity:
-    """One graph against PyTorch on the golden volumes."""
+    """Parity of one graph with PyTorch on the golden volumes."""
 
     numbers: ParityNumbers
     verdict: Verdict
-    gate: ParityLimits
+    limits: ParityLimits
 
 
 def manifest_content(
@@ -38,15 +38,15 @@ def manifest_content(
     golden_origin: str,
     notes: Iterable[str],
 ) -> dict[str, Any]:
-    """All of the manifest but ``format``, ``version`` and ``files``; docs/bundle.md describes it.
+    """The manifest without ``format``, ``version`` and ``files``; docs/bundle.md describes it.
 
     Args:
-        checkpoint: that was exported.
-        graphs: what the bundle holds.
-        parity: of every graph that was judged.
-        proof: that routing is dynamic; None where there is none to prove.
-        golden_origin: where the golden volumes come from.
-        notes: what a report has to say beside the numbers.
+        checkpoint: the exported checkpoint.
+        graphs: facts of the graphs in the bundle.
+        parity: parity of every graph that was judged.
+        proof: evidence that routing is dynamic; None if the model has no routing.
+        golden_origin: the origin of the golden volumes.
+        notes: remarks that a report shows beside the numbers.
     """
     from molre_edge.model.placement import count_parameters
 
@@ -67,7 +67,7 @@ def manifest_content(
         "routing": None if proof is None else proof.to_dict(),
         "parity": {
             str(precision): {
-                "gate": result.gate.to_dict(),
+                "limits": result.limits.to_dict(),
                 "verdict": result.verdict.to_dict(),
                 "volumes": result.numbers.n,
             }

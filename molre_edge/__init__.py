@@ -1,8 +1,93 @@
 """molre-edge: put a trained Mixture of Low-Rank Experts head-CT model on an edge device, and prove it unchanged.
 
+The names in ``__all__`` are the library; docs/python.md shows each of them. A name is imported when it is first used,
+so ``import molre_edge`` loads nothing heavy.
+
 Research and engineering tool, not a cleared medical device; its output is not a diagnosis.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molre_edge.benchmarking.bench import bench_runners
+    from molre_edge.bundle.bundle import Bundle
+    from molre_edge.calibration.run import calibrate_bundle
+    from molre_edge.doctor import diagnose
+    from molre_edge.engines.build import build_engine
+    from molre_edge.errors import (
+        BundleError,
+        CalibrationError,
+        CheckpointError,
+        ConfigError,
+        EngineError,
+        ExportError,
+        MissingDependencyError,
+        MolreEdgeError,
+        ParityFailedError,
+        RunError,
+        ScanError,
+        UsageError,
+    )
+    from molre_edge.export.exporter import export_checkpoint
+    from molre_edge.inspection.look import inspect_path
+    from molre_edge.parity.limits import ParityLimits
+    from molre_edge.parity.outputs import ParityError
+    from molre_edge.progress import Progress
+    from molre_edge.runs.infer import infer_scans
+    from molre_edge.runs.loaded import load_model
+    from molre_edge.runs.remake import report_runs
+    from molre_edge.specs import Precision
+    from molre_edge.training.verbs import evaluate_checkpoint, import_peft, synthesize_scans, train_model
+    from molre_edge.verification.verify import verify_bundle
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "CalibrationError",
+    "CheckpointError",
+    "ConfigError",
+    "EngineError",
+    "ExportError",
+    "MissingDependencyError",
+    "MolreEdgeError",
+    "ParityError",
+    "ParityFailedError",
+    "ParityLimits",
+    "Precision",
+    "Progress",
+    "RunError",
+    "ScanError",
+    "UsageError",
+    "__version__",
+    "bench_runners",
+    "build_engine",
+    "calibrate_bundle",
+    "diagnose",
+    "evaluate_checkpoint",
+    "export_checkpoint",
+    "import_peft",
+    "infer_scans",
+    "inspect_path",
+    "load_model",
+    "report_runs",
+    "synthesize_scans",
+    "train_model",
+    "verify_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'molre_edge' has no attribute {name!r}")
+    from molre_edge.api import find
+
+    value = globals()[name] = find(name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})

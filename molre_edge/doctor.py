@@ -74,9 +74,19 @@ class Diagnosis:
         """Whether a bundle can be run at all."""
         return None in self.can_run.values()
 
+    @property
+    def exit_code(self) -> int:
+        """0: some runtime can run. 1: none can."""
+        return 0 if self.anything_runs else 1
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {"machine": self.machine, "parts": [asdict(part) for part in self.parts], "can_run": self.can_run}
+        """Plain data for JSON, as ``molre-edge doctor --json`` prints it."""
+        return {
+            "machine": self.machine,
+            "parts": [asdict(part) for part in self.parts],
+            "can_run": self.can_run,
+            "exit_code": self.exit_code,
+        }
 
 
 def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:

@@ -20,12 +20,17 @@ __all__ = [
     "ParityFailedError",
     "RunError",
     "ScanError",
+    "UsageError",
     "shown",
 ]
 
 
 class MolreEdgeError(Exception):
     """An error that the user can mend: the message says what, where, what was expected and what to do next."""
+
+
+class UsageError(MolreEdgeError):
+    """A verb or command got arguments that do not exist or do not fit together. Nothing was started; exit code 2."""
 
 
 class ConfigError(MolreEdgeError):

@@ -16,9 +16,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["replace_folder", "sha256_of", "write_json", "write_whole"]
+__all__ = ["StrPath", "replace_folder", "sha256_of", "write_json", "write_whole"]
+
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+"""A path as a caller may give it."""
 
 
 def sha256_of(path: Path) -> str:

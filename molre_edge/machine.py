@@ -6,7 +6,11 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["cpu_model", "cpu_state", "nvidia_driver", "usable_cores"]
+__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "usable_cores"]
+
+
+NOT_TOLD = "not available here"
+"""Stands for a figure that this machine does not report."""
 
 
 def usable_cores() -> int:

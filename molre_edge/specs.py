@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import ConfigError, shown
 
-__all__ = ["DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+__all__ = ["DEFAULT_BUNDLE", "DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
 
 DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
 """What every page, report and run says of the tool."""
+
+DEFAULT_BUNDLE = Path("edge-bundle")
+"""The bundle's folder if a command or a verb is given none."""
 
 HU_MIN = -1024.0
 """Lowest value of a volume on the model's grid, in Hounsfield units: air, as 12-bit CT stores it."""

@@ -131,12 +131,11 @@ def tiny_checkpoint(tiny_scans: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
     """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
-    from molre_edge.cli.export import export_checkpoint
-    from molre_edge.cli.shell import Speaker
+    from molre_edge.export.exporter import export_checkpoint
 
-    folder, gates = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "gates.toml"
-    gates.write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_gate_l1 = 0.2\n")  # a narrow model rounds more
-    export_checkpoint(tiny_checkpoint, folder, Speaker(quiet=True), golden_volumes=3, gates=gates)
+    folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
+    limits.write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_gate_l1 = 0.2\n")  # a narrow model rounds more
+    export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder
 
 

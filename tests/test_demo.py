@@ -117,8 +117,8 @@ def test_as_it_stands_it_trains_first_and_the_reports_have_the_auc_of_both_engin
     from molre_edge.cli.app import app
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("molre_edge.demo.SCANS_TO_LEARN", 30)
-    monkeypatch.setattr("molre_edge.demo._EPOCHS", (1, 1))
+    monkeypatch.setattr("molre_edge.demo.material.SCANS_TO_LEARN", 30)
+    monkeypatch.setattr("molre_edge.demo.model._EPOCHS", (1, 1))
     done = CliRunner().invoke(app, ["demo", "--quiet"])
     assert done.exit_code == 0, done.output
     folder = tmp_path / "edge-demo"

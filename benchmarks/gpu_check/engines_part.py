@@ -17,7 +17,7 @@ from molre_edge.bundle.engine_files import EngineFile, list_engines, read_engine
 from molre_edge.engines.cuda.device import open_device
 from molre_edge.engines.cuda.driver import probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target, load_tensorrt
-from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES, BuiltFor, why_not_gpu
 from molre_edge.engines.tensorrt.network import TensorRTNetwork
 from molre_edge.engines.tensorrt.runner import TensorRTRunner

@@ -21,24 +21,25 @@ from molre_edge.engines.tensorrt.inspector import inspect_layers
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers
-from molre_edge.engines.tensorrt.progress import Progress, Watch, listed, watching
+from molre_edge.engines.tensorrt.progress import Watch, listed, watching
 from molre_edge.engines.tensorrt.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
+from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision, TensorSpec
 
-__all__ = ["build_engine"]
+__all__ = ["build_tensorrt"]
 
 
-def build_engine(
-    bundle: Bundle, precision: Precision, options: BuildOptions, *, on_progress: Progress | None = None
+def build_tensorrt(
+    bundle: Bundle, precision: Precision, options: BuildOptions, *, progress: Progress = SILENT
 ) -> EngineFile:
     """Build the engine of a graph and put it into the bundle as ``engines/<target>-<precision>.engine``.
 
     Args:
-        bundle: opened.
-        precision: of the graph.
+        bundle: an open bundle.
+        precision: the graph's precision.
         options: how to build.
-        on_progress: see :data:`molre_edge.engines.tensorrt.progress.Progress`.
+        progress: receives progress events. An exception from it ends the build.
 
     Raises:
         MissingDependencyError: the library that builds for the target is not installed.
@@ -54,7 +55,8 @@ def build_engine(
     cache = timing_cache_path(bundle.folder, "".join(target["compute_capabilities"]), tensorrt.version)
     measured = read_timing_cache(cache) if options.keeps_timing_cache else b""
     start = time.perf_counter()
-    with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
+    progress.step(f"building the {precision} engine")
+    with watching(tensorrt.module, progress) as (watch, logger, monitor):
         plan, measurements, reused = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
         seconds = time.perf_counter() - start
         inspected: tuple[BuiltLayer, ...] = ()
@@ -64,7 +66,7 @@ def build_engine(
     if quantised is None:
         check_precision(layers, precision)
     else:
-        check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, on_progress))
+        check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
     built = write_engine(
         bundle,
         f"{options.target}-{precision}",
@@ -101,14 +103,13 @@ def build_engine(
     return built
 
 
-def _fused_in_fp16(
-    bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, on_progress: Progress | None
-) -> int | None:
+def _fused_in_fp16(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, progress: Progress) -> int | None:
     """How many attentions the same builder fuses in the float16 graph; None where there is no such graph."""
     if Precision.FP16 not in bundle.graphs:
         return None
     facts = bundle.graph(Precision.FP16)
-    with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
+    progress.step("building the fp16 engine to compare attentions with")
+    with watching(tensorrt.module, progress) as (watch, logger, monitor):
         _build(tensorrt, bundle.read(facts.file), facts.inputs[0], options, watch, logger, monitor, b"")
     return LayerSummary.of(read_layers(watch.layers[0] if watch.layers else "")).fused_attention
 

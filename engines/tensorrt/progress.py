@@ -10,19 +10,18 @@ import contextlib
 import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["LAYER_LOG", "Progress", "Watch", "listed", "listening", "watching"]
+from molre_edge.progress import SILENT, Progress
+
+__all__ = ["LAYER_LOG", "Watch", "listed", "listening", "watching"]
 
 LAYER_LOG = "Layers:\n"
 """How the one message begins in which the builder lists what it built."""
 
 _MOST_PROBLEMS = 20
-
-Progress = Callable[[str, float], None]
-"""Called with the phase that runs and the part of the whole that is done, 0 to 1; what it raises ends the build."""
 
 
 class Watch:
@@ -34,14 +33,18 @@ class Watch:
         stopped: why the build is to end early.
     """
 
-    def __init__(self, on_progress: Progress | None = None) -> None:
-        """Begin with nothing heard."""
+    def __init__(self, progress: Progress = SILENT) -> None:
+        """Begin without messages.
+
+        Args:
+            progress: receives the percentage that is done. What it raises ends the build.
+        """
         self.problems: list[str] = []
         self.layers: list[str] = []
         self.stopped: BaseException | None = None
-        self._on_progress = on_progress
+        self._progress = progress
         self._open: list[list[Any]] = []  # phases that run, outermost first: name, steps, steps done
-        self._part = 0.0
+        self._percent = -1
 
     def hear(self, is_problem: bool, message: str) -> None:
         """Take a message. Of the many others none is kept: of a large model they fill gigabytes."""
@@ -62,33 +65,34 @@ class Watch:
         part = 0.0
         for _, steps, done in reversed(self._open):
             part = min(1.0, (done + part) / steps)
-        self._tell(name, part)
+        self._report(part)
         return self.stopped is None
 
     def end(self, name: str) -> None:
         """A phase ends."""
         self._open = [phase for phase in self._open if phase[0] != name]
         if not self._open:
-            self._tell(name, 1.0)
+            self._report(1.0)
 
-    def _tell(self, name: str, part: float) -> None:
-        if self._on_progress is None or self.stopped is not None:
+    def _report(self, part: float) -> None:
+        percent = int(100 * part)
+        if self.stopped is not None or percent <= self._percent:  # a step may hold several phases, one after the other
             return
-        self._part = max(self._part, part)  # a step may hold several phases, one after the other
+        self._percent = percent
         try:
-            self._on_progress(name, self._part)
+            self._progress.count(percent, 100, "percent")
         except BaseException as error:  # KeyboardInterrupt too
             self.stopped = error
 
 
 @contextlib.contextmanager
-def watching(trt: Any, on_progress: Progress | None = None) -> Iterator[tuple[Watch, Any, Any]]:
+def watching(trt: Any, progress: Progress = SILENT) -> Iterator[tuple[Watch, Any, Any]]:
     """A watch, and the logger and progress monitor that feed it, for one build.
 
     Ctrl-C within the block cancels the build and is raised when the builder has let go, at the latest when the block
     ends; other work of the library's can't be stopped.
     """
-    watch = Watch(on_progress)
+    watch = Watch(progress)
 
     def stop(number: int, frame: FrameType | None) -> None:
         watch.stopped = KeyboardInterrupt()

@@ -1,4 +1,4 @@
-"""Runners side by side: interleaved rounds on the same volumes, so that a busy machine slows all of them alike."""
+"""Measures runners in turns: interleaved rounds on the same volumes, so a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from molre_edge.benchmarking.memory import MemoryWatch
 from molre_edge.benchmarking.power import NvmlGpu, PowerSource, idle_watts, mean_watts
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import EngineError, MolreEdgeError, RunError
+from molre_edge.machine import NOT_TOLD
+from molre_edge.parity.text import milliseconds, number
+from molre_edge.progress import SILENT, Progress
 
 __all__ = [
     "INCLUDES",
     "NOT_ASKED",
-    "NOT_TOLD",
     "PLAIN",
     "Candidate",
     "Measured",
@@ -33,13 +35,13 @@ INCLUDES: Mapping[str, str] = {
     "total": "one call on the wall clock: conversion and copies to the device, the network, copies back to float32",
     "compute": "the network alone, windows and normalisation included, device synchronised",
 }
-"""What the times include. Reading scans, resampling, loading the engine and warming up are in neither."""
+"""What each time includes. Neither includes reading and resampling scans, loading the engine, or warming up."""
 
-NOT_TOLD, NOT_ASKED = "not available here", "not asked for"
-"""Why there is no figure."""
+NOT_ASKED = "not asked for"
+"""Stands for a figure that the caller did not ask for."""
 
 PLAIN = "plain:"
-"""What names of the model without adapters begin with."""
+"""Names of the model without adapters begin with this."""
 
 _WARM_UP = 2
 _IDLE_S = 1.0
@@ -49,12 +51,12 @@ Volumes = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Somebody who may take part.
+    """A runner to measure.
 
     Attributes:
         name: such as ``onnxruntime:fp16``, or ``plain:fp16``.
-        make: gives the runner, not entered yet.
-        named: the user asked for it: then it is an error if it is not ready.
+        make: makes the runner; it is not entered yet.
+        named: whether the user named it. A named runner that is not ready is an error; another one is left out.
     """
 
     name: str
@@ -67,11 +69,11 @@ class Measured:
     """One runner at one batch size.
 
     Attributes:
-        name: of the runner.
-        batch: volumes a call.
-        total_ms, compute_ms: of each round.
-        watts: mean of each rail while it ran without a pause.
-        joules_per_scan: by rail.
+        name: the runner's name.
+        batch: volumes per call.
+        total_ms, compute_ms: the times of each round.
+        watts: mean power of each rail while the runner ran without a pause.
+        joules_per_scan: energy by rail.
     """
 
     name: str
@@ -84,10 +86,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one runner at one batch size; milliseconds of one call, which answers `batch` scans.
+    """Figures of one runner at one batch size. Milliseconds are those of one call, which answers `batch` scans.
 
     Attributes:
-        median_ms, p90_ms, p95_ms, p99_ms: of ``total``.
+        median_ms, p90_ms, p95_ms, p99_ms: percentiles of ``total``.
         compute_ms: median of the network alone.
         scans_per_second: at the median.
         to_first: time over that of the first runner at this batch size: median and quartiles over the rounds.
@@ -106,17 +108,23 @@ class Row:
     to_first: tuple[float, float, float] | None
     to_plain: tuple[float, float, float] | None
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Median, p90, p95, p99 and compute time, and scans per second, rounded for a table."""
+        times = (self.median_ms, self.p90_ms, self.p95_ms, self.p99_ms, self.compute_ms)
+        return (*map(milliseconds, times), number(self.scans_per_second))
+
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """All that was measured.
+    """The measurements.
 
     Attributes:
         arms: each runner at each batch size.
-        facts: of each runner: its own, ``load_seconds`` and ``memory``.
-        absent: who is not ready, and why.
-        idle_watts: by rail, while nothing ran; empty where power was not measured.
-        no_power: why power was not measured, where it was not.
+        facts: the facts of each runner, with ``load_seconds`` and ``memory``.
+        absent: why a runner was not ready, by name.
+        idle_watts: power by rail while nothing ran; empty if power was not measured.
+        no_power: why power was not measured.
     """
 
     arms: tuple[Measured, ...]
@@ -135,23 +143,23 @@ def measure(
     gpu: NvmlGpu | None = None,
     power: Sequence[PowerSource] = (),
     power_seconds: float = 0.0,
-    on_step: Callable[[str], None] = lambda name: None,
+    progress: Progress = SILENT,
 ) -> Measurement:
-    """Load all, warm them up, time them in turns, and then the power of each by itself.
+    """Load all runners, warm them up, time them in turns, then measure the power of each alone.
 
     Args:
-        candidates: in the order of the table.
-        volumes: HU [n, slices, rows, cols]; each round takes the next ones.
-        batches: volumes a call.
+        candidates: the runners, in the order of the table.
+        volumes: float16 HU [n, slices, rows, cols]; each round takes the next ones.
+        batches: volumes per call.
         rounds: calls of each runner at each batch size.
-        gpu: tells the GPU's memory.
-        power: what tells watts.
-        power_seconds: how long each runs for it.
-        on_step: is told what begins.
+        gpu: reports the GPU's memory; None without a GPU.
+        power: the sources of power readings.
+        power_seconds: how long each runner runs while power is sampled.
+        progress: receives progress events.
 
     Raises:
-        MolreEdgeError: somebody who was named is not ready.
-        RunError: nobody is.
+        MolreEdgeError: a runner that the user named is not ready.
+        RunError: no runner is ready.
     """
     facts: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
@@ -159,7 +167,7 @@ def measure(
     idle: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         for candidate in candidates:
-            on_step(f"loading {candidate.name}")
+            progress.step(f"loading {candidate.name}")
             try:
                 runner = candidate.make()
                 name = candidate.name if candidate.name.startswith(PLAIN) else runner.name
@@ -173,16 +181,17 @@ def measure(
         if not runners:
             raise RunError("no runner is ready: " + "; ".join(f"{name}: {why}" for name, why in absent.items()))
         arms = [Measured(name, batch) for batch in batches for name in runners]
+        progress.step("timing")
         for turn in range(rounds):
-            on_step(f"round {turn + 1} of {rounds}")
             shift = turn % len(arms)
             for arm in arms[shift:] + arms[:shift]:
                 _call(runners[arm.name], arm, _take(volumes, turn, arm.batch))
+            progress.count(turn + 1, rounds, "rounds")
         if power and power_seconds > 0:
-            on_step("power: idle")
+            progress.step("power: idle")
             idle = idle_watts(power, _IDLE_S)
             for arm in arms:
-                on_step(f"power: {arm.name}, batch {arm.batch}")
+                progress.step(f"power: {arm.name}, batch {arm.batch}")
                 _power(runners[arm.name], arm, volumes, power, power_seconds)
     return Measurement(tuple(arms), facts, absent, idle, NOT_ASKED if power else NOT_TOLD)
 
@@ -190,7 +199,7 @@ def measure(
 def _enter(
     runner: Runner, stack: contextlib.ExitStack, volumes: Volumes, batches: Sequence[int], gpu: NvmlGpu | None
 ) -> dict[str, Any]:
-    """Load and warm up, and tell what that took."""
+    """Load and warm up a runner, and return its facts with time and memory."""
     memory, used = MemoryWatch(), None if gpu is None else gpu.used_mib()
     start = time.perf_counter()
     stack.enter_context(runner)
@@ -233,7 +242,7 @@ def summarise(arms: Sequence[Measured]) -> list[Row]:
 
 
 def _ratio(times: npt.NDArray[np.float64], base: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Median and quartiles of the rounds' ratios: within a round both met the same machine."""
+    """Median and quartiles of the rounds' ratios: within a round, both ran under the same load."""
     low, middle, high = (float(value) for value in np.percentile(times / base, [25, 50, 75]))
     return middle, low, high
 
@@ -253,7 +262,7 @@ def _call(runner: Runner, arm: Measured, batch: Volumes) -> None:
 
 
 def _power(runner: Runner, arm: Measured, volumes: Volumes, sources: Sequence[PowerSource], seconds: float) -> None:
-    """Run without a pause, and tell mean watts and the energy of a scan."""
+    """Run without a pause; set mean power and the energy of one scan."""
     start, calls = time.perf_counter(), 0
     with mean_watts(sources) as means:
         while calls == 0 or time.perf_counter() - start < seconds:

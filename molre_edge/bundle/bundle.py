@@ -29,8 +29,8 @@ from molre_edge.bundle.manifest import (
     parse_manifest,
 )
 from molre_edge.errors import BundleError
-from molre_edge.files import replace_folder, sha256_of, write_json
-from molre_edge.specs import Grid, Precision
+from molre_edge.files import StrPath, replace_folder, sha256_of, write_json
+from molre_edge.specs import DEFAULT_BUNDLE, Grid, Precision
 
 __all__ = [
     "DEFAULT_BUNDLE",
@@ -47,7 +47,6 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 GOLDEN_FILE = "golden/golden.npz"
-DEFAULT_BUNDLE = Path("edge-bundle")
 
 _MAX_FILE_BYTES = 4 << 30
 
@@ -99,11 +98,8 @@ class Bundle:
                 f"'molre-edge export CHECKPOINT -o {folder}', or name another with --bundle"
             ) from error
         digest = hashlib.sha256(raw).hexdigest()
-        if expect_digest is not None and digest != expect_digest.lower():
-            raise BundleError(
-                f"{folder}: its digest is {digest}, expected {expect_digest}. This is not the bundle that was "
-                f"released; do not use it"
-            )
+        if expect_digest is not None:
+            _check_digest(folder, digest, expect_digest)
         try:
             manifest = parse_manifest(raw)
         except ValueError as error:
@@ -118,6 +114,19 @@ class Bundle:
             graphs=manifest.graphs,
             checkpoint_sha256=manifest.checkpoint_sha256,
         )
+
+    @classmethod
+    def of(cls, bundle: Bundle | StrPath, *, expect_digest: str | None = None) -> Bundle:
+        """An open bundle, as it is, or the bundle in a folder; see :meth:`open`.
+
+        Raises:
+            BundleError: as :meth:`open`; also if an open bundle does not have the expected digest.
+        """
+        if not isinstance(bundle, Bundle):
+            return cls.open(Path(bundle), expect_digest=expect_digest)
+        if expect_digest is not None:
+            _check_digest(bundle.folder, bundle.digest, expect_digest)
+        return bundle
 
     def read(self, name: str) -> bytes:
         """The content of a covered file, after its hash was checked; the bytes checked are the bytes returned.
@@ -169,6 +178,14 @@ class Bundle:
             return read_golden(content, shapes)
         except ValueError as error:
             raise BundleError(f"{self.folder / GOLDEN_FILE}: damaged ({error}); export the checkpoint again") from error
+
+
+def _check_digest(folder: Path, digest: str, expected: str) -> None:
+    if digest != expected.lower():
+        raise BundleError(
+            f"{folder}: its digest is {digest}, expected {expected}. This is not the bundle that was released; do not "
+            f"use it"
+        )
 
 
 @contextlib.contextmanager

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE
-from molre_edge.cli.shell import BundleOption, DigestOption, JsonOption, QuietOption, Speaker, command, open_bundle
-from molre_edge.engines.tensorrt.api import BuildOptions, Target
-from molre_edge.engines.tensorrt.build import build_engine
-from molre_edge.specs import Precision
+from molre_edge.cli.shell import (
+    BundleOption,
+    DigestOption,
+    JsonOption,
+    QuietOption,
+    Speaker,
+    bundle_folder,
+    command,
+)
+from molre_edge.specs import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
-    from molre_edge.bundle.engine_files import EngineFile
-    from molre_edge.engines.tensorrt.progress import Progress as OnProgress
+    from molre_edge.engines.build import BuiltEngine
 
 __all__ = ["build"]
+
+
+class TargetChoice(str, Enum):
+    """Machines that an engine can be built for."""
+
+    RTX = "rtx"
+    HERE = "here"
 
 
 class EnginePrecision(str, Enum):
@@ -36,14 +44,14 @@ class EnginePrecision(str, Enum):
 def build(
     engine: Annotated[EnginePrecision, typer.Option("--engine", help="The graph to build from.")],
     target: Annotated[
-        Target,
-        typer.Option("--target", help="'rtx': portable, built without a GPU. 'here': for this machine's GPU."),
-    ] = Target.RTX,
+        TargetChoice,
+        typer.Option("--target", help="'rtx': portable, built without a GPU. 'here': for this machine's GPU only."),
+    ] = TargetChoice.RTX,
     batch: Annotated[
-        tuple[int, int, int], typer.Option("--batch", help="Smallest, usual and largest number of volumes.")
+        tuple[int, int, int], typer.Option("--batch", help="Smallest, usual and largest number of volumes per call.")
     ] = (1, 1, 4),
     workspace: Annotated[
-        int | None, typer.Option("--workspace", metavar="MIB", help="Most scratch memory on the GPU.")
+        int | None, typer.Option("--workspace", metavar="MIB", help="Largest scratch memory on the GPU.")
     ] = None,
     optimization_level: Annotated[
         int | None, typer.Option("--optimization-level", help="0 (quick) to 5 (thorough).")
@@ -51,65 +59,61 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            "--compute-capability", metavar="SM", help="Such as sm86, again for more; with '--target rtx' only."
+            "--compute-capability",
+            metavar="SM",
+            help="A compute capability, such as sm86; repeat for more. Only with '--target rtx'.",
         ),
     ] = None,
     timing_cache: Annotated[
         bool | None,
         typer.Option(
             "--timing-cache/--no-timing-cache",
-            help="Keep the builder's measurements in the bundle; with '--target here', where it is the default.",
+            help="Keep the builder's measurements in the bundle. Only with '--target here', where it is the default.",
             show_default=False,
         ),
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Newer TensorRT may run it; with '--target here' only.")
+        bool,
+        typer.Option(
+            "--version-compatible", help="Allow newer versions of TensorRT to run it. Only with '--target here'."
+        ),
     ] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Its weights can be replaced later; with '--target here' only.")
+        bool, typer.Option("--refit", help="Allow its weights to be replaced later. Only with '--target here'.")
     ] = False,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.
+    """Build a TensorRT engine from a bundle's graph, and show the precision of its layers as built.
 
-    The engine goes into the bundle's folder 'engines', where 'molre-edge infer' finds it.
+    The engine is written to the bundle's folder 'engines', where 'molre-edge infer' finds it.
     """
+    from molre_edge.engines.build import build_engine
+
     speaker = Speaker(as_json, quiet)
-    options = BuildOptions(
-        target=target,
-        batch=batch,
-        workspace_mib=workspace,
-        optimization_level=optimization_level,
-        compute_capabilities=tuple(compute_capability or ()),
-        timing_cache=timing_cache,
-        version_compatible=version_compatible,
-        refit=refit,
-    )
-    opened = open_bundle(bundle, expect_digest)
-    with _bar(speaker) as on_progress:
-        built = build_engine(opened, Precision(engine.value), options, on_progress=on_progress)
+    with speaker.progress() as progress:
+        built = build_engine(
+            bundle_folder(bundle),
+            engine.value,
+            target=target.value,
+            batch=batch,
+            workspace_mib=workspace,
+            optimization_level=optimization_level,
+            compute_capabilities=compute_capability or (),
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            refit=refit,
+            expect_digest=expect_digest,
+            progress=progress,
+        )
     _show(built, speaker)
 
 
-@contextlib.contextmanager
-def _bar(speaker: Speaker) -> Iterator[OnProgress]:
-    """A progress bar on a terminal; elsewhere one line."""
-    if speaker.quiet or not speaker.err.is_terminal:
-        speaker.tell("- building")
-        yield lambda phase, part: None
-        return
-    percent, phase = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}")
-    with Progress(BarColumn(), percent, TimeElapsedColumn(), phase, console=speaker.err, transient=True) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda phase, part: progress.update(task, completed=part, description=phase)
-
-
-def _show(built: EngineFile, speaker: Speaker) -> None:
+def _show(built: BuiltEngine, speaker: Speaker) -> None:
     facts, layers = built.facts, built.facts["layers"]
-    for warning in facts["warnings"]:
+    for warning in built.warnings:
         speaker.warn(warning)
     datatypes = sorted({datatype for counts in layers["by_type"].values() for datatype in counts})
     table = Table(title=f"Layers of the {facts['precision']} engine, as built", title_justify="left")
@@ -123,4 +127,4 @@ def _show(built: EngineFile, speaker: Speaker) -> None:
     runtime, size = " ".join(facts["runtime"].values()), facts["bytes"] / 1e6
     speaker.say(f"Engine: {built.path} ({size:.1f} MB, built in {facts['build_seconds']} s by {runtime})")
     speaker.say(f"SHA-256: {built.sha256}")
-    speaker.result({"engine": str(built.path), **facts})
+    speaker.result(built.to_dict())

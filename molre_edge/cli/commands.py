@@ -67,9 +67,9 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "report": Entry(
-        "Make the parity report of a run again, or put several runs of one model side by side.",
+        "Write the parity report of a run again, or put several runs of one model side by side.",
         (
-            "molre-edge report edge-runs/20261102T101504Z --gates mine.toml --out by-mine",
+            "molre-edge report edge-runs/20261102T101504Z --limits mine.toml --out by-mine",
             "molre-edge report edge-runs/fp32 edge-runs/fp16 --out fp32-or-fp16",
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
 
 __all__ = ["doctor"]
 
@@ -38,7 +38,6 @@ def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
         speaker.say(f"{_MARKS['ok'] if reason is None else _MARKS['missing']} {runtime} {told}")
     if not found.anything_runs:
         speaker.complain("nothing can run here; install ONNX Runtime: pip install 'onnxruntime>=1.23'")
-    exit_code = ExitCode.DONE if found.anything_runs else ExitCode.ERROR
-    speaker.result({**found.to_dict(), "exit_code": exit_code})
-    if exit_code:
-        raise typer.Exit(exit_code)
+    speaker.result(found.to_dict())
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

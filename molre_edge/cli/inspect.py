@@ -24,22 +24,25 @@ def inspect(
             exists=True, help="A checkpoint, ONNX graph, engine, bundle, run, DICOM or NIfTI file, or folder of scans."
         ),
     ],
-    most: Annotated[int, typer.Option("--most", min=0, help="Read so many scans of a folder.")] = 20,
+    most: Annotated[
+        int, typer.Option("--most", min=0, help="Number of scans of a folder to read; the others are counted.")
+    ] = 20,
     paths: Annotated[
-        bool, typer.Option("--paths", help="Tell paths of scans; they may carry names of people.")
+        bool, typer.Option("--paths", help="Show the paths of scans. Paths may contain names of people.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what something is: a checkpoint, graph, engine, bundle, run, scan or folder of scans. Nothing of it is run.
+    """Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.
 
-    Exit code 1 where something is wrong with it, such as an altered file in a bundle, or a scan's file that would be
-    refused. Scans that are refused in a folder are listed, with exit code 0.
+    The exit code is 1 if something is wrong with it, such as an altered file in a bundle, or a scan file that 'infer'
+    would refuse. Refused scans in a folder are listed, with exit code 0.
     """
-    from molre_edge.inspection import inspect_path
+    from molre_edge.inspection.look import inspect_path
 
     speaker = Speaker(as_json, quiet)
-    found = inspect_path(path, most=most, with_paths=paths)
+    with speaker.progress() as progress:
+        found = inspect_path(path, most=most, with_paths=paths, progress=progress)
     speaker.say(f"{path}: {found.summary}")
     width = max((len(name) for name, _ in found.words), default=0)
     for name, value in found.words:
@@ -55,6 +58,6 @@ def inspect(
         speaker.complain(problem)
     if found.kind in ("scans", "run"):
         speaker.say(DISCLAIMER, style="dim")
-    speaker.result({**found.to_dict(), "disclaimer": DISCLAIMER})
+    speaker.result(found.to_dict())
     if found.problems:
         raise typer.Exit(ExitCode.ERROR)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["HELP_NAMES", "Program"]
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+_FORMER = {"--gates": "--limits"}
+"""Former name of an option -> its present one. This version still takes the former, with a warning."""
 _NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
 
 
@@ -43,10 +45,12 @@ class Program(TyperGroup):
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Name, command and the rest of the words; a wrong name is answered with the nearest."""
+        """Name, command and the rest of the words, options by their present names; the nearest for a wrong name."""
         if args and args[0] not in COMMANDS:
             self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # whose names the library compares
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        known = {option for each in command.params for option in each.opts} if command is not None else set()
+        return name, command, [_renamed(word, known) for word in rest]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The program's own help."""
@@ -67,6 +71,15 @@ class Program(TyperGroup):
 
                 error.message = f"{error.message.rstrip('.')}.{did_you_mean(nearest_path(Path(wrong['path'])))}"
             raise
+
+
+def _renamed(word: str, known: set[str]) -> str:
+    option, equals, value = word.partition("=")
+    present = _FORMER.get(option)
+    if present not in known or option in known:
+        return word
+    typer.echo(f"warning: {option} is now called {present}. The next version will not know {option}", err=True)
+    return f"{present}{equals}{value}"
 
 
 def _imported(name: str) -> click.Command:

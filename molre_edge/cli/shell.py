@@ -17,21 +17,23 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.cli import completion
-from molre_edge.cli.suggest import did_you_mean, nearest, nearest_path
-from molre_edge.errors import EngineError, MolreEdgeError, ParityFailedError
-from molre_edge.specs import Precision
+from molre_edge.cli.suggest import did_you_mean, nearest_path
+from molre_edge.errors import MolreEdgeError, ParityFailedError, UsageError
+from molre_edge.progress import Progress
+from molre_edge.specs import DEFAULT_BUNDLE, Precision
 
 __all__ = [
     "BundleOption",
@@ -46,6 +48,7 @@ __all__ = [
     "ThreadsOption",
     "UsageError",
     "WeightsOption",
+    "bundle_folder",
     "command",
     "engine_of",
     "open_bundle",
@@ -64,10 +67,6 @@ class ExitCode:
     PARITY_FAILED = 3
     SCANS_REJECTED = 4
     INTERRUPTED = 130
-
-
-class UsageError(MolreEdgeError):
-    """A command was not used as its help says; exit code 2."""
 
 
 BundleOption = Annotated[
@@ -95,8 +94,10 @@ EngineOption = Annotated[
     ),
 ]
 LimitsOption = Annotated[
-    Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
+    Path | None,
+    typer.Option("--limits", exists=True, dir_okay=False, help="Parity limits of your own, TOML."),
 ]
+"""Its former name ``--gates`` still works, with a warning: see :class:`molre_edge.cli.suggest.Program`."""
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
@@ -188,9 +189,9 @@ class Speaker:
         if self.as_json:
             sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
-    def counter(self) -> Progress:
+    def counter(self) -> Bars:
         """A bar that counts parts, with times; nothing where nobody looks on."""
-        return Progress(
+        return Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -200,6 +201,18 @@ class Speaker:
             console=self.err,
             disable=self.quiet or not self.err.is_terminal,
         )
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Shows what a verb reports: on a terminal a spinner for steps and a bar for counts, elsewhere a line a step.
+
+        Facts and warnings are lines on stderr everywhere. Quiet leaves the warnings.
+        """
+        if self.quiet or not self.err.is_terminal:
+            yield _Lines(self)
+        else:
+            with _Live(self) as live:
+                yield live
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:
@@ -213,18 +226,91 @@ class Speaker:
             yield lambda name: self.tell(f"- {name}")
 
 
+class _Lines:
+    """Progress where nobody looks on: a line a step, a fact and a warning."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+
+    def step(self, name: str) -> None:
+        self._speaker.tell(f"- {name}")
+
+    def info(self, text: str) -> None:
+        self._speaker.tell(text)
+
+    def warn(self, text: str) -> None:
+        self._speaker.warn(text)
+
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        pass
+
+    def stopping(self) -> None:
+        self._speaker.warn_in_handler("stopping after the current item; a second signal stops at once")
+
+
+class _Live(_Lines):
+    """Progress on a terminal: one line that shows the step, with a bar while something is counted."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        super().__init__(speaker)
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False, style="bold"))
+        self._steps = Bars(*columns, console=speaker.err, transient=True)
+        self._counts = speaker.counter()
+        self._shown: Bars | None = None
+        self._task = self._counts.add_task("", total=None)
+
+    def __enter__(self) -> _Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(None)
+
+    def step(self, name: str) -> None:
+        for task in self._steps.task_ids:
+            self._steps.remove_task(task)
+        self._steps.add_task(name, total=None)
+        self._show(self._steps)
+
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        if self._shown is not self._counts:
+            self._counts.reset(self._task)
+            self._show(self._counts)
+        self._counts.update(self._task, description=unit, completed=done, total=total)
+
+    def _show(self, bars: Bars | None) -> None:
+        """One display at a time holds the last line of the terminal."""
+        if bars is self._shown:
+            return
+        if self._shown is not None:
+            self._shown.stop()
+        if bars is not None:
+            bars.start()
+        self._shown = bars
+
+
 def engine_of(word: str) -> tuple[str | None, Precision]:
     """Runtime (None: the best one) and precision of a word for ``--engine``.
 
     Raises:
-        UsageError: it is none; the message names the nearest.
+        UsageError: an unknown word; the message names the nearest.
     """
     from molre_edge.engines.choice import parse_engine
 
-    try:
-        return parse_engine(word)
-    except EngineError as error:
-        raise UsageError(f"{error}.{did_you_mean(nearest(word, completion.engines('')))}") from error
+    return parse_engine(word)
+
+
+def bundle_folder(folder: Path) -> Path:
+    """The folder that the user named, if it is one.
+
+    Raises:
+        UsageError: no such folder; the message names the nearest.
+    """
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
+        raise UsageError(
+            f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "
+            f"'molre-edge export CKPT -o {folder}', or name another with --bundle"
+        )
+    return folder
 
 
 def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
@@ -232,18 +318,13 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
 
     Raises:
         UsageError: no such folder.
-        BundleError: what is there is no bundle of ours, or another than the one expected.
+        BundleError: no bundle of ours, or not the expected one.
     """
-    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
-        raise UsageError(
-            f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "
-            f"'molre-edge export CKPT -o {folder}', or name another with --bundle"
-        )
-    return Bundle.open(folder, expect_digest=expect_digest)
+    return Bundle.open(bundle_folder(folder), expect_digest=expect_digest)
 
 
 def command(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turn errors that the user can mend into a message and an exit code; anything else keeps its trace."""
+    """Turn errors that the user can fix into a message and an exit code; anything else keeps its traceback."""
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:

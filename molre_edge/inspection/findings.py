@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from molre_edge.specs import DISCLAIMER
+
 __all__ = ["Inspection", "Table", "dig", "megabytes", "plain"]
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -43,9 +45,9 @@ class Inspection:
     problems: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON, as ``molre-edge inspect --json`` prints it."""
         facts = {"kind": self.kind, "summary": self.summary, **self.facts, "problems": list(self.problems)}
-        return {name: _finite(value) for name, value in facts.items()}
+        return {**{name: _finite(value) for name, value in facts.items()}, "disclaimer": DISCLAIMER}
 
 
 def _finite(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import MANIFEST
 from molre_edge.errors import MolreEdgeError
+from molre_edge.files import StrPath
 from molre_edge.inspection.bundle import inspect_bundle
 from molre_edge.inspection.checkpoint import inspect_checkpoint
 from molre_edge.inspection.engine import inspect_engine
@@ -16,6 +17,7 @@ from molre_edge.inspection.findings import Inspection
 from molre_edge.inspection.graph import inspect_graph
 from molre_edge.inspection.run import inspect_run
 from molre_edge.inspection.scans import inspect_scans
+from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.store import RUN_FILE
 
 __all__ = ["inspect_path", "kind_of"]
@@ -37,22 +39,25 @@ def kind_of(path: Path) -> str:
     return _SUFFIXES.get(path.suffix, "scans")
 
 
-def inspect_path(path: Path, *, most: int = 20, with_paths: bool = False) -> Inspection:
-    """Say what a path is.
+def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, progress: Progress = SILENT) -> Inspection:
+    """Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.
 
     Args:
         path: a file or folder.
-        most: so many scans are read; the others are only counted.
-        with_paths: name scans by their paths, which may carry names of people.
+        most: number of scans to read; the others are counted.
+        with_paths: name scans by their paths, which may contain names of people.
+        progress: receives progress events.
 
     Raises:
-        MolreEdgeError: it is none of ours, or it can't be read.
+        MolreEdgeError: it has no known format, or it can't be read.
     """
+    path = Path(path)
     if not path.exists():
         raise MolreEdgeError(f"{path}: no such file or folder")
+    progress.step("reading")
     kind = kind_of(path)
     if kind == "scans":
-        return inspect_scans(path, most=most, with_paths=with_paths)
+        return inspect_scans(path, most=most, with_paths=with_paths, progress=progress)
     if path.suffix == ".json" and kind != "engine":
         path = path.parent
     ways: dict[str, Callable[[Path], Inspection]] = {

@@ -11,6 +11,7 @@ from typing import Any
 
 from molre_edge.errors import MolreEdgeError, ScanError
 from molre_edge.inspection.findings import Inspection, Table, plain
+from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.scan_table import path_text
 from molre_edge.scans import ScanSource, find_scans, read_scan
 from molre_edge.scans.workers.prepare import guarded
@@ -21,13 +22,14 @@ _NO_SCAN = "not_a_scan"
 _MOST_ROWS = 100  # for people; programs get all
 
 
-def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
+def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress = SILENT) -> Inspection:
     """Find scans as ``infer`` does, and read the first ones.
 
     Args:
         path: a file or folder.
         most: so many are read.
-        with_paths: tell paths, relative to `path`.
+        with_paths: show paths, relative to `path`.
+        progress: receives the number of scans.
 
     Raises:
         MolreEdgeError: nothing there is a scan, or anything else that is known.
@@ -54,6 +56,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool) -> Inspection:
             else:
                 fact |= {"status": "usable", **read}
         scans.append(fact)
+        progress.count(number, len(found.scans), "scans")
     left: list[dict[str, Any]] = []
     for status, group in (("refused", found.rejected), ("ignored", found.ignored)):
         for entry in group:

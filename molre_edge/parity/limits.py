@@ -7,7 +7,9 @@ what a release has to pass.)
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # installed on 3.10 only
 
-__all__ = ["DEFAULT_LIMITS", "ParityLimits", "load_limits"]
+__all__ = ["DEFAULT_LIMITS", "ParityLimits", "limits_by_precision", "load_limits"]
 
 _RANGES = {
     "max_abs_dp": (0.0, 1.0),
@@ -129,3 +131,22 @@ def load_limits(path: Path | str) -> dict[Precision, ParityLimits]:
         except ConfigError as error:
             raise ConfigError(f"{path.name}: {error}") from error
     return gates
+
+
+def limits_by_precision(
+    given: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None,
+) -> dict[Precision, ParityLimits]:
+    """The limits of each precision, as a verb's argument gives them.
+
+    Args:
+        given: a TOML file, or limits by precision; a precision that is not named keeps its default. None for the
+            defaults.
+
+    Raises:
+        ConfigError: the file is invalid.
+    """
+    if given is None:
+        return dict(DEFAULT_LIMITS)
+    if isinstance(given, Mapping):
+        return {**DEFAULT_LIMITS, **{Precision(name): limits for name, limits in given.items()}}
+    return load_limits(Path(given))

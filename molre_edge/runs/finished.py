@@ -9,10 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from molre_edge.errors import MolreEdgeError, RunError
-from molre_edge.parity import ParityLimits, compare, judge
+from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
     REPORT_KIND,
     SCHEMA_VERSION,
@@ -27,6 +25,7 @@ from molre_edge.reports.parity_report import (
 from molre_edge.runs.answers import Record, read_record
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
 from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
+from molre_edge.runs.run_report import RunFacts, build_report
 from molre_edge.runs.scan_table import Entry, read_entries
 from molre_edge.runs.store import SCANS_FILE, read_head
 from molre_edge.specs import Grid, Precision
@@ -85,50 +84,40 @@ class StoredRun:
             return None if self.data["bundle"].get("grid") is None else Grid(**self.data["bundle"]["grid"])
 
     def report(
-        self, *, gate: ParityLimits | None = None, limits_source: str = "", labels: Labels | None = None, note: str = ""
+        self,
+        *,
+        limits: ParityLimits | None = None,
+        limits_source: str = "",
+        labels: Labels | None = None,
+        note: str = "",
     ) -> Report:
         """The report of this run, its numbers computed and judged again.
 
         Args:
-            gate: in place of the run's own.
-            limits_source: where it came from.
-            labels: in place of those that the run was given.
+            limits: instead of the run's own.
+            limits_source: where they came from.
+            labels: instead of those that the run was given.
             note: to add to the report's notes.
 
         Raises:
             RunError: report.json is damaged, or does not fit the answers.
         """
         with _sound(self.folder):
-            return self._report(gate, limits_source, self.labels if labels is None else labels, note)
+            return self._report(limits, limits_source, self.labels if labels is None else labels, note)
 
-    def _report(self, gate: ParityLimits | None, limits_source: str, labels: Labels, note: str) -> Report:
+    def _report(self, limits: ParityLimits | None, source: str, labels: Labels, note: str) -> Report:
         data, pair = self.data, self._pair(labels)
-        thresholds = tuple(float(value) for value in data["thresholds"])
-        numbers = verdict = None
-        if pair is None:
-            gate = None
-        else:
-            if gate is None:
-                gate, limits_source = ParityLimits(**_known(ParityLimits, data["gate"])), str(data["gate"]["source"])
-            limits = np.array(thresholds)
-            numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=limits, labels=pair.truth)
-            verdict = judge(numbers, gate)
+        if limits is None and pair is not None:
+            limits, source = _limits_in(data)
         notes = lasting_notes(str(each) for each in data["notes"])
-        return Report(
+        facts = RunFacts(
             title=str(data["title"]),
             created=str(data["created"]),
             engine=EngineFacts(**_known(EngineFacts, data["engine"])),
             reference=ReferenceFacts(**_known(ReferenceFacts, data["reference"])),
             bundle=BundleFacts(**_known(BundleFacts, data["bundle"])),
             findings=self.findings,
-            thresholds=thresholds,
-            scans=() if pair is None else pair.names,
-            numbers=numbers,
-            gate=gate,
-            limits_source=limits_source,
-            verdict=verdict,
-            reference_outputs=None if pair is None else pair.expected,
-            engine_outputs=None if pair is None else pair.got,
+            thresholds=tuple(float(value) for value in data["thresholds"]),
             failed=tuple(FailedScan(**_known(FailedScan, each)) for each in data["failed"]),
             warnings={str(scan): tuple(map(str, texts)) for scan, texts in data["warnings"].items()},
             timing=tuple(TimingRow(**_known(TimingRow, row)) for row in data["timing"]),
@@ -136,6 +125,7 @@ class StoredRun:
             versions={str(name): str(version) for name, version in data["versions"].items()},
             notes=notes if not note or note in notes else (*notes, note),
         )
+        return build_report(facts, pair, limits, source)
 
     def _pair(self, labels: Labels) -> Pair | None:
         kind = self.data["reference"]["kind"]
@@ -195,6 +185,14 @@ def _sound(folder: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MolreEdgeError) as error:
         raise RunError(f"{folder / _REPORT}: damaged, or not of these answers ({error!r})") from error
+
+
+def _limits_in(data: Mapping[str, Any]) -> tuple[ParityLimits, str]:
+    """The limits of a written report, and where they came from. Reports of earlier versions have older words."""
+    written = dict(data["limits"] if "limits" in data else data["gate"])
+    if "max_gate_l1" in written:
+        written.setdefault("max_routing_l1", written["max_gate_l1"])
+    return ParityLimits(**_known(ParityLimits, written)), str(written["source"])
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
+from molre_edge.progress import Progress
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.runs.scan_table import Entry, path_text
 from molre_edge.scans import find_scans
 from molre_edge.scans.workers.prepare import prepare
 from molre_edge.specs import Grid
 
-__all__ = ["key_slices"]
+__all__ = ["key_slices", "warn_of"]
 
 _BRAIN_HU = (0.0, 80.0)  # the brain window: 80 HU around 40
 
@@ -45,7 +46,7 @@ def key_slices(
         ScanError: no such path.
     """
     if report.numbers is None or report.reference.kind == "golden answers":
-        return (), ("no pictures: what was compared are not scans of this run",)
+        return (), ("no pictures: the scans of this run were not compared with a reference",)
     base = scans if scans.is_dir() else scans.parent
     found = find_scans(scans, all_series=all_series).scans
     sources = {(path_text(each.files[0], base), path_text(each.path, base)): each for each in found}
@@ -56,7 +57,7 @@ def key_slices(
         entry = known.get(scan)
         source = None if entry is None else sources.get((entry.key, entry.path))
         if entry is None or source is None or source.fingerprint() != entry.fingerprint:
-            notes.append(f"no picture of {scan}: its files are not there, or not those that the run answered")
+            notes.append(f"no picture of {scan}: its files are missing, or are not those that the run answered")
             continue
         read = prepare(source, grid)
         if isinstance(read, ScanError):
@@ -75,6 +76,14 @@ def key_slices(
         )
         slices.append(picture)
     return tuple(slices), tuple(notes)
+
+
+def warn_of(slices: Sequence[KeySlice], notes: Sequence[str], progress: Progress) -> None:
+    """Tell what a page with pictures shows, and which scans it cannot show."""
+    for note in notes:
+        progress.warn(note)
+    if slices:
+        progress.warn("the report shows images of patients: treat it as you treat their scans")
 
 
 def _where_gates_differ(report: Report, scan: int, slices: int) -> int | None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.errors import MissingDependencyError, RunError
+from molre_edge.errors import MissingDependencyError, RunError, UsageError
 from molre_edge.files import sha256_of
 
-__all__ = ["Reference", "choose_reference", "find_checkpoint"]
+__all__ = ["WORDS", "Reference", "choose_reference", "find_checkpoint"]
 
-_WORDS = ("auto", "golden", "none")
+WORDS = ("auto", "golden", "none")
+"""Choices of the reference besides a checkpoint's path."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def choose_reference(wish: str, bundle: Bundle, *, engine_is_reference: bool = F
         engine_is_reference: the engine is the PyTorch model itself, so ``auto`` takes the golden answers.
 
     Raises:
-        RunError: a path that is no file, or a checkpoint of another model.
+        UsageError: neither a word nor a file.
+        RunError: a checkpoint of another model.
         MissingDependencyError: a checkpoint was asked for and torch or transformers is not installed.
     """
     if wish == "none":
@@ -59,8 +61,8 @@ def choose_reference(wish: str, bundle: Bundle, *, engine_is_reference: bool = F
         return Reference("checkpoint", f"the PyTorch model of {found.name}", found)
     path = Path(wish)
     if not path.is_file():
-        raise RunError(
-            f"--reference {wish}: no such file, and none of {', '.join(_WORDS)}; give the checkpoint that the bundle "
+        raise UsageError(
+            f"--reference {wish}: no such file, and none of {', '.join(WORDS)}; give the checkpoint that the bundle "
             f"was exported from"
         )
     if missing:

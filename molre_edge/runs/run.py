@@ -4,143 +4,115 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
-from typing import Protocol
 
-from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.bundle import GoldenSet
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError, ScanError
-from molre_edge.parity import ParityLimits
 from molre_edge.runs.answers import Record
-from molre_edge.runs.conclude import RunSummary, conclude
+from molre_edge.runs.conclude import conclude
+from molre_edge.runs.context import RunContext
+from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.interrupt import finish_first
-from molre_edge.runs.labels import LabelTable
-from molre_edge.runs.reference import Reference
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
-from molre_edge.scans import find_scans
+from molre_edge.scans import FoundScans, find_scans
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.scans.workers.prepare import Prepared
 
-__all__ = ["Progress", "run_scans"]
+__all__ = ["run_scans"]
 
 
-class Progress(Protocol):
-    """Who wants to know how a run goes on. All methods may do nothing."""
+def run_scans(store: RunStore, context: RunContext) -> InferResult:
+    """Run an engine over scans, in the order of their ids, while readers read the next ones.
 
-    def started(self, todo: int, done: int, rejected: int) -> None:
-        """Scans to do, done by an earlier start, and refused so far."""
-
-    def expected(self, text: str) -> None:
-        """How long something is expected to take, said before it starts."""
-
-    def finished(self, scan: str, problem: str | None) -> None:
-        """A scan is done, or could not be used for the reason given."""
-
-    def stopping(self) -> None:
-        """The user wants to stop after the scan in hand. Called in a signal's handler: it must wait for no lock."""
-
-
-def run_scans(
-    scans: Path,
-    store: RunStore,
-    *,
-    bundle: Bundle,
-    runner: Runner,
-    reference: Reference,
-    reference_runner: Runner | None,
-    gate: ParityLimits,
-    limits_source: str,
-    progress: Progress,
-    reference_scans: int | None = None,
-    all_series: bool = False,
-    labels: LabelTable | None = None,
-    command: str = "",
-    notes: tuple[str, ...] = (),
-    readers: int = 0,
-) -> RunSummary:
-    """Run an engine over scans, in the order of their ids, while readers read those that come next.
-
-    One bad scan never stops the run: it is noted with its reason. A scan's answers are on disk before the engine gets
-    the next one. Nothing is written before bundle, scans and labels were found to be in order.
+    One bad scan never stops the run: it is listed with its reason. A scan's answers are on disk before the engine gets
+    the next one. Nothing is written before bundle, scans and labels were checked.
 
     Args:
-        scans: a file or folder.
         store: the run's folder, new or resumed.
-        bundle: opened.
-        runner: entered; answers.
-        reference: the choice of the reference.
-        reference_runner: entered, for the kind ``checkpoint``.
-        gate: the budget of this engine.
-        limits_source: where it came from.
-        progress: is told.
-        reference_scans: so many scans are compared with the reference, the first that can be used; None for all.
-        all_series: take every series of a study.
-        labels: of the scans.
-        command: for the report, without the scans' path.
-        notes: for the report.
-        readers: processes that read ahead; 0 reads here, between the engine's answers.
+        context: what the run works with.
 
     Raises:
-        KeyboardInterrupt: stopped by the user; with the first Ctrl-C after the scan in hand, with the second at once.
+        KeyboardInterrupt: stopped by the user; after the first signal when the current scan is done, after the second
+            at once.
         ScanError: no such path, or too many files below it.
         BundleError: the golden volumes are altered.
-        RunError: nothing there is an image, labels that fit no scan, or a damaged store.
+        RunError: no image below the path, labels that match no scan, or a damaged store.
     """
-    found = find_scans(scans, all_series=all_series)
-    if not found.scans and not found.rejected:
-        there = Counter[str]()
-        for each in found.ignored:
-            there[each.code] += each.files
-        what = ", ".join(f"{count} {code}" for code, count in there.most_common()) or "nothing"
-        raise RunError(
-            f"{scans}: holds no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md has the codes); name the "
-            f"folder of the scans"
-        )
-    todo = store.enter(found, scans)
-    known = None if labels is None else labels.of(store.entries, scans)
-    golden = bundle.golden() if reference.kind == "golden" or todo else None
+    progress, bundle, runner = context.progress, context.bundle, context.runner
+    progress.step("looking for scans")
+    found = _found(context)
+    todo = store.enter(found, context.scans)
+    labels = None if context.labels is None else context.labels.of(store.entries, context.scans)
+    golden = bundle.golden() if context.reference.kind == "golden" or todo else None
     store.begin()
-    progress.started(len(todo), store.count("done"), store.count("rejected"))
-    left = 0
-    if reference_runner is not None:
-        compared = sum(record.reference is not None for record in store.records())
-        left = len(todo) if reference_scans is None else min(len(todo), max(reference_scans - compared, 0))
-    with Readers(bundle.grid, min(readers, len(todo))) as ahead:
+    done, total = store.count("done"), len(todo) + store.count("done")
+    progress.info(_start(len(todo), done, store.count("rejected")))
+    left = _left_to_compare(store, context, len(todo))
+    with Readers(bundle.grid, min(context.readers, len(todo))) as ahead:
         if todo and golden is not None:
-            runner.run(golden.volumes[:1])  # warm-up: allocations and lazy initialisation are in no time
-            if reference_runner is not None and left:
-                first, second = (reference_runner.run(golden.volumes[:1]).milliseconds["compute"] for _ in range(2))
-                took = min(first, second)  # the first is cold
-                progress.expected(f"the PyTorch reference adds about {_duration(left * took / 1e3)} for {left} scans")
+            progress.step("warming up")
+            _warm_up(context, golden, left)
+        progress.step("scans")
+        progress.count(done, total, "scans")
         since = time.perf_counter()
         with finish_first(progress.stopping) as stop_asked:
             for (entry, _), read in zip(todo, ahead.read(source for _, source in todo), strict=True):
                 if isinstance(read, ScanError):
                     store.reject(entry, read.code, str(read))
-                    progress.finished(entry.scan, str(read))
+                    progress.warn(f"{entry.scan} cannot be used: {read}")
                 else:
-                    record = _answer(entry, read, runner, reference_runner if left else None, since)
+                    record = _answer(entry, read, runner, context.reference_runner if left else None, since)
                     since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
                     store.add(entry, record)
                     left -= record.reference is not None
-                    progress.finished(entry.scan, None)
+                done += 1
+                progress.count(done, total, "scans")
                 if stop_asked():
                     raise KeyboardInterrupt
-    return conclude(
-        store,
-        bundle=bundle,
-        runner=runner,
-        reference=reference,
-        reference_runner=reference_runner,
-        golden=golden,
-        gate=gate,
-        limits_source=limits_source,
-        labels=known,
-        command=command,
-        notes=notes,
-        readers=readers,
+    progress.step("results")
+    return conclude(store, context, golden=golden, labels=labels)
+
+
+def _found(context: RunContext) -> FoundScans:
+    """The scans below the path; no image at all is an error."""
+    found = find_scans(context.scans, all_series=context.all_series)
+    if found.scans or found.rejected:
+        return found
+    codes = Counter[str]()
+    for each in found.ignored:
+        codes[each.code] += each.files
+    what = ", ".join(f"{count} {code}" for code, count in codes.most_common()) or "none"
+    raise RunError(
+        f"{context.scans}: contains no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md explains the "
+        f"codes). Name the folder of the scans"
     )
+
+
+def _start(todo: int, done: int, rejected: int) -> str:
+    earlier = f", {done} done before" if done else ""
+    refused = f", {rejected} cannot be used" if rejected else ""
+    return f"Scans: {todo} to do{earlier}{refused}"
+
+
+def _left_to_compare(store: RunStore, context: RunContext, todo: int) -> int:
+    """How many of the scans to do the reference answers too; those of an earlier start count."""
+    if context.reference_runner is None:
+        return 0
+    if context.reference_scans is None:
+        return todo
+    compared = sum(record.reference is not None for record in store.records())
+    return min(todo, max(context.reference_scans - compared, 0))
+
+
+def _warm_up(context: RunContext, golden: GoldenSet, left: int) -> None:
+    """Run once without a clock, since the first run allocates and initialises; say what the reference will cost."""
+    context.runner.run(golden.volumes[:1])
+    if context.reference_runner is None or not left:
+        return
+    runs = [context.reference_runner.run(golden.volumes[:1]).milliseconds["compute"] for _ in range(2)]
+    seconds = left * min(runs) / 1e3  # the first is cold
+    context.progress.info(f"The PyTorch reference adds about {_duration(seconds)} for {left} scans")
 
 
 def _answer(entry: Entry, found: Prepared, runner: Runner, reference_runner: Runner | None, since: float) -> Record:

@@ -17,7 +17,7 @@ from molre_edge.runs.answers import Record, read_record, write_record
 from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
 from molre_edge.scans import FoundScans, ScanSource
 
-__all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task"]
+__all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task", "new_folder", "read_head"]
 
 RUN_FILE = "run.json"
 SCANS_FILE = "scans.csv"
@@ -240,6 +240,20 @@ class RunStore:
 
     def _record_path(self, scan: str) -> Path:
         return self.folder / "outputs" / f"{scan}.npz"
+
+
+def new_folder(root: Path) -> Path:
+    """Make a folder below `root` that is named by the UTC time; two within one second get one each.
+
+    Raises:
+        RunError: a hundred folders of this second exist.
+    """
+    name = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    for folder in (root / f"{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100)))):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise RunError(f"{root / name}: exists, as do 98 more of the same second. Name a folder with -o")
 
 
 def _done(entry: Entry, record: Record) -> Entry:

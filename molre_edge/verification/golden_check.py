@@ -1,9 +1,9 @@
-"""Verifying on the box: are the files those that were exported, and does an engine here answer as PyTorch did."""
+"""Checks on the box: are the files the exported ones, and does an engine answer as PyTorch did."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge, load_limits
+from molre_edge.files import StrPath
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity.limits import limits_by_precision
+from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 
@@ -29,11 +32,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Files:
-    """What became of the files' hashes.
+    """The result of comparing the files' hashes.
 
     Attributes:
         checked: names of all files that the manifest or an engine's JSON covers.
-        problems: name -> what is wrong with it.
+        problems: what is wrong, by name.
     """
 
     checked: tuple[str, ...]
@@ -42,21 +45,21 @@ class Files:
 
 @dataclass(frozen=True)
 class LimitsChoice:
-    """The gate that applies, and where it comes from."""
+    """The limits that apply, and their source in words."""
 
-    gate: ParityLimits
+    limits: ParityLimits
     source: str
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenCheck:
-    """What an engine answered to the golden volumes, held against a gate.
+    """An engine's answers to the golden volumes, judged by limits.
 
     Attributes:
-        numbers, verdict: as of a parity report.
+        numbers, verdict: as in a parity report.
         outputs: the engine's answers.
-        compute_ms: of each volume; the first includes the engine's warm-up.
-        seconds: for all of them, copies and comparison included.
+        compute_ms: time of each volume; the first includes the engine's warm-up.
+        seconds: time for all volumes, including copies and the comparison.
     """
 
     numbers: ParityNumbers
@@ -89,52 +92,68 @@ def check_files(bundle: Bundle) -> Files:
     return Files(tuple(checked), problems)
 
 
-def choose_limits(bundle: Bundle, precision: Precision, gates: Path | None) -> LimitsChoice:
-    """The user's gate; else the one that the graph was exported or calibrated under; else the default.
+def choose_limits(
+    bundle: Bundle, precision: Precision, given: StrPath | Mapping[Precision, ParityLimits] | None
+) -> LimitsChoice:
+    """The user's limits; else those under which the graph was exported or calibrated; else the defaults.
 
     Args:
-        bundle: opened.
-        precision: of the engine.
-        gates: the user's file (TOML), if there is one.
+        bundle: an open bundle.
+        precision: the engine's precision.
+        given: the user's TOML file or limits by precision; None if the user gave none.
 
     Raises:
-        ConfigError: the user's file is no file of gates.
-        BundleError: the manifest's gate is none.
+        ConfigError: the user's file is invalid.
+        BundleError: the manifest's limits are invalid.
     """
-    if gates is not None:
-        return LimitsChoice(load_limits(gates)[precision], f"--gates {gates.name}")
+    if given is not None:
+        source = "the caller's" if isinstance(given, Mapping) else f"--limits {Path(given).name}"
+        return LimitsChoice(limits_by_precision(given)[precision], source)
     parity = bundle.manifest.get("parity") or {}
     try:
-        own = ParityLimits(**parity[str(precision)]["gate"]) if str(precision) in parity else DEFAULT_LIMITS[precision]
+        own = DEFAULT_LIMITS[precision]
+        if str(precision) in parity:
+            entry = parity[str(precision)]
+            own = ParityLimits(**entry["limits" if "limits" in entry else "gate"])  # "gate": written until version 0.1
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
-            f"{bundle.folder}: the manifest's parity of {precision} has no gate of ours ({str(error)[:200]}); export "
-            f"the checkpoint again, or give a gate with --gates"
+            f"{bundle.folder}: the manifest's parity limits of {precision} are invalid ({str(error)[:200]}). Export "
+            f"the checkpoint again, or give your own limits with --limits"
         ) from error
     return LimitsChoice(
         own, "default" if own == DEFAULT_LIMITS[precision] else "the bundle's own, under which its graph was made"
     )
 
 
-def check_golden(bundle: Bundle, runner: Runner, gate: ParityLimits, golden: GoldenSet | None = None) -> GoldenCheck:
+def check_golden(
+    bundle: Bundle,
+    runner: Runner,
+    limits: ParityLimits,
+    golden: GoldenSet | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> GoldenCheck:
     """Run the golden volumes through an engine, one by one, and judge its answers.
 
     Args:
-        bundle: opened.
-        runner: entered.
-        gate: its budget.
-        golden: if it was read already.
+        bundle: an open bundle.
+        runner: an entered runner, the engine under test.
+        limits: the parity limits.
+        golden: the golden set, if the caller has read it already.
+        progress: receives the number of volumes.
 
     Raises:
         BundleError: the golden answers are altered.
         EngineError: the engine fails on them.
     """
     golden = golden or bundle.golden()
-    start = time.perf_counter()
-    results = [runner.run(golden.volumes[i : i + 1]) for i in range(len(golden.volumes))]
+    start, results, count = time.perf_counter(), [], len(golden.volumes)
+    for place in range(count):
+        results.append(runner.run(golden.volumes[place : place + 1]))
+        progress.count(place + 1, count, "golden volumes")
     outputs = Outputs.stack([result.outputs for result in results])
     numbers = compare(golden.outputs, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
-    verdict = judge(numbers, gate)
+    verdict = judge(numbers, limits)
     times = tuple(result.milliseconds["compute"] for result in results)
     return GoldenCheck(numbers, verdict, outputs, times, time.perf_counter() - start)
 
@@ -145,44 +164,46 @@ def require_verified(
     choice: LimitsChoice,
     record: VerifiedRecord,
     *,
-    tell: Callable[[str], None] = lambda text: None,
+    progress: Progress = SILENT,
 ) -> str:
-    """Let an engine through that has answered the golden volumes here, or does so now.
+    """Pass an engine that has answered the golden volumes on this machine before, or does so now.
 
     Args:
-        bundle: opened.
-        runner: entered.
-        choice: the gate.
-        record: what has passed on this machine before; a pass is noted there.
-        tell: is told before it takes time.
+        bundle: an open bundle.
+        runner: an entered runner, the engine under test.
+        choice: the limits.
+        record: engines that passed on this machine; a pass is added.
+        progress: receives a fact before the golden volumes run, because they take time.
 
     Returns:
-        A sentence about how it is known.
+        A sentence that says when the engine passed.
 
     Raises:
-        ParityFailedError: it answers too far from PyTorch.
+        ParityFailedError: the engine's answers are outside the limits.
     """
-    subject = subject_of(bundle, runner, choice.gate)
+    subject = subject_of(bundle, runner, choice.limits)
     since = record.when(subject)
     if since is not None:
         return f"verified on this machine on {since}"
     golden = bundle.golden()
-    tell(f"The engine has not been verified on this machine: {len(golden.volumes)} golden volumes go first")
-    check = check_golden(bundle, runner, choice.gate, golden)
+    progress.info(
+        f"The engine has not been verified on this machine: it answers {len(golden.volumes)} golden volumes first"
+    )
+    check = check_golden(bundle, runner, choice.limits, golden)
     if not check.verdict.passed:
         record.forget(subject)
         raise ParityFailedError(refusal(runner, choice, check.verdict))
     kept = record.add(subject, check.verdict.summary)
     return f"verified now in {check.seconds:.1f} s on {check.numbers.n} golden volumes" + (
-        "" if kept else "; that could not be noted, so it is done at every start"
+        "" if kept else "; the pass could not be recorded, so every start verifies again"
     )
 
 
 def refusal(runner: Runner, choice: LimitsChoice, verdict: Verdict) -> str:
     """Why an engine must not be used."""
-    what_next = "Build the engine again, or take another one with --engine; 'molre-edge verify' shows all of it"
     missed = "; ".join(f"{check.name}: {check.text}" for check in verdict.failed) or verdict.summary
     return (
         f"{runner.name} does not answer the golden volumes as PyTorch did, so it is not used: {missed}. Limits: "
-        f"{choice.source}. {what_next}"
+        f"{choice.source}. Build the engine again, or choose another one with --engine; 'molre-edge verify' shows "
+        f"every check"
     )

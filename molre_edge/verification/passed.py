@@ -1,7 +1,8 @@
-"""What has been verified on this machine, so that it need not be done at every start.
+"""The record of engines that were verified on this machine, so that not every start verifies again.
 
-A small JSON in the user's state folder, not in the bundle: a bundle is copied from box to box, and whoever may write to
-one must not be able to say of an engine that it has passed. What it protects from and what not: docs/security.md.
+The record is a small JSON file in the user's state folder, not in the bundle: bundles are copied between machines, and
+a person who can write to a bundle must not be able to claim that an engine passed. docs/security.md says what the
+record protects against.
 """
 
 from __future__ import annotations
@@ -22,20 +23,37 @@ from molre_edge.files import write_json
 from molre_edge.machine import cpu_model, nvidia_driver
 from molre_edge.parity import ParityLimits
 
-__all__ = ["RECORD", "VerifiedRecord", "subject_of"]
+__all__ = ["RECORD", "VerifiedRecord", "record_path", "subject_of"]
 
 RECORD = "verified.json"
 _FORMAT, _VERSION = "molre-edge-verified", 1
 _STEADY = ("runtime", "version", "device", "backend", "threads", "graph_optimisation")
-"""Facts of a runner that are the same at each start; others tell what it has done so far."""
+"""The facts of a runner that are the same at each start; the others count what it has done so far."""
 _MAX_BYTES, _MAX_ENTRIES = 1 << 20, 200
 
 
-def subject_of(bundle: Bundle, runner: Runner, gate: ParityLimits) -> dict[str, Any]:
-    """What a pass holds for; if any of it changes, the engine is verified again.
+def record_path() -> Path | None:
+    """The record's file; no other function reads the environment for it.
 
-    The file that answers by its hash, the bundle with its golden answers, the gate, and what the runner says of itself:
-    runtime, version, device, mode.
+    It lies in the folder ``MOLRE_EDGE_STATE``, in a service's ``STATE_DIRECTORY``, or in the user's state folder. None
+    if the user has no home.
+    """
+    for name in ("MOLRE_EDGE_STATE", "STATE_DIRECTORY"):
+        if folder := os.environ.get(name, "").partition(os.pathsep)[0]:  # systemd separates several with colons
+            return Path(folder) / RECORD
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "molre-edge" / RECORD
+    try:
+        return Path.home() / ".local" / "state" / "molre-edge" / RECORD
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def subject_of(bundle: Bundle, runner: Runner, limits: ParityLimits) -> dict[str, Any]:
+    """Everything that a pass depends on. If any of it changes, the engine is verified again.
+
+    That is the SHA-256 of the graph or engine, the bundle with its golden answers, the limits, and the runner's own
+    facts: runtime, version, device, mode.
     """
     facts = runner.facts
     graph = bundle.manifest["files"][bundle.graph(runner.precision).file]
@@ -43,7 +61,7 @@ def subject_of(bundle: Bundle, runner: Runner, gate: ParityLimits) -> dict[str, 
         "engine": runner.name,
         "file": facts.get("engine_sha256", graph),
         "bundle": bundle.digest,
-        "gate": gate.to_dict(),
+        "limits": limits.to_dict(),
         "facts": {name: str(facts[name]) for name in _STEADY if name in facts},
         "machine": {"cpu": cpu_model(), "nvidia_driver": nvidia_driver()},
         "molre-edge": __version__,
@@ -51,26 +69,26 @@ def subject_of(bundle: Bundle, runner: Runner, gate: ParityLimits) -> dict[str, 
 
 
 class VerifiedRecord:
-    """The subjects that have passed, by their hash. A record that can't be trusted or read holds nothing."""
+    """The subjects that passed, by their hash. A record that can't be read or trusted counts as empty."""
 
     def __init__(self, path: Path | None) -> None:
-        """Name the file; None remembers nothing."""
+        """Use a file; None keeps no record."""
         self._path = path
 
     def when(self, subject: Mapping[str, Any]) -> str | None:
-        """The day (UTC) on which a subject passed; None if it did not, as far as is known."""
+        """The day (UTC) on which a subject passed; None if the record has no pass."""
         entry = self._entries().get(_key(subject))
         return None if entry is None else entry["time"][:10]
 
     def add(self, subject: Mapping[str, Any], summary: str) -> bool:
-        """Note a pass. False where that can't be written: then it is verified at the next start again."""
+        """Record a pass. False if it can't be written; then the next start verifies again."""
         entries = self._entries()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entries[_key(subject)] = {"time": now, "engine": subject["engine"], "summary": summary}
         return self._write(entries)
 
     def forget(self, subject: Mapping[str, Any]) -> None:
-        """Take a pass back, when the same subject has failed since."""
+        """Remove a pass, because the same subject has failed since."""
         entries = self._entries()
         if entries.pop(_key(subject), None) is not None:
             self._write(entries)
@@ -105,7 +123,7 @@ def _key(subject: Mapping[str, Any]) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether only this user can have written a file."""
+    """Whether only this user can have written the file."""
     facts = path.lstat()
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MAX_BYTES:
         return False

@@ -1,19 +1,22 @@
-"""``verify`` as a whole: hashes, engine, golden answers, and what is told of them."""
+"""The verb ``verify_bundle``: hashes, engine, golden answers, and the result as data and as JUnit XML."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
-from molre_edge.engines.choice import choose_engine
-from molre_edge.errors import MolreEdgeError
+from molre_edge.engines.choice import choose_engine, parse_engine
+from molre_edge.errors import BundleError, EngineError, MolreEdgeError
+from molre_edge.files import StrPath, write_json, write_whole
+from molre_edge.parity import ParityLimits
+from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.junit import add_case, close_suite, document, open_suite
-from molre_edge.specs import DISCLAIMER
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
 from molre_edge.verification.golden_check import (
     Files,
     GoldenCheck,
@@ -23,55 +26,60 @@ from molre_edge.verification.golden_check import (
     choose_limits,
     refusal,
 )
-from molre_edge.verification.passed import VerifiedRecord, subject_of
+from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
 __all__ = ["Verification", "verification_junit", "verify_bundle"]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Verification:
-    """What a verification found; what it did not come to is None.
+    """The result of a verification. A step that was not reached is None.
 
     Attributes:
-        folder: of the bundle.
-        digest: of the bundle; None where it could not be opened, or is not the one expected.
-        files: what became of the hashes.
-        engine: name and facts of the engine that was loaded, and why it was taken.
-        gate: that applied.
-        golden: what the engine answered.
-        problem: why it failed, in a sentence.
-        remembered: whether ``infer`` will know of the pass.
-        seconds: by step.
+        folder: the bundle.
+        digest: the bundle's digest; None if it could not be opened, or is not the expected one.
+        files: the comparison of the hashes.
+        engine: name and facts of the engine, and why it was chosen.
+        limits: the limits that applied.
+        golden: the engine's answers.
+        problem: why the verification failed, in a sentence.
+        remembered: whether ``infer`` will find this pass in the record.
+        seconds: duration of each step.
     """
 
     folder: Path
-    digest: str | None
+    digest: str | None = None
     files: Files | None = None
     engine: Mapping[str, Any] | None = None
-    gate: LimitsChoice | None = None
+    limits: LimitsChoice | None = None
     golden: GoldenCheck | None = None
     problem: str | None = None
     remembered: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every step passed."""
+        return self.exit_code == 0
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 3 the answers are too far from PyTorch's, 1 anything else."""
+        """0: passed. 3: the answers are outside the limits. 1: anything else."""
         if self.golden is not None and not self.golden.verdict.passed:
             return 3
         return 0 if self.problem is None else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; docs/verify.md describes it."""
-        files, gate, golden = self.files, self.gate, self.golden
+        """Plain data for JSON, as ``molre-edge verify --json`` prints it; docs/verify.md describes it."""
+        files, limits, golden = self.files, self.limits, self.golden
         return {
             "bundle": str(self.folder),
             "digest": self.digest,
-            "passed": self.exit_code == 0,
+            "passed": self.passed,
             "problem": self.problem,
             "files": None if files is None else {"checked": list(files.checked), "problems": dict(files.problems)},
             "engine": None if self.engine is None else dict(self.engine),
-            "gate": None if gate is None else {"source": gate.source, **gate.gate.to_dict()},
+            "limits": None if limits is None else {"source": limits.source, **limits.limits.to_dict()},
             "volumes": None if golden is None else golden.numbers.n,
             "parity": None if golden is None else golden.verdict.to_dict(),
             "compute_ms": None if golden is None else [round(value, 3) for value in golden.compute_ms],
@@ -82,14 +90,121 @@ class Verification:
         }
 
 
+def verify_bundle(
+    bundle: Bundle | StrPath = DEFAULT_BUNDLE,
+    engine: str = "fp16",
+    *,
+    expect_digest: str | None = None,
+    limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
+    threads: int | None = None,
+    out: StrPath | None = None,
+    record: VerifiedRecord | None = None,
+    progress: Progress = SILENT,
+) -> Verification:
+    """Verify a bundle on this machine: the hashes of its files, then the golden answers through one engine.
+
+    The first step that fails ends the verification. What the user can fix is in the result and is not raised.
+
+    Args:
+        bundle: the bundle's folder, or an open bundle.
+        engine: such as ``fp16`` or ``onnxruntime:fp16``; see :func:`molre_edge.engines.choice.choose_engine`.
+        expect_digest: refuse a bundle with another digest.
+        limits: a TOML file of parity limits, or the limits by precision; None for the bundle's own.
+        threads: CPU threads of ONNX Runtime; None for all cores.
+        out: a file to write as well: JUnit XML if its name ends in ``.xml``, else JSON.
+        record: engines that passed on this machine; None for the user's own record.
+        progress: receives progress events.
+
+    Raises:
+        EngineError: `engine` names no engine, or is ``torch``, which engines are compared with.
+    """
+    if parse_engine(engine)[0] == "torch":
+        raise EngineError("--engine torch: engines are compared with the PyTorch model; name an engine, such as fp16")
+    record = VerifiedRecord(record_path()) if record is None else record
+    draft = _Draft(bundle.folder if isinstance(bundle, Bundle) else Path(bundle))
+    start = time.perf_counter()
+    try:
+        opened = Bundle.of(bundle, expect_digest=expect_digest)
+        draft.digest = opened.digest
+        _verify(draft, opened, engine, record, limits, threads, progress)
+    except MolreEdgeError as error:
+        draft.problem = str(error)
+    draft.seconds["in_all"] = round(time.perf_counter() - start, 3)
+    result = Verification(**vars(draft))
+    if out is not None:
+        _write(result, Path(out))
+    return result
+
+
+@dataclass
+class _Draft:
+    """A verification that is running; the fields of :class:`Verification`."""
+
+    folder: Path
+    digest: str | None = None
+    files: Files | None = None
+    engine: Mapping[str, Any] | None = None
+    limits: LimitsChoice | None = None
+    golden: GoldenCheck | None = None
+    problem: str | None = None
+    remembered: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _verify(
+    draft: _Draft,
+    bundle: Bundle,
+    engine: str,
+    record: VerifiedRecord,
+    given: StrPath | Mapping[Precision, ParityLimits] | None,
+    threads: int | None,
+    progress: Progress,
+) -> None:
+    clock = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        draft.seconds[name], clock = round(now - clock, 3), now
+
+    progress.step("hashes")
+    draft.files = check_files(bundle)
+    lap("hashes")
+    if draft.files.problems:
+        raise BundleError(next(iter(draft.files.problems.values())))
+    progress.step("loading the engine")
+    choice = choose_engine(engine, bundle, threads=threads)
+    draft.limits = choose_limits(bundle, choice.runner.precision, given)
+    with choice.runner as runner:
+        draft.engine = {"name": runner.name, "why": choice.why, **runner.facts}
+        lap("load")
+        progress.step("golden answers")
+        draft.golden = check_golden(bundle, runner, draft.limits.limits, progress=progress)
+        subject = subject_of(bundle, runner, draft.limits.limits)
+        lap("golden")
+        if draft.golden.verdict.passed:
+            draft.remembered = record.add(subject, draft.golden.verdict.summary)
+        else:
+            record.forget(subject)
+            draft.problem = refusal(runner, draft.limits, draft.golden.verdict)
+
+
+def _write(result: Verification, path: Path) -> None:
+    if path.suffix != ".xml":
+        write_json(path, result.to_dict())
+        return
+    with write_whole(path) as partial:
+        partial.write_text(verification_junit(result), encoding="utf-8")
+
+
 def verification_junit(result: Verification) -> str:
-    """JUnit XML: a case a file, the loading, and a case a check; what was not come to is skipped."""
+    """JUnit XML: one case for each file, for loading, and for each check. Steps that were not reached are skipped."""
     now, engine = datetime.now(timezone.utc).isoformat(timespec="seconds"), result.engine or {}
     properties = {
         "bundle": result.digest or "none",
         "engine": str(engine.get("name", "none")),
         "device": str(engine.get("device", "none")),
-        "gate source": result.gate.source if result.gate is not None else "none",
+        "limits source": result.limits.source if result.limits is not None else "none",
     }
     files = open_suite(0, "hashes of the bundle", now, properties)
     for name in result.files.checked if result.files is not None else ():
@@ -104,83 +219,14 @@ def verification_junit(result: Verification) -> str:
             "engine",
             "loading",
             "" if altered else result.problem or "",
-            skipped="the bundle is not as it should be" * altered,
+            skipped="the bundle's files failed their check" * altered,
         )
-        add_case(answers, "checks", "parity", skipped="the golden answers were not run")
+        add_case(answers, "checks", "parity", skipped="the golden volumes were not run")
     else:
         add_case(answers, "engine", "loading")
         for check in result.golden.verdict.checks:
             failed = check.text if check.judged and not check.passed else ""
             add_case(answers, "checks", check.name, failed, skipped="" if check.judged else check.text)
         if not result.golden.verdict.passed and not result.golden.verdict.failed:
-            add_case(answers, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
+            add_case(answers, "checks", "judged", "no limit could be judged; that is not a pass")
     return document([close_suite(files), close_suite(answers)])
-
-
-def verify_bundle(
-    bundle: Bundle,
-    engine: str,
-    record: VerifiedRecord,
-    *,
-    gates: Path | None = None,
-    threads: int | None = None,
-    on_step: Callable[[str], None] = lambda name: None,
-) -> Verification:
-    """Verify a bundle with one of its engines; stops at the first step that fails.
-
-    What a user can mend is in the result and not raised.
-
-    Args:
-        bundle: opened.
-        engine: a word for :func:`molre_edge.engines.choice.choose_engine`.
-        record: where a pass is noted.
-        gates: the user's file of gates, if there is one.
-        threads: CPU threads of ONNX Runtime.
-        on_step: is told what begins.
-    """
-    result = Verification(bundle.folder, bundle.digest)
-    try:
-        _verify(result, bundle, engine, record, gates, threads, on_step)
-    except MolreEdgeError as error:
-        result.problem = str(error)
-    return result
-
-
-def _verify(
-    result: Verification,
-    bundle: Bundle,
-    engine: str,
-    record: VerifiedRecord,
-    gates: Path | None,
-    threads: int | None,
-    on_step: Callable[[str], None],
-) -> None:
-    clock = time.perf_counter()
-
-    def lap(name: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        result.seconds[name], clock = round(now - clock, 3), now
-
-    on_step("hashes")
-    result.files = check_files(bundle)
-    lap("hashes")
-    if result.files.problems:
-        result.problem = next(iter(result.files.problems.values()))
-        return
-    on_step("loading the engine")
-    choice = choose_engine(engine, bundle, threads=threads)
-    result.gate = choose_limits(bundle, choice.runner.precision, gates)
-    gate = result.gate.gate
-    with choice.runner as runner:
-        result.engine = {"name": runner.name, "why": choice.why, **runner.facts}
-        lap("load")
-        on_step("golden answers")
-        result.golden = check_golden(bundle, runner, gate)
-        subject = subject_of(bundle, runner, gate)
-        lap("golden")
-        if result.golden.verdict.passed:
-            result.remembered = record.add(subject, result.golden.verdict.summary)
-        else:
-            record.forget(subject)
-            result.problem = refusal(runner, result.gate, result.golden.verdict)

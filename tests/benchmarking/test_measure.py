@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from molre_edge.benchmarking.measure import NOT_ASKED, NOT_TOLD, Candidate, Measured, measure, summarise
+from molre_edge.benchmarking.measure import NOT_ASKED, Candidate, Measured, measure, summarise
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import EngineError, RunError
-from molre_edge.reports.bench_page import all_engines, bench_json, machine_facts, write_bench
 from molre_edge.specs import Precision
 
 
@@ -96,22 +93,3 @@ def test_ratios_are_those_within_the_rounds() -> None:
     assert plain.to_plain is None and torch.to_plain is None
     assert half.median_ms == 175 and half.scans_per_second == pytest.approx(1e3 / 175)
     assert half.p90_ms < half.p95_ms < half.p99_ms < 500
-
-
-def test_every_graph_and_engine_of_a_bundle_has_a_word(bundle: Bundle) -> None:
-    assert all_engines(bundle) == ["onnxruntime:fp32", "onnxruntime:fp16"]
-
-
-def test_the_page_and_the_json_hold_all_of_it(bundle: Bundle, both: list[Candidate], tmp_path: Path) -> None:
-    before = machine_facts(None)
-    measured = measure([*both, Candidate("tensorrt:<b>", missing)], bundle.golden().volumes, batches=[1, 2], rounds=3)
-    rows = summarise(measured.arms)
-    result = bench_json(bundle, measured, rows, before=before, after=before, volumes="3 golden volumes")
-    data, page = write_bench(tmp_path / "bench", result)
-    read = json.loads(data.read_text())
-    assert [row["name"] for row in read["rows"]] == [row.name for row in rows]
-    assert read["rows"][0]["watts"] == NOT_TOLD and read["machine"]["before"]["gpu"] == NOT_TOLD
-    assert set(read["includes"]) == {"total", "compute"}
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<svg") == 1 and "onnxruntime:fp16, batch 2" in text and "not a cleared medical device" in text
-    assert "tensorrt:&lt;b&gt;" in text and "http" not in text.replace("http-equiv", "")

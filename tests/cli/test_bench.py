@@ -49,7 +49,7 @@ def test_scans_are_run_instead_of_golden_volumes(bench: Any, tiny_scans: Path) -
 def test_another_checkpoint_is_no_plain_model_of_this_bundle(bench: Any) -> None:
     Path("other.pt").write_bytes(b"x")
     done = bench("--plain", "other.pt")
-    assert done.exit_code == 1 and "not the checkpoint" in done.stderr
+    assert done.exit_code == 1 and "its SHA-256 is not that of the checkpoint" in done.stderr
 
 
 @pytest.mark.parametrize(("words", "code"), [(("--engine", "fast"), 2), (("--engine", "tensorrt:fp16"), 1)])

@@ -36,14 +36,14 @@ def test_it_makes_a_bundle_and_prints_its_digest_and_the_proof(
     assert result["parity"]["fp32"]["passed"] is True
     assert len(result["routing"]["routers"]) == 2
     assert "Routing is dynamic: 2 routers" in done.stderr
-    assert "the golden volumes are images of patients" in done.stderr
+    assert "The golden volumes are images of patients" in done.stderr
     bundle = Bundle.open(Path("a bundle"), expect_digest=result["digest"])
     assert set(bundle.graphs) == {Precision.FP32}
     assert len(bundle.golden().volumes) == 2
     assert {path.name for path in Path().iterdir()} == {"a bundle"}
 
 
-def test_a_graph_outside_its_gate_ends_with_3_and_leaves_nothing(export: Any) -> None:
+def test_a_graph_outside_its_limits_ends_with_3_and_leaves_nothing(export: Any) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
     done = export("--golden-volumes", "2", "--gates", "strict.toml")
     assert done.exit_code == 3
@@ -98,8 +98,8 @@ def test_one_golden_scan_is_too_few_and_the_reason_of_a_bad_one_is_told(export: 
     (scans / "bad.nii").write_bytes(b"\x5c\x01\x00\x00" + bytes(400))
     done = export("--golden", scans)
     assert done.exit_code == 1
-    assert "expected at least 2 scans that can be used, found 1" in words_of(done.stderr)
-    assert "warning: not a golden volume: " in done.stderr
+    assert "1 usable scans; expected at least 2" in words_of(done.stderr)
+    assert "warning: Not used as a golden volume: " in done.stderr
 
 
 def test_without_pytorch_it_says_what_to_install(spawn: Any, tiny_checkpoint: Path) -> None:

@@ -17,11 +17,10 @@ import pydicom
 import pytest
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
-from molre_edge.cli.state import record_path
 from molre_edge.engines.choice import choose_engine
 from molre_edge.parity import load_limits
 from molre_edge.specs import Precision
-from molre_edge.verification.passed import VerifiedRecord, subject_of
+from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
 FILES = {
     "findings.csv",
@@ -98,7 +97,7 @@ def test_the_default_folder_is_named_by_the_time_and_two_in_one_second_get_one_e
         def now(cls, tz: Any = None) -> Noon:
             return cls(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 
-    monkeypatch.setattr("molre_edge.cli.infer.datetime", Noon)
+    monkeypatch.setattr("molre_edge.runs.store.datetime", Noon)
     for _ in range(2):
         assert infer(tiny_scans / "head-1", *GOLDEN).exit_code == 0
     assert sorted(p.name for p in Path("edge-runs").iterdir()) == ["20260102T120000Z", "20260102T120000Z-2"]
@@ -161,13 +160,13 @@ def test_a_bad_scan_in_a_batch_ends_with_4_and_is_shown_with_its_reason(infer: A
     assert done.exit_code == 4
     [bad] = [row for row in rows(Path("run/scans.csv")) if row["status"] == "rejected"]
     assert bad["path"] == "water.nii.gz" and bad["code"] and bad["reason"]
-    assert f"{bad['scan']} can't be used: {bad['reason']}" in words_of(done.stderr)
+    assert f"{bad['scan']} cannot be used: {bad['reason']}" in words_of(done.stderr)
     assert bad["code"] in done.stdout
 
 
 def test_an_engine_that_does_not_answer_as_pytorch_did_is_refused_before_any_scan(infer: Any, mixed: Path) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
-    done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--json")
+    done = infer(mixed, *GOLDEN, "-o", "run", "--limits", "strict.toml", "--json")
     assert (done.exit_code, done.stdout) == (3, "")
     assert "so it is not used: max_abs_dp: largest difference" in done.stderr
     assert not Path("run").exists()
@@ -188,11 +187,11 @@ def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Pa
     bundle, gate = Bundle.open(tiny_bundle), load_limits("strict.toml")[Precision.FP32]
     with choose_engine("fp32", bundle).runner as runner:  # an engine that passed once and does not any more
         VerifiedRecord(record_path()).add(subject_of(bundle, runner, gate), "passed")
-    done = infer(mixed, *GOLDEN, "-o", "run", "--gates", "strict.toml", "--quiet")
+    done = infer(mixed, *GOLDEN, "-o", "run", "--limits", "strict.toml", "--quiet")
     assert done.exit_code == 3
     assert done.stdout == ""
     assert "error: parity failed: max_abs_dp; see run/report.html" in done.stderr
-    assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--gates strict.toml"
+    assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--limits strict.toml"
 
 
 def test_no_usable_scan_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
@@ -208,7 +207,7 @@ def test_a_folder_without_any_image_ends_with_1_and_leaves_no_run(infer: Any) ->
     Path("text/below/notes.txt").write_text("nothing")
     done = infer("text", *GOLDEN, "-o", "run")
     assert done.exit_code == 1
-    assert "text: holds no head CT in DICOM or NIfTI (files there: 1 not_a_scan" in words_of(done.stderr)
+    assert "text: contains no head CT in DICOM or NIfTI (files there: 1 not_a_scan" in words_of(done.stderr)
     assert not Path("run").exists()
 
 
@@ -232,7 +231,7 @@ def test_findings_and_what_parity_was_judged_on_are_told(infer: Any, tiny_scans:
         ([".", "--reference-scans", "0"], "--reference-scans 0: expected a whole number of at least 1, or 'all'"),
         ([".", "--reference-scans", "few"], "--reference-scans few: expected"),
         ([".", "--labels", "nowhere.csv"], "'nowhere.csv' does not exist"),
-        ([".", "--gates", "."], "is a directory"),
+        ([".", "--limits", "."], "is a directory"),
         ([".", "--threads", "0"], "Invalid value for '--threads'"),
     ],
 )
@@ -249,8 +248,8 @@ def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], me
         (["--reference", "other.pt"], "other.pt: is not the checkpoint that the bundle was exported from"),
         (["--engine", "int8"], "has no int8 graph, only fp32, fp16; 'molre-edge calibrate' makes it"),
         (["--expect-digest", "0" * 64], "expected 000000"),
-        (["--gates", "other.pt"], "other.pt: not a TOML file"),
-        (["--gates", "odd.toml"], "odd.toml: unknown table [fp8]"),
+        (["--limits", "other.pt"], "other.pt: not a TOML file"),
+        (["--limits", "odd.toml"], "odd.toml: unknown table [fp8]"),
         (["--labels", "other.pt"], "expected a column 'scan'"),
         (["--labels", "nobody.csv"], "none of its 1 lines names a scan of this run"),
         (["--out", "other.pt"], "other.pt: is there already"),
@@ -475,7 +474,7 @@ def test_the_newest_run_that_was_cut_is_found_without_its_name(
     spawn("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, driver=("SIGKILL", 4))
     done = infer(tiny_scans, *GOLDEN, "--resume")
     [run] = Path("edge-runs").iterdir()
-    assert done.exit_code == 0 and f"Going on with {run}" in done.stderr
+    assert done.exit_code == 0 and f"Resuming {run}" in done.stderr
     check_whole(run, uncut)
     assert infer(tiny_scans, *GOLDEN, "--resume").exit_code == 1
 
@@ -486,7 +485,7 @@ def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
     words = ("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
     stopped = spawn(*words, driver=("SIGINT", 4))
     assert stopped.returncode == 130
-    assert "what is done is kept: add --resume -o run to go on" in stopped.stderr
+    assert "what is done is kept: add --resume -o run to continue" in stopped.stderr
     assert "Traceback" not in stopped.stderr and stopped.stdout == ""
     assert not list(Path("run").rglob(".*"))
     assert infer(*words[1:], "--resume").exit_code == 0
@@ -500,7 +499,7 @@ def test_a_full_disk_ends_with_1_and_the_run_can_go_on(
     words = ("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
     full = spawn(*words, driver=("full", size))
     assert full.returncode == 1
-    assert "File too large; what is done is kept: add --resume -o run to go on" in full.stderr
+    assert "File too large; what is done is kept: add --resume -o run to continue" in full.stderr
     assert "Traceback" not in full.stderr
     assert infer(*words[1:], "--resume").exit_code == 0
     check_whole(Path("run"), uncut)

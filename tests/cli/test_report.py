@@ -32,8 +32,7 @@ Invoke = Callable[..., Any]
 @pytest.fixture(scope="module")
 def made(tiny_bundle: Path, tiny_scans: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with four finished runs; tests copy what they change."""
-    from molre_edge.cli.infer import InferOptions, run_infer
-    from molre_edge.cli.shell import Speaker
+    from molre_edge import infer_scans
 
     root = tmp_path_factory.mktemp("runs")
     names = [row.name for row in tiny_scans.iterdir()]
@@ -48,12 +47,7 @@ def made(tiny_bundle: Path, tiny_scans: Path, tiny_checkpoint: Path, tmp_path_fa
         ("golden", "fp32", "golden", None),
         ("none", "fp32", "none", None),
     ):
-        run_infer(
-            InferOptions(
-                scans=tiny_scans, engine=engine, bundle=tiny_bundle, out=root / name, reference=reference, labels=labels
-            ),
-            Speaker(quiet=True),
-        )
+        infer_scans(tiny_scans, engine, bundle=tiny_bundle, out=root / name, reference=reference, labels=labels)
     return root
 
 
@@ -97,12 +91,12 @@ def test_of_notes_on_what_was_not_finite_those_on_numbers_are_made_anew(invoke: 
 
 def test_other_gates_judge_the_same_numbers_and_a_failure_ends_with_3(invoke: Invoke, runs: Path) -> None:
     Path("tight.toml").write_text("[fp16]\nname = 'tight'\nmax_abs_dp = 1e-9\n")
-    done = invoke("report", runs / "fp16", "--gates", "tight.toml", "-o", "again")
+    done = invoke("report", runs / "fp16", "--limits", "tight.toml", "-o", "again")
     assert done.exit_code == 3
     assert "max_abs_dp" in done.stderr
     old, new = data_of(runs / "fp16"), data_of(Path("again"))
     assert new["numbers"] == old["numbers"]
-    assert (new["gate"]["name"], new["gate"]["source"]) == ("tight", "--gates tight.toml")
+    assert (new["gate"]["name"], new["gate"]["source"]) == ("tight", "--limits tight.toml")
     assert not new["verdict"]["passed"]
 
 
@@ -178,8 +172,8 @@ def test_what_is_no_finished_run_is_told_and_leaves_all_as_it_was(
         (("{runs}/nothing",), "nothing"),
         (("{runs}/fp32", "{runs}/fp32"), "named twice"),
         (("{runs}/fp32", "--images"), "--scans"),
-        (("{runs}/fp32", "--gates", "{runs}/gates.toml"), "need -o"),
-        (("{runs}/fp32", "--gates", "{runs}/gates.toml", "-o", "{runs}/fp32"), "need -o"),
+        (("{runs}/fp32", "--limits", "{runs}/gates.toml"), "need -o"),
+        (("{runs}/fp32", "--limits", "{runs}/gates.toml", "-o", "{runs}/fp32"), "need -o"),
         (("{runs}/fp32", "--labels", "{runs}/fp32/labels.csv"), "need -o"),
     ],
 )
@@ -209,7 +203,7 @@ def test_pictures_are_in_the_page_only_when_asked_for_and_in_no_other_file(
     assert "<img" not in (runs / "fp32" / "report.html").read_text()
     done = invoke("report", runs / "fp32", "--images", "--scans", tiny_scans, "-o", "shown")
     assert done.exit_code == 0
-    assert "shows patients" in done.stderr
+    assert "shows images of patients" in done.stderr
     page = Path("shown/report.html").read_text()
     pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 4
@@ -233,7 +227,7 @@ def test_a_scan_whose_files_are_not_those_of_the_run_is_not_shown(
     done = invoke("report", runs / "fp32", "--images", "--scans", scans, "-o", "shown")
     assert done.exit_code == 0
     assert Path("shown/report.html").read_text().count("<img") == 2
-    assert done.stderr.count("not those that the run answered") == 2
+    assert done.stderr.count("are not those that the run answered") == 2
 
 
 def test_infer_shows_them_too_when_asked(invoke: Invoke, tiny_bundle: Path, tiny_scans: Path) -> None:
@@ -277,7 +271,7 @@ def validate(data: dict[str, Any]) -> None:
 
 def test_runs_side_by_side_tell_each_verdict_and_each_engine_against_the_first(invoke: Invoke, runs: Path) -> None:
     Path("wide.toml").write_text(WIDE + WIDE.replace("fp32", "fp16"))
-    done = invoke("report", runs / "fp32", runs / "fp16", "-o", "both", "--gates", "wide.toml")
+    done = invoke("report", runs / "fp32", runs / "fp16", "-o", "both", "--limits", "wide.toml")
     assert done.exit_code == 0
     assert {path.name for path in Path("both").iterdir()} == {"report.html", "report.json", "junit.xml"}
     data = data_of(Path("both"))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from molre_edge.cli.state import record_path
+from molre_edge.verification.passed import record_path
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_answers_outside_the_gate_end_with_3(invoke: Any, box: Path) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
     done = invoke("verify", "--bundle", box, "--engine", "fp32", "--gates", "strict.toml", "--json")
     assert done.exit_code == 3
-    assert json.loads(done.stdout)["gate"]["source"] == "--gates strict.toml"
+    assert json.loads(done.stdout)["limits"]["source"] == "--limits strict.toml"
     assert "max_abs_dp" in done.stderr
 
 

@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from molre_edge.engines.tensorrt.api import BuildOptions
-from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.model.backbones.registry import backbone_entry, backbone_ids
 from molre_edge.specs import Precision
 

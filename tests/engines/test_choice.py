@@ -20,7 +20,7 @@ from molre_edge.engines.cuda.driver import DriverProbe, Gpu
 from molre_edge.engines.tensorrt import fit as tensorrt_fit
 from molre_edge.engines.tensorrt.api import Target, TensorRT
 from molre_edge.engines.tensorrt.fit import here
-from molre_edge.errors import BundleError, EngineError, MissingDependencyError
+from molre_edge.errors import BundleError, EngineError, MissingDependencyError, UsageError
 from molre_edge.specs import Precision
 
 
@@ -46,7 +46,7 @@ def test_words_name_a_precision_and_sometimes_a_runtime(word: str, runtime: str 
 )
 def test_other_words_are_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(
-        EngineError, match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'tensorrt:'"
+        UsageError, match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'tensorrt:'"
     ):
         parse_engine(word)
 

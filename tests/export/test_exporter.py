@@ -25,6 +25,7 @@ from molre_edge.model.adapters import MoLRELinear
 from molre_edge.model.checkpoint import LoadedCheckpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.parity import DEFAULT_LIMITS
+from molre_edge.progress import Silent
 from molre_edge.specs import Precision
 
 Volumes = npt.NDArray[np.float16]
@@ -71,7 +72,7 @@ def test_both_graphs_passed_their_gates_and_the_manifest_has_the_numbers(result:
         checks = {check["name"]: check for check in entry["verdict"]["checks"]}
         assert 0 < checks["max_abs_dp"]["measured"] < largest
         assert 0 < checks["gate_l1"]["measured"] <= checks["gate_l1"]["limit"]
-        assert entry["gate"] == DEFAULT_LIMITS[Precision(precision)].to_dict()
+        assert entry["limits"] == DEFAULT_LIMITS[Precision(precision)].to_dict()
         assert entry["volumes"] == 6
     assert MODE in manifest["notes"]
 
@@ -114,7 +115,7 @@ def test_a_model_without_routing_is_exported_with_nothing_to_prove(
     assert names == (["logits", "embedding"] if experts == 0 else ["logits", "gates", "embedding"])
 
 
-def test_a_graph_outside_its_gate_leaves_no_bundle_and_touches_no_old_one(
+def test_a_graph_outside_its_limits_leaves_no_bundle_and_touches_no_old_one(
     result: ExportResult,
     checkpoint: LoadedCheckpoint,
     volumes: Volumes,
@@ -123,9 +124,11 @@ def test_a_graph_outside_its_gate_leaves_no_bundle_and_touches_no_old_one(
 ) -> None:
     old = shutil.copytree(result.folder, tmp_path / "edge-bundle")
     before = listing(tmp_path)
-    gates = {**DEFAULT_LIMITS, Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], max_abs_dp=1e-7)}
-    with pytest.raises(ParityFailedError, match=r"the fp16 graph is outside its gate .*largest difference of a prob"):
-        export_bundle(checkpoint, old, volumes[:3], golden_origin="blocks", gates=gates, force=True)
+    limits = {**DEFAULT_LIMITS, Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], max_abs_dp=1e-7)}
+    with pytest.raises(
+        ParityFailedError, match=r"the fp16 graph is outside its parity limits .*largest difference of a prob"
+    ):
+        export_bundle(checkpoint, old, volumes[:3], golden_origin="blocks", limits=limits, force=True)
     assert listing(tmp_path) == before
     assert Bundle.open(old).digest == result.digest
 
@@ -150,13 +153,17 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
 ) -> None:
     steps: list[str] = []
 
+    class Recorder(Silent):
+        def step(self, name: str) -> None:
+            steps.append(name)
+
     def refused(match: str, folder: Path, golden: Volumes, *precisions: Precision) -> None:
         with pytest.raises((ExportError, BundleError), match=match):
-            export_bundle(checkpoint, folder, golden, golden_origin="x", precisions=precisions, on_step=steps.append)
+            export_bundle(checkpoint, folder, golden, golden_origin="x", precisions=precisions, progress=Recorder())
 
-    refused("golden volumes: expected at least 2, got 1", tmp_path / "b", volumes[:1], Precision.FP32)
-    refused("expected fp32, fp16 or both, got int8; calibrate makes", tmp_path / "b", volumes, Precision.INT8)
-    refused("expected fp32, fp16 or both, got none", tmp_path / "b", volumes)
+    refused("golden volumes: 1; expected at least 2", tmp_path / "b", volumes[:1], Precision.FP32)
+    refused("int8; expected fp32, fp16 or both. 'molre-edge calibrate' makes", tmp_path / "b", volumes, Precision.INT8)
+    refused("none; expected fp32, fp16 or both", tmp_path / "b", volumes)
     refused("there is a bundle already; --force replaces it", result.folder, volumes, Precision.FP32)
     assert steps == []
 
@@ -177,10 +184,11 @@ def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
 
 
 def test_an_interrupted_export_leaves_nothing(checkpoint: LoadedCheckpoint, volumes: Volumes, tmp_path: Path) -> None:
-    def interrupt(step: str) -> None:
-        if step.startswith("float32 graph"):
-            raise KeyboardInterrupt
+    class Interrupts(Silent):
+        def step(self, name: str) -> None:
+            if name.startswith("float32 graph"):
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(checkpoint, tmp_path / "b", volumes, golden_origin="blocks", on_step=interrupt)
+        export_bundle(checkpoint, tmp_path / "b", volumes, golden_origin="blocks", progress=Interrupts())
     assert list(tmp_path.iterdir()) == []

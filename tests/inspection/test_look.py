@@ -182,13 +182,9 @@ def test_a_bundle_whose_maker_wrote_nonsense_is_told_as_far_as_it_goes(copy: Pat
 
 
 def test_a_run_tells_how_far_it_came_and_no_paths(tiny_bundle: Path, tiny_scans: Path, tmp_path: Path) -> None:
-    from molre_edge.cli.infer import InferOptions, run_infer
-    from molre_edge.cli.shell import Speaker
+    from molre_edge import infer_scans
 
-    options = InferOptions(
-        scans=tiny_scans / "head-1", engine="fp32", bundle=tiny_bundle, out=tmp_path / "run", reference="golden"
-    )
-    run_infer(options, Speaker(quiet=True))
+    infer_scans(tiny_scans / "head-1", "fp32", bundle=tiny_bundle, out=tmp_path / "run", reference="golden")
     found = inspect_path(tmp_path / "run")
     check(found, "run")
     assert words(found)["scans"] == "1 done, 0 pending, 0 rejected, 0 ignored"

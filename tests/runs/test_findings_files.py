@@ -12,24 +12,32 @@ import pytest
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.findings import RESERVED_NAMES
 from molre_edge.parity import Outputs
-from molre_edge.runs.answers import Record
 from molre_edge.runs.findings_files import write_findings
+from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
 
 
-def record(bundle: Bundle, logit: float, gates: np.ndarray | None = None) -> Record:
+def write(folder: Path, bundle: Bundle, logit: float, gates: np.ndarray | None = None) -> str:
     outputs = Outputs(np.full((1, len(bundle.findings)), logit), np.zeros((1, 4)), gates)
-    return Record("scan-0001", outputs, None, {"compute": 1.0})
+    scan = ScanFindings(
+        scan="scan-0001",
+        findings=findings_of(outputs, bundle.findings, bundle.thresholds),
+        gates=mean_gates(outputs),
+        warnings=(),
+        facts={},
+        milliseconds={"compute": 1.0},
+    )
+    write_findings(folder, [scan], names=bundle.findings, engine="e", bundle=bundle.digest)
+    return (folder / "findings.jsonl").read_text()
 
 
 def test_a_probability_at_its_threshold_is_positive(bundle: Bundle, tmp_path: Path) -> None:
     at_half = replace(bundle, thresholds=np.full(len(bundle.findings), 0.5))
-    write_findings(tmp_path, [record(bundle, 0.0)], at_half, "e")
-    line = json.loads((tmp_path / "findings.jsonl").read_text())
+    line = json.loads(write(tmp_path, at_half, 0.0))
     assert all(value == {"probability": 0.5, "threshold": 0.5, "positive": True} for value in line["findings"].values())
 
 
 def test_columns_beside_the_findings_are_those_that_no_finding_may_be_called(bundle: Bundle, tmp_path: Path) -> None:
-    write_findings(tmp_path, [record(bundle, 0.0)], bundle, "e")
+    write(tmp_path, bundle, 0.0)
     columns = (tmp_path / "findings.csv").read_text().splitlines()[0].split(",")
     assert set(columns) - set(bundle.findings) <= RESERVED_NAMES
     assert len(set(columns)) == len(columns)
@@ -37,13 +45,11 @@ def test_columns_beside_the_findings_are_those_that_no_finding_may_be_called(bun
 
 def test_gates_are_means_over_the_slices_by_router(bundle: Bundle, tmp_path: Path) -> None:
     gates = np.array([[[[1, 0], [0.5, 0.5]], [[0, 1], [0.5, 0.5]]]])  # 2 slices, 2 routers, 2 experts
-    write_findings(tmp_path, [record(bundle, 0.0, gates)], bundle, "e")
-    assert json.loads((tmp_path / "findings.jsonl").read_text())["gates"] == [[0.5, 0.5], [0.5, 0.5]]
+    assert json.loads(write(tmp_path, bundle, 0.0, gates))["gates"] == [[0.5, 0.5], [0.5, 0.5]]
 
 
 def test_a_model_without_experts_has_no_gates(bundle: Bundle, tmp_path: Path) -> None:
-    write_findings(tmp_path, [record(bundle, 0.0)], bundle, "e")
-    assert json.loads((tmp_path / "findings.jsonl").read_text())["gates"] is None
+    assert json.loads(write(tmp_path, bundle, 0.0))["gates"] is None
 
 
 @pytest.mark.parametrize("logit", [float("nan"), -800.0, 800.0])
@@ -51,6 +57,5 @@ def test_every_line_is_strict_json(logit: float, bundle: Bundle, tmp_path: Path)
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    write_findings(tmp_path, [record(bundle, logit, np.full((1, 1, 1, 2), np.nan))], bundle, "e")
-    line = json.loads((tmp_path / "findings.jsonl").read_text(), parse_constant=refuse)
+    line = json.loads(write(tmp_path, bundle, logit, np.full((1, 1, 1, 2), np.nan)), parse_constant=refuse)
     assert line["gates"] == [[None, None]]

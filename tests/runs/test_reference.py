@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.errors import MissingDependencyError, RunError
+from molre_edge.errors import MissingDependencyError, RunError, UsageError
 from molre_edge.runs.reference import choose_reference, find_checkpoint
 
 
@@ -87,9 +87,9 @@ def test_a_named_checkpoint_of_another_model_is_refused(alone: Bundle, tmp_path:
 
 
 def test_a_name_that_is_no_file_and_no_word_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="none of auto, golden, none"):
+    with pytest.raises(UsageError, match="none of auto, golden, none"):
         choose_reference("gold", bundle)
-    with pytest.raises(RunError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         choose_reference(str(tmp_path), bundle)
 
 

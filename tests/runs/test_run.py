@@ -57,10 +57,10 @@ def mixed(tiny_scans: Path, tmp_path: Path) -> Path:
 def test_every_scan_gets_the_answers_that_the_runner_gives_to_its_volume(
     run: Run, tiny_scans: Path, bundle: Bundle, runner: OnnxRuntimeRunner
 ) -> None:
-    summary = run(tiny_scans)
-    assert (summary.done, summary.rejected, summary.exit_code) == (4, (), 0)
-    found = {row["scan"]: row for row in rows(summary.folder / "findings.csv")}
-    paths = {row["path"]: row["scan"] for row in rows(summary.folder / "scans.csv")}
+    result = run(tiny_scans)
+    assert (len(result.scans), result.rejected, result.exit_code) == (4, (), 0)
+    found = {row["scan"]: row for row in rows(result.folder / "findings.csv")}
+    paths = {row["path"]: row["scan"] for row in rows(result.folder / "scans.csv")}
     for source in find_scans(tiny_scans).scans:
         answer = runner.run(to_grid(read_scan(source), bundle.grid)[None]).outputs.probabilities[0]
         row = found[paths[source.path.name]]
@@ -72,9 +72,9 @@ def test_every_scan_gets_the_answers_that_the_runner_gives_to_its_volume(
 def test_json_lines_say_the_same_as_the_table_with_thresholds_and_gates(
     run: Run, tiny_scans: Path, bundle: Bundle
 ) -> None:
-    summary = run(tiny_scans)
-    table = {row["scan"]: row for row in rows(summary.folder / "findings.csv")}
-    for line in lines(summary.folder / "findings.jsonl"):
+    result = run(tiny_scans)
+    table = {row["scan"]: row for row in rows(result.folder / "findings.csv")}
+    for line in lines(result.folder / "findings.jsonl"):
         row = table[line["scan"]]
         assert {n: f"{v['probability']:.6f}" for n, v in line["findings"].items()} == {
             n: row[n] for n in bundle.findings
@@ -89,51 +89,53 @@ def test_json_lines_say_the_same_as_the_table_with_thresholds_and_gates(
 
 
 def test_a_bad_scan_is_named_with_its_reason_and_the_rest_goes_on(run: Run, mixed: Path, told: Any) -> None:
-    summary = run(mixed)
-    assert (summary.done, summary.exit_code) == (1, 4)
-    [(scan, code, reason)] = summary.rejected
+    result = run(mixed)
+    assert (len(result.scans), result.exit_code) == (1, 4)
+    [bad] = result.rejected
+    scan, code, reason = bad.scan, bad.code, bad.reason
     assert code == "no_brain_tissue" or code == "no_tissue" or code == "not_hounsfield"
-    table = {row["path"]: row for row in rows(summary.folder / "scans.csv")}
+    table = {row["path"]: row for row in rows(result.folder / "scans.csv")}
     assert (table["water.nii.gz"]["scan"], table["water.nii.gz"]["status"]) == (scan, "rejected")
     assert (table["water.nii.gz"]["code"], table["water.nii.gz"]["reason"]) == (code, reason)
     assert (table["notes.txt"]["status"], table["good"]["status"]) == ("ignored", "done")
-    report = json.loads((summary.folder / "report.json").read_text())
+    report = json.loads((result.folder / "report.json").read_text())
     assert report["failed"] == [{"scan": scan, "code": code, "reason": reason}]
-    assert told.scans == {table["good"]["scan"]: None, scan: reason}
+    assert told.warnings == [f"{scan} cannot be used: {reason}"]
+    assert told.counts == [(0, 2, "scans"), (1, 2, "scans"), (2, 2, "scans")]
 
 
 def test_a_folder_without_any_image_is_no_run(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "nothing"
     folder.mkdir()
     (folder / "notes.txt").write_text("nothing")
-    with pytest.raises(RunError, match=r"nothing: holds no head CT in DICOM or NIfTI \(files there: 1 not_a_scan"):
+    with pytest.raises(RunError, match=r"nothing: contains no head CT in DICOM or NIfTI \(files there: 1 not_a_scan"):
         run(folder)
 
 
 def test_a_run_in_which_no_scan_can_be_used_leaves_all_its_files_and_says_so(run: Run, mixed: Path) -> None:
     shutil.rmtree(mixed / "good")
-    summary = run(mixed)
-    assert (summary.done, summary.exit_code, summary.positive) == (0, 1, ())
-    assert "not_hounsfield" in [row["code"] for row in rows(summary.folder / "scans.csv")]
-    assert rows(summary.folder / "findings.csv") == []
-    names = {path.name for path in summary.folder.iterdir()}
+    result = run(mixed)
+    assert (result.scans, result.exit_code, result.meaning) == ((), 1, "no scan could be used")
+    assert "not_hounsfield" in [row["code"] for row in rows(result.folder / "scans.csv")]
+    assert rows(result.folder / "findings.csv") == []
+    names = {path.name for path in result.folder.iterdir()}
     assert {"findings.jsonl", "timing.json", "report.json", "report.html", "run.json"} <= names
 
 
 def test_a_file_that_was_named_and_is_no_scan_is_rejected(run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    summary = run(tmp_path / "notes.txt")
-    assert [code for _, code, _ in summary.rejected] == ["not_a_scan"]
-    assert summary.exit_code == 1
+    result = run(tmp_path / "notes.txt")
+    assert [each.code for each in result.rejected] == ["not_a_scan"]
+    assert result.exit_code == 1
 
 
 def test_an_engine_that_answers_otherwise_fails_parity_and_that_beats_a_bad_scan(
     run: Run, mixed: Path, altered: Any
 ) -> None:
-    summary = run(mixed, runner=altered(lambda o: replace(o, logits=o.logits + 0.5)))
-    assert summary.rejected and summary.done
-    assert not summary.verdict.passed
-    assert summary.exit_code == 3
+    result = run(mixed, runner=altered(lambda o: replace(o, logits=o.logits + 0.5)))
+    assert result.rejected and len(result.scans)
+    assert not result.verdict.passed
+    assert result.exit_code == 3
 
 
 def test_answers_that_are_no_numbers_are_neither_yes_nor_no_and_fail_parity(
@@ -144,35 +146,35 @@ def test_answers_that_are_no_numbers_are_neither_yes_nor_no_and_fail_parity(
         logits[:, 0], logits[:, 1] = np.nan, np.inf
         return replace(outputs, logits=logits)
 
-    summary = run(tiny_scans, runner=altered(broken))
-    assert summary.exit_code == 3
-    assert "finite" in [check.name for check in summary.verdict.failed]
+    result = run(tiny_scans, runner=altered(broken))
+    assert result.exit_code == 3
+    assert "finite" in [check.name for check in result.verdict.failed]
     nothing, surely = bundle.findings[:2]
-    for line in lines(summary.folder / "findings.jsonl"):
+    for line in lines(result.folder / "findings.jsonl"):
         assert (line["findings"][nothing]["probability"], line["findings"][nothing]["positive"]) == (None, None)
         assert line["findings"][surely] == {**line["findings"][surely], "probability": 1.0, "positive": True}
-    for row in rows(summary.folder / "findings.csv"):
+    for row in rows(result.folder / "findings.csv"):
         assert row[nothing] == "" and nothing not in row["positive"].split()
-    json.dumps(summary.verdict.to_dict(), allow_nan=False)
+    json.dumps(result.verdict.to_dict(), allow_nan=False)
 
 
 def test_without_a_reference_nothing_is_judged(run: Run, tiny_scans: Path) -> None:
-    summary = run(tiny_scans, reference=Reference("none", "not asked for"))
-    assert (summary.numbers, summary.verdict, summary.exit_code) == (None, None, 0)
-    report = json.loads((summary.folder / "report.json").read_text())
+    result = run(tiny_scans, reference=Reference("none", "not asked for"))
+    assert (result.numbers, result.verdict, result.exit_code) == (None, None, 0)
+    report = json.loads((result.folder / "report.json").read_text())
     assert (report["verdict"], report["reference"]["kind"]) == (None, "none")
 
 
 def test_the_reference_answers_the_same_volumes_and_its_time_is_told_first(
     run: Run, tiny_scans: Path, altered: Any, told: Any
 ) -> None:
-    seen: list[int] = []
     reference = altered(lambda o: o)
-    told.expected = lambda text: seen.append(len(told.scans)) or told.estimates.append(text)
-    summary = run(tiny_scans, reference=CHECKPOINT, reference_runner=reference)
-    assert (summary.numbers.n, summary.verdict.passed) == (4, True)
-    assert seen == [0] and "for 4 scans" in told.estimates[0]
-    assert [row.who for row in summary.rows if row.phase == "compute"] == [
+    counted: list[int] = []
+    told.info = lambda text: (told.infos.append(text), counted.append(len(told.counts)))
+    result = run(tiny_scans, reference=CHECKPOINT, reference_runner=reference)
+    assert (result.numbers.n, result.verdict.passed) == (4, True)
+    assert counted == [0, 0] and "The PyTorch reference adds about" in told.infos[1] and "for 4 scans" in told.infos[1]
+    assert [row.who for row in result.timing if row.phase == "compute"] == [
         "onnxruntime:fp32",
         "onnxruntime:fp32 (reference)",
     ]
@@ -183,8 +185,8 @@ def test_the_reference_compares_as_many_scans_as_asked_for_and_bad_ones_do_not_c
 ) -> None:
     (mixed / "water.nii.gz").rename(mixed / "a-water.nii.gz")  # the first of the folder
     shutil.copytree(tiny_scans / "head-1", mixed / "second")
-    summary = run(mixed, reference=CHECKPOINT, reference_runner=altered(lambda o: o), reference_scans=1)
-    assert (summary.done, summary.numbers.n) == (2, 1)
+    result = run(mixed, reference=CHECKPOINT, reference_runner=altered(lambda o: o), reference_scans=1)
+    assert (len(result.scans), result.numbers.n) == (2, 1)
 
 
 def test_reference_scans_of_an_earlier_start_count(
@@ -198,17 +200,17 @@ def test_reference_scans_of_an_earlier_start_count(
         shutil.copytree(tiny_scans / name, scans / name)
     again = RunStore.resume(first.folder, task)
     second = run(scans, again, reference=CHECKPOINT, reference_runner=altered(lambda o: o), reference_scans=2)
-    assert (second.done, second.numbers.n) == (3, 2)
+    assert (len(second.scans), second.numbers.n) == (3, 2)
 
 
 def test_labels_bring_auc_into_the_report(run: Run, tiny_scans: Path, altered: Any, bundle: Bundle) -> None:
     names = ("head-1", "head-2", "head-3", "head-4.nii.gz")
     rows = tuple((i + 2, name, np.full(len(bundle.findings), i % 2, dtype=float)) for i, name in enumerate(names))
     table = LabelTable(Path("labels.csv"), rows)
-    summary = run(tiny_scans, reference=CHECKPOINT, reference_runner=altered(lambda o: o), labels=table)
-    judged = {check.name: check.judged for check in summary.verdict.checks}
+    result = run(tiny_scans, reference=CHECKPOINT, reference_runner=altered(lambda o: o), labels=table)
+    judged = {check.name: check.judged for check in result.verdict.checks}
     assert judged["mean_auc_drop"] and judged["finding_auc_drop"]
-    assert not summary.notes
+    assert not result.notes
 
 
 def test_labels_that_can_not_be_used_are_told(run: Run, tiny_scans: Path, bundle: Bundle) -> None:
@@ -218,11 +220,11 @@ def test_labels_that_can_not_be_used_are_told(run: Run, tiny_scans: Path, bundle
 
 
 def test_times_hold_all_phases_and_those_of_a_scan_add_up_to_end_to_end(run: Run, tiny_scans: Path) -> None:
-    summary = run(tiny_scans)
-    timing = json.loads((summary.folder / "timing.json").read_text())
+    result = run(tiny_scans)
+    timing = json.loads((result.folder / "timing.json").read_text())
     assert timing["phases"]["onnxruntime:fp32"].keys() == ENGINE_PHASES.keys()
     assert timing["measured_on"]["engine"]["runtime"] == "ONNX Runtime"
-    for line in lines(summary.folder / "findings.jsonl"):
+    for line in lines(result.folder / "findings.jsonl"):
         parts = line["milliseconds"]
         interval, whole = parts.pop("interval"), parts.pop("end_to_end")
         assert min(parts.values()) >= 0 and whole == pytest.approx(sum(parts.values()))
@@ -235,9 +237,9 @@ def test_readers_change_nothing_in_the_results_but_the_times(
     shutil.copytree(tiny_scans, mixed / "more")
     folders = []
     for readers in (0, 2):
-        summary = run(mixed, RunStore.create(tmp_path / f"with-{readers}", task), readers=readers)
-        assert (summary.done, len(summary.rejected)) == (4, 1)  # good and more/head-2 are one series
-        folders.append(summary.folder)
+        result = run(mixed, RunStore.create(tmp_path / f"with-{readers}", task), readers=readers)
+        assert (len(result.scans), len(result.rejected)) == (4, 1)  # good and more/head-2 are one series
+        folders.append(result.folder)
     alone, ahead = folders
     for name in ("findings.csv", "scans.csv"):
         assert (alone / name).read_bytes() == (ahead / name).read_bytes()
@@ -263,11 +265,12 @@ def test_the_first_ctrl_c_finishes_the_scan_in_hand_and_the_run_goes_on_later(
     pressing = altered(press)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_scans, runner=pressing, readers=1)
-    assert told.estimates == ["stopping"]
-    assert list(told.scans) == ["scan-0001", "scan-0002"]
+    assert told.stopped == 1
+    assert told.counts[-1] == (2, 4, "scans")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    summary = run(tiny_scans, RunStore.resume(tmp_path / "run", task))
-    assert (told.counts, summary.done) == ((2, 2, 0), 4)
+    result = run(tiny_scans, RunStore.resume(tmp_path / "run", task))
+    assert told.infos[-1] == "Scans: 2 to do, 2 done before"
+    assert len(result.scans) == 4
 
 
 def test_the_second_ctrl_c_stops_at_once(run: Run, tiny_scans: Path, altered: Any, told: Any) -> None:
@@ -280,7 +283,7 @@ def test_the_second_ctrl_c_stops_at_once(run: Run, tiny_scans: Path, altered: An
     pressing = altered(press)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_scans, runner=pressing)
-    assert not told.scans
+    assert told.counts == [(0, 4, "scans")]
 
 
 def test_nothing_is_written_before_scans_labels_and_bundle_are_in_order(

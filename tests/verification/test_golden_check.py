@@ -1,4 +1,4 @@
-"""Verifying: every hash, the golden answers by a gate, and an engine that is let through or not."""
+"""Verifying: every hash, the golden answers by limits, and an engine that is let through or not."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from molre_edge.bundle.engine_files import write_engine
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import BundleError, EngineError, ParityFailedError
 from molre_edge.parity import DEFAULT_LIMITS, Outputs
+from molre_edge.progress import Silent
 from molre_edge.specs import Precision
 from molre_edge.verification.golden_check import (
     LimitsChoice,
@@ -27,7 +28,7 @@ from molre_edge.verification.golden_check import (
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 from molre_edge.verification.verify import verify_bundle
 
-GATE = LimitsChoice(DEFAULT_LIMITS[Precision.FP32], "default")
+LIMITS = LimitsChoice(DEFAULT_LIMITS[Precision.FP32], "default")
 
 
 @pytest.fixture
@@ -66,41 +67,54 @@ def test_a_damaged_json_of_an_engine_is_a_problem(copy: Bundle) -> None:
     assert list(check_files(copy).problems) == ["engines"]
 
 
-def test_the_engine_s_answers_are_held_against_the_gate(bundle: Bundle, runner: Any, altered: Any) -> None:
-    good, bad = (check_golden(bundle, each, GATE.gate) for each in (runner, altered(far)))
+def test_the_engine_s_answers_are_judged_by_the_limits(bundle: Bundle, runner: Any, altered: Any) -> None:
+    good, bad = (check_golden(bundle, each, LIMITS.limits) for each in (runner, altered(far)))
     assert good.verdict.passed and good.numbers.n == len(good.compute_ms) == 3
     assert {check.name for check in bad.verdict.failed} >= {"max_abs_dp"}
 
 
-def test_the_gate_is_the_user_s_or_the_bundle_s_or_the_default(bundle: Bundle, tmp_path: Path) -> None:
-    assert choose_limits(bundle, Precision.FP32, None) == GATE
+def test_the_limits_are_the_user_s_or_the_bundle_s_or_the_default(bundle: Bundle, tmp_path: Path) -> None:
+    assert choose_limits(bundle, Precision.FP32, None) == LIMITS
     own = choose_limits(bundle, Precision.FP16, None)
-    assert own.gate.max_abs_dp == 0.1 and "the bundle's own" in own.source
+    assert own.limits.max_abs_dp == 0.1 and "the bundle's own" in own.source
     mine = tmp_path / "mine.toml"
     mine.write_text("[fp16]\nmax_abs_dp = 0.3\n")
-    assert choose_limits(bundle, Precision.FP16, mine).gate.max_abs_dp == 0.3
+    assert choose_limits(bundle, Precision.FP16, mine).limits.max_abs_dp == 0.3
 
 
-def test_a_gate_of_the_manifest_that_is_none_is_refused(copy: Bundle) -> None:
+def test_limits_of_a_manifest_of_version_0_1_are_read(copy: Bundle) -> None:
     manifest = json.loads((copy.folder / MANIFEST).read_text())
-    manifest["parity"]["fp16"]["gate"]["max_abs_dp"] = "no limit"
+    manifest["parity"]["fp16"]["gate"] = manifest["parity"]["fp16"].pop("limits")
     (copy.folder / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="no gate of ours"):
+    assert choose_limits(Bundle.open(copy.folder), Precision.FP16, None).limits.max_abs_dp == 0.1
+
+
+def test_limits_given_as_values_apply(bundle: Bundle) -> None:
+    mine = {Precision.FP16: replace(DEFAULT_LIMITS[Precision.FP16], max_abs_dp=0.3)}
+    assert choose_limits(bundle, Precision.FP16, mine).limits.max_abs_dp == 0.3
+    assert choose_limits(bundle, Precision.FP32, mine).limits == DEFAULT_LIMITS[Precision.FP32]
+
+
+def test_invalid_limits_of_the_manifest_are_refused(copy: Bundle) -> None:
+    manifest = json.loads((copy.folder / MANIFEST).read_text())
+    manifest["parity"]["fp16"]["limits"]["max_abs_dp"] = "no limit"
+    (copy.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="parity limits of fp16 are invalid"):
         choose_limits(Bundle.open(copy.folder), Precision.FP16, None)
 
 
 def test_an_engine_is_verified_once(bundle: Bundle, altered: Any, record: VerifiedRecord) -> None:
     runner = altered(lambda outputs: outputs)
-    assert "verified now" in require_verified(bundle, runner, GATE, record)
+    assert "verified now" in require_verified(bundle, runner, LIMITS, record)
     assert runner.asked == 3
-    assert "verified on this machine" in require_verified(bundle, runner, GATE, record)
+    assert "verified on this machine" in require_verified(bundle, runner, LIMITS, record)
     assert runner.asked == 3
 
 
 def test_without_a_place_to_note_it_an_engine_is_verified_each_time(bundle: Bundle, altered: Any) -> None:
     runner = altered(lambda outputs: outputs)
     for _ in range(2):
-        assert "at every start" in require_verified(bundle, runner, GATE, VerifiedRecord(None))
+        assert "every start verifies again" in require_verified(bundle, runner, LIMITS, VerifiedRecord(None))
     assert runner.asked == 6
 
 
@@ -110,7 +124,7 @@ def test_an_engine_that_answers_otherwise_is_refused_each_time(
     runner = altered(far)
     for _ in range(2):
         with pytest.raises(ParityFailedError, match="is not used: max_abs_dp"):
-            require_verified(bundle, runner, GATE, record)
+            require_verified(bundle, runner, LIMITS, record)
     assert runner.asked == 6
 
 
@@ -119,14 +133,14 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another runtime": lambda subject: subject["facts"].update(version="0.1"),
     "another device": lambda subject: subject["facts"].update(device="CUDA"),
     "another bundle": lambda subject: subject.update(bundle="0" * 64),
-    "another gate": lambda subject: subject["gate"].update(max_abs_dp=0.5),
+    "other limits": lambda subject: subject["limits"].update(max_abs_dp=0.5),
     "another machine": lambda subject: subject["machine"].update(cpu="another"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_pass_holds_for_nothing_else(change: str, bundle: Bundle, runner: Any, record: VerifiedRecord) -> None:
-    subject = subject_of(bundle, runner, GATE.gate)
+    subject = subject_of(bundle, runner, LIMITS.limits)
     assert record.add(subject, "passed")
     CHANGES[change](subject)
     assert record.when(subject) is None
@@ -134,10 +148,15 @@ def test_a_pass_holds_for_nothing_else(change: str, bundle: Bundle, runner: Any,
 
 def test_a_verification_tells_each_step(copy: Bundle, record: VerifiedRecord) -> None:
     steps: list[str] = []
-    result = verify_bundle(copy, "fp32", record, threads=1, on_step=steps.append)
+
+    class Recorder(Silent):
+        def step(self, name: str) -> None:
+            steps.append(name)
+
+    result = verify_bundle(copy, "fp32", record=record, threads=1, progress=Recorder())
     assert (result.exit_code, result.remembered, result.problem) == (0, True, None)
     assert steps == ["hashes", "loading the engine", "golden answers"]
-    assert set(result.seconds) == {"hashes", "load", "golden"}
+    assert set(result.seconds) == {"hashes", "load", "golden", "in_all"}
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert data["passed"] is True and data["volumes"] == 3 and data["engine"]["name"] == "onnxruntime:fp32"
 
@@ -148,22 +167,22 @@ def test_a_bundle_with_an_altered_file_is_not_loaded(
     with (copy.folder / "graphs" / "fp16.onnx").open("ab") as file:
         file.write(b"x")
     monkeypatch.setattr(OnnxRuntimeRunner, "__enter__", lambda self: pytest.fail("loaded"))
-    result = verify_bundle(copy, "fp32", record)
+    result = verify_bundle(copy, "fp32", record=record)
     assert result.exit_code == 1 and "altered" in str(result.problem) and result.golden is None
 
 
 def test_an_engine_that_fails_takes_its_pass_back(
     copy: Bundle, record: VerifiedRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert verify_bundle(copy, "fp32", record).remembered
+    assert verify_bundle(copy, "fp32", record=record).remembered
     with OnnxRuntimeRunner.from_bundle(copy, Precision.FP32) as runner:
-        subject = subject_of(copy, runner, GATE.gate)
+        subject = subject_of(copy, runner, LIMITS.limits)
     assert record.when(subject)
     run = OnnxRuntimeRunner.run
     monkeypatch.setattr(
         OnnxRuntimeRunner, "run", lambda self, volume: replace(r := run(self, volume), outputs=far(r.outputs))
     )
-    result = verify_bundle(copy, "fp32", record)
+    result = verify_bundle(copy, "fp32", record=record)
     assert (result.exit_code, record.when(subject)) == (3, None)
 
 
@@ -174,5 +193,5 @@ def test_an_engine_that_cannot_run_here_is_a_problem(
         raise EngineError("no memory left")
 
     monkeypatch.setattr(OnnxRuntimeRunner, "__enter__", enter)
-    result = verify_bundle(copy, "fp32", record)
+    result = verify_bundle(copy, "fp32", record=record)
     assert (result.exit_code, result.problem) == (1, "no memory left")

@@ -18,9 +18,10 @@ from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target
-from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
+from molre_edge.progress import Silent
 from molre_edge.specs import Precision
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built where TensorRT-RTX is installed: Linux on x86-64")
@@ -164,35 +165,49 @@ def test_an_engine_that_is_fp32_inside_is_not_an_fp16_engine(fresh: Bundle) -> N
 
 
 def test_an_error_of_who_watches_the_progress_stops_the_build_and_leaves_nothing(fresh: Bundle) -> None:
-    seen: list[float] = []
+    seen: list[int] = []
 
-    def interrupt(phase: str, part: float) -> None:
-        seen.append(part)
-        if len(seen) == 10:
-            raise KeyboardInterrupt
+    class Interrupts(Silent):
+        def count(self, done: int, total: int | None, unit: str) -> None:
+            seen.append(done)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_engine(fresh, Precision.FP16, OPTIONS, on_progress=interrupt)
-    assert len(seen) == 10
+        build_engine(fresh, Precision.FP16, OPTIONS, progress=Interrupts())
+    assert len(seen) == 3
     assert not (fresh.folder / "engines").exists()
 
 
 def test_ctrl_c_stops_the_build_and_leaves_an_older_engine_alone(spoilt: Bundle) -> None:
     before = {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()}
     handler = signal.getsignal(signal.SIGINT)
+
+    class Signals(Silent):
+        def count(self, done: int, total: int | None, unit: str) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
-        build_engine(
-            spoilt, Precision.FP16, OPTIONS, on_progress=lambda phase, part: os.kill(os.getpid(), signal.SIGINT)
-        )
+        build_engine(spoilt, Precision.FP16, OPTIONS, progress=Signals())
     assert {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()} == before
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_progress_grows_to_the_whole(fresh: Bundle) -> None:
-    parts: list[float] = []
-    build_engine(fresh, Precision.FP32, OPTIONS, on_progress=lambda phase, part: parts.append(part))
-    assert parts == sorted(parts)
-    assert 0 <= parts[0] < 0.5 and parts[-1] == 1
+    steps, percents = list[str](), list[int]()
+
+    class Recorder(Silent):
+        def step(self, name: str) -> None:
+            steps.append(name)
+
+        def count(self, done: int, total: int | None, unit: str) -> None:
+            assert (total, unit) == (100, "percent")
+            percents.append(done)
+
+    build_engine(fresh, Precision.FP32, OPTIONS, progress=Recorder())
+    assert steps == ["building the fp32 engine"]
+    assert percents == sorted(set(percents))
+    assert 0 <= percents[0] < 50 and percents[-1] == 100
 
 
 def test_a_full_disk_is_told_and_leaves_an_older_engine_alone(spoilt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

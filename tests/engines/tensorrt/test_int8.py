@@ -12,7 +12,7 @@ from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.calibration.run import calibrate
 from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.engines.tensorrt.api import BuildOptions
-from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError

@@ -28,7 +28,7 @@ from molre_edge.engines.runner import StreamingRunner, run_stream
 from molre_edge.engines.tensorrt import api as tensorrt_api
 from molre_edge.engines.tensorrt import runner as tensorrt_runner
 from molre_edge.engines.tensorrt.api import BuildOptions, Target, TensorRT
-from molre_edge.engines.tensorrt.build import build_engine
+from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.fit import here, why_not_here
 from molre_edge.engines.tensorrt.runner import TensorRTRunner
 from molre_edge.errors import BundleError, EngineError

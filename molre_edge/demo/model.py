@@ -1,16 +1,14 @@
-"""What the demo runs on: synthetic scans and a small model, trained on some of them or drawn.
+"""The demo's model: trained on synthetic heads, or drawn.
 
 The trained one has learned six findings of synthetic heads in some minutes and says nothing about patients. The
-drawn one's answers mean nothing at all; it is drawn so that a wrong export can't hide: experts and routers are far from
-zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that decisions can
-flip.
+drawn one's answers mean nothing at all; it is drawn so that a wrong export cannot hide: experts and routers are far
+from zero, gates differ between scans, and the thresholds are the medians of its own probabilities, so that decisions
+can flip.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-from collections.abc import Callable
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import ConfigError, MissingDependencyError
-from molre_edge.machine import usable_cores
+from molre_edge.demo.material import LEARNED, PRETRAINED
+from molre_edge.errors import MissingDependencyError
+from molre_edge.progress import SILENT, Progress
 from molre_edge.scans import find_scans, read_scan, to_grid
 from molre_edge.specs import Grid
 
@@ -28,131 +27,21 @@ if TYPE_CHECKING:
 
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.config import ModelConfig
-    from molre_edge.training.fit import Watcher
 
-__all__ = [
-    "CHECKPOINT",
-    "DATA",
-    "LEARNED",
-    "SCANS",
-    "SCANS_TO_LEARN",
-    "check_installed",
-    "draw_model",
-    "make_checkpoint",
-    "make_data",
-    "make_scans",
-    "prepare_folder",
-    "train_checkpoint",
-]
+__all__ = ["draw_model", "make_checkpoint", "train_checkpoint"]
 
-CHECKPOINT = "ckpt.pt"
-SCANS = "scans"
-MARK = "DEMO.txt"
-DATA = "data"
-_PRETRAINED = "backbone.pt"
-_OURS = {MARK, CHECKPOINT, SCANS, DATA, _PRETRAINED, "edge-bundle", "edge-runs"} | {
-    f"{Path(name).stem}-training" for name in (CHECKPOINT, _PRETRAINED)
-}
-_MARK_TEXT = """Everything in this folder was made by 'molre-edge demo' and is replaced by 'molre-edge demo --force'.
-The scans are synthetic, and the model knows no patient: its answers mean nothing.
-"""
-
-_HEADS: tuple[tuple[str, ...], ...] = (
-    (),
-    ("acute_subdural_hematoma", "midline_shift"),
-    ("intraparenchymal_hemorrhage",),
-    ("acute_ischemic_infarct",),
-    ("cerebral_atrophy", "small_vessel_ischemic_disease"),
-    ("hydrocephalus", "ventricular_shunt_or_drain"),
-    ("epidural_hemorrhage", "calvarial_fracture"),
-    ("intra_axial_mass",),
-)
 _GRID = Grid(slices=8, rows=112, cols=112)
-
-LEARNED = (
-    "acute_ischemic_infarct",
-    "acute_subdural_hematoma",
-    "cerebral_atrophy",
-    "craniotomy_or_craniectomy",
-    "hydrocephalus",
-    "small_vessel_ischemic_disease",
-)
-"""What the trained demo model learns to find."""
-SCANS_TO_LEARN = 240
 _EPOCHS = (14, 6)
 """Of pretraining and of adapting."""
 
 
-def check_installed() -> None:
-    """Say what is missing before anything is made.
-
-    Raises:
-        MissingDependencyError: a library of the extra ``export`` is not installed.
-    """
-    for name in ("torch", "transformers", "onnx", "onnxscript", "onnxsim"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError("The demo", name, "export")
-
-
-def prepare_folder(folder: Path, *, force: bool) -> None:
-    """Make an empty folder with a mark that it is a demo's; only what carries that mark is ever removed.
-
-    Args:
-        folder: a new one, an empty one, or an earlier demo's.
-        force: remove the earlier demo.
-
-    Raises:
-        ConfigError: something is there already that must not be lost.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; name a folder for the demo")
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {path.name for path in folder.iterdir()}
-    # the names of a demo's parts are those of real work too: without the mark they are somebody's
-    foreign = there if MARK not in there else there - _OURS
-    if foreign:
-        raise ConfigError(
-            f"{folder}: holds {sorted(foreign)[0]}, which is no demo's; move it away or name another folder"
-        )
-    if there and not force:
-        what = "a demo already" if (folder / "edge-runs" / "fp16" / "report.html").is_file() else "an unfinished demo"
-        raise ConfigError(
-            f"{folder}: holds {what}; 'molre-edge demo {folder} --force' makes it anew (and deletes all runs, engines "
-            f"and graphs in it), or name another folder (make demo DEMO=other)"
-        )
-    for name in there - {MARK}:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    (folder / MARK).write_text(_MARK_TEXT, encoding="utf-8")
-
-
-def make_scans(folder: Path) -> None:
-    """Write synthetic head CT scans: DICOM series, one of them with a tilted gantry, and a NIfTI file."""
-    from molre_edge.synthetic import make_head, write_dicom_series, write_nifti
-
-    for i, findings in enumerate(_HEADS):
-        head = make_head(100 + i, findings)
-        name = f"head-{i + 1}"
-        if i == len(_HEADS) - 1:
-            write_nifti(head, folder / f"{name}.nii.gz")
-        else:
-            write_dicom_series(head, folder / name, tilt_degrees=12.0 if i == 1 else 0.0)
-
-
-def make_data(folder: Path, on_scan: Callable[[], None] = lambda: None) -> None:
-    """Write 240 synthetic heads, each of :data:`LEARNED` in three of ten, in ``train``, ``val`` and ``test``."""
-    from molre_edge.training.dataset import make_dataset
-
-    make_dataset(folder, scans=SCANS_TO_LEARN, findings=LEARNED, processes=usable_cores(), on_scan=on_scan)
-
-
-def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> None:
+def train_checkpoint(path: Path, data: Path, progress: Progress = SILENT) -> None:
     """Pretrain a small backbone on the training scans, freeze it, and adapt it with MoLRE.
 
     Args:
         path: of the checkpoint; the pretrained backbone lies beside it.
         data: from :func:`make_data`.
-        watcher: is told how it goes.
+        progress: receives events.
     """
     from molre_edge.model.checkpoint import load_checkpoint
     from molre_edge.model.config import AdapterConfig
@@ -162,12 +51,12 @@ def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> 
     from molre_edge.training.loop import TrainSettings
     from molre_edge.training.start import copy_backbone, new_model
 
-    manifest = read_manifest(data, LEARNED)
+    manifest, watcher = read_manifest(data, LEARNED), _Training(progress)
     cache = path.with_name(f"{path.stem}-training") / "cache"
     frozen = default_config("convnet2d-small", adapter="none", findings=manifest.findings)
     pretraining, adapting = _EPOCHS
     whole = TrainSettings(epochs=pretraining, lr=0.003, train_backbone=True, patience=pretraining)
-    source = path.with_name(_PRETRAINED)
+    source = path.with_name(PRETRAINED)
     fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, watcher=watcher)
     places = default_config("convnet2d-small").adapter.modules
     # so small a backbone has no room for experts below 0.5 %
@@ -176,6 +65,30 @@ def train_checkpoint(path: Path, data: Path, watcher: Watcher | None = None) -> 
     copy_backbone(load_checkpoint(source).model, model)
     settings = TrainSettings(epochs=adapting, lr=0.003, patience=adapting)
     fit(model, manifest, path, settings, cache=cache, watcher=watcher)
+
+
+class _Training:
+    """Turns what a training reports into events."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done, self._total = 0, 0
+
+    def step(self, name: str, total: int) -> None:
+        self._done, self._total = 0, total
+        self._progress.step(name)
+
+    def part(self) -> None:
+        self._done += 1
+        self._progress.count(self._done, self._total, "parts")
+
+    def problem(self, name: str, reason: str) -> None:
+        self._progress.warn(f"{name} cannot be used: {reason}")
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.part()
+        area = "–" if math.isnan(row["val_auc"]) else f"{row['val_auc']:.3f}"
+        self._progress.info(f"  epoch {row['epoch']:.0f}: loss {row['train_loss']:.4f}, validation AUC {area}")
 
 
 def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:

@@ -1,0 +1,116 @@
+"""What ``infer`` was asked for, and what a run works with: two frozen values, each filled in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.runner import Runner
+from molre_edge.errors import UsageError
+from molre_edge.parity import ParityLimits
+from molre_edge.progress import SILENT, Progress
+from molre_edge.runs.judging import Limits
+from molre_edge.runs.labels import LabelTable
+from molre_edge.runs.reference import WORDS, Reference
+from molre_edge.specs import DEFAULT_BUNDLE
+
+__all__ = ["InferOptions", "RunContext"]
+
+_HOW = "in the report"
+_ALWAYS: Mapping[str, Any] = {_HOW: str}
+_NEVER: Mapping[str, Any] = {_HOW: None}
+
+
+def _as(word: str) -> Mapping[str, Any]:
+    """Shown with a word in place of the value: a path may carry the name of a patient."""
+    return {_HOW: lambda value: value if value in WORDS else word}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions:
+    """What ``infer`` was asked for; :func:`molre_edge.runs.infer.infer_scans` explains each option.
+
+    The metadata of a field say how the report's copy of the command shows the option; without, as it is.
+    """
+
+    scans: Path = field(metadata=_NEVER)
+    engine: str = field(default="fp16", metadata=_ALWAYS)
+    bundle: Path = field(default=DEFAULT_BUNDLE, metadata=_NEVER)
+    out: Path | None = field(default=None, metadata=_NEVER)
+    resume: bool = field(default=False, metadata=_NEVER)
+    reference: str = field(default="auto", metadata=_as("CKPT"))
+    reference_scans: int | None = None
+    backbone_weights: Path | None = field(default=None, metadata=_as("DIR"))
+    labels: Path | None = field(default=None, metadata=_as("CSV"))
+    limits: Limits = field(default=None, metadata=_as("TOML"))
+    all_series: bool = False
+    expect_digest: str | None = None
+    threads: int | None = None
+    readers: int | None = None
+    images: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range before anything is opened.
+
+        Raises:
+            UsageError: with the option, its value and its range.
+        """
+        for name, low, high in (("reference_scans", 1, None), ("threads", 1, None), ("readers", 0, 64)):
+            value = getattr(self, name)
+            if value is not None and (value < low or (high is not None and value > high)):
+                to = f" to {high}" if high is not None else " up"
+                raise UsageError(f"--{name.replace('_', '-')} {value}: expected a whole number from {low}{to}")
+
+    def as_typed(self) -> str:
+        """The command line for the report. Paths carry names of people, so placeholders stand for them."""
+        words = ["molre-edge infer SCANS"]
+        for option in fields(self):
+            value, how = getattr(self, option.name), option.metadata.get(_HOW, str)
+            if how is None or (value == option.default and option.metadata != _ALWAYS):
+                continue
+            words.append(f"--{option.name.replace('_', '-')}")
+            if value is not True:
+                words.append(str(how(value)))
+        return " ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunContext:
+    """What a run works with. ``infer_scans`` makes it once; run and conclusion read it.
+
+    Attributes:
+        scans: the file or folder of scans.
+        bundle: an open bundle.
+        runner: an entered runner, the engine under test.
+        reference: the choice of the reference.
+        reference_runner: an entered runner, for the reference kind ``checkpoint``; else None.
+        limits: the parity limits of this engine.
+        limits_source: where they came from, for the report.
+        labels: of the scans; None without any.
+        reference_scans: how many scans are compared with the reference, the first usable ones; None for all.
+        all_series: take every series of a study.
+        readers: processes that read ahead; 0 reads between the engine's answers.
+        images: show slices of the worst scans in the report.
+        command: for the report.
+        notes: for the report and the result.
+        progress: receives events.
+    """
+
+    scans: Path
+    bundle: Bundle
+    runner: Runner
+    reference: Reference
+    limits: ParityLimits
+    reference_runner: Runner | None = None
+    limits_source: str = "default"
+    labels: LabelTable | None = None
+    reference_scans: int | None = None
+    all_series: bool = False
+    readers: int = 0
+    images: bool = False
+    command: str = ""
+    notes: tuple[str, ...] = ()
+    progress: Progress = SILENT

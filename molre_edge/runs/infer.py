@@ -1,0 +1,193 @@
+"""The verb ``infer_scans``: scans to findings, times and a parity report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.choice import parse_engine
+from molre_edge.engines.runner import Runner
+from molre_edge.errors import RunError
+from molre_edge.files import StrPath
+from molre_edge.parity import DEFAULT_LIMITS
+from molre_edge.progress import SILENT, Progress
+from molre_edge.runs.context import InferOptions, RunContext
+from molre_edge.runs.engine import check_engine, pick_engine
+from molre_edge.runs.infer_result import InferResult
+from molre_edge.runs.judging import Limits, read_limits
+from molre_edge.runs.labels import read_labels
+from molre_edge.runs.reference import Reference, choose_reference
+from molre_edge.runs.run import run_scans
+from molre_edge.runs.store import RunStore, Task, new_folder
+from molre_edge.scans.workers.pool import default_readers
+from molre_edge.specs import DEFAULT_BUNDLE
+
+__all__ = ["DEFAULT_RUNS", "infer_scans"]
+
+DEFAULT_RUNS = Path("edge-runs")
+
+
+def infer_scans(
+    scans: StrPath,
+    engine: str = "fp16",
+    *,
+    bundle: StrPath = DEFAULT_BUNDLE,
+    out: StrPath | None = None,
+    resume: bool = False,
+    reference: str = "auto",
+    reference_scans: int | None = None,
+    backbone_weights: StrPath | None = None,
+    labels: StrPath | None = None,
+    limits: Limits = None,
+    all_series: bool = False,
+    expect_digest: str | None = None,
+    threads: int | None = None,
+    readers: int | None = None,
+    images: bool = False,
+    progress: Progress = SILENT,
+) -> InferResult:
+    """Run a bundle on scans: findings per scan, times by phase, and parity with the reference.
+
+    Writes a run folder; docs/infer.md lists its files. A scan that cannot be used is listed with its reason, and the
+    others continue.
+
+    Args:
+        scans: a DICOM or NIfTI file, or a folder with any of them, at any depth.
+        engine: ``fp32``, ``fp16`` or ``int8`` on the best runtime here; ``onnxruntime:fp16`` and so on forces one;
+            ``torch`` is the PyTorch model.
+        bundle: folder of the bundle.
+        out: the run's folder, new or empty. Default: ``edge-runs/<UTC time>``.
+        resume: continue an interrupted run: that of `out`, else the newest that fits.
+        reference: ``auto``, ``golden``, ``none``, or the path of the checkpoint that the bundle was exported from.
+        reference_scans: compare only the first N usable scans with the PyTorch model; None compares all.
+        backbone_weights: Hugging Face folder, for a checkpoint without the backbone's weights.
+        labels: CSV with a column ``scan`` and a column per finding: AUC is measured and judged too.
+        limits: parity limits: a TOML file, or values by precision. Default: the project's.
+        all_series: use every usable series of a study, not only the best one.
+        expect_digest: refuse a bundle with another digest.
+        threads: CPU threads of ONNX Runtime. Default: all cores.
+        readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4.
+        images: show slices of the worst scans in the report. These are images of patients.
+        progress: receives events.
+
+    Returns:
+        The findings of every scan, the rejected scans, the verdict, times and paths.
+
+    Raises:
+        UsageError: arguments that do not exist or do not fit together.
+        BundleError: the bundle is missing, altered, or not the expected one.
+        EngineError: the engine cannot run here.
+        ParityFailedError: the engine does not answer the golden volumes as PyTorch did, so it is not used.
+        RunError: the folder is in use, the labels do not match, or the run cannot be continued.
+        ScanError: `scans` does not exist.
+        KeyboardInterrupt: the user stopped the run; `resume` continues it.
+    """
+    options = InferOptions(
+        scans=Path(scans),
+        engine=engine,
+        bundle=Path(bundle),
+        out=_path(out),
+        resume=resume,
+        reference=str(reference),
+        reference_scans=reference_scans,
+        backbone_weights=_path(backbone_weights),
+        labels=_path(labels),
+        limits=limits,
+        all_series=all_series,
+        expect_digest=expect_digest,
+        threads=threads,
+        readers=readers,
+        images=images,
+    )
+    start = time.perf_counter()
+    with _ready(options, progress) as (store, context), _resumable(store, progress):
+        result = run_scans(store, context)
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore, RunContext]]:
+    """Open and check all that a run needs, before a scan is read; close it afterwards."""
+    progress.step("loading the bundle and the engine")
+    runtime, _ = parse_engine(options.engine)
+    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
+    limits = read_limits(options.limits)
+    labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)
+    reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
+    choice = pick_engine(
+        options.engine,
+        bundle,
+        checkpoint=reference.checkpoint,
+        backbone_weights=options.backbone_weights,
+        threads=options.threads,
+        progress=progress,
+    )
+    progress.info(f"Reference: {reference.why}")
+    task = Task(
+        bundle=bundle.digest,
+        engine=choice.runner.name,
+        reference=reference.kind,
+        scans=Task.hide(options.scans),
+        all_series=options.all_series,
+        threads=options.threads,
+    )
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(choice.runner)
+        store = _store(options, task, progress)
+        stack.callback(store.abandon)
+        check_engine(bundle, runner, limits, progress)
+        context = RunContext(
+            scans=options.scans,
+            bundle=bundle,
+            runner=runner,
+            reference=reference,
+            reference_runner=_reference_runner(reference, options, stack),
+            limits=(limits or DEFAULT_LIMITS)[runner.precision],
+            limits_source="default" if limits is None else limits.source,
+            labels=labels,
+            reference_scans=options.reference_scans,
+            all_series=options.all_series,
+            readers=default_readers() if options.readers is None else options.readers,
+            images=options.images,
+            command=options.as_typed(),
+            progress=progress,
+        )
+        yield store, context
+
+
+@contextlib.contextmanager
+def _resumable(store: RunStore, progress: Progress) -> Iterator[None]:
+    """Say how to continue a run that was interrupted, or that the disk stopped."""
+    resume = f"what is done is kept: add --resume -o {store.folder} to continue"
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.warn(f"stopped; {resume}")
+        raise
+    except OSError as error:  # a full disk, a folder that became read-only: the scans' own errors are ScanErrors
+        raise RunError(f"{error.filename or store.folder}: {error.strerror or error}; {resume}") from error
+
+
+def _reference_runner(reference: Reference, options: InferOptions, stack: contextlib.ExitStack) -> Runner | None:
+    if reference.checkpoint is None:
+        return None
+    from molre_edge.engines.torch_runner import TorchRunner
+
+    runner = TorchRunner.from_checkpoint(reference.checkpoint, backbone_weights=options.backbone_weights)
+    return stack.enter_context(runner)
+
+
+def _store(options: InferOptions, task: Task, progress: Progress) -> RunStore:
+    if options.resume:
+        folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
+        progress.info(f"Resuming {folder}")
+        return RunStore.resume(folder, task)
+    return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task)
+
+
+def _path(given: StrPath | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,94 @@
+"""What a run found: one frozen value, and the JSON of ``infer --json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from molre_edge.parity import ParityNumbers, Verdict
+from molre_edge.reports.parity_report import FailedScan, TimingRow
+from molre_edge.runs.scan_findings import ScanFindings
+from molre_edge.specs import DISCLAIMER
+
+__all__ = ["InferResult"]
+
+_MEANINGS: Mapping[int, str] = {
+    0: "done",
+    1: "no scan could be used",
+    3: "parity failed",
+    4: "done, but some scans could not be used",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InferResult:
+    """What a run found.
+
+    Attributes:
+        folder: the run's files; docs/infer.md lists them.
+        report: the HTML report.
+        engine: name of the runner, such as ``onnxruntime:fp16``.
+        bundle: digest of the bundle.
+        scans: the answers of each scan, in the order of the ids.
+        rejected: scans that could not be used, with the reason.
+        numbers: parity; None if nothing was compared.
+        verdict: the same, judged.
+        timing: rows by runner and phase.
+        compared: in words, what parity was judged on; empty if nothing was compared.
+        notes: what the user should know about how this was found.
+        seconds: wall time of this start, from its first step to the report.
+    """
+
+    folder: Path
+    report: Path
+    engine: str
+    bundle: str
+    scans: tuple[ScanFindings, ...]
+    rejected: tuple[FailedScan, ...]
+    numbers: ParityNumbers | None
+    verdict: Verdict | None
+    timing: tuple[TimingRow, ...]
+    compared: str
+    notes: tuple[str, ...]
+    seconds: float = 0.0
+
+    @property
+    def parity_failed(self) -> bool:
+        """Whether parity was judged and failed."""
+        return self.verdict is not None and not self.verdict.passed
+
+    @property
+    def exit_code(self) -> int:
+        """3 parity failed, 1 no scan could be used, 4 some could not, else 0."""
+        if self.parity_failed:
+            return 3
+        if not self.scans:
+            return 1
+        return 4 if self.rejected else 0
+
+    @property
+    def meaning(self) -> str:
+        """The exit code in words."""
+        return _MEANINGS[self.exit_code]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what ``infer --json`` prints."""
+        return {
+            "run": str(self.folder),
+            "report": str(self.report),
+            "engine": self.engine,
+            "bundle": self.bundle,
+            "scans": len(self.scans),
+            "findings": [scan.to_dict() for scan in self.scans],
+            "rejected": [asdict(scan) for scan in self.rejected],
+            "parity": None if self.verdict is None else self.verdict.to_dict(),
+            "compared": self.compared,
+            "timing": [asdict(row) for row in self.timing],
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 3),
+            "exit_code": self.exit_code,
+            "meaning": self.meaning,
+            "disclaimer": DISCLAIMER,
+        }

@@ -1,0 +1,226 @@
+"""The verb ``load_model``: a bundle's model inside a process of your own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.runner import Runner
+from molre_edge.errors import EngineError, RunError, ScanError
+from molre_edge.files import StrPath
+from molre_edge.parity import Outputs
+from molre_edge.progress import SILENT, Progress
+from molre_edge.runs.engine import check_engine, pick_engine
+from molre_edge.runs.judging import Limits, read_limits
+from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
+from molre_edge.scans import ScanSource, find_scans
+from molre_edge.scans.workers.pool import Readers
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
+
+__all__ = ["LoadedModel", "Prediction", "load_model"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction(Answer):
+    """What the model answered for one study.
+
+    Attributes:
+        path: the series' folder or file that was read. It may carry the name of a patient.
+        kind: ``dicom`` or ``nifti``.
+        files: how many files were read.
+        outputs: logits, embedding and gates as the engine returned them, one volume.
+        engine: name of the runner.
+        bundle: digest of the bundle.
+    """
+
+    path: Path
+    kind: str
+    files: int
+    outputs: Outputs
+    engine: str
+    bundle: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, in the words of ``findings.jsonl``. The path stays out: it may carry the name of a patient."""
+        return {
+            "engine": self.engine,
+            "bundle": self.bundle,
+            "read": {"kind": self.kind, "files": self.files},
+            **super().to_dict(),
+            "disclaimer": DISCLAIMER,
+        }
+
+
+class LoadedModel:
+    """A model that is ready to answer. Make one with :func:`load_model`; use it from one thread at a time.
+
+    Attributes:
+        bundle: digest of the bundle.
+        engine: name of the runner, such as ``onnxruntime:fp16``.
+        grid: the grid that the model reads.
+        findings: names, in the order of the model's outputs.
+        thresholds: float64 [findings], probabilities.
+        facts: what the runner says of itself: runtime, version, device, threads.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, readers: Readers) -> None:
+        """Hold an open bundle, an entered runner and entered readers."""
+        self._runner, self._readers = runner, readers
+        self.bundle: str = bundle.digest
+        self.engine: str = runner.name
+        self.grid: Grid = bundle.grid
+        self.findings: tuple[str, ...] = bundle.findings
+        self.thresholds: npt.NDArray[np.float64] = bundle.thresholds
+        self.facts: Mapping[str, Any] = dict(runner.facts)
+
+    def predict(self, path: StrPath) -> Prediction:
+        """Answer one study.
+
+        Args:
+            path: a DICOM or NIfTI file, or a folder that holds one study.
+
+        Raises:
+            ScanError: the study cannot be used; its code says why (docs/scans.md).
+            RunError: no scan there, or several studies.
+        """
+        source = _only_study(Path(path))
+        (prepared,) = self._readers.read([source])
+        if isinstance(prepared, ScanError):
+            raise prepared
+        answered = self._runner.run(prepared.volume[None])
+        return Prediction(
+            path=source.path,
+            kind=source.kind,
+            files=len(source.files),
+            findings=findings_of(answered.outputs, self.findings, self.thresholds),
+            gates=mean_gates(answered.outputs),
+            warnings=prepared.warnings,
+            facts=prepared.facts,
+            milliseconds={"read": prepared.read_ms, "geometry": prepared.geometry_ms, **answered.milliseconds},
+            outputs=answered.outputs,
+            engine=self.engine,
+            bundle=self.bundle,
+        )
+
+    def run(self, volume: npt.ArrayLike) -> Outputs:
+        """Answer volumes that are already on the model's grid.
+
+        Args:
+            volume: Hounsfield units [batch, slices, rows, cols], any real dtype. Values are limited to -1024 to 3071
+                and rounded to float16, as a scan's are.
+
+        Returns:
+            Logits [batch, findings], probabilities, embedding and gates.
+
+        Raises:
+            EngineError: another shape, no numbers, or NaN or infinity among them.
+        """
+        array = np.asarray(volume)
+        if array.dtype.kind not in "fiu":
+            raise EngineError(f"volume: expected Hounsfield units as real numbers, got dtype {array.dtype}")
+        if not np.isfinite(array).all():
+            raise EngineError("volume: contains NaN or infinity. Every voxel needs a value in Hounsfield units")
+        limited = np.clip(array, HU_MIN, HU_MAX).astype(np.float16)
+        return self._runner.run(limited).outputs
+
+
+def load_model(
+    path: StrPath = DEFAULT_BUNDLE,
+    engine: str = "fp16",
+    *,
+    expect_digest: str | None = None,
+    limits: Limits = None,
+    checkpoint: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
+    threads: int | None = None,
+    readers: int = 1,
+    progress: Progress = SILENT,
+) -> AbstractContextManager[LoadedModel]:
+    """Load a bundle's model into this process; a context manager that yields a :class:`LoadedModel`.
+
+    The engine answers the golden volumes first if it did not pass on this machine before, as in ``infer_scans``.
+
+    Args:
+        path: folder of the bundle.
+        engine: as in ``infer_scans``.
+        expect_digest: refuse a bundle with another digest.
+        limits: parity limits for the check of the engine: a TOML file, or values by precision.
+        checkpoint: for the engine ``torch``. Default: the bundle's checkpoint beside it or in the current folder.
+        backbone_weights: for the engine ``torch``: Hugging Face folder of a checkpoint without the backbone's weights.
+        threads: CPU threads of ONNX Runtime. Default: all cores.
+        readers: 1 reads studies in a process of its own, so a file that crashes a decoder costs one study; 0 reads in
+            this process.
+        progress: receives events.
+
+    Raises:
+        UsageError: an unknown engine.
+        BundleError: the bundle is missing, altered, or not the expected one.
+        EngineError: the engine cannot run here.
+        ParityFailedError: the engine does not answer the golden volumes as PyTorch did.
+    """
+    return _loaded(
+        Bundle.open(Path(path), expect_digest=expect_digest),
+        engine,
+        limits=limits,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+        threads=threads,
+        readers=readers,
+        progress=progress,
+    )
+
+
+@contextlib.contextmanager
+def _loaded(
+    bundle: Bundle,
+    engine: str,
+    *,
+    limits: Limits,
+    checkpoint: Path | None,
+    backbone_weights: Path | None,
+    threads: int | None,
+    readers: int,
+    progress: Progress,
+) -> Iterator[LoadedModel]:
+    progress.step("loading the engine")
+    choice = pick_engine(
+        engine,
+        bundle,
+        checkpoint=checkpoint,
+        backbone_weights=backbone_weights,
+        threads=threads,
+        progress=progress,
+    )
+    with choice.runner as runner:
+        check_engine(bundle, runner, read_limits(limits), progress)
+        with Readers(bundle.grid, readers) as reading:
+            yield LoadedModel(bundle, runner, reading)
+
+
+def _only_study(path: Path) -> ScanSource:
+    """The one study below a path.
+
+    Raises:
+        ScanError: no such path, or the only candidate cannot be used.
+        RunError: none, or several.
+    """
+    found = find_scans(path)
+    if len(found.scans) == 1:
+        return found.scans[0]
+    if found.scans:
+        raise RunError(
+            f"{path}: contains {len(found.scans)} studies, expected one. Name the folder of one study, or use "
+            f"infer_scans for all of them"
+        )
+    if found.rejected:
+        first = found.rejected[0]
+        raise ScanError(first.code, first.reason)
+    raise RunError(f"{path}: contains no head CT in DICOM or NIfTI. Name the folder or file of a study")
