@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
-from molre_edge.errors import MissingDependencyError
+import molre_edge
+from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
 
 __all__ = ["import_peft"]
 
@@ -47,36 +47,13 @@ def import_peft(
     Plain LoRA only; DoRA, rsLoRA, trained biases and the like are refused by name. PEFT itself is not needed.
     """
     speaker = Speaker(as_json, quiet)
-    try:
-        from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
-        from molre_edge.model.peft import import_peft as put_on
-        from molre_edge.model.placement import count_parameters
-    except ImportError as error:
-        raise MissingDependencyError("Importing a LoRA", str(error.name), "export") from error
-    if out.suffix not in {".pt", ".safetensors"} or out.is_dir():
-        raise UsageError(f"--out {out}: expected the name of a file that ends in .pt or .safetensors")
-    if out.exists() and not force:
-        raise UsageError(f"--out {out}: is there already; choose another name, or replace it with --force")
-    with speaker.steps() as step:
-        step("loading")
-        loaded = load_checkpoint(base, backbone_weights=backbone_weights)
-        step("the LoRA")
-        imported = put_on(folder, loaded, budget=budget)
-        save_checkpoint(imported.model, out, with_backbone=backbone_weights is None)
-    adapter, count = imported.model.config.adapter, count_parameters(imported.model)
-    speaker.say(f"{len(imported.layers)} layers with r = {adapter.rank}, alpha = {adapter.alpha:g}:")
-    for theirs, ours in imported.layers.items():
+    with speaker.progress() as progress:
+        result = molre_edge.import_peft(
+            folder, base, out, backbone_weights=backbone_weights, budget=budget, force=force, progress=progress
+        )
+    speaker.say(f"{len(result.layers)} layers with r = {result.rank}, alpha = {result.alpha:g}:")
+    for theirs, ours in result.layers.items():
         speaker.say(f"  {theirs} -> {ours}" if theirs != ours else f"  {ours}")
-    speaker.say(f"They add {count.added:,} parameters, {count.fraction:.2%} of the rest")
-    speaker.say(f"Checkpoint: {out}")
-    speaker.warn("its thresholds are those of the base; set those of the findings anew on a validation set")
-    speaker.result(
-        {
-            "checkpoint": str(out),
-            "layers": imported.layers,
-            "rank": adapter.rank,
-            "alpha": adapter.alpha,
-            "added_parameters": count.added,
-            "added_fraction": count.fraction,
-        }
-    )
+    speaker.say(f"They add {result.added_parameters:,} parameters, {result.added_fraction:.2%} of the rest")
+    speaker.say(f"Checkpoint: {result.checkpoint}")
+    speaker.result(result.to_dict())

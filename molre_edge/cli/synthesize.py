@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, UsageError, command
-from molre_edge.cli.training import TrainBar, parse_size, split_names
-from molre_edge.errors import MissingDependencyError
-from molre_edge.machine import usable_cores
+import molre_edge
+from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
+from molre_edge.cli.training import parse_size, split_names
 
 __all__ = ["synthesize"]
 
@@ -31,25 +30,15 @@ def synthesize(
 ) -> None:
     """Make synthetic head CTs with findings and the manifest for 'train': 60 % training, 20 % validation, 20 % test."""
     speaker = Speaker(as_json, quiet)
-    try:
-        from molre_edge.training.dataset import make_dataset
-    except ImportError as error:
-        raise MissingDependencyError("Making a data set", str(error.name), "train") from error
-    shape = parse_size("--size", size)
-    names = None if findings is None else split_names("--findings", findings)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: is there already; name a new folder")
-    with TrainBar(speaker) as bar:
-        bar.step("scans", scans)
-        make_dataset(
+    with speaker.progress() as progress:
+        result = molre_edge.synthesize_scans(
             folder,
             scans=scans,
             seed=seed,
-            shape=shape,
-            findings=names,
+            findings=None if findings is None else split_names("--findings", findings),
             prevalence=prevalence,
-            processes=usable_cores(),
-            on_scan=bar.part,
+            shape=parse_size("--size", size),
+            progress=progress,
         )
-    speaker.say(f"{scans} scans and manifest.csv: {folder}")
-    speaker.result({"folder": str(folder), "scans": scans})
+    speaker.say(f"{result.scans} scans and manifest.csv: {result.folder}")
+    speaker.result(result.to_dict())

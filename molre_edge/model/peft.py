@@ -25,7 +25,7 @@ from molre_edge.model.config import AdapterConfig
 from molre_edge.model.peft_config import PeftConfig, read_peft_config
 from molre_edge.model.safetensors_file import SafetensorsFile, open_safetensors
 
-__all__ = ["ImportedLora", "import_peft"]
+__all__ = ["ImportedLora", "put_lora_on"]
 
 _WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
@@ -50,7 +50,7 @@ class ImportedLora:
     layers: dict[str, str]
 
 
-def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = None) -> ImportedLora:
+def put_lora_on(folder: Path, base: LoadedCheckpoint, *, budget: float | None = None) -> ImportedLora:
     """Put a LoRA onto a checkpoint's model; its logits become those of the base with the LoRA.
 
     A module of PEFT's is the layer whose name ends its own, or that ends in it; ``backbone.`` does not count.

@@ -136,7 +136,7 @@ def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Pa
         (["-o", "ckpt.onnx"], "--out ckpt.onnx: expected the name of a file that ends in .pt or .safetensors"),
         (["-o", "folder.pt"], "--out folder.pt: expected the name of a file"),
         (["--sensitivity", "0"], "--sensitivity 0.0: expected a share above 0, up to 1"),
-        (["--adapter", "molre", "--match-parameters"], "--match-parameters: is for --adapter lora"),
+        (["--adapter", "molre", "--match-parameters"], "--match-parameters: chooses the rank of --adapter lora"),
         (["--adapter", "none", "--module", "conv1"], "--module: --adapter none adapts nothing"),
         (["--grid", "4x32"], "--grid 4x32: expected SLICESxROWSxCOLS"),
         (["--grid", "4x8x8"], "--grid 4x8x8: grid.rows: expected a whole number from 16 to 2048"),
@@ -144,7 +144,10 @@ def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Pa
         (["--device", "gpu"], "--device gpu: expected cpu, cuda or cuda:N"),
         (["--device", "cuda:99"], "--device cuda:99: PyTorch sees"),
         (["--without-backbone"], "--without-backbone: the weights would be stored nowhere"),
-        (["--init", "other.pt", "--backbone", "dinov3-vits16"], "--init brings convnet2d-small; leave out one"),
+        (
+            ["--init", "other.pt", "--backbone", "dinov3-vits16"],
+            "--init has the backbone convnet2d-small",
+        ),
     ],
 )
 def test_a_wrong_use_is_told_before_anything_is_done(
