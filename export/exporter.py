@@ -241,7 +241,7 @@ def export_bundle(
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
-        half = to_half(graph)
+        half = to_half(graph, model)
         check_half(half, float32_islands(graph))
         _trace(half, checkpoint)
         del graph
@@ -285,7 +285,14 @@ def _check_precisions(precisions: tuple[Precision, ...]) -> None:
 def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
     """PyTorch's answers, one volume at a time."""
     with TorchRunner(model, device="cpu") as runner:
-        return Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+        answers = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+    bad = [i + 1 for i in range(len(golden)) if not np.isfinite(answers.logits[i]).all()]
+    if bad:
+        raise ExportError(
+            f"the PyTorch model itself answers NaN or infinity on golden volume {bad[0]} of {len(golden)}. Expected "
+            f"finite logits. Some of its weights are too large: train it again, or go back to an earlier checkpoint"
+        )
+    return answers
 
 
 def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True) -> Outputs:
@@ -306,10 +313,14 @@ def _judged(
     verdict = judge(numbers, limits[precision])
     if not verdict.passed:
         reasons = "; ".join(check.text for check in verdict.failed)
+        finite = all(np.isfinite(part).all() for part in (answers.logits, answers.embedding))
+        advice = "Export with --precision fp32 only"
+        if finite:  # no limits let an answer pass that is not a number
+            advice += ", or set limits that fit your use with --limits"
         raise ParityFailedError(
             f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
             + (
-                "Export with --precision fp32, or set limits that fit your use with --limits"
+                advice
                 if precision is Precision.FP16
                 else "This is a bug in the export or in ONNX Runtime; please report the model's configuration"
             )

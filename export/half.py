@@ -11,6 +11,8 @@ from molre_edge.export.routing_trace import router_softmaxes
 if TYPE_CHECKING:
     import onnx
 
+    from molre_edge.model.classifier import HeadCTClassifier
+
 __all__ = ["check_half", "float32_islands", "to_half"]
 
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
@@ -61,28 +63,23 @@ def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]
     return nodes
 
 
-def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_half(graph: onnx.ModelProto, model: HeadCTClassifier | None = None) -> onnx.ModelProto:
     """Convert a float32 graph to float16; volume in float16, outputs in float32.
 
+    Args:
+        graph: in float32.
+        model: whose graph it is; names the module of a weight that is refused.
+
     Raises:
-        ExportError: a weight does not fit into float16.
+        ExportError: a weight that would become float16 does not fit into it.
     """
     import numpy as np
     import onnx
-    from onnx import numpy_helper
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    for tensor in graph.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        largest = float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
-        if largest > float(np.finfo(np.float16).max):
-            raise ExportError(
-                f"weight {tensor.name} reaches {largest:.3g}, beyond float16's {np.finfo(np.float16).max:.0f}; keep "
-                f"this model in float32 (--precision fp32)"
-            )
     islands = float32_islands(graph)
+    _check_range(graph, islands, model)
     source = onnx.ModelProto()
     source.CopyFrom(graph)  # the converter works in place
     half = convert_float_to_float16(
@@ -97,6 +94,44 @@ def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
     ordered = OnnxModel(half)
     ordered.topological_sort()  # the converter appends its casts at the end
     return ordered.model  # type: ignore[no-any-return]
+
+
+def _check_range(graph: onnx.ModelProto, islands: list[str], model: HeadCTClassifier | None) -> None:
+    """Refuse weights beyond float16's range, but for those that only float32 nodes read: these stay as they are."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    readers = Links(graph).readers
+    limit = float(np.finfo(np.float16).max)
+    for tensor in graph.graph.initializer:
+        rounded = [n for n in readers(tensor.name) if n.name not in islands and n.op_type not in _NORMS]
+        if tensor.data_type != onnx.TensorProto.FLOAT or not rounded:
+            continue
+        values = numpy_helper.to_array(tensor).ravel()
+        largest = float(values[np.abs(values).argmax()]) if values.size else 0.0
+        if abs(largest) > limit:
+            raise ExportError(
+                f"the weight {_name_of(tensor.name, largest, model)} reaches {abs(largest):.3g}, and the float16 graph "
+                f"can hold {limit:.0f} at most. Export this model in float32 only (--precision fp32)"
+            )
+
+
+def _name_of(name: str, value: float, model: HeadCTClassifier | None) -> str:
+    """A weight's name in the model: the simplifier renames transposed and joined weights (``val_131``).
+
+    Args:
+        name: in the graph.
+        value: a value of the weight that tells it from others.
+        model: whose graph it is.
+    """
+    if model is None or "." in name:
+        return name.removeprefix("classifier.").replace(".base.", ".")
+    from molre_edge.model.checkpoint import plain_names
+
+    names = plain_names(model)
+    found = [names[own] for own, weight in model.state_dict().items() if bool((weight == value).any())]
+    return " or ".join(found[:3]) or f"{name} of the graph"
 
 
 def _join_islands(graph: onnx.ModelProto, islands: list[str]) -> None:

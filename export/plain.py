@@ -45,5 +45,5 @@ def plain_graphs(
     wanted = plain.state_dict().keys()
     plain.load_state_dict({names[name]: weights[name] for name in weights if names[name] in wanted})
     graph = export_fp32(plain)
-    makers = {Precision.FP32: lambda: graph, Precision.FP16: lambda: to_half(graph)}
+    makers = {Precision.FP32: lambda: graph, Precision.FP16: lambda: to_half(graph, plain)}
     return {p: makers[p]().SerializeToString() for p in sorted(set(precisions)) if p in makers}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -132,13 +134,38 @@ def test_small_weights_keep_the_nearest_half(graph: onnx.ModelProto) -> None:
     assert np.array_equal(numpy_helper.to_array(converted), weights.astype(np.float16))
 
 
-def test_a_weight_beyond_float16_is_refused_by_name(graph: onnx.ModelProto) -> None:
-    tensor = next(t for t in graph.graph.initializer if t.name.endswith("routers.0.fc1.weight"))
+def with_value(graph: onnx.ModelProto, name: str, value: float) -> onnx.ModelProto:
+    """The graph with a value in one of its weights."""
+    tensor = next(t for t in graph.graph.initializer if t.name.endswith(name))
     weights = numpy_helper.to_array(tensor).copy()
-    weights[0, 0] = -7e4
+    weights[0, 0] = value
     tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-    with pytest.raises(ExportError, match=r"routers\.0\.fc1\.weight reaches 7e\+04, beyond float16's 65504"):
+    return graph
+
+
+def test_a_weight_beyond_float16_is_refused_by_its_name_in_the_model(graph: onnx.ModelProto) -> None:
+    words = r"the weight backbone\.embeddings\.patch_embeddings\.weight reaches 7e\+04, .* 65504 at most"
+    with pytest.raises(ExportError, match=words):
+        to_half(with_value(graph, "patch_embeddings.weight", -7e4))
+
+
+def test_a_weight_that_the_simplifier_renamed_is_refused_by_its_name_in_the_model(export_model: ExportModel) -> None:
+    model, graph = export_model("slice")
+    read = {name for node in graph.graph.node if node.op_type == "MatMul" for name in node.input}
+    renamed = next(t.name for t in graph.graph.initializer if t.name in read and "." not in t.name)
+    with torch.no_grad():
+        model = copy.deepcopy(model)
+        model.get_submodule("backbone.layer.1.mlp.up_proj").weight[3, 5] = 7e4
+    with pytest.raises(ExportError, match=r"the weight backbone\.layer\.1\.mlp\.up_proj\.weight reaches 7e\+04"):
+        to_half(with_value(graph, renamed, 7e4), model)
+    with pytest.raises(ExportError, match=f"the weight {renamed} reaches 7e"):
         to_half(graph)
+
+
+def test_a_weight_that_stays_float32_is_not_refused(graph: onnx.ModelProto) -> None:
+    half = to_half(with_value(graph, "routers.0.fc1.weight", -7e4))
+    weight = next(t for t in half.graph.initializer if t.name.endswith("routers.0.fc1.weight"))
+    assert weight.data_type == TensorProto.FLOAT and numpy_helper.to_array(weight)[0, 0] == np.float32(-7e4)
 
 
 def test_conversion_leaves_the_float32_graph_as_it_was(graph: onnx.ModelProto) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
-from molre_edge.model.backbones.weights import check_published, load_published
+from molre_edge.model.backbones.published import check_published
+from molre_edge.model.backbones.weights import load_published
 from molre_edge.specs import Grid
 
 __all__ = ["SiglipBackbone"]
