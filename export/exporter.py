@@ -230,7 +230,9 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = DEFAULT_LIMITS[Precision.FP32].max_gate_l1  # whatever gate the user set: this is no matter of budgets
+    tolerance = DEFAULT_LIMITS[
+        Precision.FP32
+    ].max_routing_l1  # whatever gate the user set: this is no matter of budgets
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])

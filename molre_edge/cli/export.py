@@ -157,7 +157,7 @@ def _golden(grid: Grid, scans: Path | None, count: int | None, speaker: Speaker)
     return volumes, f"{len(volumes)} scans of the user"
 
 
-_SHOWN = {"max_abs_dp": "{:.1e}", "flips": "{:.2%}", "cosine": "{:.6f}", "gate_l1": "{:.1e}"}
+_SHOWN = {"max_abs_dp": "{:.1e}", "flips": "{:.2%}", "cosine": "{:.6f}", "routing_l1": "{:.1e}"}
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -127,7 +127,7 @@ def conclude(
         thresholds=tuple(float(value) for value in bundle.thresholds),
         scans=() if pair is None else pair.names,
         numbers=numbers,
-        gate=gate if pair is not None else None,
+        limits=gate if pair is not None else None,
         limits_source=limits_source,
         verdict=verdict,
         reference_outputs=None if pair is None else pair.expected,

@@ -14,8 +14,6 @@ import numpy as np
 from molre_edge.errors import MolreEdgeError, RunError
 from molre_edge.parity import ParityLimits, compare, judge
 from molre_edge.reports.parity_report import (
-    REPORT_KIND,
-    SCHEMA_VERSION,
     BundleFacts,
     EngineFacts,
     FailedScan,
@@ -24,6 +22,7 @@ from molre_edge.reports.parity_report import (
     TimingRow,
     lasting_notes,
 )
+from molre_edge.reports.stored import read_report
 from molre_edge.runs.answers import Record, read_record
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
 from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
@@ -42,7 +41,7 @@ class StoredRun:
 
     Attributes:
         folder: the run's.
-        data: the content of its report.json.
+        data: the content of its report.json, under the names of this version; `limits` are :class:`ParityLimits`.
         entries: rows of scans.csv; none where that file was left out when the run was handed on.
         records: the answers, in the order of the ids.
         golden: the answers for the golden volumes, where they were the reference.
@@ -109,9 +108,9 @@ class StoredRun:
             gate = None
         else:
             if gate is None:
-                gate, limits_source = ParityLimits(**_known(ParityLimits, data["gate"])), str(data["gate"]["source"])
-            limits = np.array(thresholds)
-            numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=limits, labels=pair.truth)
+                gate, limits_source = data["limits"], str(data["limits_source"])
+            cuts = np.array(thresholds)
+            numbers = compare(pair.expected, pair.got, findings=self.findings, thresholds=cuts, labels=pair.truth)
             verdict = judge(numbers, gate)
         notes = lasting_notes(str(each) for each in data["notes"])
         return Report(
@@ -124,7 +123,7 @@ class StoredRun:
             thresholds=thresholds,
             scans=() if pair is None else pair.names,
             numbers=numbers,
-            gate=gate,
+            limits=gate,
             limits_source=limits_source,
             verdict=verdict,
             reference_outputs=None if pair is None else pair.expected,
@@ -165,8 +164,8 @@ def open_run(folder: Path) -> StoredRun:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
     with _sound(folder):
-        if data["kind"] != REPORT_KIND or data["schema_version"] != SCHEMA_VERSION:
-            raise RunError(f"expected '{REPORT_KIND}', schema_version {SCHEMA_VERSION}")
+        data, notes = read_report(data)
+        data["notes"] = [*data["notes"], *notes]
         findings = [str(name) for name in data["findings"]]
         all_series = bool(head["task"]["all_series"])
     entries = read_entries(folder / SCANS_FILE)

@@ -11,7 +11,17 @@ from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge, load_limits
+from molre_edge.parity import (
+    DEFAULT_LIMITS,
+    Outputs,
+    ParityLimits,
+    ParityNumbers,
+    Verdict,
+    compare,
+    judge,
+    limits_from,
+    load_limits,
+)
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 
@@ -105,7 +115,7 @@ def choose_limits(bundle: Bundle, precision: Precision, gates: Path | None) -> L
         return LimitsChoice(load_limits(gates)[precision], f"--gates {gates.name}")
     parity = bundle.manifest.get("parity") or {}
     try:
-        own = ParityLimits(**parity[str(precision)]["gate"]) if str(precision) in parity else DEFAULT_LIMITS[precision]
+        own = limits_from(parity[str(precision)]["gate"])[0] if str(precision) in parity else DEFAULT_LIMITS[precision]
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
             f"{bundle.folder}: the manifest's parity of {precision} has no gate of ours ({str(error)[:200]}); export "
