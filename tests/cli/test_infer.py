@@ -191,7 +191,7 @@ def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Pa
     assert done.exit_code == 3
     assert done.stdout == ""
     assert "error: parity failed: max_abs_dp; see run/report.html" in done.stderr
-    assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--limits strict.toml"
+    assert json.loads(Path("run/report.json").read_text())["limits_source"] == "--limits strict.toml"
 
 
 def test_no_usable_scan_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
