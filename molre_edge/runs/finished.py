@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, RunError
+from molre_edge.locks import holder_of
 from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
     BundleFacts,
@@ -141,13 +142,15 @@ def open_run(folder: Path) -> StoredRun:
     """Read a finished run.
 
     Raises:
-        RunError: no run there, one that was cut, or a damaged one.
+        RunError: no run there, one that is running or was interrupted, or a damaged one.
     """
-    head = read_head(folder)
+    head, holder = read_head(folder), holder_of(folder)
+    if holder is not None:
+        raise RunError(f"{folder}: this run is unfinished, {holder} is working on it. Wait until it ends")
     if not head.get("finished"):
         raise RunError(
-            f"{folder}: this run was cut before its end; go on with it first: molre-edge infer SCANS -o {folder} "
-            f"--resume, with the scans, engine and options that it was begun with"
+            f"{folder}: this run was interrupted before its end. Continue it first: molre-edge infer SCANS -o {folder} "
+            f"--resume, with the scans, engine and options that it was started with"
         )
     try:
         data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))

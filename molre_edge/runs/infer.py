@@ -138,7 +138,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
         store = _store(options, task, progress)
-        stack.callback(store.abandon)
+        stack.callback(store.close)
         check_engine(bundle, runner, limits, progress)
         context = RunContext(
             scans=options.scans,

@@ -133,7 +133,10 @@ def test_a_run_that_was_handed_on_without_its_paths_can_still_be_shown(invoke: I
     ("spoil", "message"),
     [
         (lambda run: (run / "run.json").unlink(), "not a run of molre-edge"),
-        (lambda run: (run / "run.json").write_text((run / "run.json").read_text().replace("true", "false")), "was cut"),
+        (
+            lambda run: (run / "run.json").write_text((run / "run.json").read_text().replace("true", "false")),
+            "was interrupted",
+        ),
         (lambda run: (run / "report.json").unlink(), "report.json: can't be read"),
         (lambda run: (run / "report.json").write_text('{"kind": "other"}'), "report.json: damaged"),
         (lambda run: (run / "report.json").write_text("[]"), "report.json: damaged"),
