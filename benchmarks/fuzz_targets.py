@@ -84,7 +84,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         title="a run", created="2026-11-02T10:15:04+00:00", findings=opened.findings,
         engine=EngineFacts(name="onnxruntime:fp16", precision="fp16", runtime="ONNX Runtime", device="CPU"),
         reference=ReferenceFacts(kind="pytorch checkpoint"), bundle=BundleFacts(digest=opened.digest, grid=vars(_GRID)),
-        thresholds=tuple(opened.thresholds), scans=("scan-0001",), numbers=numbers, gate=gate,
+        thresholds=tuple(opened.thresholds), scans=("scan-0001",), numbers=numbers, limits=gate,
         verdict=judge(numbers, gate), notes=("a note",),
         timing=(TimingRow(who="engine", phase="compute", median_ms=1, p90_ms=1, p95_ms=1, p99_ms=1, n=1),),
     )  # fmt: skip

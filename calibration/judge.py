@@ -52,8 +52,8 @@ def strain(numbers: ParityNumbers, gate: ParityLimits) -> float:
     shares = [] if gate.max_abs_dp is None else [_share(dp, gate.max_abs_dp)]
     if gate.min_cosine is not None and numbers.min_cosine is not None:
         shares.append(_share(1.0 - numbers.min_cosine, 1.0 - gate.min_cosine))
-    if gate.max_gate_l1 is not None and numbers.gates is not None and numbers.gates.max_l1 is not None:
-        shares.append(_share(numbers.gates.max_l1, gate.max_gate_l1))
+    if gate.max_routing_l1 is not None and numbers.gates is not None and numbers.gates.max_l1 is not None:
+        shares.append(_share(numbers.gates.max_l1, gate.max_routing_l1))
     return max(shares, default=dp)
 
 
@@ -74,7 +74,7 @@ def tighter(gate: ParityLimits, factor: float) -> ParityLimits:
         gate,
         max_abs_dp=less(gate.max_abs_dp),
         min_cosine=None if gate.min_cosine is None else 1.0 - factor * (1.0 - gate.min_cosine),
-        max_gate_l1=less(gate.max_gate_l1),
+        max_routing_l1=less(gate.max_routing_l1),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_here
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.runner import RUNTIMES, TensorRTRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import BundleError, EngineError, UsageError
-from molre_edge.specs import Precision
+from molre_edge.errors import BundleError, EngineError
+from molre_edge.specs import Precision, parse_engine
 
 __all__ = ["EngineChoice", "choose_engine", "parse_engine"]
-
-_RUNTIMES = ("onnxruntime", *RUNTIMES.values(), "torch")
 
 
 @dataclass(frozen=True)
@@ -29,28 +26,6 @@ class EngineChoice:
 
     runner: Runner
     why: str
-
-
-def parse_engine(word: str) -> tuple[str | None, Precision]:
-    """``fp16``, ``onnxruntime:fp16`` or ``torch`` as runtime (None: the best one) and precision.
-
-    Raises:
-        UsageError: an unknown word; the message lists the known ones and names the nearest.
-    """
-    runtime, colon, precision = word.rpartition(":")
-    if word == "torch":
-        runtime, precision = "torch", "fp32"
-    precisions = [p.value for p in Precision]
-    known = runtime in _RUNTIMES or not (runtime or colon)
-    if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
-        words = [*precisions, "torch", *(f"{name}:{each}" for name in _RUNTIMES[:-1] for each in precisions)]
-        near = difflib.get_close_matches(word.lower(), words, n=1)
-        raise UsageError(
-            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'tensorrt:' or 'tensorrt-rtx:' "
-            f"before it to force that runtime, or 'torch' for the PyTorch model itself."
-            + (f" Did you mean '{near[0]}'?" if near else "")
-        )
-    return runtime or None, Precision(precision)
 
 
 def choose_engine(

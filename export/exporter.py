@@ -352,7 +352,7 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = DEFAULT_LIMITS[Precision.FP32].max_gate_l1  # the proof does not depend on the user's limits
+    tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the proof does not depend on the user's limits
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])

@@ -10,9 +10,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from molre_edge.errors import ConfigError, shown
+from molre_edge.errors import ConfigError, UsageError, shown
 
-__all__ = ["DEFAULT_BUNDLE", "DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+__all__ = [
+    "DEFAULT_BUNDLE",
+    "DISCLAIMER",
+    "HU_MAX",
+    "HU_MIN",
+    "RUNTIMES",
+    "Grid",
+    "Precision",
+    "TensorSpec",
+    "parse_engine",
+]
 
 DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
 """What every page, report and run says of the tool."""
@@ -26,6 +36,10 @@ HU_MAX = 3071.0
 """Highest value of a volume on the model's grid, in Hounsfield units: the top of 12-bit CT."""
 
 
+RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt-rtx", "torch")
+"""What can run a model; ``torch`` runs the PyTorch model itself."""
+
+
 class Precision(str, Enum):
     """The precision of a graph. It is a property of the ONNX file, never of a builder flag."""
 
@@ -36,6 +50,30 @@ class Precision(str, Enum):
     def __str__(self) -> str:
         """The word used on the command line and in file names."""
         return self.value
+
+
+def parse_engine(word: str) -> tuple[str | None, Precision]:
+    """``fp16``, ``onnxruntime:fp16`` or ``torch`` as runtime (None: the best one) and precision.
+
+    Raises:
+        UsageError: an unknown word; the message lists the known ones and names the nearest.
+    """
+    runtime, colon, precision = word.rpartition(":")
+    if word == "torch":
+        runtime, precision = "torch", "fp32"
+    precisions = [p.value for p in Precision]
+    known = runtime in RUNTIMES or not (runtime or colon)
+    if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
+        import difflib
+
+        words = [*precisions, "torch", *(f"{name}:{each}" for name in RUNTIMES[:-1] for each in precisions)]
+        near = difflib.get_close_matches(word.lower(), words, n=1)
+        raise UsageError(
+            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'tensorrt:' or 'tensorrt-rtx:' "
+            f"before it to force that runtime, or 'torch' for the PyTorch model itself."
+            + (f" Did you mean '{near[0]}'?" if near else "")
+        )
+    return runtime or None, Precision(precision)
 
 
 @dataclass(frozen=True)

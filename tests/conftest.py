@@ -134,7 +134,9 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
     from molre_edge.export.exporter import export_checkpoint
 
     folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
-    limits.write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_gate_l1 = 0.2\n")  # a narrow model rounds more
+    limits.write_text(
+        "[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_routing_l1 = 0.2\n"
+    )  # a narrow model rounds more
     export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder
 

@@ -7,19 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molre_edge.bundle.bundle import MANIFEST
-from molre_edge.specs import Precision
+from molre_edge.specs import RUNTIMES, Precision
 
 __all__ = ["bundles", "checkpoints", "engines", "references", "runs"]
 
 RUN_FILE = "run.json"  # as of molre_edge.runs.store, which takes longer to import than a key is pressed
-_RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt-rtx")
 _MOST = 1000  # entries of a folder that are looked at
 
 
 def engines(incomplete: str) -> list[str]:
     """Words for ``--engine``."""
     precisions = [precision.value for precision in Precision]
-    words = [*precisions, "torch", *(f"{runtime}:{precision}" for runtime in _RUNTIMES for precision in precisions)]
+    words = [*precisions, "torch", *(f"{runtime}:{precision}" for runtime in RUNTIMES[:-1] for precision in precisions)]
     return [word for word in words if word.startswith(incomplete)]
 
 

@@ -89,7 +89,7 @@ def export(
     speaker.result(result.to_dict())
 
 
-_SHOWN = {"max_abs_dp": "{:.1e}", "flips": "{:.2%}", "cosine": "{:.6f}", "gate_l1": "{:.1e}"}
+_SHOWN = {"max_abs_dp": "{:.1e}", "flips": "{:.2%}", "cosine": "{:.6f}", "routing_l1": "{:.1e}"}
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -33,7 +33,7 @@ from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest_path
 from molre_edge.errors import MolreEdgeError, ParityFailedError, UsageError
 from molre_edge.progress import Progress
-from molre_edge.specs import DEFAULT_BUNDLE, Precision
+from molre_edge.specs import DEFAULT_BUNDLE, Precision, parse_engine
 
 __all__ = [
     "BundleOption",
@@ -294,8 +294,6 @@ def engine_of(word: str) -> tuple[str | None, Precision]:
     Raises:
         UsageError: an unknown word; the message names the nearest.
     """
-    from molre_edge.engines.choice import parse_engine
-
     return parse_engine(word)
 
 

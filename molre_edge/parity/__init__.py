@@ -1,13 +1,12 @@
 """Parity: how far an engine is from the reference, and whether that is near enough.
 
-Numbers (:func:`compare`), limits (:class:`ParityLimits`) and verdict (:func:`judge`) are three things.
-Arrays in, values out:
-nothing here runs a model.
+Numbers (:func:`compare`), limits (:class:`ParityLimits`) and verdict (:func:`judge`) are three things. Arrays go in and
+values come out: nothing here runs a model.
 """
 
 from molre_edge.parity.auc import AucComparison, auc, compare_auc
 from molre_edge.parity.comparison import compare
-from molre_edge.parity.limits import DEFAULT_LIMITS, ParityLimits, load_limits
+from molre_edge.parity.limits import DEFAULT_LIMITS, ParityLimits, limits_from, load_limits
 from molre_edge.parity.numbers import (
     Differences,
     FindingNumbers,
@@ -41,6 +40,7 @@ __all__ = [
     "compare",
     "compare_auc",
     "judge",
+    "limits_from",
     "load_limits",
     "sigmoid",
 ]

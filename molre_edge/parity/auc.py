@@ -48,7 +48,7 @@ class AucComparison:
 
     @property
     def drop(self) -> float:
-        """Reference minus engine: what gates limit."""
+        """Reference minus engine: what the limits bound."""
         return self.reference - self.engine
 
     def to_dict(self) -> dict[str, Any]:

@@ -54,18 +54,18 @@ def compare(
             impossible value.
     """
     names = tuple(findings)
-    limits, truth = _checked(reference, engine, names, thresholds, labels)
+    cuts, truth = _checked(reference, engine, names, thresholds, labels)
     p_reference, p_engine = reference.probabilities, engine.probabilities
     finite = np.isfinite(reference.logits) & np.isfinite(engine.logits)  # (n, findings)
     dp = np.where(finite, p_engine - p_reference, np.nan)
-    flipped = finite & ((p_reference >= limits) != (p_engine >= limits))
+    flipped = finite & ((p_reference >= cuts) != (p_engine >= cuts))
     per_finding = tuple(
         FindingNumbers(
             finding=name,
-            threshold=float(limits[j]),
+            threshold=float(cuts[j]),
             dp=Differences.of(dp[:, j]),
             flips=tuple(
-                Flip(int(i), j, float(p_reference[i, j]), float(p_engine[i, j]), float(limits[j]))
+                Flip(int(i), j, float(p_reference[i, j]), float(p_engine[i, j]), float(cuts[j]))
                 for i in np.flatnonzero(flipped[:, j])
             ),
             auc=None if truth is None else _auc(reference.logits[:, j], engine.logits[:, j], truth[:, j]),
@@ -110,19 +110,19 @@ def _checked(
         raise ParityError("No findings to compare: expected at least one")
     if reference.logits.shape[1] != len(names):
         raise ParityError(f"Expected {reference.logits.shape[1]} findings as in logits, got {len(names)} names")
-    limits = np.asarray(thresholds, dtype=np.float64)
-    if limits.shape != (len(names),):
-        raise ParityError(f"Thresholds: expected shape ({len(names)},), one a finding, got {limits.shape}")
-    if not np.all((limits >= 0) & (limits <= 1)):
+    cuts = np.asarray(thresholds, dtype=np.float64)
+    if cuts.shape != (len(names),):
+        raise ParityError(f"Thresholds: expected shape ({len(names)},), one a finding, got {cuts.shape}")
+    if not np.all((cuts >= 0) & (cuts <= 1)):
         raise ParityError("Thresholds: expected probabilities from 0 to 1")
     if labels is None:
-        return limits, None
+        return cuts, None
     truth = np.asarray(labels, dtype=np.float64)
     if truth.shape != reference.logits.shape:
         raise ParityError(f"Labels: expected shape {reference.logits.shape} as logits, got {truth.shape}")
     if not np.all(np.isnan(truth) | (truth == 0) | (truth == 1)):
         raise ParityError("Labels: expected 0, 1 or nan (unknown)")
-    return limits, truth
+    return cuts, truth
 
 
 def _auc(reference: FloatArray, engine: FloatArray, truth: _F64) -> AucComparison | None:
@@ -239,7 +239,7 @@ def _worst(
             finding=int(size[i].argmax()) if top[i] >= 0 else None,
             flips=int(flipped[i].sum()),
             cosine=float(cosine[i]) if np.isfinite(cosine[i]) else None,
-            gate_l1=largest(gates.l1[i]) if gates else None,
+            routing_l1=largest(gates.l1[i]) if gates else None,
         )
         for i in ranked
     )

@@ -1,8 +1,7 @@
-"""Budgets: how far an engine may be from the reference.
+"""Parity limits: how far an engine may be from the reference.
 
-A gate holds limits and nothing measured; :mod:`molre_edge.parity.numbers` measures, and
-:mod:`molre_edge.parity.verdict` puts the two together. (The *router's* gates are outputs of the model; here a gate is
-what a release has to pass.)
+Limits hold nothing measured: :mod:`molre_edge.parity.numbers` measures, and :mod:`molre_edge.parity.verdict` compares
+the numbers with the limits.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import ConfigError
+from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
 
 if sys.version_info >= (3, 11):
@@ -22,32 +22,33 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # installed on 3.10 only
 
-__all__ = ["DEFAULT_LIMITS", "ParityLimits", "limits_by_precision", "load_limits"]
+__all__ = ["DEFAULT_LIMITS", "ParityLimits", "limits_by_precision", "limits_from", "load_limits"]
 
 _RANGES = {
     "max_abs_dp": (0.0, 1.0),
     "flip_margin": (0.0, 1.0),
     "max_flips_fraction": (0.0, 1.0),
     "min_cosine": (-1.0, 1.0),
-    "max_gate_l1": (0.0, 2.0),
+    "max_routing_l1": (0.0, 2.0),
     "max_mean_auc_drop": (0.0, 1.0),
     "max_finding_auc_drop": (0.0, 1.0),
 }
+_OLD_NAMES = {"max_gate_l1": "max_routing_l1"}
 _OFF = "off"
 
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """A budget. A limit of ``None`` is not judged.
+    """How far an engine may be from the reference. A limit of ``None`` is not judged.
 
     Attributes:
-        name: how reports call it.
+        name: shown in reports.
         max_abs_dp: largest absolute difference of a probability, over all scans and findings.
-        flip_margin: a decision flip counts when the reference's or the engine's probability lies farther than this
+        flip_margin: a decision flip counts if the probability of the reference or the engine lies farther than this
             from the threshold; 0 counts every flip.
         max_flips_fraction: flips that count, as a fraction of scans times findings.
         min_cosine: smallest cosine between the embeddings of a scan.
-        max_gate_l1: largest L1 distance between two gate vectors (sum over experts; from 0 to 2).
+        max_routing_l1: largest L1 distance between two gate vectors (sum over experts; from 0 to 2).
         max_mean_auc_drop: AUC of the reference minus AUC of the engine, mean over the findings with labels.
         max_finding_auc_drop: the same for the worst finding.
     """
@@ -57,18 +58,18 @@ class ParityLimits:
     flip_margin: float = 0.0
     max_flips_fraction: float | None = None
     min_cosine: float | None = None
-    max_gate_l1: float | None = None
+    max_routing_l1: float | None = None
     max_mean_auc_drop: float | None = None
     max_finding_auc_drop: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse limits out of range, and a gate that would judge nothing.
+        """Refuse limits that are out of range, and limits that are all off.
 
         Raises:
-            ConfigError: with the name of the limit and its range.
+            ConfigError: the message names the limit and its range.
         """
         if not isinstance(self.name, str) or not self.name:
-            raise ConfigError(f"gate name: expected a text, got {self.name!r}")
+            raise ConfigError(f"name of the limits: expected a text, got {self.name!r}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is None and name != "flip_margin":
@@ -76,10 +77,10 @@ class ParityLimits:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not low <= value <= high:  # nan is in no range
                 raise ConfigError(
-                    f"gate {self.name}, {name}: expected a number from {low:g} to {high:g}, got {value!r}"
+                    f"limits '{self.name}', {name}: expected a number from {low:g} to {high:g}, got {value!r}"
                 )
         if all(getattr(self, name) is None for name in _RANGES if name != "flip_margin"):
-            raise ConfigError(f"gate {self.name}: every limit is off, so it would judge nothing")
+            raise ConfigError(f"limits '{self.name}': every limit is off, so nothing would be judged; set at least one")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -91,19 +92,48 @@ DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
     Precision.FP16: ParityLimits("fp16", 0.01, 0.01, 0.0, 0.999, 0.01, 0.001, 0.005),
     Precision.INT8: ParityLimits("int8", 0.05, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
 }
-"""The default gates; docs/parity.md says where each number comes from."""
+"""The default limits; docs/parity.md gives the reason for each number."""
 
 
-def load_limits(path: Path | str) -> dict[Precision, ParityLimits]:
-    """Gates from a TOML file with tables ``[fp32]``, ``[fp16]`` and ``[int8]``.
+def limits_from(data: Mapping[str, Any], *, strict: bool = True) -> tuple[ParityLimits, tuple[str, ...]]:
+    """Limits from plain data, such as :meth:`ParityLimits.to_dict` returns. The only reader of stored limits.
 
-    What the file does not name keeps its default; the text ``"off"`` means that a limit is not judged.
+    Names of the version before this one are read too.
+
+    Args:
+        data: as stored in a bundle's manifest or in a report.
+        strict: refuse unknown keys, which a later version may have written. Otherwise drop them with a note.
+
+    Returns:
+        The limits, and a sentence about each old name and each dropped key.
+
+    Raises:
+        ConfigError: a key is unknown or missing, is there under its old name too, or has an impossible value.
+    """
+    content, notes = _with_new_names(data)
+    names = [field.name for field in fields(ParityLimits)]
+    unknown = [key for key in content if key not in names]
+    if unknown and strict:
+        raise ConfigError(f"limits: unknown key '{unknown[0]}', expected {', '.join(names)}")
+    for key in unknown:
+        del content[key]
+        notes = (*notes, f"'{key}' is a limit that this version does not know, so it is not judged")
+    if "name" not in content:
+        raise ConfigError("limits: the key 'name' is missing")
+    return ParityLimits(**content), notes
+
+
+def load_limits(path: Path | str, *, progress: Progress = SILENT) -> dict[Precision, ParityLimits]:
+    """Limits from a TOML file with the tables ``[fp32]``, ``[fp16]`` and ``[int8]``.
+
+    A limit that the file does not name keeps its default; the text ``"off"`` turns a limit off.
 
     Args:
         path: the file, UTF-8.
+        progress: receives a warning for each old name in the file.
 
     Raises:
-        ConfigError: the file can't be read, is not TOML, or names an unknown table or key.
+        ConfigError: the file can't be read, is not TOML, or has an unknown table, an unknown key or a wrong value.
     """
     path = Path(path)
     try:
@@ -112,35 +142,60 @@ def load_limits(path: Path | str) -> dict[Precision, ParityLimits]:
         raise ConfigError(f"{path.name}: can't be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name}: not a TOML file: {error}") from error
-    tables, keys = [precision.value for precision in Precision], [field.name for field in fields(ParityLimits)]
+    tables = [precision.value for precision in Precision]
     for table, content in data.items():
         if table not in tables:
             raise ConfigError(f"{path.name}: unknown table [{table}], expected {', '.join(tables)}")
         if not isinstance(content, dict):
             raise ConfigError(f"{path.name}: {table}: expected a table [{table}], got {content!r}")
-        for key in content:
-            if key not in keys:
-                raise ConfigError(f"{path.name}: [{table}] has an unknown key '{key}', expected {', '.join(keys)}")
-    gates = dict(DEFAULT_LIMITS)
-    for precision, gate in DEFAULT_LIMITS.items():
-        changes: dict[str, Any] = {
-            key: None if value == _OFF else value for key, value in data.get(precision.value, {}).items()
-        }
-        try:
-            gates[precision] = replace(gate, **changes)
-        except ConfigError as error:
-            raise ConfigError(f"{path.name}: {error}") from error
-    return gates
+    limits = dict(DEFAULT_LIMITS)
+    for precision, default in DEFAULT_LIMITS.items():
+        limits[precision] = _changed(default, data.get(precision.value, {}), f"{path.name}: [{precision}]", progress)
+    return limits
+
+
+def _changed(default: ParityLimits, table: Mapping[str, Any], where: str, progress: Progress) -> ParityLimits:
+    """The default limits with the changes of one table of a file."""
+    names = [field.name for field in fields(ParityLimits)]
+    try:
+        content, notes = _with_new_names(table)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    for note in notes:
+        progress.warn(f"{where}: {note}")
+    for key in content:
+        if key not in names:
+            raise ConfigError(f"{where} has an unknown key '{key}', expected {', '.join(names)}")
+    try:
+        return replace(default, **{key: None if value == _OFF else value for key, value in content.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _with_new_names(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A copy of limits under their present names, and a sentence about each old name."""
+    content, notes = dict(data), []
+    for old, new in _OLD_NAMES.items():
+        if old not in content:
+            continue
+        if new in content:
+            raise ConfigError(f"'{old}' is the old name of '{new}', and both are set; remove '{old}'")
+        content[new] = content.pop(old)
+        notes.append(f"'{old}' is the old name of '{new}'; rename it, the next version will not read it")
+    return content, tuple(notes)
 
 
 def limits_by_precision(
     given: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None,
+    *,
+    progress: Progress = SILENT,
 ) -> dict[Precision, ParityLimits]:
     """The limits of each precision, as a verb's argument gives them.
 
     Args:
         given: a TOML file, or limits by precision; a precision that is not named keeps its default. None for the
             defaults.
+        progress: receives a warning for each old name in the file.
 
     Raises:
         ConfigError: the file is invalid.
@@ -149,4 +204,4 @@ def limits_by_precision(
         return dict(DEFAULT_LIMITS)
     if isinstance(given, Mapping):
         return {**DEFAULT_LIMITS, **{Precision(name): limits for name, limits in given.items()}}
-    return load_limits(Path(given))
+    return load_limits(Path(given), progress=progress)

@@ -261,7 +261,7 @@ class WorstScan:
         finding: the index of the finding it belongs to.
         flips: its decisions that changed.
         cosine: of its embeddings.
-        gate_l1: its largest L1 distance between gate vectors; ``None`` without gates.
+        routing_l1: its largest L1 distance between gate vectors; ``None`` without gates.
     """
 
     scan: int
@@ -270,7 +270,7 @@ class WorstScan:
     finding: int | None
     flips: int
     cosine: float | None
-    gate_l1: float | None
+    routing_l1: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

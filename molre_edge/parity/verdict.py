@@ -1,4 +1,4 @@
-"""Judging: numbers against a gate."""
+"""Judging: numbers against limits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Check:
     """One line of a verdict.
 
     Attributes:
-        name: a stable word: ``finite``, ``max_abs_dp``, ``flips``, ``cosine``, ``gate_l1``, ``mean_auc_drop`` or
+        name: a stable word: ``finite``, ``max_abs_dp``, ``flips``, ``cosine``, ``routing_l1``, ``mean_auc_drop`` or
             ``finding_auc_drop``.
         measured: the value, ``None`` where there was nothing to measure.
-        limit: what it may be at most (for ``cosine`` at least), ``None`` when the gate sets none.
+        limit: what it may be at most (for ``cosine`` at least), ``None`` if there is none.
         passed: true only for a check that was judged and kept its limit.
         text: one sentence for people.
-        judged: false when the gate sets no limit or there was nothing to measure; such a check is not a pass.
+        judged: false if there is no limit or nothing to measure; such a check is not a pass.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to "may this engine stand in for the reference, by this gate".
+    """The answer to "may this engine replace the reference, by these limits".
 
     Attributes:
-        passed: every judged check passed, and at least one limit of the gate was judged.
-        checks: all checks, in a fixed order, those not judged among them.
+        passed: every judged check passed, and at least one limit was judged.
+        checks: all checks in a fixed order, including those that were not judged.
     """
 
     passed: bool
@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """Checks that were judged and missed their limit."""
+        """Checks that were judged and broke their limit."""
         return tuple(check for check in self.checks if check.judged and not check.passed)
 
     @property
@@ -65,10 +65,10 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """One line: passed or failed, and what was not judged."""
+        """One line: passed or failed, and how many checks were not judged."""
         judged = len(self.checks) - len(self.not_judged)
         if not self.passed and not self.failed:
-            return f"failed: no limit of the gate could be judged, {len(self.not_judged)} not judged"
+            return f"failed: none of the limits could be judged, {len(self.not_judged)} checks not judged"
         words = (
             f"{'passed' if self.passed else 'failed'}: {judged - len(self.failed)} of {judged} checks kept their limits"
         )
@@ -79,8 +79,8 @@ class Verdict:
         return {"passed": self.passed, "summary": self.summary, "checks": [check.to_dict() for check in self.checks]}
 
 
-def judge(numbers: ParityNumbers, gate: ParityLimits) -> Verdict:
-    """Hold numbers against a gate.
+def judge(numbers: ParityNumbers, limits: ParityLimits) -> Verdict:
+    """Compare numbers with limits.
 
     Raises:
         ParityError: no volume was compared: nothing can pass on no evidence.
@@ -89,21 +89,21 @@ def judge(numbers: ParityNumbers, gate: ParityLimits) -> Verdict:
         raise ParityError("No volumes were compared, so there is nothing to judge")
     checks = (
         _finite(numbers),
-        _max_abs_dp(numbers, gate),
-        _flips(numbers, gate),
-        _cosine(numbers, gate),
-        _gate_l1(numbers, gate),
-        _mean_auc(numbers, gate),
-        _finding_auc(numbers, gate),
+        _max_abs_dp(numbers, limits),
+        _flips(numbers, limits),
+        _cosine(numbers, limits),
+        _routing_l1(numbers, limits),
+        _mean_auc(numbers, limits),
+        _finding_auc(numbers, limits),
     )
     evidence = any(check.judged for check in checks[1:])  # finite values alone are no parity
     return Verdict(evidence and all(check.passed for check in checks if check.judged), checks)
 
 
 def _check(name: str, measured: float | None, limit: float | None, text: str, *, least: bool = False) -> Check:
-    """A check that is judged when it has a measured value and a limit."""
+    """A check, judged if it has a measured value and a limit."""
     if limit is None:
-        told = "not judged: the gate sets no limit" + (f"; {text}" if measured is not None else "")
+        told = "not judged: no limit is set" + (f"; {text}" if measured is not None else "")
         return Check(name, measured, None, False, told, judged=False)
     if measured is None:
         return Check(name, None, limit, False, text, judged=False)
@@ -129,56 +129,57 @@ def _some(words: list[str]) -> str:
     return ", ".join(words[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _max_abs_dp(numbers: ParityNumbers, gate: ParityLimits) -> Check:
+def _max_abs_dp(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.dp.max_abs
     if measured is None:
         text = "not judged: no probability is finite in both"
     else:
         worst = max(numbers.per_finding, key=lambda each: -1.0 if each.dp.max_abs is None else each.dp.max_abs)
-        shown = rounded(measured, gate.max_abs_dp)
+        shown = rounded(measured, limits.max_abs_dp)
         text = f"largest difference of a probability {shown}, in {worst.finding}"
-    return _check("max_abs_dp", measured, gate.max_abs_dp, text)
+    return _check("max_abs_dp", measured, limits.max_abs_dp, text)
 
 
-def _flips(numbers: ParityNumbers, gate: ParityLimits) -> Check:
-    flips, total = numbers.flips_beyond(gate.flip_margin), numbers.scan_findings
-    beyond = f" farther than {gate.flip_margin:g} from the threshold" if gate.flip_margin else ""
+def _flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
+    flips, total = numbers.flips_beyond(limits.flip_margin), numbers.scan_findings
+    beyond = f" farther than {limits.flip_margin:g} from the threshold" if limits.flip_margin else ""
     text = f"{len(flips)} of {total} decisions flipped{beyond} ({len(flips) / total:.2%})"
-    if gate.flip_margin:
+    if limits.flip_margin:
         text += f"; {len(numbers.flips)} at any distance"
-    return _check("flips", len(flips) / total, gate.max_flips_fraction, text)
+    return _check("flips", len(flips) / total, limits.max_flips_fraction, text)
 
 
-def _cosine(numbers: ParityNumbers, gate: ParityLimits) -> Check:
+def _cosine(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.min_cosine
     text = (
         "not judged: no embedding is finite in both"
         if measured is None
         else f"smallest cosine of the embeddings {cosine(measured)}"
     )
-    return _check("cosine", measured, gate.min_cosine, text, least=True)
+    return _check("cosine", measured, limits.min_cosine, text, least=True)
 
 
-def _gate_l1(numbers: ParityNumbers, gate: ParityLimits) -> Check:
+def _routing_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     gates = numbers.gates
     if gates is None or gates.experts <= 1:
         why = "no experts" if gates is None else "a single expert"
-        return Check("gate_l1", None, gate.max_gate_l1, False, f"not judged: {why}, no routing to prove", judged=False)
+        text = f"not judged: {why}, no routing to prove"
+        return Check("routing_l1", None, limits.max_routing_l1, False, text, judged=False)
     measured = gates.max_l1
     if measured is None:
-        return _check("gate_l1", None, gate.max_gate_l1, "not judged: no gate vector is finite in both")
+        return _check("routing_l1", None, limits.max_routing_l1, "not judged: no gate vector is finite in both")
     text = (
-        f"largest L1 distance of gates {rounded(measured, gate.max_gate_l1)}; the leading expert changed in "
+        f"largest L1 distance of gates {rounded(measured, limits.max_routing_l1)}; the leading expert changed in "
         f"{gates.leader_changes} of {gates.leader_total} gate vectors"
     )
     if gates.spread_reference is None:
         text += "; a single volume can't show that routing depends on the scan"
-    elif gate.max_gate_l1 is not None and gates.spread_reference <= gate.max_gate_l1:
+    elif limits.max_routing_l1 is not None and gates.spread_reference <= limits.max_routing_l1:
         text += (
-            f"; the reference's own gates differ by only {gates.spread_reference:.3g} between these volumes, within "
-            "the limit, so they can't show that routing depends on the scan"
+            f"; the reference's own gates differ by only {gates.spread_reference:.3g} between these volumes, which is "
+            "within the limit, so they can't show that routing depends on the scan"
         )
-    return _check("gate_l1", measured, gate.max_gate_l1, text)
+    return _check("routing_l1", measured, limits.max_routing_l1, text)
 
 
 def _no_auc(numbers: ParityNumbers) -> str:
@@ -187,7 +188,7 @@ def _no_auc(numbers: ParityNumbers) -> str:
     return "not judged: no finding has finite answers for two labelled scans with it and two without"
 
 
-def _mean_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
+def _mean_auc(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.mean_auc_drop
     text = _no_auc(numbers)
     if measured is not None:
@@ -195,10 +196,10 @@ def _mean_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
             f"mean AUC of {len(numbers.aucs)} findings {numbers.mean_auc_reference:.4f} in the reference, "
             f"{numbers.mean_auc_engine:.4f} in the engine"
         )
-    return _check("mean_auc_drop", measured, gate.max_mean_auc_drop, text)
+    return _check("mean_auc_drop", measured, limits.max_mean_auc_drop, text)
 
 
-def _finding_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
+def _finding_auc(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.max_finding_auc_drop
     text = _no_auc(numbers)
     if measured is not None and measured <= 0:
@@ -209,4 +210,4 @@ def _finding_auc(numbers: ParityNumbers, gate: ParityLimits) -> Check:
             f"{name} {auc.reference:.4f} in the reference, {auc.engine:.4f} in the engine "
             f"(95 % interval of the difference {auc.low:+.4f} to {auc.high:+.4f})"
         )
-    return _check("finding_auc_drop", measured, gate.max_finding_auc_drop, text)
+    return _check("finding_auc_drop", measured, limits.max_finding_auc_drop, text)

@@ -1,4 +1,4 @@
-"""The pictures of a report: agreement, spread, areas, scans and time. What they show is computed elsewhere."""
+"""The pictures of a report: agreement, spread, AUC, scans and time. Other modules compute what they show."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "scan_by_scan", "spread", "times"]
 
 POINTS = 1500
-"""Drawn in the agreement plot at most; more only make the file heavy."""
-_LARGEST = 300  # of them kept for the largest differences
-_FLOOR = 1e-9  # what is drawn on a logarithmic scale for no difference at all
+"""The most points in the agreement plot; more only make the file larger."""
+_LARGEST = 300  # points of these for the largest differences
+_FLOOR = 1e-9  # the place of "no difference" on a logarithmic scale
 _MARKS = "osD^vP"
 _LINES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", "--", "-.", ":", (0, (6, 1.5)), (0, (1, 1)))
 
@@ -42,7 +42,7 @@ class Agreement:
         flips: of them, decisions that changed.
         low: lower 95 % limit of agreement.
         high: upper one.
-        gate_inside: whether the gate's limit lies within the picture.
+        limit_inside: whether the limit on |Δp| lies within the picture.
     """
 
     svg: str
@@ -51,11 +51,11 @@ class Agreement:
     flips: int
     low: float
     high: float
-    gate_inside: bool
+    limit_inside: bool
 
 
 def agreement(
-    reference: _F64, engine: _F64, thresholds: _F64, numbers: ParityNumbers, gate: ParityLimits
+    reference: _F64, engine: _F64, thresholds: _F64, numbers: ParityNumbers, limits: ParityLimits
 ) -> Agreement | None:
     """Difference against mean, after J. M. Bland and D. G. Altman, Lancet 327 (1986) 307-310.
 
@@ -64,7 +64,7 @@ def agreement(
         engine: the same.
         thresholds: float64 (findings,).
         numbers: of the two.
-        gate: for its limit on a difference.
+        limits: for the limit on |Δp|.
     """
     flipped = ((reference >= thresholds) != (engine >= thresholds)).ravel()
     mean, difference = ((reference + engine) / 2).ravel(), (engine - reference).ravel()
@@ -76,14 +76,14 @@ def agreement(
     reach = _round_up(float(np.abs(difference).max()))
     centre, sd = numbers.dp.mean or 0.0, numbers.dp.sd or 0.0
     low, high = centre - Z_95 * sd, centre + Z_95 * sd
-    inside = gate.max_abs_dp is not None and gate.max_abs_dp <= reach
+    inside = limits.max_abs_dp is not None and limits.max_abs_dp <= reach
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axhspan(max(low, -reach), min(high, reach), color=COLOURS["accent"], alpha=0.1, linewidth=0)
         axes.axhline(centre, color=COLOURS["accent"], linewidth=1.2)
-        if gate.max_abs_dp is not None and inside:
-            for limit in (-gate.max_abs_dp, gate.max_abs_dp):
+        if limits.max_abs_dp is not None and inside:
+            for limit in (-limits.max_abs_dp, limits.max_abs_dp):
                 axes.axhline(limit, color=COLOURS["fail"], linewidth=1.2, linestyle="--")
         for flip, colour, size, alpha, mark in (
             (False, COLOURS["accent"], 3.6, 0.42, "o"),
@@ -114,7 +114,7 @@ def spread(sizes: Mapping[str, _F64], limits: Mapping[str, float]) -> str | None
 
     Args:
         sizes: run -> absolute differences that are finite.
-        limits: run -> its gate's limit, a dashed line: red, or where gates differ in the run's colour.
+        limits: run -> its limit on |Δp|, a dashed line: red, or in the run's colour if the limits differ.
     """
     sizes = {name: np.sort(values) for name, values in sizes.items() if values.size}
     if not sizes:
@@ -184,21 +184,21 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
     return picture(paint, name="auc", alt=alt, height=60 + 19.0 * len(rows))
 
 
-def scan_by_scan(numbers: ParityNumbers, dp: _F64, gate: ParityLimits) -> str:
-    """Three panels over the volumes in their order: largest |Δp|, 1 - cosine, L1 of the gates; logarithmic.
+def scan_by_scan(numbers: ParityNumbers, dp: _F64, limits: ParityLimits) -> str:
+    """Panels over the volumes in their order: largest |Δp|, 1 - cosine, routing L1; logarithmic.
 
     Args:
         numbers: of the run.
         dp: engine minus reference, float64 (n, findings), nan where not finite.
-        gate: its limits are dashed.
+        limits: drawn as dashed lines.
     """
     size = np.where(np.isfinite(dp), np.abs(dp), -1.0).max(axis=1)
     panels: list[tuple[str, _F64, float | None]] = [
-        ("largest |Δp|", np.where(size < 0, np.nan, size), gate.max_abs_dp),
-        ("1 − cosine", 1 - numbers.cosine, None if gate.min_cosine is None else 1 - gate.min_cosine),
+        ("largest |Δp|", np.where(size < 0, np.nan, size), limits.max_abs_dp),
+        ("1 − cosine", 1 - numbers.cosine, None if limits.min_cosine is None else 1 - limits.min_cosine),
     ]
     if numbers.gates is not None and numbers.gates.experts > 1:
-        panels.append(("gates, L1", _rows_largest(numbers.gates.l1), gate.max_gate_l1))
+        panels.append(("routing, L1", _rows_largest(numbers.gates.l1), limits.max_routing_l1))
 
     def paint(figure: Figure) -> None:
         every = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -222,7 +222,7 @@ def scan_by_scan(numbers: ParityNumbers, dp: _F64, gate: ParityLimits) -> str:
         every[-1].set_xlim(0.4, numbers.n + 0.6)
         every[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
-    alt = f"{', '.join(panel[0] for panel in panels)} of each of {numbers.n} volumes, beside the gate's limits"
+    alt = f"{', '.join(panel[0] for panel in panels)} of each of {numbers.n} volumes, and the limits"
     return picture(paint, name="scans", alt=alt, height=40 + 92.0 * len(panels))
 
 

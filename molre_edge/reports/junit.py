@@ -1,4 +1,4 @@
-"""JUnit XML, so that a CI can gate on parity: a test suite a run and gate, a test case a check and a finding."""
+"""JUnit XML for CI: a test suite per run and its limits, a test case per check and per finding."""
 
 from __future__ import annotations
 
@@ -35,46 +35,46 @@ def write_junit(folder: Path, reports: Sequence[tuple[str, Report]]) -> Path:
 
 
 def junit(reports: Sequence[tuple[str, Report]]) -> str:
-    """The XML. What is not judged is skipped, so that nobody takes it for a pass.
+    """The XML. A check that was not judged is skipped, so that nobody takes it for a pass.
 
-    A check fails as in the verdict. A finding fails when it alone breaks a limit that the gate sets for each finding:
-    on |dp|, on the drop of its AUC, on finite values, and on flips where the gate allows none. So the checks' cases
-    alone carry the verdict, and the findings' say where to look.
+    A check fails if it fails in the verdict. A finding fails if it breaks a limit by itself: on |dp|, on the drop of
+    its AUC, on finite values, and on flips if none are allowed. The cases of the checks carry the verdict; those of
+    the findings show where to look.
     """
     return document([_suite(place, name, report) for place, (name, report) in enumerate(reports)])
 
 
 def document(suites: Sequence[ElementTree.Element]) -> str:
-    """Closed suites as one XML text."""
-    root = ElementTree.Element("testsuites")  # without name and counts: Ant's schema has none here
+    """Several closed suites as one XML text."""
+    root = ElementTree.Element("testsuites")  # without name and counts: Ant's schema has none for it
     root.extend(suites)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def _suite(place: int, name: str, report: Report) -> ElementTree.Element:
-    gate = report.gate.name if report.gate else "none"
+    limits = report.limits.name if report.limits else "none"
     properties = {
         "engine": report.engine.name,
         "runtime": report.engine.runtime,
         "device": report.engine.device,
         "reference": report.reference.kind,
         "bundle": report.bundle.digest,
-        "gate": gate,
-        "gate source": report.limits_source if report.gate else "none",
+        "limits": limits,
+        "limits source": report.limits_source if report.limits else "none",
     }
-    suite = open_suite(place, f"parity of {name}, gate {gate}", report.created, properties)
-    if report.verdict is None or report.numbers is None or report.gate is None:
+    suite = open_suite(place, f"parity of {name}, limits {limits}", report.created, properties)
+    if report.verdict is None or report.numbers is None or report.limits is None:
         add_case(suite, "checks", "parity", skipped="nothing was compared with a reference")
     else:
         for check in report.verdict.checks:
             failed = check.text if check.judged and not check.passed else ""
             add_case(suite, "checks", check.name, failed, skipped="" if check.judged else check.text)
         if not report.verdict.passed and not report.verdict.failed:
-            add_case(suite, "checks", "judged", "none of the gate's limits could be judged; that is not a pass")
+            add_case(suite, "checks", "judged", "none of the limits could be judged; this is not a pass")
         broken = {name for each in report.numbers.nonfinite for name in each.findings}
         for finding in report.numbers.per_finding:
-            add_case(suite, "findings", finding.finding, _why(finding, report.gate, report.numbers, broken))
+            add_case(suite, "findings", finding.finding, _why(finding, report.limits, report.numbers, broken))
     return close_suite(suite)
 
 
@@ -82,10 +82,10 @@ def open_suite(place: int, name: str, created: str, properties: Mapping[str, str
     """A suite without cases.
 
     Args:
-        place: among the suites of the document.
+        place: number of the suite in the document, from 0.
         name: of the suite.
-        created: ISO 8601.
-        properties: shown with it.
+        created: time, ISO 8601.
+        properties: name -> value, written into the suite.
     """
     suite = ElementTree.Element(
         "testsuite",
@@ -103,7 +103,7 @@ def open_suite(place: int, name: str, created: str, properties: Mapping[str, str
 
 
 def close_suite(suite: ElementTree.Element) -> ElementTree.Element:
-    """Count its cases; none may follow."""
+    """Write the counts of its cases. Add no case afterwards."""
     for tag, total in (("testcase", "tests"), ("testcase/failure", "failures"), ("testcase/skipped", "skipped")):
         suite.set(total, str(len(suite.findall(tag))))
     suite.set("errors", "0")
@@ -113,7 +113,7 @@ def close_suite(suite: ElementTree.Element) -> ElementTree.Element:
 
 
 def add_case(suite: ElementTree.Element, part: str, name: str, failure: str = "", *, skipped: str = "") -> None:
-    """A case that passed, unless it says why it failed or was skipped."""
+    """Add a case. It passed unless `failure` or `skipped` gives a reason."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=f"{_text(suite.get('name', ''))}.{part}", name=_text(name), time="0"
     )
@@ -124,22 +124,21 @@ def add_case(suite: ElementTree.Element, part: str, name: str, failure: str = ""
         element.text = _text(failure)
 
 
-def _why(finding: FindingNumbers, gate: ParityLimits, numbers: ParityNumbers, broken: set[str]) -> str:
-    """Which limits one finding breaks by itself; nothing when it keeps them."""
+def _why(finding: FindingNumbers, limits: ParityLimits, numbers: ParityNumbers, broken: set[str]) -> str:
+    """Which limits one finding breaks by itself; empty if it keeps them."""
     why = ["NaN or infinity"] if finding.finding in broken else []
     size = finding.dp.max_abs
-    if size is not None and gate.max_abs_dp is not None and size > gate.max_abs_dp:
-        why.append(f"largest |dp| {rounded(size, gate.max_abs_dp)}, allowed {gate.max_abs_dp:g}")
-    flips = [flip for flip in finding.flips if flip.distance > gate.flip_margin]
-    if flips and gate.max_flips_fraction == 0:
+    if size is not None and limits.max_abs_dp is not None and size > limits.max_abs_dp:
+        why.append(f"largest |dp| {rounded(size, limits.max_abs_dp)}, allowed {limits.max_abs_dp:g}")
+    flips = [flip for flip in finding.flips if flip.distance > limits.flip_margin]
+    if flips and limits.max_flips_fraction == 0:
         why.append(f"{len(flips)} of {numbers.n} decisions flipped, allowed none")
-    if finding.auc is not None and gate.max_finding_auc_drop is not None:
-        drop = finding.auc.drop
-        if drop > gate.max_finding_auc_drop:
-            why.append(f"AUC drop {rounded(drop, gate.max_finding_auc_drop)}, allowed {gate.max_finding_auc_drop:g}")
+    drop, most = finding.auc.drop if finding.auc else None, limits.max_finding_auc_drop
+    if drop is not None and most is not None and drop > most:
+        why.append(f"AUC drop {rounded(drop, most)}, allowed {most:g}")
     return "; ".join(why)
 
 
 def _text(value: str) -> str:
-    """Without the characters that XML can't hold."""
+    """The text with a question mark for each character that XML forbids."""
     return _NOT_XML.sub("?", value)

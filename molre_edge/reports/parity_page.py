@@ -1,4 +1,4 @@
-"""The HTML of a report: words, numbers and pictures. The template only lays them out."""
+"""The HTML of a report. This module prepares words, numbers and pictures; the template lays them out."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CHECK_TITLES = {
     "max_abs_dp": "Largest |Δp|",
     "flips": "Decision flips",
     "cosine": "Embedding cosine",
-    "gate_l1": "Routing, L1",
+    "routing_l1": "Routing, L1",
     "mean_auc_drop": "Mean AUC drop",
     "finding_auc_drop": "Worst AUC drop",
 }
-"""Name of a check -> how pages call it."""
+"""Name of a check -> its title on pages."""
 
 _LIMIT_DIGITS = 8  # a limit is shown as it was set
 _SHOWN_FLIPS = 4  # per finding; report.json has them all
@@ -44,13 +44,13 @@ def render(report: Report, slices: Sequence[KeySlice] = ()) -> str:
 
     Args:
         report: what to show.
-        slices: pictures of the worst scans; they are in the page and in no other file.
+        slices: pictures of the worst scans. They are written into the page and into no other file.
     """
     return render_template("report.html", _context(report, slices))
 
 
 def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
-    numbers, gate = report.numbers, report.gate
+    numbers, limits = report.numbers, report.limits
     rows = [(row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing]
     context: dict[str, Any] = {
         "report": report,
@@ -64,15 +64,15 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         "slices": slices,
         "pictures": bool(slices),
     }
-    if numbers is None or gate is None:
+    if numbers is None or limits is None:
         return context
     return {
         **context,
-        **_pictures(report, numbers, gate),
+        **_pictures(report, numbers, limits),
         "groups": _groups(report, numbers),
         "pairs_changed": [pair for pair in numbers.consistency if pair.changed],
         "areas": _areas(numbers),
-        "routing": _routing(numbers.gates, gate) if numbers.gates and numbers.gates.experts > 1 else None,
+        "routing": _routing(numbers.gates, limits) if numbers.gates and numbers.gates.experts > 1 else None,
         "worst": [
             {
                 "scan": report.scans[each.scan],
@@ -85,7 +85,7 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
 
 
 def engine_name(report: Report) -> str:
-    """The runner with its precision, told once."""
+    """The runner's name with its precision, once."""
     name, precision = report.engine.name, report.engine.precision
     return name if name.endswith(precision) else f"{name} {precision}"
 
@@ -96,13 +96,13 @@ def finite_probabilities(outputs: Outputs) -> _F64:
 
 
 def group_of(report: Report) -> dict[str, str]:
-    """Finding -> the group it is shown in."""
+    """Finding -> the group under which the page shows it."""
     known = {finding.name: finding.group for finding in default_findings()} | dict(report.groups)
     return {name: known.get(name, "other").replace("_", " ") for name in report.findings}
 
 
 def check_row(check: Check) -> dict[str, Any]:
-    """A check as a table shows it: measured value and limit never rounded across each other."""
+    """A row of the table of checks. Rounding never moves a measured value to the other side of its limit."""
     result = "not judged" if not check.judged else "pass" if check.passed else "fail"
     show = percent if check.name == "flips" else number
     if check.name == "cosine":
@@ -119,8 +119,8 @@ def check_row(check: Check) -> dict[str, Any]:
     }
 
 
-def _pictures(report: Report, numbers: ParityNumbers, gate: ParityLimits) -> dict[str, Any]:
-    """What is drawn from the outputs themselves; nothing where they are not at hand."""
+def _pictures(report: Report, numbers: ParityNumbers, limits: ParityLimits) -> dict[str, Any]:
+    """Pictures that need the outputs themselves; ``None`` if the report does not have them."""
     if report.reference_outputs is None or report.engine_outputs is None:
         return {"agreement": None, "spread": None, "by_scan": None}
     reference, engine = (finite_probabilities(each) for each in (report.reference_outputs, report.engine_outputs))
@@ -129,14 +129,14 @@ def _pictures(report: Report, numbers: ParityNumbers, gate: ParityLimits) -> dic
     thresholds = np.asarray(report.thresholds, dtype=np.float64)
     name = engine_name(report)
     return {
-        "agreement": charts.agreement(reference, engine, thresholds, numbers, gate),
-        "spread": charts.spread({name: sizes}, {} if gate.max_abs_dp is None else {name: gate.max_abs_dp}),
-        "by_scan": charts.scan_by_scan(numbers, dp, gate),
+        "agreement": charts.agreement(reference, engine, thresholds, numbers, limits),
+        "spread": charts.spread({name: sizes}, {} if limits.max_abs_dp is None else {name: limits.max_abs_dp}),
+        "by_scan": charts.scan_by_scan(numbers, dp, limits),
     }
 
 
 def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
-    """Findings by group, in the order in which groups first appear, their Δp on one common scale."""
+    """Findings by group, in the order of first appearance, with Δp on one common scale."""
     of, scale = group_of(report), numbers.dp.max_abs or 0.0
     groups: dict[str, list[dict[str, Any]]] = {}
     for each in numbers.per_finding:
@@ -145,7 +145,7 @@ def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
         ]
         row = {"numbers": each, "flips": flips, "strip": _strip(each.dp, scale)}
         groups.setdefault(of[each.finding], []).append(row)
-    limit = report.gate.max_abs_dp if report.gate else None
+    limit = report.limits.max_abs_dp if report.limits else None
     inside = limit is not None and 0 < limit <= scale
     return [
         {
@@ -165,22 +165,22 @@ def _strip(dp: Differences, scale: float) -> dict[str, Any] | None:
     low, first, median, third, high = (50.0 * (1 + value / scale) for value in dp.quantiles)
 
     def span(left: float, right: float) -> dict[str, str]:
-        width = max(right - left, 1.6)  # what has no width is seen all the same
+        width = max(right - left, 1.6)  # a range without a width stays visible
         return {"at": f"{min(left, 100 - width):.1f}", "width": f"{width:.1f}"}
 
     return {"range": span(low, high), "box": span(first, third), "median": f"{min(median, 98.8):.1f}"}
 
 
 def _areas(numbers: ParityNumbers) -> dict[str, Any] | None:
-    """The findings that lost most AUC, drawn; nothing where no AUC differs at all."""
+    """A picture of the findings that lost most AUC; ``None`` if no AUC differs."""
     moved = [each for each in numbers.aucs if each[1].reference != each[1].engine]
     lowest = sorted(moved, key=lambda each: each[1].difference)[:_SHOWN_AREAS]
     svg = charts.auc_differences([(name, auc.difference, auc.low, auc.high) for name, auc in lowest])
     return None if svg is None else {"svg": svg, "shown": len(lowest), "moved": len(moved)}
 
 
-def _routing(gates: GateNumbers, gate: ParityLimits) -> dict[str, Any]:
-    noise = gate.max_gate_l1 or 0.0
+def _routing(gates: GateNumbers, limits: ParityLimits) -> dict[str, Any]:
+    noise = limits.max_routing_l1 or 0.0
     return {
         "numbers": gates,
         "dynamic": gates.spread_reference is not None and gates.spread_reference > noise,

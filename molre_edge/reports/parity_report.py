@@ -1,4 +1,4 @@
-"""The parity report: one value that a command fills, written as JSON and as one self-contained HTML file."""
+"""The parity report: one value, written as JSON and as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ __all__ = [
 
 _NOT_FINITE = "is null because it was not a finite number"
 
-SCHEMA_VERSION = 1
-"""Of report.json: raised when a field changes its meaning or goes away, not when one is added."""
+SCHEMA_VERSION = 2
+"""Of report.json. Raise it if a field goes away or changes its meaning, not if a field is added."""
 
 REPORT_KIND = "molre-edge parity report"
-"""What report.json calls itself."""
+"""The value of ``kind`` in report.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """What answered.
+    """The engine.
 
     Attributes:
         name: the runner, such as ``onnxruntime:fp16``.
-        precision: of its graph, such as ``fp16``.
+        precision: of the graph, such as ``fp16``.
         runtime: library and version, such as ``ONNX Runtime 1.23.2``.
         device: in words, such as ``CPU (8 cores)``.
         threads: CPU threads it used, if known.
-        details: anything else worth showing, such as the builder's options.
+        details: other facts to show, such as the builder's options.
     """
 
     name: str
@@ -58,12 +58,12 @@ class EngineFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceFacts:
-    """What it was compared with.
+    """The reference.
 
     Attributes:
-        kind: the PyTorch model itself, the answers stored in the bundle, or nothing.
-        volumes: what was compared, such as ``the 12 scans of this run`` or ``8 golden volumes of the bundle``.
-        details: anything else worth showing, such as the version of PyTorch.
+        kind: the PyTorch model, the answers stored in the bundle, or none.
+        volumes: the compared volumes, such as ``the 12 scans of this run`` or ``8 golden volumes of the bundle``.
+        details: other facts to show, such as the version of PyTorch.
     """
 
     kind: Literal["pytorch checkpoint", "golden answers", "none"]
@@ -73,13 +73,13 @@ class ReferenceFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleFacts:
-    """Which bundle: SHA-256 in hex, ``None`` where unknown.
+    """The bundle. Hashes are SHA-256 in hex, ``None`` if unknown.
 
     Attributes:
         digest: of the manifest.
         checkpoint_sha256: of the checkpoint it was exported from.
         graph_sha256: of the ONNX graph that answered.
-        grid: that the model reads, as :class:`molre_edge.specs.Grid` has it.
+        grid: of the model's input, the fields of :class:`molre_edge.specs.Grid`.
     """
 
     digest: str
@@ -101,7 +101,7 @@ class TimingRow:
         p99_ms: 99th percentile.
         n: repetitions measured, warm-up not counted.
         scans_per_second: throughput of this phase alone, if it makes sense.
-        includes: what the time includes, in words.
+        includes: the steps that the time includes, in words.
     """
 
     who: str
@@ -117,7 +117,7 @@ class TimingRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedScan:
-    """A scan that could not be used: its anonymous id, the stable word for the reason, and the reason."""
+    """An unusable scan: its anonymous id, a stable code for the reason, and the reason."""
 
     scan: str
     code: str
@@ -126,16 +126,16 @@ class FailedScan:
 
 @dataclass(frozen=True, kw_only=True)
 class KeySlice:
-    """A slice of one of the worst scans, for the page alone.
+    """A slice of one of the worst scans. Only the page shows it.
 
     Attributes:
         scan: its anonymous id.
         data: a PNG of the brain window, as a ``data:`` address.
         width: pixels.
         height: pixels.
-        slice: number of the slice on the model's grid, from 1, inferior to superior.
+        slice: number of the slice on the model's grid, from 1, from inferior to superior.
         slices: of that grid.
-        by_routing: the slice where the gates differ most; else the middle one.
+        by_routing: whether it is the slice where the gates differ most; otherwise it is the middle one.
     """
 
     scan: str
@@ -154,23 +154,23 @@ class Report:
     Attributes:
         title: heading of the report.
         created: UTC time, ISO 8601.
-        engine: what answered.
-        reference: what it was compared with.
-        bundle: which bundle.
+        engine: the engine under test.
+        reference: the engine was compared with this.
+        bundle: the engine's bundle.
         findings: names, in the order of the model's outputs.
         thresholds: float (findings,), probabilities.
         scans: anonymous ids of the volumes compared, in the order of `numbers`.
-        numbers: ``None`` without a reference; then nothing is judged.
-        gate: the gate that applied.
-        limits_source: ``default``, or the file it came from.
-        verdict: present exactly when `numbers` are.
-        reference_outputs: of the volumes compared; only the pictures need them.
-        engine_outputs: of the volumes compared; only the pictures need them.
+        numbers: ``None`` without a reference; nothing is judged then.
+        limits: the limits that applied.
+        limits_source: ``default``, or the file that they came from.
+        verdict: present if and only if `numbers` are.
+        reference_outputs: of the compared volumes; only the pictures need them.
+        engine_outputs: of the compared volumes; only the pictures need them.
         groups: finding -> group, for findings other than the default 75.
-        failed: scans that could not be used.
-        warnings: scan id -> what was odd about it.
+        failed: unusable scans.
+        warnings: scan id -> its warnings.
         timing: rows of the timing table.
-        command: exact command line.
+        command: the exact command line.
         versions: library -> version.
         notes: sentences for the reader, such as which mode of a runtime rounds to half precision.
     """
@@ -184,7 +184,7 @@ class Report:
     thresholds: tuple[float, ...]
     scans: tuple[str, ...] = ()
     numbers: ParityNumbers | None = None
-    gate: ParityLimits | None = None
+    limits: ParityLimits | None = None
     limits_source: str = "default"
     verdict: Verdict | None = None
     reference_outputs: Outputs | None = None
@@ -201,12 +201,12 @@ class Report:
         """Refuse a report whose parts contradict each other.
 
         Raises:
-            ValueError: numbers, gate and verdict don't come together, or don't fit the scans or findings.
+            ValueError: some of numbers, limits and verdict are missing, or they don't fit the scans or findings.
         """
-        parts = {"numbers": self.numbers, "gate": self.gate, "verdict": self.verdict}
+        parts = {"numbers": self.numbers, "limits": self.limits, "verdict": self.verdict}
         missing = [name for name, part in parts.items() if part is None]
         if missing and len(missing) < len(parts):
-            raise ValueError(f"Report: numbers, gate and verdict come together; missing: {', '.join(missing)}")
+            raise ValueError(f"Report: numbers, limits and verdict come together; missing: {', '.join(missing)}")
         if (self.reference.kind == "none") != (self.numbers is None):
             raise ValueError(f"Report: reference '{self.reference.kind}' with{'out' if missing else ''} numbers")
         if len(self.thresholds) != len(self.findings):
@@ -220,7 +220,7 @@ class Report:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data as report.json holds it; what is not finite is ``None``, and a note says where."""
+        """Plain data for report.json. A number that is not finite becomes ``None``, and a note says where."""
         data = {
             "schema_version": SCHEMA_VERSION,
             "kind": REPORT_KIND,
@@ -228,7 +228,8 @@ class Report:
             "title": self.title,
             "created": self.created,
             "verdict": self.verdict.to_dict() if self.verdict else None,
-            "gate": {**self.gate.to_dict(), "source": self.limits_source} if self.gate else None,
+            "limits": self.limits.to_dict() if self.limits else None,
+            "limits_source": self.limits_source if self.limits else None,
             "engine": _facts(self.engine),
             "reference": _facts(self.reference),
             "bundle": _facts(self.bundle),
@@ -249,7 +250,7 @@ class Report:
 
 
 def lasting_notes(notes: Iterable[str]) -> tuple[str, ...]:
-    """The notes of a written report that still hold when its numbers are computed again: those on numbers come anew."""
+    """The notes of a stored report without those on its numbers: they are written again with the new numbers."""
     return tuple(
         note for note in notes if not (note.startswith(("numbers.", "verdict.")) and note.endswith(_NOT_FINITE))
     )
@@ -260,7 +261,7 @@ def _facts(facts: EngineFacts | ReferenceFacts | BundleFacts) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, lost: list[str]) -> Any:
-    """A copy of plain data with ``None`` for floats that are not finite; `lost` gains their places."""
+    """A copy of plain data with ``None`` for floats that are not finite; `lost` receives the place of each."""
     if isinstance(value, dict):
         return {key: _plain(each, f"{where}.{key}" if where else str(key), lost) for key, each in value.items()}
     if isinstance(value, list | tuple):

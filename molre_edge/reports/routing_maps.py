@@ -1,4 +1,4 @@
-"""Maps of routers by experts: the reference's gates, and what the engine made of them."""
+"""Maps of routers by experts: mean gates of the reference, and engine minus reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _F64 = npt.NDArray[np.float64]
 def gate_maps(gates: GateNumbers) -> tuple[str, str]:
     """Two maps of routers by experts: the reference's mean gates, and engine minus reference.
 
-    Beside the second stands how many gate vectors of each router have another leading expert.
+    The last column of the second map counts the gate vectors of each router that have another leading expert.
     """
     difference = gates.mean_engine - gates.mean_reference
     moves = gates.leader_moves.sum(axis=1)
@@ -71,7 +71,7 @@ def _map(figure: Figure, gates: GateNumbers) -> Axes:
 
 
 def _cells(axes: Axes, values: _F64, scale: float, *, signed: bool) -> None:
-    """One box and number a cell; more is warm, less is cool, and the number carries the sign for everybody."""
+    """A box with its number in each cell. Warm is more, cool is less; the number has the sign too."""
     from matplotlib.patches import Rectangle
 
     few = values.shape[1] <= _MANY

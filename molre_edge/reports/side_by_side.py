@@ -1,4 +1,4 @@
-"""Several runs of one model side by side: each with its own verdict, and each engine against the first one's."""
+"""Several runs of one model side by side: each with its own verdict, and each engine against that of the first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from molre_edge.specs import DISCLAIMER
 __all__ = ["COMPARISON_KIND", "Between", "Comparison", "Side", "put_side_by_side"]
 
 COMPARISON_KIND = "molre-edge parity comparison"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,10 +25,10 @@ class Side:
     """One run.
 
     Attributes:
-        name: how the page calls it; unique.
+        name: unique name on the page.
         report: of the run.
-        keys: what tells the volumes apart across runs, one a volume that the engine answered: never shown.
-        answers: the engine's for these volumes; None for none.
+        keys: identify volumes across runs, one for each volume that the engine answered; never shown.
+        answers: of the engine for these volumes; None if it answered none.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Between:
-    """An engine against that of the first run, on the volumes that both answered.
+    """An engine compared with the engine of the first run, on the volumes that both answered.
 
     Attributes:
         first: name of the first run.
-        run: name of the other.
-        numbers: the first in the reference's place.
+        run: name of the other run.
+        numbers: the first engine is the reference here.
     """
 
     first: str
@@ -58,9 +58,9 @@ class Comparison:
 
     Attributes:
         created: UTC time, ISO 8601.
-        sides: at least two, in the order given.
-        between: each but the first against the first.
-        notes: what the reader has to know.
+        sides: the runs, at least two, in the given order.
+        between: each run but the first, compared with the first.
+        notes: sentences for the reader.
     """
 
     created: str
@@ -70,11 +70,11 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether no run failed its gate; a run that was not judged is no failure."""
+        """Whether no run failed. A run that was not judged did not fail."""
         return all(side.report.verdict is None or side.report.verdict.passed for side in self.sides)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data as report.json holds it for several runs."""
+        """Plain data for the report.json of several runs."""
         return {
             "schema_version": _SCHEMA_VERSION,
             "kind": COMPARISON_KIND,
@@ -92,27 +92,29 @@ def put_side_by_side(sides: Sequence[Side], created: str) -> Comparison:
     """Compare runs.
 
     Raises:
-        ParityError: they can't be compared: of different models, findings or thresholds, or without a common volume.
+        ParityError: the runs have different models, findings or thresholds, or no volume in common.
     """
     if len(sides) < 2:
-        raise ParityError("Side by side: expected at least two runs")
+        raise ParityError("Side by side: expected at least two runs; name another run")
     first, *others = sides
     for other in others:
         _same_model(first, other)
     notes: list[str] = []
     if len({side.report.bundle.digest for side in sides}) > 1:
         notes.append("the runs used different bundles of the same model; see what differs in the provenance")
-    if len({side.report.gate for side in sides if side.report.gate}) > 1:
-        notes.append("each run is judged by a gate of its own: a passed run may be farther from the reference than a "
-                     "failed one")  # fmt: skip
+    if len({side.report.limits for side in sides if side.report.limits}) > 1:
+        notes.append(
+            "the runs are judged by different limits: a run that passed may be farther from its reference than one "
+            "that failed"
+        )
     between = []
     for other in others:
         numbers = _numbers(first, other)
         between.append(Between(first.name, other.name, numbers))
         if not numbers.n == len(first.keys) == len(other.keys):
             notes.append(
-                f"{first.name} answered {len(first.keys)} volumes and {other.name} {len(other.keys)}; they are held "
-                f"against each other on the {numbers.n} that both answered"
+                f"{first.name} answered {len(first.keys)} volumes and {other.name} {len(other.keys)}; they are "
+                f"compared on the {numbers.n} that both answered"
             )
         notes += _references_apart(first, other)
     return Comparison(created, tuple(sides), tuple(between), tuple(notes))
@@ -121,24 +123,29 @@ def put_side_by_side(sides: Sequence[Side], created: str) -> Comparison:
 def _same_model(first: Side, other: Side) -> None:
     a, b = first.report, other.report
     model_a, model_b = (each.bundle.checkpoint_sha256 or f"bundle {each.bundle.digest}" for each in (a, b))
-    names = f"{other.name} can't be put beside {first.name}"
+    names = f"{other.name} can't be compared with {first.name}"
     if model_a != model_b:
         raise ParityError(
-            f"{names}: another model (checkpoint {model_b[:12]}..., not {model_a[:12]}...); only runs of one "
-            f"checkpoint can be compared"
+            f"{names}: its model is another one (checkpoint {model_b[:12]}..., not {model_a[:12]}...). Compare runs of "
+            f"one checkpoint"
         )
     if a.findings != b.findings:
-        raise ParityError(f"{names}: it has other findings ({len(b.findings)}, not the same {len(a.findings)})")
+        raise ParityError(
+            f"{names}: it has other findings ({len(b.findings)}, not the same {len(a.findings)}). Compare runs of one "
+            "checkpoint"
+        )
     if a.thresholds != b.thresholds:
-        raise ParityError(f"{names}: its thresholds are others, so that its decisions are too")
+        raise ParityError(
+            f"{names}: it has other thresholds, so decisions can't be compared. Compare runs of one checkpoint"
+        )
     if not set(first.keys) & set(other.keys):
         raise ParityError(
-            f"{names}: no volume was answered by both; run both on the same scans, or both with --reference golden"
+            f"{names}: they have no volume in common. Run both on the same scans, or both with --reference golden"
         )
 
 
 def _numbers(first: Side, other: Side) -> ParityNumbers:
-    """The other engine against the first, on the volumes of both."""
+    """The other engine compared with the first, on the volumes of both."""
     assert first.answers is not None and other.answers is not None  # they have keys
     place = {key: i for i, key in enumerate(other.keys)}
     both = [(i, place[key]) for i, key in enumerate(first.keys) if key in place]
@@ -148,7 +155,7 @@ def _numbers(first: Side, other: Side) -> ParityNumbers:
 
 
 def _references_apart(first: Side, other: Side) -> list[str]:
-    """A sentence where two references of one kind answered the same scans differently: the scans may be others."""
+    """A sentence if the references of two runs differ in kind, or in their answers to scans of the same ids."""
     a, b = first.report, other.report
     if a.reference_outputs is None or b.reference_outputs is None:
         return []
@@ -164,6 +171,6 @@ def _references_apart(first: Side, other: Side) -> list[str]:
     if apart <= 1e-4:
         return []
     return [
-        f"the references of {first.name} and {other.name} themselves differ by up to {apart:.2g}: other scans under "
-        f"the same ids, or another version of PyTorch"
+        f"the references of {first.name} and {other.name} differ by up to {apart:.2g} in a probability: "
+        f"the same ids may stand for different scans, or the versions of PyTorch differ"
     ]

@@ -42,7 +42,7 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _letter(place: int) -> str:
-    """A to Z, and numbers should there be more."""
+    """A to Z, then numbers."""
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
@@ -60,7 +60,7 @@ def _side(place: int, side: Side) -> dict[str, Any]:
 
 
 def _checks(sides: tuple[Side, ...]) -> list[dict[str, Any]]:
-    """A row a check: what each run measured, its gate's limit and the result."""
+    """A row for each check: measured value, limit and result of each run."""
     judged = [{c.name: check_row(c) for c in s.report.verdict.checks} if s.report.verdict else {} for s in sides]
     names = list(dict.fromkeys(name for checks in judged for name in checks))
     return [
@@ -73,7 +73,7 @@ def _checks(sides: tuple[Side, ...]) -> list[dict[str, Any]]:
 
 
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:
-    """Findings by group: each run's largest difference from its reference, its flips, and from the first engine."""
+    """Findings by group: the largest difference of each run from its reference and from the first engine, and flips."""
     sides = comparison.sides
     of = group_of(sides[0].report)
     numbers = [side.report.numbers for side in sides]
@@ -81,7 +81,7 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     for j, name in enumerate(sides[0].report.findings):
         cells = []
         for side, each in zip(sides, numbers, strict=True):
-            limit = side.report.gate.max_abs_dp if side.report.gate else None
+            limit = side.report.limits.max_abs_dp if side.report.limits else None
             size = None if each is None else each.per_finding[j].dp.max_abs
             cells.append(
                 {
@@ -96,7 +96,7 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _sizes(sides: tuple[Side, ...]) -> dict[str, Any]:
-    """|Δp| of every run against its reference, where it has one."""
+    """Run -> |Δp| from its reference, for the runs that have one."""
     sizes = {}
     for place, side in enumerate(sides):
         reference, engine = side.report.reference_outputs, side.report.engine_outputs
@@ -107,22 +107,22 @@ def _sizes(sides: tuple[Side, ...]) -> dict[str, Any]:
 
 
 def _limits(sides: tuple[Side, ...]) -> dict[str, float]:
-    """The limit of |Δp| of every run's gate, where it has one."""
+    """Run -> its limit on |Δp|, for the runs that have one."""
     return {
-        f"{_letter(place)} · {side.name}": side.report.gate.max_abs_dp
+        f"{_letter(place)} · {side.name}": side.report.limits.max_abs_dp
         for place, side in enumerate(sides)
-        if side.report.gate is not None and side.report.gate.max_abs_dp is not None
+        if side.report.limits is not None and side.report.limits.max_abs_dp is not None
     }
 
 
 def _engine(side: Side) -> list[Any]:
-    """The rows of the engine itself, without those of its reference."""
+    """The timing rows of the engine, without those of its reference."""
     rows = side.report.timing
     return [row for row in rows if row.who == rows[0].who]
 
 
 def _phases(sides: tuple[Side, ...]) -> list[dict[str, Any]]:
-    """A row a phase: each run's times, and its median as a multiple of the first run's."""
+    """A row for each phase: times of each run, and the median as a multiple of the first run's."""
     rows = [{row.phase: row for row in _engine(side)} for side in sides]
     phases = list(dict.fromkeys(phase for each in rows for phase in each))
     table = []
@@ -143,7 +143,7 @@ def _names(sides: tuple[Side, ...]) -> list[str]:
 
 
 def _facts(report: Report) -> dict[str, str]:
-    """Where a run comes from, by name."""
+    """Name -> value of the facts that say how a run was made."""
     engine, bundle = report.engine, report.bundle
     return {
         "made": report.created,
@@ -155,7 +155,7 @@ def _facts(report: Report) -> dict[str, str]:
         "reference": report.reference.kind,
         "compared": report.reference.volumes or "–",
         "scans not used": str(len(report.failed)),
-        "gate": "–" if report.gate is None else f"{report.gate.name} ({report.limits_source})",
+        "limits": "–" if report.limits is None else f"{report.limits.name} ({report.limits_source})",
         "bundle digest": bundle.digest,
         "checkpoint SHA-256": bundle.checkpoint_sha256 or "–",
         "graph SHA-256": bundle.graph_sha256 or "–",

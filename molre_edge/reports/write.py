@@ -16,31 +16,29 @@ __all__ = ["write_comparison", "write_report"]
 
 
 def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:
-    """Write ``report.json``, ``report.html`` and ``junit.xml`` into a folder, each whole or not at all.
+    """Write ``report.json``, ``report.html`` and ``junit.xml`` into a folder, each completely or not at all.
 
     Args:
-        folder: made if it does not exist; reports already there are replaced.
-        report: what to write.
-        slices: pictures of scans, for the page alone.
+        folder: created if missing; reports in it are replaced.
+        report: to write.
+        slices: pictures of scans, only for the page.
 
     Returns:
         The paths of the JSON and of the HTML file.
     """
-    data, page = (
-        report.to_dict(),
-        render(report, slices),
-    )  # before either file: a report that can't be shown replaces none
+    # both before either file is written: a report that can't be rendered must not replace an earlier one
+    data, page = report.to_dict(), render(report, slices)
     paths = Path(folder) / "report.json", Path(folder) / "report.html"
     write_json(paths[0], data)
     with write_whole(paths[1]) as partial:
-        # a name that is not UTF-8 may stand in the command line; it is written as an escape, as in the JSON
+        # the command line may contain a name that is not UTF-8; the page shows an escape, as the JSON does
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     write_junit(Path(folder), [(report.engine.name, report)])
     return paths
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
-    """Write ``report.json``, ``report.html`` and ``junit.xml`` of several runs, each whole or not at all.
+    """Write ``report.json``, ``report.html`` and ``junit.xml`` of several runs, each completely or not at all.
 
     Returns:
         The paths of the JSON and of the HTML file.

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, RunError
+from molre_edge.locks import holder_of
 from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
-    REPORT_KIND,
-    SCHEMA_VERSION,
     BundleFacts,
     EngineFacts,
     FailedScan,
@@ -22,6 +21,7 @@ from molre_edge.reports.parity_report import (
     TimingRow,
     lasting_notes,
 )
+from molre_edge.reports.stored import read_report
 from molre_edge.runs.answers import Record, read_record
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
 from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
@@ -41,7 +41,7 @@ class StoredRun:
 
     Attributes:
         folder: the run's.
-        data: the content of its report.json.
+        data: the content of its report.json, under the names of this version; `limits` are :class:`ParityLimits`.
         entries: rows of scans.csv; none where that file was left out when the run was handed on.
         records: the answers, in the order of the ids.
         golden: the answers for the golden volumes, where they were the reference.
@@ -108,7 +108,7 @@ class StoredRun:
     def _report(self, limits: ParityLimits | None, source: str, labels: Labels, note: str) -> Report:
         data, pair = self.data, self._pair(labels)
         if limits is None and pair is not None:
-            limits, source = _limits_in(data)
+            limits, source = data["limits"], str(data["limits_source"])
         notes = lasting_notes(str(each) for each in data["notes"])
         facts = RunFacts(
             title=str(data["title"]),
@@ -142,21 +142,23 @@ def open_run(folder: Path) -> StoredRun:
     """Read a finished run.
 
     Raises:
-        RunError: no run there, one that was cut, or a damaged one.
+        RunError: no run there, one that is running or was interrupted, or a damaged one.
     """
-    head = read_head(folder)
+    head, holder = read_head(folder), holder_of(folder)
+    if holder is not None:
+        raise RunError(f"{folder}: this run is unfinished, {holder} is working on it. Wait until it ends")
     if not head.get("finished"):
         raise RunError(
-            f"{folder}: this run was cut before its end; go on with it first: molre-edge infer SCANS -o {folder} "
-            f"--resume, with the scans, engine and options that it was begun with"
+            f"{folder}: this run was interrupted before its end. Continue it first: molre-edge infer SCANS -o {folder} "
+            f"--resume, with the scans, engine and options that it was started with"
         )
     try:
         data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
     with _sound(folder):
-        if data["kind"] != REPORT_KIND or data["schema_version"] != SCHEMA_VERSION:
-            raise RunError(f"expected '{REPORT_KIND}', schema_version {SCHEMA_VERSION}")
+        data, notes = read_report(data)
+        data["notes"] = [*data["notes"], *notes]
         findings = [str(name) for name in data["findings"]]
         all_series = bool(head["task"]["all_series"])
     entries = read_entries(folder / SCANS_FILE)
@@ -185,14 +187,6 @@ def _sound(folder: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MolreEdgeError) as error:
         raise RunError(f"{folder / _REPORT}: damaged, or not of these answers ({error!r})") from error
-
-
-def _limits_in(data: Mapping[str, Any]) -> tuple[ParityLimits, str]:
-    """The limits of a written report, and where they came from. Reports of earlier versions have older words."""
-    written = dict(data["limits"] if "limits" in data else data["gate"])
-    if "max_gate_l1" in written:
-        written.setdefault("max_routing_l1", written["max_gate_l1"])
-    return ParityLimits(**_known(ParityLimits, written)), str(written["source"])
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     progress.step("loading the bundle and the engine")
     runtime, _ = parse_engine(options.engine)
     bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
-    limits = read_limits(options.limits)
+    limits = read_limits(options.limits, progress)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
     choice = pick_engine(
@@ -138,7 +138,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
         store = _store(options, task, progress)
-        stack.callback(store.abandon)
+        stack.callback(store.close)
         check_engine(bundle, runner, limits, progress)
         context = RunContext(
             scans=options.scans,

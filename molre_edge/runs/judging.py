@@ -10,6 +10,7 @@ from typing import Any
 
 from molre_edge.errors import ConfigError
 from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, load_limits
+from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
 
 __all__ = ["Limits", "UserLimits", "read_limits"]
@@ -28,13 +29,14 @@ class UserLimits(dict[Precision, ParityLimits]):
     source: str = "default"
 
 
-def read_limits(limits: Limits) -> UserLimits | None:
+def read_limits(limits: Limits, progress: Progress = SILENT) -> UserLimits | None:
     """Limits that the user gave, by precision; None if there are none.
 
     Args:
         limits: a TOML file as of :func:`molre_edge.parity.load_limits`; or a mapping from precision to
             :class:`ParityLimits`, or to the limits that differ from the default. Precisions that are not named keep
             their defaults.
+        progress: receives a warning for each former name of a limit.
 
     Raises:
         ConfigError: not readable, an unknown precision or limit, or a value out of range.
@@ -43,7 +45,7 @@ def read_limits(limits: Limits) -> UserLimits | None:
         return None
     if not isinstance(limits, Mapping):
         path = Path(limits)
-        read = UserLimits(load_limits(path))
+        read = UserLimits(load_limits(path, progress=progress))
         read.source = f"--limits {path.name}"
         return read
     read = UserLimits(DEFAULT_LIMITS)

@@ -200,7 +200,7 @@ def _loaded(
         progress=progress,
     )
     with choice.runner as runner:
-        check_engine(bundle, runner, read_limits(limits), progress)
+        check_engine(bundle, runner, read_limits(limits, progress), progress)
         with Readers(bundle.grid, readers) as reading:
             yield LoadedModel(bundle, runner, reading)
 

@@ -118,7 +118,7 @@ def report_runs(
     target, place = (None if out is None else Path(out)), (None if scans is None else Path(scans))
     _check(folders, target, place, given=labels is not None or limits is not None, images=images)
     stored = [open_run(folder) for folder in folders]
-    own_limits = read_limits(limits)
+    own_limits = read_limits(limits, progress)
     table = None if labels is None else Path(labels)
     reports = [_remade(run, table, own_limits, place, progress) for run in stored]
     if len(stored) == 1:

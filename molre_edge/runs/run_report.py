@@ -61,7 +61,7 @@ def build_report(facts: RunFacts, pair: Pair | None, limits: ParityLimits | None
         **vars(facts),
         scans=() if pair is None else pair.names,
         numbers=numbers,
-        gate=limits if pair is not None else None,
+        limits=limits if pair is not None else None,
         limits_source=limits_source,
         verdict=verdict,
         reference_outputs=None if pair is None else pair.expected,

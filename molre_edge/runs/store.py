@@ -13,6 +13,7 @@ from typing import Any
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_json
+from molre_edge.locks import LOCK_FILE, FolderLock, holder_of
 from molre_edge.runs.answers import Record, read_record, write_record
 from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
 from molre_edge.scans import FoundScans, ScanSource
@@ -63,9 +64,10 @@ class RunStore:
         entries: rows of ``scans.csv``, in the order of their ids.
     """
 
-    def __init__(self, folder: Path, task: Task, entries: list[Entry], started: str) -> None:
+    def __init__(self, folder: Path, task: Task, entries: list[Entry], started: str, lock: FolderLock) -> None:
         """Use :meth:`create` or :meth:`resume`."""
         self.folder = folder
+        self._lock = lock
         self._task = task
         self._started = started
         self.entries = entries
@@ -74,26 +76,41 @@ class RunStore:
     def create(cls, folder: Path, task: Task) -> RunStore:
         """Start a run in a new or empty folder; nothing is written into it before :meth:`begin`.
 
-        Files that a cut run left half written don't count, so that one cut at its very start is simply started again.
+        The folder is this process's alone until :meth:`close` or :meth:`finish`. Files that an interrupted run left
+        half written do not count, so that a run that was interrupted at its very start is simply started again.
 
         Raises:
-            RunError: the folder holds something already.
+            RunError: the folder contains something already, or another process uses it.
         """
-        if folder.exists() and not (folder.is_dir() and set(folder.iterdir()) <= set(folder.glob(_HALF_WRITTEN))):
-            raise RunError(
-                f"{folder}: is there already; choose another folder with -o, or go on with an interrupted run with "
-                f"--resume"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        if holder := holder_of(folder):
+            raise _in_use(folder, holder)
+        _check_free(folder)
+        lock = _taken(folder)
+        try:
+            _check_free(folder)  # again: another process may have run here in between
+        except RunError:
+            lock.release()
+            raise
+        return cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"), lock)
 
     @classmethod
     def resume(cls, folder: Path, task: Task) -> RunStore:
-        """Go on with a run.
+        """Continue a run. The folder is this process's alone until :meth:`close` or :meth:`finish`.
 
         Raises:
-            RunError: no run there, or one of another bundle, engine, reference or folder of scans.
+            RunError: no run there, one of another bundle, engine, reference or folder of scans, or one that another
+                process works on.
         """
+        read_head(folder)  # before a lock is put into a folder that is not a run
+        lock = _taken(folder)
+        try:
+            return cls._resumed(folder, task, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _resumed(cls, folder: Path, task: Task, lock: FolderLock) -> RunStore:
         head = read_head(folder)
         theirs = head.get("task")
         if not isinstance(theirs, dict):
@@ -103,7 +120,7 @@ class RunStore:
                 hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
                 what = f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
                 raise RunError(f"{folder}: that run had {what}; start a new one, or resume it with its own options")
-        return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")))
+        return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")), lock)
 
     @staticmethod
     def newest_unfinished(root: Path, task: Task) -> Path:
@@ -117,7 +134,7 @@ class RunStore:
                 head = read_head(folder)
             except RunError:
                 continue
-            if not head.get("finished") and head.get("task") == asdict(task):
+            if not head.get("finished") and head.get("task") == asdict(task) and holder_of(folder) is None:
                 return folder
         raise RunError(
             f"{root}: no interrupted run with this bundle, engine, reference and folder of scans; name its folder with "
@@ -195,9 +212,10 @@ class RunStore:
             for path in folder.glob(_HALF_WRITTEN):
                 path.unlink(missing_ok=True)
 
-    def abandon(self) -> None:
-        """Take away the folder of a run that did not come to begin; one that holds anything stays."""
-        with contextlib.suppress(OSError):
+    def close(self) -> None:
+        """Let other processes have the folder. The folder of a run that did not begin is removed."""
+        self._lock.release()
+        with contextlib.suppress(OSError):  # it is not empty
             self.folder.rmdir()
 
     def add(self, entry: Entry, record: Record) -> None:
@@ -224,9 +242,10 @@ class RunStore:
         return sum(entry.status == status for entry in self.entries)
 
     def finish(self) -> None:
-        """Mark the run as finished."""
+        """Mark the run as finished, and let other processes have the folder."""
         self._write_entries()
         self._write_head(finished=True)
+        self._lock.release()
 
     def _write_head(self, *, finished: bool) -> None:
         head = {"format": _FORMAT, "version": 1, "started": self._started, "finished": finished}
@@ -251,9 +270,31 @@ def new_folder(root: Path) -> Path:
     name = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     for folder in (root / f"{name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 100)))):
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)  # findings of patients
             return folder
     raise RunError(f"{root / name}: exists, as do 98 more of the same second. Name a folder with -o")
+
+
+def _check_free(folder: Path) -> None:
+    if not folder.exists():
+        return
+    ours = {folder / LOCK_FILE, *folder.glob(_HALF_WRITTEN)}
+    if not (folder.is_dir() and set(folder.iterdir()) <= ours):
+        raise RunError(
+            f"{folder}: exists already. Choose another folder with -o, or continue an interrupted run with --resume"
+        )
+
+
+def _taken(folder: Path) -> FolderLock:
+    lock = FolderLock.take(folder)
+    if isinstance(lock, str):
+        raise _in_use(folder, lock)
+    return lock
+
+
+def _in_use(folder: Path, holder: str) -> RunError:
+    return RunError(f"{folder}: {holder} is using this run's folder. Wait until it ends, or choose another with -o")
 
 
 def _done(entry: Entry, record: Record) -> Entry:

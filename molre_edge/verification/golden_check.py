@@ -12,7 +12,7 @@ from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
 from molre_edge.files import StrPath
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge, limits_from
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
@@ -114,7 +114,7 @@ def choose_limits(
         own = DEFAULT_LIMITS[precision]
         if str(precision) in parity:
             entry = parity[str(precision)]
-            own = ParityLimits(**entry["limits" if "limits" in entry else "gate"])  # "gate": written until version 0.1
+            own = limits_from(entry["limits" if "limits" in entry else "gate"])[0]  # "gate": written until version 0.1
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
             f"{bundle.folder}: the manifest's parity limits of {precision} are invalid ({str(error)[:200]}). Export "

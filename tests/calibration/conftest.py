@@ -19,7 +19,7 @@ from molre_edge.export.routing_trace import trace_routers
 from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans
 
-LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_gate_l1=0.15)
+LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_routing_l1=0.15)
 """A model as narrow as the tiny one loses more to INT8 than a real one."""
 
 

@@ -33,7 +33,7 @@ def test_the_search_keeps_smaller_limits_where_they_do_not_come_in_steps() -> No
     gate = tighter(INT8, 0.8)
     assert gate.max_abs_dp == pytest.approx(0.04)
     assert gate.min_cosine == pytest.approx(0.992)
-    assert gate.max_gate_l1 == pytest.approx(0.04)
+    assert gate.max_routing_l1 == pytest.approx(0.04)
     assert gate.max_flips_fraction == INT8.max_flips_fraction
     assert tighter(ParityLimits("one", max_abs_dp=0.1), 0.5) == ParityLimits("one", max_abs_dp=0.05)
 

@@ -101,7 +101,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     amend_manifest(
         opened, opened.manifest, {**opened.manifest["files"], "graphs/fp32.onnx": hashlib.sha256(raw).hexdigest()}
     )
-    result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.12, max_gate_l1=0.25))
+    result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.12, max_routing_l1=0.25))
     layers = {layer["node"]: layer for layer in result.report["layers"]}
     assert not layers[product.name]["int8"]
     assert layers[product.name]["strain"] == max(layer["strain"] or 0 for layer in layers.values())
@@ -109,7 +109,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
 
 
 def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bundle: Path, tiny_scans: Path) -> None:
-    limits = {"max_abs_dp": 0.1, "min_cosine": 0.97, "max_gate_l1": 0.15}
+    limits = {"max_abs_dp": 0.1, "min_cosine": 0.97, "max_routing_l1": 0.15}
     free, _ = run(bundle, tiny_scans, ParityLimits("flips are free", **limits))
     opened = Bundle.open(bundle)
     scans = find_scans(tiny_scans).scans
@@ -146,7 +146,7 @@ def test_other_settings_replace_the_graph_and_leave_one_set_of_notes(
     run: Any, calibrated: Any, tiny_scans: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(calibrated[0].folder, tmp_path / "copy"))
-    result, _ = run(folder, tiny_scans, ParityLimits("wider", max_abs_dp=0.3, max_gate_l1=0.5))
+    result, _ = run(folder, tiny_scans, ParityLimits("wider", max_abs_dp=0.3, max_routing_l1=0.5))
     bundle = Bundle.open(folder, expect_digest=result.digest)
     assert result.report["summary"]["layers"] > calibrated[0].report["summary"]["layers"]
     bundle.read("graphs/int8.onnx")

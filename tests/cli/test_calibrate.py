@@ -13,7 +13,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import BundleError
 from molre_edge.specs import Precision
 
-LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.1\nmin_cosine = 0.97\nmax_gate_l1 = 0.15\n"
+LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.1\nmin_cosine = 0.97\nmax_routing_l1 = 0.15\n"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     assert "Parity passed" in run.stdout
     report = json.loads(Path("run/report.json").read_text())
     assert report["engine"]["precision"] == "int8"
-    assert report["gate"]["name"] == "int8"
+    assert report["limits"]["name"] == "int8"
     assert " of 9 layers in INT8, " in invoke("inspect", "edge-bundle").stdout
 
 

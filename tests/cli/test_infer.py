@@ -191,7 +191,7 @@ def test_failed_parity_ends_with_3_also_when_a_scan_is_bad(infer: Any, mixed: Pa
     assert done.exit_code == 3
     assert done.stdout == ""
     assert "error: parity failed: max_abs_dp; see run/report.html" in done.stderr
-    assert json.loads(Path("run/report.json").read_text())["gate"]["source"] == "--limits strict.toml"
+    assert json.loads(Path("run/report.json").read_text())["limits_source"] == "--limits strict.toml"
 
 
 def test_no_usable_scan_ends_with_1_and_leaves_the_reasons(infer: Any, mixed: Path) -> None:
@@ -252,8 +252,8 @@ def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], me
         (["--limits", "odd.toml"], "odd.toml: unknown table [fp8]"),
         (["--labels", "other.pt"], "expected a column 'scan'"),
         (["--labels", "nobody.csv"], "none of its 1 lines names a scan of this run"),
-        (["--out", "other.pt"], "other.pt: is there already"),
-        (["--out", "full"], "full: is there already; choose another folder with -o"),
+        (["--out", "other.pt"], "other.pt: exists already"),
+        (["--out", "full"], "full: exists already. Choose another folder with -o"),
         (["--out", "other.pt/below"], "Not a directory"),
         (["--resume"], "no interrupted run with this bundle, engine, reference and folder of scans"),
         (["--resume", "-o", "full"], "full: not a run of molre-edge"),

@@ -25,7 +25,7 @@ from molre_edge.runs.answers import read_record, write_record
 from molre_edge.specs import DISCLAIMER
 
 GOLDEN = ("--engine", "fp32", "--reference", "golden")
-WIDE = "[fp32]\nmax_abs_dp = 0.9\nflip_margin = 0.9\nmin_cosine = -1.0\nmax_gate_l1 = 2.0\n"
+WIDE = "[fp32]\nmax_abs_dp = 0.9\nflip_margin = 0.9\nmin_cosine = -1.0\nmax_routing_l1 = 2.0\n"
 Invoke = Callable[..., Any]
 
 
@@ -96,7 +96,7 @@ def test_other_gates_judge_the_same_numbers_and_a_failure_ends_with_3(invoke: In
     assert "max_abs_dp" in done.stderr
     old, new = data_of(runs / "fp16"), data_of(Path("again"))
     assert new["numbers"] == old["numbers"]
-    assert (new["gate"]["name"], new["gate"]["source"]) == ("tight", "--limits tight.toml")
+    assert (new["limits"]["name"], new["limits_source"]) == ("tight", "--limits tight.toml")
     assert not new["verdict"]["passed"]
 
 
@@ -133,7 +133,10 @@ def test_a_run_that_was_handed_on_without_its_paths_can_still_be_shown(invoke: I
     ("spoil", "message"),
     [
         (lambda run: (run / "run.json").unlink(), "not a run of molre-edge"),
-        (lambda run: (run / "run.json").write_text((run / "run.json").read_text().replace("true", "false")), "was cut"),
+        (
+            lambda run: (run / "run.json").write_text((run / "run.json").read_text().replace("true", "false")),
+            "was interrupted",
+        ),
         (lambda run: (run / "report.json").unlink(), "report.json: can't be read"),
         (lambda run: (run / "report.json").write_text('{"kind": "other"}'), "report.json: damaged"),
         (lambda run: (run / "report.json").write_text("[]"), "report.json: damaged"),
@@ -152,7 +155,7 @@ def test_a_run_that_was_handed_on_without_its_paths_can_still_be_shown(invoke: I
             ),
             "report.json: damaged, or not of these answers",
         ),
-        (lambda run: (run / "report.json").write_text(json.dumps({**data_of(run), "gate": 5})), "damaged"),
+        (lambda run: (run / "report.json").write_text(json.dumps({**data_of(run), "limits": 5})), "damaged"),
     ],
 )
 def test_what_is_no_finished_run_is_told_and_leaves_all_as_it_was(
@@ -352,9 +355,9 @@ def other_thresholds(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_checkpoint, "another model (checkpoint 000000000000..., not"),
+        (other_checkpoint, "its model is another one (checkpoint 000000000000..., not"),
         (other_findings, "it has other findings"),
-        (other_thresholds, "its thresholds are others"),
+        (other_thresholds, "it has other thresholds"),
     ],
 )
 def test_runs_of_other_models_are_not_put_side_by_side(
@@ -374,4 +377,4 @@ def test_runs_without_a_common_scan_are_not_put_side_by_side(invoke: Invoke, run
     table.write_text(table.read_text().replace("head-", "other-"))
     done = invoke("report", runs / "fp32", runs / "none", "-o", "both")
     assert done.exit_code == 1
-    assert "no volume was answered by both" in done.stderr
+    assert "they have no volume in common" in done.stderr

@@ -71,7 +71,7 @@ def test_both_graphs_passed_their_gates_and_the_manifest_has_the_numbers(result:
         entry = manifest["parity"][precision]
         checks = {check["name"]: check for check in entry["verdict"]["checks"]}
         assert 0 < checks["max_abs_dp"]["measured"] < largest
-        assert 0 < checks["gate_l1"]["measured"] <= checks["gate_l1"]["limit"]
+        assert 0 < checks["routing_l1"]["measured"] <= checks["routing_l1"]["limit"]
         assert entry["limits"] == DEFAULT_LIMITS[Precision(precision)].to_dict()
         assert entry["volumes"] == 6
     assert MODE in manifest["notes"]

@@ -309,7 +309,7 @@ def test_the_worst_scans_come_first_and_are_ten_at_most(make_outputs: Make, dist
     first = got.worst[0]
     assert first.max_abs_dp == got.dp.max_abs
     assert got.per_finding[first.finding].dp.max_abs == got.dp.max_abs  # type: ignore[index]
-    assert got.gates is not None and first.gate_l1 == got.gates.l1[first.scan].max()
+    assert got.gates is not None and first.routing_l1 == got.gates.l1[first.scan].max()
 
 
 # Refusals

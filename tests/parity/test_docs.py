@@ -1,4 +1,4 @@
-"""docs/parity.md tells the gates, the checks and the schema version that the code has."""
+"""docs/parity.md states the limits, the checks and the schema version that the code has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def example() -> str:
     return str(block)
 
 
-def test_the_table_of_gates_is_that_of_the_code() -> None:
+def test_the_table_of_limits_is_that_of_the_code() -> None:
     heads = re.findall(r"^\| limit \|(.*)\| passes when \|$", PAGE, re.MULTILINE)
     assert [[word.strip() for word in head.split("|")] for head in heads] == [[p.value for p in Precision]]
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE, re.MULTILINE)
@@ -29,8 +29,8 @@ def test_the_table_of_gates_is_that_of_the_code() -> None:
     assert documented == {name: [getattr(DEFAULT_LIMITS[p], name) for p in Precision] for name in limits}
 
 
-def test_the_example_of_a_gates_file_loads_and_changes_what_it_names(tmp_path: Path) -> None:
-    path = tmp_path / "gates.toml"
+def test_the_example_of_a_limits_file_loads_and_changes_what_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
     path.write_text(example(), encoding="utf-8")
     got = load_limits(path)
     assert got[Precision.FP32] == DEFAULT_LIMITS[Precision.FP32]
@@ -44,9 +44,9 @@ def test_examples_of_numbers_follow_from_the_limits() -> None:
     int8, half = DEFAULT_LIMITS[Precision.INT8], DEFAULT_LIMITS[Precision.FP16]
     assert f"{int8.max_flips_fraction:.1%}".replace("%", " %") == "0.5 %"
     assert f"{int8.max_flips_fraction * 24 * 75:g} in 24 scans of 75 findings" in PAGE  # type: ignore[operator]
-    assert f"at most {half.max_gate_l1 / 2:.1%}".replace("%", " %") in PAGE  # type: ignore[operator]
+    assert f"at most {half.max_routing_l1 / 2:.1%}".replace("%", " %") in PAGE  # type: ignore[operator]
     assert f"{1 / (4 * 20):g}, more than any" in PAGE
-    assert max(gate.max_finding_auc_drop or 0 for gate in DEFAULT_LIMITS.values()) < 1 / (4 * 20)
+    assert max(limits.max_finding_auc_drop or 0 for limits in DEFAULT_LIMITS.values()) < 1 / (4 * 20)
 
 
 def test_the_page_tells_the_schema_version_the_disclaimer_and_how_much_is_drawn() -> None:

@@ -1,4 +1,4 @@
-"""Gates hold sensible limits, and a TOML file changes only what it names."""
+"""Limits have sensible defaults, and a TOML file changes only what it names."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molre_edge.errors import ConfigError
-from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, load_limits
+from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, limits_from, load_limits
+from molre_edge.progress import Silent
 from molre_edge.specs import Precision
 
 LIMITS = [field.name for field in fields(ParityLimits) if field.name != "name"]
 LOW = {name: -1.0 if name == "min_cosine" else 0.0 for name in LIMITS}
-HIGH = {name: 2.0 if name == "max_gate_l1" else 1.0 for name in LIMITS}
+HIGH = {name: 2.0 if name == "max_routing_l1" else 1.0 for name in LIMITS}
 
 
 def toml(folder: Path, text: str | bytes) -> Path:
-    path = folder / "gates.toml"
+    path = folder / "limits.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
-def test_every_precision_has_a_gate_of_its_name_that_judges_everything() -> None:
-    assert {precision: gate.name for precision, gate in DEFAULT_LIMITS.items()} == {p: p.value for p in Precision}
-    assert all(value is not None for gate in DEFAULT_LIMITS.values() for value in gate.to_dict().values())
+def test_every_precision_has_limits_of_its_name_that_judge_everything() -> None:
+    assert {precision: limits.name for precision, limits in DEFAULT_LIMITS.items()} == {p: p.value for p in Precision}
+    assert all(value is not None for limits in DEFAULT_LIMITS.values() for value in limits.to_dict().values())
 
 
 def test_a_lower_precision_is_never_held_to_a_stricter_limit() -> None:
     fp32, fp16, int8 = (DEFAULT_LIMITS[p] for p in (Precision.FP32, Precision.FP16, Precision.INT8))
-    for name in ("max_abs_dp", "max_flips_fraction", "max_gate_l1", "max_mean_auc_drop", "max_finding_auc_drop"):
+    for name in ("max_abs_dp", "max_flips_fraction", "max_routing_l1", "max_mean_auc_drop", "max_finding_auc_drop"):
         assert getattr(fp32, name) <= getattr(fp16, name) <= getattr(int8, name)
     assert fp32.min_cosine > fp16.min_cosine > int8.min_cosine  # type: ignore[operator]
 
@@ -52,14 +53,14 @@ def test_a_limit_within_its_range_is_taken(name: str, share: float) -> None:
 )
 def test_a_limit_out_of_its_range_or_of_another_type_is_refused(name: str, value: Any) -> None:
     with pytest.raises(
-        ConfigError, match=rf"gate fp16, {name}: expected a number from {LOW[name]:g} to {HIGH[name]:g}"
+        ConfigError, match=rf"limits 'fp16', {name}: expected a number from {LOW[name]:g} to {HIGH[name]:g}"
     ):
         replace(DEFAULT_LIMITS[Precision.FP16], **{name: value})
 
 
 @pytest.mark.parametrize("name", ["", 3, None])
 def test_a_gate_needs_a_name(name: Any) -> None:
-    with pytest.raises(ConfigError, match="gate name: expected a text"):
+    with pytest.raises(ConfigError, match="name of the limits: expected a text"):
         ParityLimits(name, max_abs_dp=0.1)
 
 
@@ -91,20 +92,23 @@ def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[fp8]\nmax_abs_dp = 0.1\n", r"gates.toml: unknown table \[fp8\], expected fp32, fp16, int8"),
-        ("[fp16]\nmax_dp = 0.1\n", r"gates.toml: \[fp16\] has an unknown key 'max_dp', expected name, max_abs_dp, "),
-        ("fp16 = 0.1\n", r"gates.toml: fp16: expected a table \[fp16\], got 0.1"),
-        ("[[fp16]]\nmax_abs_dp = 0.1\n", r"gates.toml: fp16: expected a table \[fp16\]"),
-        ("[fp16]\nmax_abs_dp = 1.5\n", "gates.toml: gate fp16, max_abs_dp: expected a number from 0 to 1, got 1.5"),
-        ("[fp16]\nmax_abs_dp = nan\n", "gates.toml: gate fp16, max_abs_dp: .* got nan"),
-        ('[fp16]\nmax_abs_dp = "none"\n', "gates.toml: gate fp16, max_abs_dp: .* got 'none'"),
-        ('[fp16]\nflip_margin = "off"\n', "gates.toml: gate fp16, flip_margin: expected a number"),
-        ('[fp16]\nname = "off"\n', "gates.toml: gate name: expected a text"),
-        ("[fp16\n", "gates.toml: not a TOML file"),
-        (b"[fp16]\nname = '\xff'\n", "gates.toml: not a TOML file"),
+        ("[fp8]\nmax_abs_dp = 0.1\n", r"limits.toml: unknown table \[fp8\], expected fp32, fp16, int8"),
+        ("[fp16]\nmax_dp = 0.1\n", r"limits.toml: \[fp16\] has an unknown key 'max_dp', expected name, max_abs_dp, "),
+        ("fp16 = 0.1\n", r"limits.toml: fp16: expected a table \[fp16\], got 0.1"),
+        ("[[fp16]]\nmax_abs_dp = 0.1\n", r"limits.toml: fp16: expected a table \[fp16\]"),
+        (
+            "[fp16]\nmax_abs_dp = 1.5\n",
+            r"limits.toml: \[fp16\]: limits 'fp16', max_abs_dp: expected a number from 0 to 1, got 1.5",
+        ),
+        ("[fp16]\nmax_abs_dp = nan\n", r"limits.toml: \[fp16\]: limits 'fp16', max_abs_dp: .* got nan"),
+        ('[fp16]\nmax_abs_dp = "none"\n', r"limits.toml: \[fp16\]: limits 'fp16', max_abs_dp: .* got 'none'"),
+        ('[fp16]\nflip_margin = "off"\n', r"limits.toml: \[fp16\]: limits 'fp16', flip_margin: expected a number"),
+        ('[fp16]\nname = "off"\n', r"limits.toml: \[fp16\]: name of the limits: expected a text"),
+        ("[fp16\n", "limits.toml: not a TOML file"),
+        (b"[fp16]\nname = '\xff'\n", "limits.toml: not a TOML file"),
         (
             "[int8]\n" + "".join(f'{name} = "off"\n' for name in LIMITS if name != "flip_margin"),
-            "gates.toml: gate int8: every limit is off",
+            r"limits.toml: \[int8\]: limits 'int8': every limit is off",
         ),
     ],
 )
@@ -114,7 +118,66 @@ def test_a_file_that_is_wrong_is_refused_with_its_name(tmp_path: Path, text: str
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gates\.toml: can't be read: No such file"):
-        load_limits(tmp_path / "gates.toml")
+    with pytest.raises(ConfigError, match=r"limits\.toml: can't be read: No such file"):
+        load_limits(tmp_path / "limits.toml")
     with pytest.raises(ConfigError, match="can't be read"):
         load_limits(tmp_path)
+
+
+class Warned(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_a_file_with_old_names_is_read_with_a_warning(tmp_path: Path) -> None:
+    warned = Warned()
+    got = load_limits(toml(tmp_path, "[fp16]\nmax_gate_l1 = 0.2\n"), progress=warned)
+    assert got[Precision.FP16] == replace(DEFAULT_LIMITS[Precision.FP16], max_routing_l1=0.2)
+    assert warned.texts == [
+        "limits.toml: [fp16]: 'max_gate_l1' is the old name of 'max_routing_l1'; rename it, the next version will not "
+        "read it"
+    ]
+
+
+def test_a_file_with_new_names_gives_no_warning(tmp_path: Path) -> None:
+    warned = Warned()
+    load_limits(toml(tmp_path, "[fp16]\nmax_routing_l1 = 0.2\n"), progress=warned)
+    assert warned.texts == []
+
+
+def test_an_old_name_beside_its_new_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[int8\]: 'max_gate_l1' is the old name of 'max_routing_l1', and both"):
+        load_limits(toml(tmp_path, "[int8]\nmax_gate_l1 = 0.2\nmax_routing_l1 = 0.2\n"))
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_stored_limits_come_back(precision: Precision) -> None:
+    limits = DEFAULT_LIMITS[precision]
+    assert limits_from(limits.to_dict()) == (limits, ())
+
+
+def test_stored_limits_with_old_names_come_back_with_a_note() -> None:
+    data = DEFAULT_LIMITS[Precision.INT8].to_dict()
+    data["max_gate_l1"] = data.pop("max_routing_l1")
+    limits, notes = limits_from(data)
+    assert limits == DEFAULT_LIMITS[Precision.INT8]
+    assert len(notes) == 1 and notes[0].startswith("'max_gate_l1' is the old name")
+
+
+def test_an_unknown_stored_limit_is_refused_or_dropped_with_a_note() -> None:
+    data = {**DEFAULT_LIMITS[Precision.FP32].to_dict(), "max_later": 1.0}
+    with pytest.raises(ConfigError, match="unknown key 'max_later'"):
+        limits_from(data)
+    limits, notes = limits_from(data, strict=False)
+    assert limits == DEFAULT_LIMITS[Precision.FP32]
+    assert notes == ("'max_later' is a limit that this version does not know, so it is not judged",)
+
+
+def test_stored_limits_without_a_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'name' is missing"):
+        limits_from({"max_abs_dp": 0.1})

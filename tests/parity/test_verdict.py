@@ -1,4 +1,4 @@
-"""A verdict follows from numbers and gate alone: at a limit passes, beyond it fails, nothing to judge is no pass."""
+"""A verdict follows from numbers and limits: at a limit passes, beyond it fails, nothing to judge is not a pass."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT_OF = {
     "max_abs_dp": "max_abs_dp",
     "flips": "max_flips_fraction",
     "cosine": "min_cosine",
-    "gate_l1": "max_gate_l1",
+    "routing_l1": "max_routing_l1",
     "mean_auc_drop": "max_mean_auc_drop",
     "finding_auc_drop": "max_finding_auc_drop",
 }
@@ -72,17 +72,17 @@ def test_measured_values_are_those_of_the_numbers(numbers_of: Any) -> None:
         "max_abs_dp": numbers.dp.max_abs,
         "flips": len(numbers.flips_beyond(FP16.flip_margin)) / 40,
         "cosine": numbers.min_cosine,
-        "gate_l1": numbers.gates.max_l1,
+        "routing_l1": numbers.gates.max_l1,
         "mean_auc_drop": numbers.mean_auc_drop,
         "finding_auc_drop": numbers.max_finding_auc_drop,
     }
     assert got["flips"] > 0 and got["finding_auc_drop"] > 0  # so that the tests below can fail
 
 
-def test_an_equal_engine_passes_every_default_gate(numbers_of: Any) -> None:
+def test_an_equal_engine_passes_all_default_limits(numbers_of: Any) -> None:
     numbers = numbers_of(size=0.0)
-    for gate in DEFAULT_LIMITS.values():
-        verdict = judge(numbers, gate)
+    for limits in DEFAULT_LIMITS.values():
+        verdict = judge(numbers, limits)
         assert verdict.passed
         assert verdict.summary == "passed: 7 of 7 checks kept their limits"
 
@@ -104,7 +104,7 @@ def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: A
     assert beyond.summary == "failed: 6 of 7 checks kept their limits"
 
 
-def test_a_value_that_is_not_finite_fails_whatever_the_gate(numbers_of: Any) -> None:
+def test_a_value_that_is_not_finite_fails_whatever_the_limits(numbers_of: Any) -> None:
     verdict = judge(numbers_of(size=0.0, broken=True), ParityLimits("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0))
     assert [check.name for check in verdict.failed] == ["finite"]
     assert verdict.failed[0].measured == 3.0
@@ -127,7 +127,7 @@ def test_a_limit_that_is_off_is_measured_but_not_judged(numbers_of: Any) -> None
     assert verdict.passed
     check = named(verdict)["max_abs_dp"]
     assert not check.judged and not check.passed and check.measured is not None
-    assert check.text.startswith("not judged: the gate sets no limit; largest difference of a probability ")
+    assert check.text.startswith("not judged: no limit is set; largest difference of a probability ")
     assert verdict.summary == "passed: 2 of 2 checks kept their limits, 5 not judged"
 
 
@@ -147,7 +147,7 @@ def test_with_too_few_labels_the_areas_are_not_judged(numbers_of: Any) -> None:
 @pytest.mark.parametrize(("gates", "why"), [(None, "no experts"), ((3, 2, 1), "a single expert")])
 def test_without_experts_there_is_no_routing_to_prove(numbers_of: Any, gates: Any, why: str) -> None:
     verdict = judge(numbers_of(size=0.0, gates=gates), FP16)
-    check = named(verdict)["gate_l1"]
+    check = named(verdict)["routing_l1"]
     assert not check.judged
     assert check.text == f"not judged: {why}, no routing to prove"
     assert verdict.passed
@@ -157,18 +157,18 @@ def test_only_finite_values_and_nothing_else_to_judge_is_no_pass(numbers_of: Any
     verdict = judge(numbers_of(size=0.0, labelled=False), ParityLimits("areas", max_mean_auc_drop=0.01))
     assert not verdict.passed
     assert verdict.failed == ()
-    assert verdict.summary == "failed: no limit of the gate could be judged, 6 not judged"
+    assert verdict.summary == "failed: none of the limits could be judged, 6 checks not judged"
 
 
 def test_gates_that_hardly_differ_between_volumes_prove_no_routing(numbers_of: Any, make_outputs: Make) -> None:
-    single = named(judge(numbers_of(size=0.0, n=1, labelled=False), FP16))["gate_l1"]
+    single = named(judge(numbers_of(size=0.0, n=1, labelled=False), FP16))["routing_l1"]
     assert single.text.endswith("a single volume can't show that routing depends on the scan")
     still = make_outputs(n=4, findings=5)
     assert still.gates is not None
     still.gates[:] = still.gates[:1]
-    check = named(judge(compare(still, still, findings=NAMES, thresholds=np.full(5, 0.5)), FP16))["gate_l1"]
+    check = named(judge(compare(still, still, findings=NAMES, thresholds=np.full(5, 0.5)), FP16))["routing_l1"]
     assert check.text.endswith("within the limit, so they can't show that routing depends on the scan")
-    moving = named(judge(numbers_of(size=0.0), FP16))["gate_l1"]
+    moving = named(judge(numbers_of(size=0.0), FP16))["routing_l1"]
     assert "can't show" not in moving.text
 
 
@@ -199,7 +199,7 @@ def test_no_volumes_can_not_be_judged(numbers_of: Any) -> None:
 
 
 SHARE = st.floats(0, 1)
-GATE = st.builds(
+LIMITS = st.builds(
     lambda off, dp, margin, flips, cosine, l1, mean, worst: ParityLimits(
         "any",
         **{"max_abs_dp": dp, "flip_margin": margin}
@@ -213,11 +213,11 @@ GATE = st.builds(
 )
 
 
-@given(gate=GATE, size=st.sampled_from([0.0, 0.01, 0.3]), labelled=st.booleans(), broken=st.booleans())
+@given(limits=LIMITS, size=st.sampled_from([0.0, 0.01, 0.3]), labelled=st.booleans(), broken=st.booleans())
 def test_a_verdict_passes_exactly_when_no_judged_check_fails(
-    numbers_of: Any, gate: ParityLimits, size: float, labelled: bool, broken: bool
+    numbers_of: Any, limits: ParityLimits, size: float, labelled: bool, broken: bool
 ) -> None:
-    verdict = judge(numbers_of(size=size, labelled=labelled, broken=broken), gate)
+    verdict = judge(numbers_of(size=size, labelled=labelled, broken=broken), limits)
     for check in verdict.checks:
         judged = check.limit is not None and check.measured is not None
         assert check.judged == judged
@@ -230,10 +230,10 @@ def test_a_verdict_passes_exactly_when_no_judged_check_fails(
     assert len(verdict.failed) + len(verdict.not_judged) + sum(check.passed for check in verdict.checks) == 7
 
 
-@given(gate=GATE, name=st.sampled_from(list(LIMIT_OF.values())), size=st.sampled_from([0.0, 0.01, 0.3]))
+@given(limits=LIMITS, name=st.sampled_from(list(LIMIT_OF.values())), size=st.sampled_from([0.0, 0.01, 0.3]))
 def test_a_stricter_limit_never_turns_a_failure_into_a_pass(
-    numbers_of: Any, gate: ParityLimits, name: str, size: float
+    numbers_of: Any, limits: ParityLimits, name: str, size: float
 ) -> None:
-    strictest = replace(gate, **{name: 1.0 if name == "min_cosine" else 0.0})
+    strictest = replace(limits, **{name: 1.0 if name == "min_cosine" else 0.0})
     numbers = numbers_of(size=size)
-    assert judge(numbers, gate).passed >= judge(numbers, strictest).passed
+    assert judge(numbers, limits).passed >= judge(numbers, strictest).passed

@@ -30,22 +30,22 @@ def probabilities(report: Report) -> tuple[Any, Any]:
 
 def test_agreement_draws_every_pair_at_its_mean_and_difference(report: Report, painted: Painted) -> None:
     reference, engine = probabilities(report)
-    numbers, gate = report.numbers, report.gate
-    assert numbers is not None and gate is not None
-    (figure,) = painted(drawn, lambda: drawn.agreement(reference, engine, np.array(report.thresholds), numbers, gate))
+    numbers, limits = report.numbers, report.limits
+    assert numbers is not None and limits is not None
+    (figure,) = painted(drawn, lambda: drawn.agreement(reference, engine, np.array(report.thresholds), numbers, limits))
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     points = {(round(x, 9), round(y, 9)) for line in lines for x, y in zip(*line.get_data(), strict=True)}
     expected = zip(((reference + engine) / 2).ravel(), (engine - reference).ravel(), strict=True)
     assert points == {(round(float(x), 9), round(float(y), 9)) for x, y in expected}
     assert [len(line.get_xdata()) for line in lines] == [450 - len(numbers.flips), len(numbers.flips)]
     dashed = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]
-    assert dashed == [-gate.max_abs_dp, gate.max_abs_dp]  # type: ignore[operator]
+    assert dashed == [-limits.max_abs_dp, limits.max_abs_dp]  # type: ignore[operator]
 
 
 def test_limits_of_agreement_are_those_of_bland_and_altman(report: Report) -> None:
     reference, engine = probabilities(report)
-    assert report.numbers is not None and report.gate is not None
-    got = drawn.agreement(reference, engine, np.array(report.thresholds), report.numbers, report.gate)
+    assert report.numbers is not None and report.limits is not None
+    got = drawn.agreement(reference, engine, np.array(report.thresholds), report.numbers, report.limits)
     difference = (engine - reference).ravel()
     assert got is not None
     assert (got.low, got.high) == pytest.approx(
@@ -56,8 +56,8 @@ def test_limits_of_agreement_are_those_of_bland_and_altman(report: Report) -> No
 def test_a_lot_of_points_is_thinned_but_flips_and_the_largest_stay(full_report: Callable[..., Report]) -> None:
     report = full_report(size=0.05, n=100, gates=None)
     reference, engine = probabilities(report)
-    assert report.numbers is not None and report.gate is not None
-    got = drawn.agreement(reference, engine, np.array(report.thresholds), report.numbers, report.gate)
+    assert report.numbers is not None and report.limits is not None
+    got = drawn.agreement(reference, engine, np.array(report.thresholds), report.numbers, report.limits)
     assert got is not None
     assert drawn.POINTS - 300 <= got.shown <= drawn.POINTS < got.total == 7500
     marks = ElementTree.fromstring(got.svg).iter("use")
@@ -70,30 +70,30 @@ def test_the_line_of_the_spread_is_the_share_that_differs_by_more(painted: Paint
     line = figure.axes[0].lines[0]
     for x, y in zip(*line.get_data(), strict=True):
         assert 100 * np.mean(sizes > x) <= y <= 100 * np.mean(sizes >= x)
-    assert figure.axes[0].get_xlim()[1] > 0.01  # the gate is in the picture
+    assert figure.axes[0].get_xlim()[1] > 0.01  # the limit is in the picture
 
 
 @pytest.mark.parametrize("differ", [False, True])
-def test_gates_that_differ_have_the_colours_of_their_runs(painted: Painted, differ: bool) -> None:
+def test_limits_that_differ_have_the_colours_of_their_runs(painted: Painted, differ: bool) -> None:
     limits = {"fp32": 1e-4 if differ else 0.01, "fp16": 0.01}
     sizes = {"fp32": np.array([1e-6, 1e-5]), "fp16": np.array([1e-4, 1e-3])}
     (figure,) = painted(drawn, lambda: drawn.spread(sizes, limits))
-    runs, gates = figure.axes[0].lines[:2], figure.axes[0].lines[2:]
-    assert [gate.get_xdata()[0] for gate in gates] == sorted(set(limits.values()))
-    assert [gate.get_color() in {run.get_color() for run in runs} for gate in gates] == [differ] * len(gates)
+    runs, lines = figure.axes[0].lines[:2], figure.axes[0].lines[2:]
+    assert [line.get_xdata()[0] for line in lines] == sorted(set(limits.values()))
+    assert [line.get_color() in {run.get_color() for run in runs} for line in lines] == [differ] * len(lines)
     if differ:
-        assert [gate.get_color() for gate in gates] == [run.get_color() for run in runs]
+        assert [line.get_color() for line in lines] == [run.get_color() for run in runs]
 
 
 def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, painted: Painted) -> None:
     reference, engine = probabilities(report)
-    numbers, gate = report.numbers, report.gate
-    assert numbers is not None and gate is not None and numbers.gates is not None
-    (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, gate))
+    numbers, limits = report.numbers, report.limits
+    assert numbers is not None and limits is not None and numbers.gates is not None
+    (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, limits))
     measured = [np.abs(engine - reference).max(axis=1), 1 - numbers.cosine, numbers.gates.l1.max(axis=1)]
-    limits = [gate.max_abs_dp, 1 - (gate.min_cosine or 0), gate.max_gate_l1]
+    allowed = [limits.max_abs_dp, 1 - (limits.min_cosine or 0), limits.max_routing_l1]
     assert len(figure.axes) == 3
-    for axes, values, limit in zip(figure.axes, measured, limits, strict=True):
+    for axes, values, limit in zip(figure.axes, measured, allowed, strict=True):
         dashed, within, beyond = axes.lines
         assert dashed.get_ydata()[0] == pytest.approx(limit)
         assert sorted([*within.get_ydata(), *beyond.get_ydata()]) == pytest.approx(sorted(values))
@@ -123,14 +123,14 @@ def test_an_engine_that_answers_the_same_and_one_that_answers_nothing_can_be_dra
 ) -> None:
     report = full_report(size=0.0, n=2)
     reference, engine = probabilities(report)
-    assert report.numbers is not None and report.gate is not None
-    svg = drawn.scan_by_scan(report.numbers, engine - reference, report.gate)
+    assert report.numbers is not None and report.limits is not None
+    svg = drawn.scan_by_scan(report.numbers, engine - reference, report.limits)
     nothing = make_outputs(n=2)
     nothing.logits[:] = np.nan
-    limits = np.array(report.thresholds)
-    numbers = compare(nothing, nothing, findings=report.findings, thresholds=limits)
+    cuts = np.array(report.thresholds)
+    numbers = compare(nothing, nothing, findings=report.findings, thresholds=cuts)
     lost = np.full((2, 75), np.nan)
-    assert drawn.agreement(lost, lost, limits, numbers, report.gate) is None
-    other = drawn.scan_by_scan(numbers, lost, report.gate)
+    assert drawn.agreement(lost, lost, cuts, numbers, report.limits) is None
+    other = drawn.scan_by_scan(numbers, lost, report.limits)
     for text in (svg, other):
         assert not re.search(r'="[^"]*\b(nan|inf)\b', text)

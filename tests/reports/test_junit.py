@@ -65,13 +65,13 @@ def test_checks_fail_as_the_verdict_does_and_what_is_not_judged_is_skipped(
 def test_a_finding_fails_when_it_breaks_a_limit_by_itself(full_report: Callable[..., Report]) -> None:
     report = full_report(size=0.05)
     found = cases_of(junit([("run", report)]), "findings")
-    assert report.numbers is not None and report.gate is not None and report.gate.max_abs_dp is not None
+    assert report.numbers is not None and report.limits is not None and report.limits.max_abs_dp is not None
     assert list(found) == list(report.findings)
     for each in report.numbers.per_finding:
         broken = (
-            (each.dp.max_abs or 0) > report.gate.max_abs_dp
-            or any(flip.distance > report.gate.flip_margin for flip in each.flips)
-            or (each.auc is not None and each.auc.drop > (report.gate.max_finding_auc_drop or 0))
+            (each.dp.max_abs or 0) > report.limits.max_abs_dp
+            or any(flip.distance > report.limits.flip_margin for flip in each.flips)
+            or (each.auc is not None and each.auc.drop > (report.limits.max_finding_auc_drop or 0))
         )
         assert (found[each.finding] == "failure") == broken
     assert set(found.values()) == {"passed", "failure"}
@@ -84,11 +84,11 @@ def test_no_finding_fails_where_all_checks_pass(full_report: Callable[..., Repor
         assert "failure" not in cases_of(text, "findings").values()
 
 
-def test_flips_that_the_gate_allows_fail_no_finding(full_report: Callable[..., Report]) -> None:
+def test_flips_that_the_limits_allow_fail_no_finding(full_report: Callable[..., Report]) -> None:
     base = full_report(size=0.01)
     assert base.numbers is not None and base.numbers.flips
-    gate = DEFAULT_LIMITS[Precision.INT8]
-    report = full_report(size=0.01, gate=gate, verdict=judge(base.numbers, gate))
+    limits = DEFAULT_LIMITS[Precision.INT8]
+    report = full_report(size=0.01, limits=limits, verdict=judge(base.numbers, limits))
     assert report.verdict is not None
     assert {check.name: check.passed for check in report.verdict.checks}["flips"]
     flipped = {report.findings[flip.finding] for flip in base.numbers.flips}
@@ -96,14 +96,14 @@ def test_flips_that_the_gate_allows_fail_no_finding(full_report: Callable[..., R
     assert "passed" in {found[name] for name in flipped}
 
 
-def test_a_gate_of_which_nothing_could_be_judged_fails(full_report: Callable[..., Report]) -> None:
+def test_limits_of_which_none_could_be_judged_fail(full_report: Callable[..., Report]) -> None:
     base = full_report(n=2)
-    gate = ParityLimits(name="areas", max_mean_auc_drop=0.01)
+    limits = ParityLimits(name="areas", max_mean_auc_drop=0.01)
     assert base.reference_outputs is not None and base.engine_outputs is not None
-    limits = np.array(base.thresholds)
-    numbers = compare(base.reference_outputs, base.engine_outputs, findings=base.findings, thresholds=limits)
+    cuts = np.array(base.thresholds)
+    numbers = compare(base.reference_outputs, base.engine_outputs, findings=base.findings, thresholds=cuts)
     found = cases_of(
-        junit([("run", full_report(n=2, numbers=numbers, gate=gate, verdict=judge(numbers, gate)))]), "checks"
+        junit([("run", full_report(n=2, numbers=numbers, limits=limits, verdict=judge(numbers, limits)))]), "checks"
     )
     assert found["judged"] == "failure"
 
@@ -111,4 +111,4 @@ def test_a_gate_of_which_nothing_could_be_judged_fails(full_report: Callable[...
 def test_signs_that_xml_can_not_hold_and_markup_are_no_danger(full_report: Callable[..., Report]) -> None:
     text = junit([('a\x00b <x> & "y" \ud800 ]]>', full_report(n=2, command="\x1b"))])
     SCHEMA.validate(text)
-    assert ElementTree.fromstring(text)[0].get("name") == 'parity of a?b <x> & "y" ? ]]>, gate fp16'
+    assert ElementTree.fromstring(text)[0].get("name") == 'parity of a?b <x> & "y" ? ]]>, limits fp16'

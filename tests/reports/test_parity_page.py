@@ -132,7 +132,7 @@ def hostile_report() -> Report:
     engine.logits[0, 0] = np.nan
     names = (f"a_{HOSTILE}", f"b_{HOSTILE}")
     numbers = compare(reference, engine, findings=names, thresholds=np.array([0.5, 0.5]))
-    gate = ParityLimits(name=f"gate {HOSTILE}", max_abs_dp=0.01)
+    limits = ParityLimits(name=f"limits {HOSTILE}", max_abs_dp=0.01)
     details = {f"key {HOSTILE}": f"value {HOSTILE}"}
     return Report(
         title=f"title {HOSTILE}",
@@ -150,9 +150,9 @@ def hostile_report() -> Report:
         thresholds=(0.5, 0.5),
         scans=(f"one {HOSTILE}", f"two {HOSTILE}"),
         numbers=numbers,
-        gate=gate,
+        limits=limits,
         limits_source=f"source {HOSTILE}",
-        verdict=judge(numbers, gate),
+        verdict=judge(numbers, limits),
         reference_outputs=reference,
         engine_outputs=engine,
         groups={names[0]: f"group {HOSTILE}"},
@@ -183,7 +183,7 @@ def test_hostile_texts_are_shown_and_never_become_markup() -> None:
     assert not any("evil" in value or "alert" in value for _, name, value in page.attributes if name not in texts)
     shown = page.without_breaks()
     bare = re.sub(r"\s+", "", HOSTILE)
-    head = ["title", "created", "gate", "source", "volumes", "one", "two", "a_", "b_", "group"]
+    head = ["title", "created", "limits", "source", "volumes", "one", "two", "a_", "b_", "group"]
     lists = ["who", "phase", "includes", "failed", "code", "reason", "warned", "warning", "note"]
     provenance = [
         "engine",
@@ -210,7 +210,7 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     source = render(full_report())
     text = Page(source).text
     assert "✓ Parity passed" in text
-    assert "Gate fp16 (default) · 7 checks judged, 7 kept their limits" in text
+    assert "Limits fp16 (default) · 7 checks judged, 7 within their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
 
@@ -224,7 +224,7 @@ def test_a_failed_report_says_so_and_why(full_report: Callable[..., Report]) -> 
     assert report.verdict is not None and len(report.verdict.failed) == 5
     for check in report.verdict.failed:
         assert text.count(check.text) == 2  # at the top and in the table
-    assert "7 checks judged, 2 kept their limits" in text
+    assert "7 checks judged, 2 within their limits" in text
 
 
 def test_a_report_without_a_reference_judges_nothing(full_report: Callable[..., Report]) -> None:
@@ -237,19 +237,19 @@ def test_a_report_without_a_reference_judges_nothing(full_report: Callable[..., 
     assert "Milliseconds per scan" in text  # what was measured is still there
 
 
-def test_a_gate_that_could_not_be_judged_is_no_pass(full_report: Callable[..., Report]) -> None:
+def test_limits_that_could_not_be_judged_are_not_a_pass(full_report: Callable[..., Report]) -> None:
     base = full_report(n=2)
     assert base.numbers is not None
-    gate = ParityLimits(name="areas", max_mean_auc_drop=0.01)
+    limits = ParityLimits(name="areas", max_mean_auc_drop=0.01)
     numbers = compare(
         base.reference_outputs,  # type: ignore[arg-type]
         base.engine_outputs,  # type: ignore[arg-type]
         findings=base.findings,
         thresholds=np.array(base.thresholds),
     )
-    text = worded(full_report(n=2, numbers=numbers, gate=gate, verdict=judge(numbers, gate)))
+    text = worded(full_report(n=2, numbers=numbers, limits=limits, verdict=judge(numbers, limits)))
     assert "✗ Parity failed" in text
-    assert "None of the gate's limits could be judged; that is not a pass." in text
+    assert "None of the limits could be judged. This is not a pass." in text
     assert "6 not judged" in text
 
 
@@ -257,8 +257,8 @@ def test_a_value_just_beyond_its_limit_is_shown_beyond_it(full_report: Callable[
     base = full_report(n=2)
     assert base.numbers is not None and base.numbers.dp.max_abs is not None
     limit = base.numbers.dp.max_abs * (1 - 1e-6)
-    gate = ParityLimits("tight", max_abs_dp=limit)
-    source = render(full_report(n=2, gate=gate, verdict=judge(base.numbers, gate)))
+    limits = ParityLimits("tight", max_abs_dp=limit)
+    source = render(full_report(n=2, limits=limits, verdict=judge(base.numbers, limits)))
     row = source[source.index(">Largest |Δp|</th>") :]
     cells = re.findall(r'data-label="(?:measured|limit)">(?:≤ )?([^<]*)</td>', row)[:2]
     measured, shown = (float(text.replace("−", "-")) for text in cells)
@@ -269,16 +269,16 @@ def test_golden_answers_are_told_apart_from_the_scans_of_the_run(full_report: Ca
     reference = ReferenceFacts(kind="golden answers", volumes="8 golden volumes of the bundle")
     text = worded(full_report(n=8, reference=reference))
     assert "Compared: 8 golden volumes of the bundle." in text
-    assert "The scans of this run themselves were not compared." in text
+    assert "The scans of this run were not compared." in text
     assert "themselves were not compared" not in worded(full_report(n=8))
 
 
 def test_scans_that_were_not_used_are_told_at_the_top_and_listed(full_report: Callable[..., Report]) -> None:
     text = worded(full_report(n=2))
-    assert "2 scans were not used and are in none of these numbers" in text
+    assert "2 scans were not used and are not in these numbers" in text
     assert "Modality is MR, expected CT" in text
     one = full_report(n=2, failed=(FailedScan(scan="scan-0003", code="not_ct", reason="MR"),))
-    assert "1 scan was not used and is in none of these numbers" in worded(one)
+    assert "1 scan was not used and is not in these numbers" in worded(one)
     assert "not used" not in worded(full_report(n=2, failed=()))
 
 
@@ -390,7 +390,7 @@ def test_a_report_in_which_nothing_is_finite_can_be_shown(
 def test_an_engine_without_any_difference_can_be_shown(full_report: Callable[..., Report]) -> None:
     source = render(full_report(size=0.0, n=3))
     assert "✓ Parity passed" in source
-    assert 'class="limit"' not in source.split('<h2 id="findings">')[1]  # a scale of nothing has no place for the gate
+    assert 'class="limit"' not in source.split('<h2 id="findings">')[1]  # a scale of nothing has no place for the limit
 
 
 def test_hundreds_of_scans_make_a_page_of_moderate_size_in_moderate_time(full_report: Callable[..., Report]) -> None:

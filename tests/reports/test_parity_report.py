@@ -84,9 +84,9 @@ def test_the_schema_refuses_what_is_missing_or_of_another_type(
 
 def test_the_report_says_what_it_is(case: Report) -> None:
     data = case.to_dict()
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["disclaimer"] == DISCLAIMER
-    assert (data["verdict"] is None) == (data["gate"] is None) == (data["numbers"] is None)
+    assert (data["verdict"] is None) == (data["limits"] is None) == (data["numbers"] is None)
     assert len(data["thresholds"]) == len(data["findings"]) == 75
 
 
@@ -143,10 +143,10 @@ def test_the_same_report_is_written_the_same_way(full_report: Callable[..., Repo
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"gate": None}, "numbers, gate and verdict come together; missing: gate"),
+        ({"limits": None}, "numbers, limits and verdict come together; missing: limits"),
         ({"verdict": None, "numbers": None}, "come together; missing: numbers, verdict"),
         ({"reference": ReferenceFacts(kind="none")}, "reference 'none' with numbers"),
-        ({"numbers": None, "gate": None, "verdict": None}, "reference 'pytorch checkpoint' without numbers"),
+        ({"numbers": None, "limits": None, "verdict": None}, "reference 'pytorch checkpoint' without numbers"),
         ({"thresholds": (0.5,)}, "75 findings, 1 thresholds"),
         ({"scans": ("scan-0001",)}, "2 volumes compared, 1 scan ids"),
         ({"findings": ("a",), "thresholds": (0.5,)}, "75 findings compared, 1 names"),

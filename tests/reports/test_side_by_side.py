@@ -34,8 +34,8 @@ def test_engines_are_held_against_each_other_volume_by_volume_whatever_their_ord
     one, two = pair
     assert one.engine_outputs is not None and two.engine_outputs is not None
     got = put_side_by_side([side(one, "a"), side(two, "b", [3, 1, 4, 0, 2])], "now").between[0]
-    limits = np.array(one.thresholds)
-    expected = compare(one.engine_outputs, two.engine_outputs, findings=one.findings, thresholds=limits)
+    cuts = np.array(one.thresholds)
+    expected = compare(one.engine_outputs, two.engine_outputs, findings=one.findings, thresholds=cuts)
     assert got.numbers.to_dict() == expected.to_dict()
 
 
@@ -55,13 +55,13 @@ def test_runs_pass_together_only_if_none_failed(pair: tuple[Report, Report]) -> 
 def test_what_the_reader_has_to_know_is_noted(pair: tuple[Report, Report]) -> None:
     one, two = pair
     digest = BundleFacts(digest="0" * 64, checkpoint_sha256=one.bundle.checkpoint_sha256)
-    assert two.reference_outputs is not None and two.gate is not None
+    assert two.reference_outputs is not None and two.limits is not None
     moved = Outputs(two.reference_outputs.logits + 1, two.reference_outputs.embedding, two.reference_outputs.gates)
-    other = replace(two, bundle=digest, reference_outputs=moved, gate=replace(two.gate, name="mine"))
+    other = replace(two, bundle=digest, reference_outputs=moved, limits=replace(two.limits, name="mine"))
     notes = " ".join(put_side_by_side([side(one, "a"), side(other, "b")], "now").notes)
     assert "different bundles of the same model" in notes
-    assert "a gate of its own" in notes
-    assert "the references of a and b themselves differ by up to" in notes
+    assert "judged by different limits" in notes
+    assert "the references of a and b differ by up to" in notes
     assert put_side_by_side([side(one, "a"), side(two, "b")], "now").notes == ()
 
 

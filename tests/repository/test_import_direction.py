@@ -1,4 +1,4 @@
-"""Imports point one way, and only the command line prints."""
+"""Imports point one way, from file to file too; the command line takes verbs alone, and only it prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "files", "findings", "machine", "progress", "regular", "tables"),
+    ("errors", "files", "findings", "locks", "machine", "progress", "regular", "tables"),
     ("specs",),
     ("parity", "model", "scans"),
     ("reports", "synthetic", "bundle"),
@@ -15,12 +15,21 @@ LAYERS = (
     ("verification", "export"),
     ("runs", "calibration"),
     ("benchmarking", "inspection", "doctor"),
-    ("api",),
+    ("api", ""),
     ("demo",),
     ("cli",),
     ("__main__",),
 )
-"""Parts of molre_edge; each may import its own layer and those before it. The version may be imported by all."""
+"""Parts of molre_edge; each may import its own layer and those before it. The front door, molre_edge itself, is ""; its
+version may be imported by all."""
+IN_THE_COMMAND_LINE = ("cli", "errors", "progress", "specs")
+"""Parts that a command may import, besides the public names from the places that molre_edge.api names."""
+OF_THE_DEMO = {"molre_edge.cli.demo": "molre_edge.demo"}
+"""The demo is a user of the verbs with a command of its own."""
+FOR_COMPLETION = {"molre_edge.cli.completion": ("molre_edge.bundle.bundle.MANIFEST", "molre_edge.runs.store.RUN_FILE")}
+"""Constants by which the shell tells bundles and runs."""
+NOT_YET = ("calibrate", "evaluate", "import_peft", "synthesize", "train")
+"""Commands whose verbs are still on their way out of the command line; one that is done must leave this list."""
 
 
 def part_of(module: str) -> str:
@@ -35,16 +44,30 @@ def layer_of(part: str) -> int:
 
 def imports_of(path: Path, modules: dict[str, Path]) -> Iterator[tuple[int, str]]:
     """Line and name of each module of ours that is imported, at the top or within a function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    yield from ((line, module) for line, module, _ in names_of(ast.parse(path.read_text(encoding="utf-8")), modules))
+
+
+def names_of(tree: ast.AST, modules: dict[str, Path]) -> Iterator[tuple[int, str, str]]:
+    """Line, module of ours and the name taken from it (none for the module itself) of each import in a tree."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found = [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
-            full = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in modules else str(node.module) for name in full]
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            full = [(f"{node.module}.{alias.name}", alias.name) for alias in node.names]
+            found = [(whole, "") if whole in modules else (str(node.module), name) for whole, name in full]
         else:
             continue
-        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "molre_edge")
+        yield from ((node.lineno, module, name) for module, name in found if module.split(".")[0] == "molre_edge")
+
+
+def run_time_names(path: Path, modules: dict[str, Path]) -> list[tuple[int, str, str]]:
+    """The same without what is imported for the type checker alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return list(names_of(tree, modules))
 
 
 def test_every_part_has_a_layer(modules: dict[str, Path]) -> None:
@@ -58,12 +81,61 @@ def test_no_module_imports_from_a_layer_above_its_own(modules: dict[str, Path]) 
     for module, path in modules.items():
         for line, imported in imports_of(path, modules):
             seen += 1
-            if imported == "molre_edge":
-                continue
-            if not part_of(module) or layer_of(part_of(imported)) > layer_of(part_of(module)):
+            if imported != "molre_edge" and layer_of(part_of(imported)) > layer_of(part_of(module)):
                 wrong.append(f"{module}:{line} imports {imported}")
     assert seen > 100
     assert wrong == []
+
+
+def test_below_the_front_door_only_its_version_is_imported(modules: dict[str, Path]) -> None:
+    wrong, door = [], layer_of("")
+    for module, path in modules.items():
+        names = names_of(ast.parse(path.read_text(encoding="utf-8")), modules)
+        taken = [(line, name) for line, imported, name in names if imported == "molre_edge" and name != "__version__"]
+        wrong += [
+            f"{module}:{line} takes {name or 'all of it'}" for line, name in taken if layer_of(part_of(module)) <= door
+        ]
+    assert wrong == []
+
+
+def test_no_file_imports_a_file_that_imports_it(modules: dict[str, Path]) -> None:
+    """Neither at once nor over others; imports within functions and for the type checker count too."""
+    edges: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = names_of(ast.parse(path.read_text(encoding="utf-8")), modules)
+        edges[module] = {imported for _, imported, name in names if (imported, name) != ("molre_edge", "__version__")}
+        edges[module].discard(module)
+    assert circles(edges) == []
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that reach each other: what is left when ends are taken off, one by one."""
+    left = {node: targets & edges.keys() for node, targets in edges.items()}
+    while ends := {n for n, targets in left.items() if not targets or not any(n in each for each in left.values())}:
+        left = {node: targets - ends for node, targets in left.items() if node not in ends}
+    return [[node, *sorted(targets)] for node, targets in sorted(left.items())]
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [["b", "c"], ["c", "b"]]
+
+
+def test_a_command_imports_public_names_and_nothing_else(modules: dict[str, Path]) -> None:
+    from molre_edge.api import PLACES
+
+    wrong: dict[str, list[str]] = {}
+    for module, path in modules.items():
+        if part_of(module) != "cli":
+            continue
+        for line, imported, name in run_time_names(path, modules):
+            public = PLACES.get(name) == imported or imported == "molre_edge"
+            constant = f"{imported}.{name}" in FOR_COMPLETION.get(module, ())
+            if public or constant or part_of(imported) in IN_THE_COMMAND_LINE or OF_THE_DEMO.get(module) == imported:
+                continue
+            wrong.setdefault(module.rpartition(".")[2], []).append(f"{module}:{line} imports {imported}.{name}")
+    assert {command: lines for command, lines in wrong.items() if command not in NOT_YET} == {}
+    assert sorted(wrong) == list(NOT_YET), "a command that is done must leave NOT_YET"
 
 
 def test_parts_of_one_layer_do_not_import_each_other_in_a_circle(modules: dict[str, Path]) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import RunError
+from molre_edge.locks import LOCK_FILE
 from molre_edge.parity import Outputs
 from molre_edge.runs.answers import Record
-from molre_edge.runs.store import RunStore, Task, read_head
+from molre_edge.runs.finished import open_run
+from molre_edge.runs.store import RunStore, Task, new_folder, read_head
 from molre_edge.scans import FoundScans, RejectedScan, ScanSource
 
 
@@ -51,6 +53,7 @@ def start(folder: Path, task: Task, root: Path, names: str, *, answered: str = "
     for entry, _ in todo:
         if entry.path in answered:
             store.add(entry, record(entry.scan, ord(entry.path)))
+    store.close()
     return store
 
 
@@ -65,15 +68,15 @@ def states(store: RunStore) -> dict[str, str]:
 def test_a_new_run_writes_nothing_before_it_begins(folder: Path, root: Path, task: Task) -> None:
     store = RunStore.create(folder, task)
     store.enter(found(root, "ab"), root)
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
     store.begin()
-    assert {path.name for path in folder.iterdir()} == {"outputs", "run.json", "scans.csv"}
+    assert {path.name for path in folder.iterdir()} == {LOCK_FILE, "outputs", "run.json", "scans.csv"}
 
 
 def test_a_run_that_did_not_begin_leaves_nothing_and_one_that_did_stays(folder: Path, root: Path, task: Task) -> None:
-    RunStore.create(folder, task).abandon()
+    RunStore.create(folder, task).close()
     assert not folder.exists()
-    start(folder, task, root, "a").abandon()
+    start(folder, task, root, "a").close()
     assert (folder / "run.json").is_file()
 
 
@@ -84,7 +87,7 @@ def test_a_folder_that_holds_something_is_no_place_for_a_new_run(there: str, fol
     else:
         folder.mkdir()
         (folder / "thesis.doc").touch()
-    with pytest.raises(RunError, match=r"is there already.*-o.*--resume"):
+    with pytest.raises(RunError, match=r"exists already.*-o.*--resume"):
         RunStore.create(folder, task)
 
 
@@ -147,6 +150,7 @@ def test_a_scan_that_vanished_before_it_was_answered_is_told_and_asked_when_it_i
     assert again.enter(found(root, "a"), root) == []
     again.begin()
     assert states(again) == {"a": "done", "b": "gone"}
+    again.close()
     back = RunStore.resume(folder, task)
     assert [(entry.scan, entry.path) for entry, _ in back.enter(found(root, "ab"), root)] == [("scan-0002", "b")]
     assert states(back) == {"a": "done", "b": "pending"}
@@ -171,6 +175,7 @@ def test_a_scan_refused_on_its_content_is_not_read_again_unless_it_changed(
     again = RunStore.resume(folder, task)
     assert [entry.path for entry, _ in again.enter(found(root, "ab"), root)] == ["b"]
     assert states(again) == {"a": "no_tissue", "b": "pending"}
+    again.close()
     os.utime(root / "a", ns=(0, 0))
     assert [e.path for e, _ in RunStore.resume(folder, task).enter(found(root, "ab"), root)] == ["a", "b"]
 
@@ -183,6 +188,7 @@ def test_two_refused_series_of_one_folder_keep_an_id_each(folder: Path, root: Pa
         again.enter(found(root, "a", rejected=twins), root)
         again.begin()
         assert [entry.scan for entry in again.entries] == ["scan-0001", "scan-0002", "scan-0003"]
+        again.close()
 
 
 def test_two_series_of_one_folder_are_told_apart_by_their_first_files(folder: Path, root: Path, task: Task) -> None:
@@ -191,6 +197,7 @@ def test_two_series_of_one_folder_are_told_apart_by_their_first_files(folder: Pa
     todo = store.enter(twins, root)
     store.begin()
     store.add(todo[1][0], record("scan-0002", 7))
+    store.close()
     again = RunStore.resume(folder, task)
     assert [(entry.scan, entry.key) for entry, _ in again.enter(twins, root)] == [("scan-0001", "a")]
 
@@ -202,6 +209,7 @@ def test_a_scan_of_any_name_is_known_again(name: str, folder: Path, root: Path, 
     [(entry, _)] = store.enter(found(root, [name]), root)
     store.begin()
     store.add(entry, record(entry.scan))
+    store.close()
     again = RunStore.resume(folder, task)
     assert again.enter(found(root, [name]), root) == []
     assert [entry.scan for entry in again.entries] == ["scan-0001"]
@@ -301,6 +309,9 @@ def test_a_finished_run_that_goes_on_counts_as_cut_until_it_is_finished_again(
     again = RunStore.resume(folder, task)
     again.enter(found(root, "ab"), root)
     again.begin()
+    with pytest.raises(RunError, match="no interrupted run"):  # it is running
+        RunStore.newest_unfinished(folder.parent, task)
+    again.close()
     assert RunStore.newest_unfinished(folder.parent, task) == folder
     again.finish()
     assert json.loads((folder / "run.json").read_text())["finished"] is True
@@ -313,3 +324,25 @@ def test_the_description_holds_no_path(folder: Path, root: Path, task: Task) -> 
     text = (folder / "run.json").read_text()
     assert "Muster" not in text and str(root) not in text
     assert Task.hide(named) == Task.hide(named / ".." / named.name)
+
+
+def test_a_folder_is_one_run_s_from_its_start_to_its_end(folder: Path, root: Path, task: Task) -> None:
+    store = RunStore.create(folder, task)
+    used = r"run: process [0-9]+ on .* since .* is using this run's folder"
+    with pytest.raises(RunError, match=used):
+        RunStore.create(folder, task)
+    store.enter(found(root, "a"), root)
+    store.begin()
+    for take in (RunStore.create, RunStore.resume):
+        with pytest.raises(RunError, match=used):
+            take(folder, task)
+    with pytest.raises(RunError, match=r"this run is unfinished, process [0-9]+ on .* is working on it"):
+        open_run(folder)
+    store.finish()
+    RunStore.resume(folder, task).close()
+
+
+def test_a_run_s_folder_is_its_user_s_alone(folder: Path, task: Task, tmp_path: Path) -> None:
+    RunStore.create(folder, task).begin()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert new_folder(tmp_path / "edge-runs").stat().st_mode & 0o777 == 0o700
