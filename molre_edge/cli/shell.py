@@ -31,6 +31,7 @@ from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest, nearest_path
 from molre_edge.errors import EngineError, MolreEdgeError, ParityFailedError
+from molre_edge.files import restore_folder
 from molre_edge.specs import Precision
 
 __all__ = [
@@ -281,6 +282,8 @@ def bundle_folder(folder: Path) -> Path:
     Raises:
         UsageError: it does not exist; the message names the nearest folder that does.
     """
+    with contextlib.suppress(OSError):
+        restore_folder(folder)  # a replacement that was killed may have put it aside
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise UsageError(
             f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "

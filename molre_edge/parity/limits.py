@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import ConfigError
+from molre_edge.files import read_regular
 from molre_edge.specs import Precision
 
 if sys.version_info >= (3, 11):
@@ -34,6 +35,7 @@ _RANGES = {
     "max_finding_auc_drop": (0.0, 1.0),
 }
 _OFF = "off"
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def load_limits(path: Path | str) -> dict[Precision, ParityLimits]:
     """
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
+        data = tomllib.loads(
+            read_regular(path, largest=_MAX_BYTES).decode("utf-8-sig")
+        )  # some editors write a byte order mark
     except OSError as error:
         raise ConfigError(f"{path.name}: can't be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
