@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
-from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
+from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest, hold_bundle
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError
@@ -121,6 +121,20 @@ def keep(
         parity: what the manifest says of the graph's parity.
         notes: of this calibration; those of an earlier one are taken out.
     """
+    with hold_bundle(bundle, "molre-edge calibrate"):
+        return _keep(bundle, graph, facts, report, page, section, parity, notes)
+
+
+def _keep(
+    bundle: Bundle,
+    graph: bytes,
+    facts: GraphFacts,
+    report: Mapping[str, Any],
+    page: str,
+    section: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    notes: Sequence[str],
+) -> str:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     contents = {GRAPH: graph, REPORT: text.encode(), PAGE: page.encode()}
     plain = {name: value for name, value in bundle.manifest.items() if name != "calibration"}
