@@ -11,7 +11,7 @@ from typing import Any
 
 from molre_edge.errors import ConfigError, shown
 
-__all__ = ["DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "TensorSpec"]
+__all__ = ["DISCLAIMER", "HU_MAX", "HU_MIN", "Grid", "Precision", "RangeMethod", "TensorSpec"]
 
 DISCLAIMER = "Research and engineering tool, not a cleared medical device; its output is not a diagnosis."
 """What every page, report and run says of the tool."""
@@ -31,6 +31,19 @@ class Precision(str, Enum):
 
     def __str__(self) -> str:
         """The word used on the command line and in file names."""
+        return self.value
+
+
+class RangeMethod(str, Enum):
+    """How calibration derives the range of an activation from the values that it collected."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+    MSE = "mse"
+
+    def __str__(self) -> str:
+        """The word used on the command line."""
         return self.value
 
 

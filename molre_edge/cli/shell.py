@@ -202,6 +202,12 @@ class Speaker:
         )
 
     @contextlib.contextmanager
+    def progress(self) -> Iterator[_Events]:
+        """Shows the events of a verb: the running step with what is done of it, facts and warnings."""
+        with self.steps() as step:
+            yield _Events(self, step)
+
+    @contextlib.contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:
         """Shows the step that is running; on a terminal with a spinner, else one line a step."""
         if self.quiet:
@@ -211,6 +217,30 @@ class Speaker:
                 yield lambda name: status.update(Text(name, style="bold"))
         else:
             yield lambda name: self.tell(f"- {name}")
+
+
+class _Events:
+    """A progress that shows its events through a speaker."""
+
+    def __init__(self, speaker: Speaker, show_step: Callable[[str], None]) -> None:
+        self._speaker, self._show_step, self._name = speaker, show_step, ""
+
+    def step(self, name: str) -> None:
+        self._name = name
+        self._show_step(name)
+
+    def info(self, text: str) -> None:
+        self._speaker.tell(text)
+
+    def warn(self, text: str) -> None:
+        self._speaker.warn(text)
+
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        if self._speaker.err.is_terminal:
+            self._show_step(f"{self._name}: {done}{'' if total is None else f' of {total}'} {unit}")
+
+    def stopping(self) -> None:
+        self._speaker.warn_in_handler("stopping after the item in hand")
 
 
 def engine_of(word: str) -> tuple[str | None, Precision]:
