@@ -34,10 +34,11 @@ def sha256_of(path: Path) -> str:
 def write_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(path, f".partial{path.suffix}")
+    suffix = f".partial{path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ''}"
+    _clear(path, suffix)
 
     def make() -> Path:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{_short(path.name)}.", suffix=suffix, dir=path.parent)
         os.close(handle)
         return Path(name)
 
@@ -65,7 +66,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     _clear(folder, _HALF)
 
     def make() -> Path:
-        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_HALF, dir=folder.parent))
+        return Path(tempfile.mkdtemp(prefix=f".{_short(folder.name)}.", suffix=_HALF, dir=folder.parent))
 
     with _owned(make) as partial:
         old = partial.with_suffix(_OLD)
@@ -83,11 +84,23 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 _HALF, _OLD = ".partial", ".old"
+_LONGEST_SUFFIX = 16
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and a temporary name has some twenty more
+
+
+def _short(name: str) -> str:
+    """The name as temporary names hold it: a long one is cut, and told from others by its hash."""
+    raw = os.fsencode(name)
+    if len(raw) <= _LONGEST_NAME:
+        return name
+    return f"{raw[:_LONGEST_NAME].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 def _clear(target: Path, suffix: str) -> None:
     """Remove what dead processes left of `target`; if one died amid replacing a folder, that folder comes back."""
-    ours_once = f".{glob.escape(target.name)}.{'?' * 8}"  # as tempfile names them: of this target and of no longer name
+    ours_once = (
+        f".{glob.escape(_short(target.name))}.{'?' * 8}"  # as tempfile names them: of this target and of no longer name
+    )
     for partial in target.parent.glob(f"{ours_once}{suffix}"):
         with _lock(partial) as ours:
             if not ours or partial.is_symlink():

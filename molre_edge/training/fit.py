@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,8 @@ from molre_edge.training.thresholds import set_thresholds
 from molre_edge.training.volumes import Volumes, prepare_volumes
 
 __all__ = ["Fitted", "Watcher", "fit", "training_folder"]
+
+_LONGEST_STEM = 240  # bytes; a file system allows 255 for the folder's whole name
 
 
 class Watcher(Protocol):
@@ -81,7 +85,11 @@ class Fitted:
 
 
 def training_folder(checkpoint: Path) -> Path:
-    """Where a training keeps its state and metrics: beside its checkpoint."""
+    """Where a training keeps its state and metrics: beside its checkpoint, under its name, a long one cut."""
+    stem = os.fsencode(checkpoint.stem)
+    if len(stem) > _LONGEST_STEM:  # what is cut is told from others by its hash
+        short = stem[: _LONGEST_STEM - 17].decode("utf-8", "ignore")
+        return checkpoint.with_name(f"{short}-{hashlib.sha256(stem).hexdigest()[:16]}-training")
     return checkpoint.with_name(f"{checkpoint.stem}-training")
 
 

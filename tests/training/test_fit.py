@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -253,3 +254,26 @@ def test_a_changed_scan_is_noticed_while_training_is_not_done(train: Train, data
     with pytest.raises(RunError, match="scans have changed since this training began"):
         train(manifest=manifest)
     assert train(manifest=manifest, force=True).trained.epochs == 3
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_same_training_done_twice_leaves_the_same_bytes(train: Train, tmp_path: Path, suffix: str) -> None:
+    first, second = (train(tmp_path / f"{name}{suffix}") for name in ("one", "a-longer-name"))
+    assert first.checkpoint.read_bytes() == second.checkpoint.read_bytes()
+
+
+def test_a_name_as_long_as_file_systems_allow_is_trained_into_and_gone_on_with(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 252 + ".pt")
+    fitted = train(out)
+    assert out.is_file() and fitted.folder.is_dir()
+    assert train(out).trained.epochs == fitted.trained.epochs
+    assert training_folder(out) != training_folder(tmp_path / ("x" * 251 + "y.pt"))
+
+
+def test_a_pipe_in_place_of_the_checkpoint_is_refused_at_once(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / "ckpt.pt"
+    train(out)
+    out.unlink()
+    os.mkfifo(out)
+    with pytest.raises(RunError, match="written by something else since"):
+        train(out)
