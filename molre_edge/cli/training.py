@@ -1,4 +1,4 @@
-"""What the commands around training share: their progress, and options that they read alike."""
+"""Shared by the training commands: progress and common options."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from molre_edge.cli.shell import Speaker, UsageError
 __all__ = ["DeviceOption", "TrainBar", "choose_device", "parse_size", "split_names"]
 
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default: a GPU, if there is one.")
+    str | None, typer.Option("--device", help="cpu, cuda or cuda:N. Default: a GPU if there is one.")
 ]
 
 
 def choose_device(name: str | None) -> str:
-    """PyTorch's name of the device: the one asked for, or else a GPU, if there is one."""
+    """Return PyTorch's name of the requested device; by default a GPU if there is one."""
     import torch
 
     if name is None:
@@ -26,7 +26,7 @@ def choose_device(name: str | None) -> str:
     if kind not in {"cpu", "cuda"} or (number and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"--device {name}: expected cpu, cuda or cuda:N")
     if kind == "cuda" and not (torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()):
-        raise UsageError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here; take --device cpu")
+        raise UsageError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here; use --device cpu")
     return name
 
 
@@ -47,10 +47,10 @@ def parse_size(option: str, text: str) -> tuple[int, int, int]:
 
 
 class TrainBar:
-    """Progress on a terminal; elsewhere a line a step and an epoch."""
+    """Shows a progress bar on a terminal; elsewhere one line per step and epoch."""
 
     def __init__(self, speaker: Speaker) -> None:
-        """Speak through `speaker`."""
+        """Print through `speaker`."""
         self._speaker = speaker
         self._bar = speaker.counter()
         self._task = self._bar.add_task("", total=None, visible=False)
@@ -61,17 +61,17 @@ class TrainBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def step(self, name: str, total: int) -> None:
-        """A step with so many parts begins."""
+        """A step with `total` parts starts."""
         self._bar.reset(self._task, description=name, total=total, visible=True)
         if not self._speaker.err.is_terminal:
             self._speaker.tell(f"- {name}: {total}")
 
     def part(self) -> None:
-        """A part of it is done."""
+        """One part of the step is done."""
         self._bar.advance(self._task)
 
     def problem(self, name: str, reason: str) -> None:

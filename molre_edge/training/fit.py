@@ -32,19 +32,19 @@ _LONGEST_STEM = 240  # bytes; a file system allows 255 for the folder's whole na
 
 
 class Watcher(Protocol):
-    """Who wants to know how it goes."""
+    """Receives progress events. Any method may be a no-op."""
 
     def step(self, name: str, total: int) -> None:
-        """A step with so many parts begins."""
+        """A step with `total` parts starts."""
 
     def part(self) -> None:
-        """A part of it is done."""
+        """One part of the step is done."""
 
     def problem(self, name: str, reason: str) -> None:
         """A scan can't be used."""
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done."""
+        """An epoch is done; `row` has its metrics."""
 
 
 class _Nobody:
@@ -59,7 +59,7 @@ class _Nobody:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a training made.
+    """Result of a training.
 
     Attributes:
         checkpoint: the file.
@@ -67,10 +67,10 @@ class Fitted:
         trained: epochs and the best of them.
         scans: usable scans of the training and validation splits.
         problems: (scan, reason) of scans that could not be used.
-        kept: findings whose threshold stays 0.5, since the validation split lacks a class.
+        kept: findings whose threshold stays 0.5 because the validation split lacks a class.
         added: parameters of adapters and routers, and
         added_fraction: their share of all others.
-        cached_features: whether the backbone ran once a scan only.
+        cached_features: whether the backbone ran only once per scan.
     """
 
     checkpoint: Path
@@ -108,8 +108,8 @@ def fit(
 ) -> Fitted:
     """Train, set the thresholds on the validation split, and write the checkpoint whole.
 
-    Called again after a kill, it goes on where it stopped and ends in the same checkpoint. Called again when it is
-    done, it reads no scan and returns the same.
+    Called again after a kill, it continues where it stopped and writes the same checkpoint. Called again after it
+    finished, it reads no scan and returns the same result.
 
     Args:
         model: from :func:`molre_edge.training.start.new_model`, its findings those of the manifest; ends as the
@@ -121,16 +121,20 @@ def fit(
         sensitivity: thresholds find this share of the positives; None for Youden's index.
         with_backbone: store the backbone's weights in the checkpoint.
         cache: folder of volumes and features; beside the checkpoint by default.
-        force: replace a checkpoint, or a training, of something else.
-        watcher: is told.
+        force: replace another checkpoint or training.
+        watcher: receives progress events.
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: something else is there already, another process is training there, or the loss was not finite.
+        RunError: another checkpoint or training exists there, another process is training there, or the loss was not
+            finite.
     """
     watcher = watcher or _Nobody()
     if model.config.findings != manifest.findings:
-        raise ConfigError(f"{manifest.path}: its findings, in their order, are not the model's")
+        raise ConfigError(
+            f"{manifest.path}: its findings differ from the model's, or have another order; read it with the "
+            f"model's findings"
+        )
     folder = training_folder(out)
     cache, state_file = cache or folder / "cache", folder / "state.pt"
     asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}

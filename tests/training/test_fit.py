@@ -99,7 +99,7 @@ def test_a_second_training_of_one_checkpoint_is_refused_while_the_first_runs(tra
     class Second(Recorder):
         def step(self, name: str, total: int) -> None:
             for force in (False, True):
-                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing it now") as caught:
+                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing this checkpoint") as caught:
                     train(force=force)
                 refusals.append(str(caught.value))
 
@@ -178,7 +178,7 @@ def test_cut_between_checkpoint_and_record_it_writes_the_checkpoint_again(train:
 def test_another_training_does_not_overwrite_it_unasked(train: Train) -> None:
     first = train()
     before = sha256_of(first.checkpoint)
-    with pytest.raises(RunError, match=r"finished training which differs in settings\.seed \(0 there, 1 now\)"):
+    with pytest.raises(RunError, match=r"finished training that differs in settings\.seed \(0 there, 1 now\)"):
         train(settings=replace(SETTINGS, seed=1))
     assert sha256_of(first.checkpoint) == before
     other = train(settings=replace(SETTINGS, seed=1), force=True)
@@ -251,7 +251,7 @@ def test_a_changed_scan_is_noticed_while_training_is_not_done(train: Train, data
     with pytest.raises(KeyboardInterrupt):
         train(manifest=manifest, watcher=Recorder("epoch 1"))
     shutil.copy(manifest.of("train")[0].path, manifest.of("train")[1].path)
-    with pytest.raises(RunError, match="scans have changed since this training began"):
+    with pytest.raises(RunError, match="the scans changed after this training started"):
         train(manifest=manifest)
     assert train(manifest=manifest, force=True).trained.epochs == 3
 
@@ -275,5 +275,5 @@ def test_a_pipe_in_place_of_the_checkpoint_is_refused_at_once(train: Train, tmp_
     train(out)
     out.unlink()
     os.mkfifo(out)
-    with pytest.raises(RunError, match="written by something else since"):
+    with pytest.raises(RunError, match="something else has written since"):
         train(out)
