@@ -327,3 +327,28 @@ def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatc
         (partial / "new").write_text("")
     write_json(tmp_path / "file", 1)
     assert sorted(os.listdir(tmp_path)) == [".bundle.12345678.partial", "bundle", "file"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "a." + "b" * 253, "x" * 240 + ".safetensors"])
+def test_a_name_as_long_as_file_systems_allow_is_written(tmp_path: Path, name: str) -> None:
+    with write_whole(tmp_path / name) as partial:
+        partial.write_text("whole")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "whole"
+    (tmp_path / name).unlink()
+    for content in ("old", "new"):
+        with replace_folder(tmp_path / name) as folder:
+            (folder / "file").write_text(content)
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name / "file").read_text() == "new"
+
+
+def test_long_names_that_begin_alike_keep_their_leftovers_apart(tmp_path: Path) -> None:
+    one, other = tmp_path / ("x" * 250 + "1"), tmp_path / ("x" * 250 + "2")
+    with write_whole(one) as partial:
+        left = partial.name
+    (tmp_path / left).write_text("left by a killed process")
+    with write_whole(other) as partial:
+        partial.write_text("2")
+    assert (tmp_path / left).exists()
+    with write_whole(one) as partial:
+        partial.write_text("1")
+    assert not (tmp_path / left).exists()

@@ -28,25 +28,26 @@ def evaluate(
             metavar="CKPT",
             exists=True,
             dir_okay=False,
-            help="The checkpoint.",
+            help="Checkpoint to evaluate.",
             autocompletion=completion.checkpoints,
         ),
     ],
     data: Annotated[
-        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns scan, split and one a finding).")
+        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns: scan, split and one per finding).")
     ],
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split to evaluate: train, val or test.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv and the routing's.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv, and routing.csv and routing.png."),
     ] = None,
     backbone_weights: WeightsOption = None,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of prepared volumes.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans at once.")] = 8,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for prepared volumes.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans per batch.")] = 8,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a checkpoint on labelled scans that it was not trained on."""
+    """Evaluate a checkpoint on labelled scans that it was not trained on."""
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
         result = molre_edge.evaluate_checkpoint(
@@ -69,7 +70,7 @@ def evaluate(
 
 
 def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
-    """Tell how good it is."""
+    """Print an evaluation."""
     table = Table(title=f"{result.scans} scans", title_justify="left")
     table.add_column("finding", overflow="fold")
     for heading in ("with", "without", "AUC", "95 % interval", "sensitivity", "specificity"):
@@ -88,7 +89,7 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
     if table.rows:
         speaker.show(table)
     if without:
-        speaker.say(f"{without} findings have fewer than two scans with or without them: no AUC")
+        speaker.say(f"{without} findings have no AUC: it needs two scans with the finding and two without")
     if result.macro_auc is not None and result.macro_interval is not None:
         low, high = result.macro_interval
         speaker.say(f"Mean AUC {result.macro_auc:.3f} ({low:.3f} to {high:.3f}), {result.high} findings reach 0.90")
@@ -100,7 +101,7 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
 
 
 def _show_routing(routing: RoutingResult, findings: list[str], speaker: Speaker) -> None:
-    """Tell how the experts are used, and which finding raises the gate of each most."""
+    """Print how the experts are used, and which finding raises each gate most."""
     table = Table(title="Routing", title_justify="left")
     for heading in ("router", "expert", "mean gate", "leads", "gate raised most by"):
         table.add_column(heading, justify="left" if heading.endswith("by") else "right")

@@ -17,13 +17,21 @@ __all__ = ["import_peft"]
 def import_peft(
     folder: Annotated[
         Path,
-        typer.Argument(exists=True, file_okay=False, help="With adapter_config.json and adapter_model.safetensors."),
+        typer.Argument(
+            exists=True, file_okay=False, help="Folder with adapter_config.json and adapter_model.safetensors."
+        ),
     ],
     base: Annotated[
         Path,
-        typer.Option("--base", metavar="CKPT", exists=True, dir_okay=False, help="The checkpoint it was trained on."),
+        typer.Option(
+            "--base",
+            metavar="CKPT",
+            exists=True,
+            dir_okay=False,
+            help="Checkpoint that the LoRA was trained on (K = 0).",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The new checkpoint, .pt or .safetensors.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .pt or .safetensors.")] = Path(
         "ckpt.pt"
     ),
     backbone_weights: Annotated[
@@ -32,19 +40,19 @@ def import_peft(
             "--backbone-weights",
             exists=True,
             file_okay=False,
-            help="Hugging Face folder for a base without the backbone's weights; the new checkpoint has none either.",
+            help="Hugging Face folder, if the base lacks the backbone's weights; the result then lacks them too.",
         ),
     ] = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", help="Largest share of added parameters; default: the base's.")
+        float | None, typer.Option("--budget", help="Largest share of added parameters. Default: the base's.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put a LoRA that Hugging Face PEFT saved onto a checkpoint without adapters (K = 0): a checkpoint with K = 1.
+    """Add a LoRA saved by Hugging Face PEFT to a checkpoint without adapters (K = 0). The result has K = 1.
 
-    Plain LoRA only; DoRA, rsLoRA, trained biases and the like are refused by name. PEFT itself is not needed.
+    Only plain LoRA is supported; DoRA, rsLoRA, trained biases and the like are refused by name. PEFT is not needed.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:

@@ -16,19 +16,23 @@ __all__ = ["synthesize"]
 
 @command
 def synthesize(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder: scans and manifest.csv.")],
-    scans: Annotated[int, typer.Option("--scans", min=10, help="How many.")] = 240,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Two seeds share no head.")] = 0,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the scans and manifest.csv.")],
+    scans: Annotated[int, typer.Option("--scans", min=10, help="Number of scans.")] = 240,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed. Different seeds give different heads.")] = 0,
     findings: Annotated[
         str | None,
-        typer.Option("--findings", help="Draw these by themselves, separated by commas; default: plausible draws."),
+        typer.Option(
+            "--findings", help="Findings to draw independently, separated by commas. Default: plausible sets."
+        ),
     ] = None,
-    prevalence: Annotated[float, typer.Option("--prevalence", min=0.01, max=0.99, help="Of each of them.")] = 0.3,
-    size: Annotated[str, typer.Option("--size", metavar="SLICESxROWSxCOLS", help="Voxels of a scan.")] = "16x128x128",
+    prevalence: Annotated[
+        float, typer.Option("--prevalence", min=0.01, max=0.99, help="Share of scans with each of --findings.")
+    ] = 0.3,
+    size: Annotated[str, typer.Option("--size", metavar="SLICESxROWSxCOLS", help="Voxels per scan.")] = "16x128x128",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make synthetic head CTs with findings and the manifest for 'train': 60 % training, 20 % validation, 20 % test."""
+    """Make a synthetic head CT data set for 'train': 60 % training, 20 % validation, 20 % test scans."""
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
         result = molre_edge.synthesize_scans(

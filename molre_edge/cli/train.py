@@ -21,7 +21,7 @@ DEFAULT_BACKBONE = "dinov3-vitb16"  # as of molre_edge.training.options
 
 
 class AdapterChoice(str, Enum):
-    """What is trained beside pooling and head."""
+    """What to train besides pooling and head."""
 
     MOLRE = "molre"
     LORA = "lora"
@@ -31,12 +31,14 @@ class AdapterChoice(str, Enum):
 @command
 def train(
     data: Annotated[
-        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns scan, split and one a finding).")
+        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns: scan, split and one per finding).")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint, .pt or .safetensors.")] = Path("ckpt.pt"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .pt or .safetensors.")] = Path(
+        "ckpt.pt"
+    ),
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="An id from docs/backbones.md.", show_default=DEFAULT_BACKBONE),
+        typer.Option("--backbone", help="Backbone id from docs/backbones.md.", show_default=DEFAULT_BACKBONE),
     ] = None,
     backbone_weights: Annotated[
         Path | None,
@@ -46,59 +48,71 @@ def train(
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option("--init", exists=True, dir_okay=False, help="Take backbone, grid and windows of a checkpoint."),
+        typer.Option("--init", exists=True, dir_okay=False, help="Checkpoint to take backbone, grid and windows from."),
     ] = None,
     adapter: Annotated[
-        AdapterChoice, typer.Option("--adapter", help="MoLRE, one LoRA, or pooling and head alone.")
+        AdapterChoice, typer.Option("--adapter", help="Train MoLRE, a LoRA, or only pooling and head.")
     ] = AdapterChoice.MOLRE,
     match_parameters: Annotated[
-        bool, typer.Option("--match-parameters", help="Give a LoRA the rank that adds as many parameters as the MoLRE.")
+        bool,
+        typer.Option(
+            "--match-parameters", help="Choose the LoRA rank that adds as many parameters as the MoLRE would."
+        ),
     ] = False,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--module", help="Adapt these modules (names or ends of names, '*' allowed), not the default."),
+        typer.Option(
+            "--module",
+            help="Module to adapt instead of the default: a name, its end, or a pattern with '*'. Repeatable.",
+        ),
     ] = None,
-    experts: Annotated[int, typer.Option("--experts", min=2, help="K.")] = 6,
-    rank: Annotated[int, typer.Option("--rank", min=1, help="r of each expert.")] = 8,
+    experts: Annotated[int, typer.Option("--experts", min=2, help="Number of experts (K).")] = 6,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of each expert (r).")] = 8,
     budget: Annotated[
-        float | None, typer.Option("--budget", help="Largest share of added parameters; default 0.005, the paper's.")
+        float | None,
+        typer.Option("--budget", help="Largest share of added parameters. Default: 0.005, as in the paper."),
     ] = None,
     findings: Annotated[
-        str | None, typer.Option("--findings", help="Only these columns of the manifest, separated by commas.")
+        str | None, typer.Option("--findings", help="Findings to train on, separated by commas. Default: all columns.")
     ] = None,
     grid: Annotated[
-        str | None, typer.Option("--grid", metavar="SLICESxROWSxCOLS", help="Another grid than the backbone's.")
+        str | None, typer.Option("--grid", metavar="SLICESxROWSxCOLS", help="Input grid. Default: the backbone's.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 30,
-    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")] = 10,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans a step.")] = 8,
-    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Steps whose gradients are summed.")] = 1,
-    lr: Annotated[float, typer.Option("--lr", help="Largest learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights and order.")] = 0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")] = 30,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, help="Stop after this many epochs without a better validation AUC.")
+    ] = 10,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans per batch.")] = 8,
+    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Batches per optimizer step.")] = 1,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for initial weights and scan order.")] = 0,
     sensitivity: Annotated[
         float | None,
-        typer.Option("--sensitivity", help="Thresholds find this share of positives; default: Youden's index."),
+        typer.Option(
+            "--sensitivity", help="Set thresholds that find this share of positives. Default: Youden's index."
+        ),
     ] = None,
     train_backbone: Annotated[
-        bool, typer.Option("--train-backbone", help="Let the backbone learn too: pretraining of small ones.")
+        bool, typer.Option("--train-backbone", help="Also train the backbone, to pretrain a small one.")
     ] = False,
     without_backbone: Annotated[
-        bool, typer.Option("--without-backbone", help="Store the backbone's hash in the checkpoint, not its weights.")
+        bool,
+        typer.Option("--without-backbone", help="Store only the hash of the backbone's weights in the checkpoint."),
     ] = False,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder of prepared volumes; share it between trainings.")
+        Path | None, typer.Option("--cache", help="Folder for prepared volumes. Several trainings can share it.")
     ] = None,
     device: DeviceOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a checkpoint or a training of something else that is there.")
+        bool, typer.Option("--force", help="Replace another checkpoint or training with this name.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train on a folder of scans with labels; the backbone stays frozen.
+    """Train on a folder of labelled scans. The backbone stays frozen.
 
-    Started again after an interruption with the same options, it goes on where it stopped and ends in the same result.
-    Metrics, a plot and the state lie beside the checkpoint, in CKPT-training.
+    After an interruption, run the same command again: it continues where it stopped and gives the same result. Metrics,
+    a plot and the training state are written beside the checkpoint, in CKPT-training.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
@@ -137,11 +151,11 @@ def train(
 
 
 def show_fitted(fitted: Fitted, speaker: Speaker) -> None:
-    """Tell what a training made."""
+    """Print the result of a training."""
     trained = fitted.trained
     if fitted.kept:
         speaker.warn(
-            f"{len(fitted.kept)} findings keep the threshold 0.5, since the validation split lacks scans with or "
+            f"{len(fitted.kept)} findings keep the threshold 0.5 because the validation split lacks scans with or "
             f"without them: {', '.join(fitted.kept[:5])}{', ...' if len(fitted.kept) > 5 else ''}"
         )
     score = f"mean AUC {trained.best_score:.3f}" if trained.best_score >= 0 else f"loss {-trained.best_score:.4f}"

@@ -11,7 +11,7 @@ from molre_edge.errors import UsageError
 __all__ = ["DeviceOption", "parse_size", "split_names"]
 
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default: a GPU, if there is one.")
+    str | None, typer.Option("--device", help="cpu, cuda or cuda:N. Default: a GPU if there is one.")
 ]
 
 

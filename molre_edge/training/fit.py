@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,10 +31,12 @@ from molre_edge.training.volumes import Volumes, prepare_volumes
 
 __all__ = ["Fitted", "fit", "training_folder"]
 
+_LONGEST_STEM = 240  # bytes; a file system allows 255 for the folder's whole name
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a training made.
+    """Result of a training.
 
     Attributes:
         checkpoint: the file.
@@ -40,10 +44,10 @@ class Fitted:
         trained: epochs and the best of them.
         scans: usable scans of the training and validation splits.
         problems: (scan, reason) of scans that could not be used.
-        kept: findings whose threshold stays 0.5, since the validation split lacks a class.
+        kept: findings whose threshold stays 0.5 because the validation split lacks a class.
         added: parameters of adapters and routers, and
         added_fraction: their share of all others.
-        cached_features: whether the backbone ran once a scan only.
+        cached_features: whether the backbone ran only once per scan.
     """
 
     checkpoint: Path
@@ -74,7 +78,11 @@ class Fitted:
 
 
 def training_folder(checkpoint: Path) -> Path:
-    """Where a training keeps its state and metrics: beside its checkpoint."""
+    """Where a training keeps its state and metrics: beside its checkpoint, under its name, a long one cut."""
+    stem = os.fsencode(checkpoint.stem)
+    if len(stem) > _LONGEST_STEM:  # what is cut is told from others by its hash
+        short = stem[: _LONGEST_STEM - 17].decode("utf-8", "ignore")
+        return checkpoint.with_name(f"{short}-{hashlib.sha256(stem).hexdigest()[:16]}-training")
     return checkpoint.with_name(f"{checkpoint.stem}-training")
 
 
@@ -93,8 +101,8 @@ def fit(
 ) -> Fitted:
     """Train, set the thresholds on the validation split, and write the checkpoint whole.
 
-    Called again after a kill, it goes on where it stopped and ends in the same checkpoint. Called again when it is
-    done, it reads no scan and returns the same.
+    Called again after a kill, it continues where it stopped and writes the same checkpoint. Called again after it
+    finished, it reads no scan and returns the same result.
 
     Args:
         model: from :func:`molre_edge.training.start.new_model`, its findings those of the manifest; ends as the
@@ -106,15 +114,19 @@ def fit(
         sensitivity: thresholds find this share of the positives; None for Youden's index.
         with_backbone: store the backbone's weights in the checkpoint.
         cache: folder of volumes and features; beside the checkpoint by default.
-        force: replace a checkpoint, or a training, of something else.
+        force: replace another checkpoint or training.
         progress: receives events.
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: something else is there already, another process is training there, or the loss was not finite.
+        RunError: another checkpoint or training exists there, another process is training there, or the loss was not
+            finite.
     """
     if model.config.findings != manifest.findings:
-        raise ConfigError(f"{manifest.path}: its findings, in their order, are not the model's")
+        raise ConfigError(
+            f"{manifest.path}: its findings differ from the model's, or have another order; read it with the "
+            f"model's findings"
+        )
     folder = training_folder(out)
     cache, state_file = cache or folder / "cache", folder / "state.pt"
     asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}

@@ -52,9 +52,9 @@ class ModelOptions:
         if self.adapter not in ADAPTERS:
             raise UsageError(f"--adapter {self.adapter}: expected one of {', '.join(ADAPTERS)}")
         if self.adapter != "lora" and self.match_parameters:
-            raise UsageError("--match-parameters: chooses the rank of --adapter lora; leave it out, or add that")
+            raise UsageError("--match-parameters: works only with --adapter lora, whose rank it chooses")
         if self.adapter == "none" and self.modules:
-            raise UsageError("--module: --adapter none adapts no module; leave out one of the two")
+            raise UsageError("--module: --adapter none adapts no module; use only one of the two options")
 
 
 def model_config(options: ModelOptions, source: ModelConfig | None, findings: Sequence[str]) -> ModelConfig:
@@ -75,8 +75,8 @@ def model_config(options: ModelOptions, source: ModelConfig | None, findings: Se
 
     if source is not None and options.backbone not in (None, source.backbone.id):
         raise UsageError(
-            f"--backbone {options.backbone}: the checkpoint of --init has the backbone {source.backbone.id}; leave out "
-            f"one of the two"
+            f"--backbone {options.backbone}: --init has the backbone {source.backbone.id}; use only one of the "
+            f"two options"
         )
     name = (options.backbone or DEFAULT_BACKBONE) if source is None else source.backbone.id
     config = default_config(name, adapter="none", findings=tuple(findings))

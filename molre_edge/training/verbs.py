@@ -121,15 +121,17 @@ def train_model(
     if sensitivity is not None and not 0 < sensitivity <= 1:
         raise UsageError(f"--sensitivity {sensitivity}: expected a share above 0, up to 1")
     if not store_backbone and (train_backbone or not (init or backbone_weights)):
-        raise UsageError("--without-backbone: the weights would be stored nowhere; leave it out")
+        raise UsageError(
+            "--without-backbone: the backbone's weights exist only in this training and would be lost; leave it out"
+        )
     place = choose_device(device)
     manifest = read_manifest(data, findings)
     sources = tuple(None if each is None else Path(each) for each in (init, backbone_weights))
     model = _starting_model(options, *sources, manifest, seed, progress)
     if not (init or backbone_weights or train_backbone):
         progress.warn(
-            f"{model.config.backbone.id} has random weights: give the public ones with --backbone-weights, or a "
-            f"checkpoint with --init"
+            f"{model.config.backbone.id} has random weights; pass public ones with --backbone-weights, or a checkpoint "
+            f"with --init"
         )
     settings = TrainSettings(
         epochs=epochs,
@@ -171,7 +173,7 @@ def _starting_model(
     model = new_model(config, seed=seed)
     if source is not None:
         if source.config.adapter.experts:
-            progress.warn(f"{init}: only the backbone is taken over, not its adapters")
+            progress.warn(f"{init}: only its backbone is used; its adapters are ignored")
         copy_backbone(source.model, model)
     elif backbone_weights is not None:
         load_backbone(model, backbone_weights)
@@ -252,7 +254,7 @@ def evaluate_checkpoint(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}")
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder}: is a file; name a folder")
+        raise UsageError(f"--out {folder}: is a file; pass a folder")
     place = choose_device(device)
     loaded = load_checkpoint(checkpoint, backbone_weights=None if backbone_weights is None else Path(backbone_weights))
     manifest = read_manifest(Path(data), loaded.config.findings, partial=True)
@@ -349,14 +351,14 @@ def import_peft(
         raise MissingDependencyError("Importing a LoRA", str(error.name), "export") from error
     check_checkpoint_name(out)
     if out.exists() and not force:
-        raise UsageError(f"--out {out}: exists already; choose another name, or replace it with --force")
+        raise UsageError(f"--out {out}: already exists; choose another name, or replace it with --force")
     progress.step("loading")
     weights = None if backbone_weights is None else Path(backbone_weights)
     loaded = load_checkpoint(Path(base), backbone_weights=weights)
     progress.step("the LoRA")
     imported = put_lora_on(Path(folder), loaded, budget=budget)
     save_checkpoint(imported.model, out, with_backbone=weights is None)
-    progress.warn("the thresholds are those of the base: set them anew on a validation set")
+    progress.warn("the thresholds are those of the base; set them again on a validation set")
     adapter, count = imported.model.config.adapter, count_parameters(imported.model)
     return ImportResult(out, imported.layers, adapter.rank, adapter.alpha, count.added, count.fraction)
 
@@ -404,7 +406,7 @@ def synthesize_scans(
     except ImportError as error:
         raise MissingDependencyError("Making a data set", str(error.name), "train") from error
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: exists already and is not an empty folder; name a new one")
+        raise UsageError(f"{folder}: already exists and is not empty; name a new folder")
     progress.step("scans")
     make_dataset(
         folder,

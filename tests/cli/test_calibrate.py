@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     digest = Bundle.open(Path("edge-bundle")).digest
     assert f"Digest: {digest}" in done.stdout
     assert "times as fast as float16" in done.stdout
+    said = re.search(r"\d+ of \d+ layers in INT8 \(\d+% of the weights\)", done.stdout)
+    page = " ".join(Path("edge-bundle/calibration/report.html").read_text().split())
+    assert said is not None and said[0] in page  # one number, one wording
     again = invoke(*words, "--json")
     assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["digest"]) == (True, digest)
     run = invoke("infer", tiny_scans, "--engine", "int8", "--gates", "gates.toml", "--reference", "golden", "-o", "run")

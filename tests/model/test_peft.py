@@ -162,7 +162,7 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"alpha_pattern": {"q_proj": 8}}, "'alpha_pattern' is"),
         ({"fan_in_fan_out": True}, "'fan_in_fan_out' is True"),
         ({"layer_replication": [[0, 1]]}, "'layer_replication' is"),
-        ({"use_qalora": True}, "'use_qalora' is True: this molre-edge does not know what it changes"),
+        ({"use_qalora": True}, "'use_qalora' is True: this release does not know this setting"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', which changes the base's weights"),
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'; only LORA"),
         ({"peft_type": None}, "peft_type is None; only LORA"),
@@ -185,7 +185,7 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"target_modules": "("}, "target_modules is '\\(', which is not a regular expression"),
         ({"target_modules": None}, "target_modules: expected names or a regular expression, got None"),
         ({"target_modules": 3}, "target_modules: expected names, got 3"),
-        ({"layers_to_transform": [0]}, "layers_to_transform is 0, and the weights are of other blocks"),
+        ({"layers_to_transform": [0]}, "layers_to_transform is 0, but the weights belong to other blocks"),
         ({"layers_to_transform": [0, 1, 2]}, "layers_to_transform is 0, 1, 2"),
         ({"layers_to_transform": [0, 1], "layers_pattern": "h"}, "layers_to_transform is 0, 1"),
         ({"layers_to_transform": "all"}, "layers_to_transform: expected whole numbers"),
@@ -222,7 +222,7 @@ def test_what_changes_nothing_is_taken(changes: dict[str, Any], base: LoadedChec
         ("layer.0.attention.q_proj.bias", "a bias"),
         ("layer.0.attention.q_proj.lora_B.bias", "a bias"),
         ("head.modules_to_save.weight", "of a module trained in full"),
-        ("layer.0.attention.q_proj.lora_A.default.weight", "no LoRA matrix by its name"),
+        ("layer.0.attention.q_proj.lora_A.default.weight", "not named like a LoRA matrix"),
     ],
 )
 def test_weights_of_something_else_are_refused_by_name(
@@ -330,18 +330,18 @@ def test_weights_that_are_cut_or_not_there_are_refused(base: LoadedCheckpoint, w
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         put_lora_on(path.parent, base)
     path.unlink()
-    with pytest.raises(CheckpointError, match="no such file; give the folder that PEFT's save_pretrained wrote"):
+    with pytest.raises(CheckpointError, match="no such file; pass the folder that PEFT's save_pretrained wrote"):
         put_lora_on(path.parent, base)
 
 
 def test_a_base_with_adapters_is_refused(tmp_path: Path, write: Write) -> None:
-    with pytest.raises(CheckpointError, match=r"the base has adapters already \(K = 1\)"):
+    with pytest.raises(CheckpointError, match=r"the base already has adapters \(K = 1\)"):
         put_lora_on(write(), loaded(config(1), tmp_path))
 
 
 def test_more_than_the_budget_is_refused_unless_asked_for(tmp_path: Path, write: Write) -> None:
     base = loaded(config(budget=0.005), tmp_path)
-    with pytest.raises(CheckpointError, match=r"where the budget is 0\.50%"):
+    with pytest.raises(CheckpointError, match=r"but the budget is 0\.50%"):
         put_lora_on(write(), base)
     assert put_lora_on(write(), base, budget=1.0).model.config.budget == 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,7 +102,7 @@ def test_a_second_training_of_one_checkpoint_is_refused_while_the_first_runs(tra
     class Second(Recorder):
         def step(self, name: str) -> None:
             for force in (False, True):
-                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing it now") as caught:
+                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing this checkpoint") as caught:
                     train(force=force)
                 refusals.append(str(caught.value))
 
@@ -182,7 +183,7 @@ def test_cut_between_checkpoint_and_record_it_writes_the_checkpoint_again(train:
 def test_another_training_does_not_overwrite_it_unasked(train: Train) -> None:
     first = train()
     before = sha256_of(first.checkpoint)
-    with pytest.raises(RunError, match=r"finished training which differs in settings\.seed \(0 there, 1 now\)"):
+    with pytest.raises(RunError, match=r"finished training that differs in settings\.seed \(0 there, 1 now\)"):
         train(settings=replace(SETTINGS, seed=1))
     assert sha256_of(first.checkpoint) == before
     other = train(settings=replace(SETTINGS, seed=1), force=True)
@@ -255,6 +256,29 @@ def test_a_changed_scan_is_noticed_while_training_is_not_done(train: Train, data
     with pytest.raises(KeyboardInterrupt):
         train(manifest=manifest, progress=Recorder("epochs: 1 of 3"))
     shutil.copy(manifest.of("train")[0].path, manifest.of("train")[1].path)
-    with pytest.raises(RunError, match="scans have changed since this training began"):
+    with pytest.raises(RunError, match="the scans changed after this training started"):
         train(manifest=manifest)
     assert train(manifest=manifest, force=True).trained.epochs == 3
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_same_training_done_twice_leaves_the_same_bytes(train: Train, tmp_path: Path, suffix: str) -> None:
+    first, second = (train(tmp_path / f"{name}{suffix}") for name in ("one", "a-longer-name"))
+    assert first.checkpoint.read_bytes() == second.checkpoint.read_bytes()
+
+
+def test_a_name_as_long_as_file_systems_allow_is_trained_into_and_gone_on_with(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 252 + ".pt")
+    fitted = train(out)
+    assert out.is_file() and fitted.folder.is_dir()
+    assert train(out).trained.epochs == fitted.trained.epochs
+    assert training_folder(out) != training_folder(tmp_path / ("x" * 251 + "y.pt"))
+
+
+def test_a_pipe_in_place_of_the_checkpoint_is_refused_at_once(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / "ckpt.pt"
+    train(out)
+    out.unlink()
+    os.mkfifo(out)
+    with pytest.raises(RunError, match="something else has written since"):
+        train(out)
