@@ -20,7 +20,7 @@ from molre_edge.engines.known_problems import known_problem
 from molre_edge.engines.tensorrt_api import BuildOptions, Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt_inspector import inspect_layers
 from molre_edge.engines.tensorrt_int8 import Quantised, check_int8
-from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt_layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
 from molre_edge.engines.tensorrt_watch import Progress, Watch, listed, watching
 from molre_edge.engines.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
@@ -57,14 +57,11 @@ def build_engine(
     with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
         plan, measurements, reused = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
         seconds = time.perf_counter() - start
-        inspected: tuple[BuiltLayer, ...] = ()
-        if options.target is Target.HERE:
-            inspected = inspect_layers(tensorrt, bytes(plan), logger, host_code=options.version_compatible)
-    layers = inspected or read_layers(watch.layers[0] if watch.layers else "")
+        layers, read_from = _layers(tensorrt, plan, options, watch, logger)
     if quantised is None:
-        check_precision(layers, precision)
+        not_checked = check_precision(layers, precision)
     else:
-        check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, on_progress))
+        not_checked = check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, on_progress))
     built = write_engine(
         bundle,
         f"{options.target}-{precision}",
@@ -86,12 +83,9 @@ def build_engine(
                 "version_compatible": options.version_compatible,
                 "refit": options.refit,
             },
-            "warnings": [problem] if problem else [],
+            "warnings": [told for told in (problem, not_checked) if told],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
-            "layers": {
-                **LayerSummary.of(layers).to_dict(),
-                "read_from": "the engine inspector" if inspected else "the builder's layer log",
-            },
+            "layers": {**LayerSummary.of(layers).to_dict(), "read_from": read_from},
             "build_seconds": round(seconds, 2),
         },
     )
@@ -99,6 +93,18 @@ def build_engine(
         with contextlib.suppress(OSError):  # the engine is there, and the next build measures again
             write_timing_cache(cache, measurements)
     return built
+
+
+def _layers(
+    tensorrt: TensorRT, plan: Any, options: BuildOptions, watch: Watch, logger: Any
+) -> tuple[tuple[BuiltLayer, ...], str]:
+    """The layers that were built, and who told them: the inspector, where there is a GPU, unless the log tells more."""
+    told = [(read_layers(watch.layers[0] if watch.layers else ""), "the builder's layer log")]
+    if options.target is Target.HERE:
+        inspected = inspect_layers(tensorrt, bytes(plan), logger, host_code=options.version_compatible)
+        told.insert(0, (inspected, "the engine inspector"))
+    # the first of those that tell any product of matrices and hide the fewest layers
+    return min(told, key=lambda one: (not any(layer.is_matrix for layer in one[0]), not one[0], unread(one[0])))
 
 
 def _fused_in_fp16(
@@ -109,8 +115,11 @@ def _fused_in_fp16(
         return None
     facts = bundle.graph(Precision.FP16)
     with watching(tensorrt.module, on_progress) as (watch, logger, monitor):
-        _build(tensorrt, bundle.read(facts.file), facts.inputs[0], options, watch, logger, monitor, b"")
-    return LayerSummary.of(read_layers(watch.layers[0] if watch.layers else "")).fused_attention
+        graph = bundle.read(facts.file)
+        plan, _, _ = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, b"")
+        layers, _ = _layers(tensorrt, plan, options, watch, logger)
+    summary = LayerSummary.of(layers)
+    return summary.fused_attention if summary.by_type else None
 
 
 def _target(options: BuildOptions) -> dict[str, Any]:
