@@ -222,7 +222,8 @@ def _gpu(probe: DriverProbe, root: Path, *, jetson: bool) -> Part:
         install = "flash the Jetson with JetPack" if jetson else "install NVIDIA's driver for the GPU, if there is one"
         return Part("NVIDIA GPU", MISSING if probe.cuda is None else PROBLEM, probe.problem, needed, install)
     told = ", ".join(f"{gpu}, {gpu.memory_bytes / 2**30:.1f} GiB" for gpu in probe.gpus)
-    driver = re.search(r"Kernel Module\D*([\d.]+)", _text(root / "proc/driver/nvidia/version"))
+    # 'Kernel Module for x86_64  580.159.04' or 'x86_64 Kernel Module  535.129.03': the first word that is a version
+    driver = re.search(r"NVRM version:.*?\s(\d+\.\d[\d.]*)(?!\S)", _text(root / "proc/driver/nvidia/version"))
     return Part("NVIDIA GPU", OK, f"{told}; driver {driver[1] if driver else '?'}, for CUDA up to {probe.cuda}")
 
 
@@ -295,12 +296,20 @@ def _backends(probe: DriverProbe) -> tuple[Part, Part]:
 
 def _toolkit(root: Path) -> Part:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(root / "usr/local/cuda/bin"))
-    version = re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"([\d.]+)"', _text(root / "usr/local/cuda/version.json"))
+    version = _cuda_version(root / "usr/local/cuda")
     if nvcc is None:
         return Part(
             "CUDA toolkit", MISSING, "no nvcc", "building pycuda", "NVIDIA's CUDA toolkit; cuda-python needs none"
         )
-    return Part("CUDA toolkit", OK, f"{version[1] if version else 'version unknown'} ({nvcc})")
+    return Part("CUDA toolkit", OK, f"{version or 'version unknown'} ({nvcc})")
+
+
+def _cuda_version(toolkit: Path) -> str | None:
+    """Of its version.json, which some packages of it leave out, else of its header."""
+    if told := re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"([\d.]+)"', _text(toolkit / "version.json")):
+        return told[1]
+    number = re.search(r"^#define CUDA_VERSION (\d+)", _text(toolkit / "include/cuda.h"), re.MULTILINE)
+    return f"{int(number[1]) // 1000}.{int(number[1]) % 1000 // 10}" if number else None
 
 
 def _offline() -> Part:

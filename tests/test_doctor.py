@@ -145,3 +145,34 @@ print(found.can_run["onnxruntime"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "None"]
+
+
+@pytest.mark.parametrize(
+    ("line", "driver"),
+    [
+        ("NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (dvs-builder@U22)", "580.159.04"),
+        ("NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)", "540.4.0"),
+        ("NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023", "535.129.03"),
+        ("something else", "?"),
+    ],
+)
+def test_the_driver_is_told_by_its_own_version_and_not_by_the_processor_s(machine: Any, line: str, driver: str) -> None:
+    text = f"NVRM version: {line}\nGCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n"
+    found = part(machine(AMPERE, "x86_64", {}, {"proc/driver/nvidia/version": text}), "NVIDIA GPU").found
+    assert found.endswith(f"; driver {driver}, for CUDA up to 13.0")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"version.json": '{"cuda" : {"name" : "CUDA SDK", "version" : "12.6.11"}}'}, "12.6.11"),
+        ({"include/cuda.h": "/* x */\n#define CUDA_VERSION 13020\n"}, "13.2"),
+        ({}, "version unknown"),
+    ],
+)
+def test_the_toolkit_s_version_is_read_from_what_it_brings(
+    machine: Any, files: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: "/opt/nvcc")
+    found = machine(NO_DRIVER, "x86_64", {}, {f"usr/local/cuda/{name}": text for name, text in files.items()})
+    assert part(found, "CUDA toolkit").found == f"{told} (/opt/nvcc)"
