@@ -121,6 +121,8 @@ def report_runs(
     own_limits = read_limits(limits, progress)
     table = None if labels is None else Path(labels)
     reports = [_remade(run, table, own_limits, place, progress) for run in stored]
+    names: list[str]
+    notes: tuple[str, ...]
     if len(stored) == 1:
         page = _write_one(stored[0], reports[0], target or folders[0], place if images else None, progress)
         names, notes = [reports[0].engine.name], ()
