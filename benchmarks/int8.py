@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.data import Sample, Split, VolumeReader, choose, content_of, look
-from molre_edge.calibration.judge import answers
+from molre_edge.calibration.evidence import answers
 from molre_edge.calibration.run import calibrate
+from molre_edge.calibration.samples import Sample, Split, VolumeReader, content_of, describe_scans, split_scans
+from molre_edge.calibration.scan_labels import labels_of
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.calibration.speed import compare_speed
-from molre_edge.cli.calibrate import labels_of
 from molre_edge.demo import draw_model
 from molre_edge.errors import EngineError, ParityFailedError
 from molre_edge.export.exporter import export_checkpoint
@@ -43,6 +43,7 @@ from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.defaults import default_config
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
+from molre_edge.progress import Silent
 from molre_edge.scans import find_scans
 from molre_edge.specs import Precision
 from molre_edge.synthetic import make_head, write_nifti
@@ -186,14 +187,11 @@ class Row:
         return told
 
 
-class _Progress:
-    def step(self, name: str, parts: int | None = None) -> None:
+class _Progress(Silent):
+    def step(self, name: str) -> None:
         print(f"- {name}", flush=True)
 
-    def part(self, what: str = "") -> None:
-        pass
-
-    def tell(self, text: str) -> None:
+    def info(self, text: str) -> None:
         print(text, flush=True)
 
     def warn(self, text: str) -> None:
@@ -203,10 +201,10 @@ class _Progress:
 def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: CalibrationSettings) -> dict[str, Any]:
     """Both recipes on one bundle."""
     found = find_scans(scans)
-    known = labels_of(labels, bundle, found, scans)
+    known = labels_of(labels, bundle, found, scans, print)
     contents = sorted(((content_of(source), source) for source in found.scans), key=lambda pair: pair[0])
-    samples, _ = look([s for _, s in contents], [c for c, _ in contents], bundle.grid, labels=known)
-    split = choose(samples, settings, bundle.grid.slices)
+    samples, _ = describe_scans([s for _, s in contents], [c for c, _ in contents], bundle.grid, labels=known)
+    split = split_scans(samples, settings, bundle.grid.slices)
     fp16 = bundle.read(bundle.graph(Precision.FP16).file)
     row = Row(bundle, split)
     figures: dict[str, Any] = {
@@ -226,20 +224,18 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
     }
     print("- ours", flush=True)
     try:
-        result = calibrate(bundle, found, settings, DEFAULT_LIMITS[Precision.INT8], _Progress(), labels=known)
+        limits = DEFAULT_LIMITS[Precision.INT8]
+        result = calibrate(bundle, found, settings, limits, labels=known, progress=_Progress())
     except ParityFailedError as error:
         return {**figures, "ours": str(error)}
     opened = Bundle.open(bundle.folder)
     raw = opened.read(opened.graph(Precision.INT8).file)
     report = result.report
     figures["ours"] = {
-        **{
-            name: report[name]
-            for name in ("summary", "methods", "blocks", "ranked", "taken", "speed", "recommendation")
-        },
+        **{name: report[name] for name in ("summary", "methods", "blocks", "ranking", "speed", "recommendation")},
         **row.of(raw),
         "trials": len(report["trials"]),
-        "judged": [(part["what"], part["verdict"]["summary"]) for part in report["judged"]],
+        "judged": [(part["what"], part["verdict"]["summary"]) for part in report["comparisons"]],
     }
     return figures
 
@@ -262,14 +258,14 @@ def main() -> None:
     parser.add_argument("--validation-scans", type=int)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    settings = CalibrationSettings(validation=options.validation_scans)
+    settings = CalibrationSettings(validation_scans=options.validation_scans)
     if options.model == "demo":
         data = options.folder / "data"
         figures = measure(Bundle.open(options.folder / "edge-bundle"), data / "test", data / "manifest.csv", settings)
     else:
         with tempfile.TemporaryDirectory() as folder:
             bundle, scans = make_full_size(options.model, options.folder or Path(folder))
-            figures = measure(bundle, scans, None, replace(settings, validation=settings.validation or 1))
+            figures = measure(bundle, scans, None, replace(settings, validation_scans=settings.validation_scans or 1))
     print(json.dumps(figures, indent=2))
     if options.json:
         write_json(options.json, figures)

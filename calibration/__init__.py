@@ -1,1 +1,5 @@
-"""Calibration: from a bundle's float32 graph and head CT scans to an INT8 graph within the parity budget."""
+"""Calibration: turns a bundle's float32 graph and head CT scans into an INT8 graph within the parity limits.
+
+:func:`molre_edge.calibration.run.calibrate_bundle` runs four phases, each in a file of its name: prepare, search,
+confirm, keep.
+"""

@@ -1,4 +1,4 @@
-"""How a head on the model's grid looks, in a few numbers, and an order that spreads over what looks different."""
+"""The appearance of a head on the model's grid in a few numbers, and an order that alternates between unlike heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = 3  # base, middle and top of the head
 
 
 def describe(volume: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
-    """Shares of tissue in three parts of the head, and how noisy its brain is.
+    """Shares of tissue in three parts of the head, and the noise of its brain.
 
     Args:
         volume: HU [slices, rows, cols].
@@ -42,18 +42,18 @@ def _noise(volume: npt.NDArray[np.float16]) -> float:
 def farthest_first(points: Sequence[npt.NDArray[np.float64]]) -> list[int]:
     """An order in which each next point is the one farthest from all before it (Gonzalez, 1985).
 
-    It begins with the point nearest to the mean; of equals the first is taken, so the order is the same every time.
+    It begins with the point nearest to the mean. Of equal points the first comes first, so the order is deterministic.
     """
     if not points:
         return []
     cloud = np.stack(points)
     first = int(np.linalg.norm(cloud - cloud.mean(axis=0), axis=1).argmin())
     order = [first]
-    apart = np.linalg.norm(cloud - cloud[first], axis=1)
-    apart[first] = -1.0
+    distances = np.linalg.norm(cloud - cloud[first], axis=1)
+    distances[first] = -1.0
     while len(order) < len(cloud):
-        new = int(apart.argmax())
+        new = int(distances.argmax())
         order.append(new)
-        apart = np.where(apart < 0, -1.0, np.minimum(apart, np.linalg.norm(cloud - cloud[new], axis=1)))
-        apart[new] = -1.0
+        distances = np.where(distances < 0, -1.0, np.minimum(distances, np.linalg.norm(cloud - cloud[new], axis=1)))
+        distances[new] = -1.0
     return order

@@ -1,128 +1,150 @@
-"""What a calibration says of itself: data for programs, from which the page for people is made."""
+"""The report of a calibration: data for programs. The page for people is made from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from molre_edge import __version__
-from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.data import Problem, Split
-from molre_edge.calibration.evaluator import Judged, Judgement
+from molre_edge.calibration.confirm import Confirmed
+from molre_edge.calibration.judgement import Comparison
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.ranking import Found
-from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.calibration.prepare import Prepared
+from molre_edge.calibration.ranking import Item
 from molre_edge.calibration.speed import WORTHWHILE, Speed
-from molre_edge.parity import ParityLimits
 from molre_edge.specs import DISCLAIMER
 
-__all__ = ["FORMAT", "describe_calibration", "explain", "recommend"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "describe_calibration", "recommend"]
 
 FORMAT = "molre-edge-calibration"
-FORMAT_VERSION = 1
-_WORST = 3  # findings in a sentence
+FORMAT_VERSION = 2
 
 
 def describe_calibration(
-    *,
-    key: str,
-    bundle: Bundle,
-    settings: CalibrationSettings,
-    gate: ParityLimits,
-    split: Split,
-    problems: Sequence[Problem],
-    layers: Sequence[Layer],
-    outcome: Found,
-    limits: Mapping[str, float],
-    judgement: Judgement,
-    attentions: int,
-    sizes: Mapping[str, int],
-    speed: Speed,
-    mode: str,
+    prepared: Prepared, confirmed: Confirmed, sizes: Mapping[str, int], speed: Speed
 ) -> dict[str, Any]:
-    """All of ``calibration/report.json``; docs/calibration.md describes it."""
-    chosen = {layer.node for layer in outcome.chosen}
-    quantised = [layer for layer in layers if layer.node in chosen]
-    strains = {layer.node: item for item in outcome.ranked for layer in item.layers}
-    slices = len(split.calibration) * bundle.grid.slices
-    notes = [f"int8 judged {mode}, on ONNX Runtime with graph optimisation off, and as ONNX Runtime runs it"]
-    if slices < settings.slices:
-        notes.append(f"int8: ranges from {slices} slices of {len(split.calibration)} scans, {settings.slices} advised")
+    """The content of ``calibration/report.json``; docs/calibration.md describes it.
+
+    Args:
+        prepared: by the first phase.
+        confirmed: the result of the search.
+        sizes: bytes of the ``fp16`` and the ``int8`` graph.
+        speed: of both graphs.
+    """
+    inputs, ranking = prepared.inputs, confirmed.candidate.ranking
+    items = {layer.node: item for item in ranking.items for layer in item.layers}
+    chosen = {layer.node for layer in confirmed.candidate.layers}
+    clipping = prepared.clipping[ranking.method]
+    settings = asdict(inputs.settings)
+    data = _data(prepared)
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "key": key,
+        "key": inputs.key,
         "tool": __version__,
         "disclaimer": DISCLAIMER,
-        "settings": {**asdict(settings), "method": None if settings.method is None else str(settings.method)},
-        "gate": gate.to_dict(),
-        "data": {
-            "calibration_scans": len(split.calibration),
-            "calibration_slices": slices,
-            "validation_scans": len(split.validation),
-            "labelled_scans": sum(sample.labels is not None for sample in split.validation),
-            "unused_scans": len(split.unused),
-            "refused": [{"code": problem.code, "reason": problem.reason} for problem in problems],
-        },
-        "summary": {
-            "method": str(outcome.method),
-            "layers": len(quantised),
-            "candidates": sum(not layer.barred for layer in layers),
-            "products": len(layers),
-            "weights": sum(layer.weights for layer in quantised),
-            "weights_share": sum(layer.weights for layer in quantised) / sum(layer.weights for layer in layers),
-            "attentions": attentions,
-        },
-        "layers": [_layer(layer, chosen, strains, limits) for layer in layers],
-        "methods": {str(method): _finite(strain) for method, strain in outcome.methods.items()},
-        "blocks": {block: _finite(strain) for block, strain in outcome.blocks.items()},
-        "ranked": [
-            {"name": item.name, "strain": _finite(item.strain), "layers": len(item.layers)} for item in outcome.ranked
+        "settings": {**settings, "method": None if inputs.settings.method is None else str(inputs.settings.method)},
+        "limits": inputs.limits.to_dict(),
+        "data": data,
+        "summary": _summary(prepared, confirmed),
+        "layers": [
+            _layer(layer, layer.node in chosen, items.get(layer.node), clipping) for layer in prepared.all_layers
         ],
-        "taken": outcome.taken,
-        "trials": [{**asdict(trial), "strain": _finite(trial.strain)} for trial in outcome.trials],
-        "judged": [_judged(part) for part in judgement.parts],
+        "methods": {str(method): _finite(value) for method, value in ranking.methods.items()},
+        "blocks": {block: _finite(value) for block, value in ranking.blocks.items()},
+        "ranking": [
+            {
+                "name": item.name,
+                "sensitivity": _finite(item.sensitivity),
+                "layers": len(item.layers),
+                "int8": item in confirmed.candidate.items,
+            }
+            for item in ranking.items
+        ],
+        "trials": [{**asdict(trial), "sensitivity": _finite(trial.sensitivity)} for trial in confirmed.trials],
+        "comparisons": [_comparison(each) for each in confirmed.judgement.comparisons],
         "bytes": dict(sizes),
         "speed": {**asdict(speed), "worthwhile": speed.worthwhile},
         "recommendation": recommend(speed),
-        "notes": notes,
+        "notes": _notes(prepared, data),
     }
 
 
-def _finite(strain: float | None) -> float | None:
-    """JSON has no infinity: a graph whose answers are not finite used more of the gate than can be said."""
-    return strain if strain is not None and math.isfinite(strain) else None
+def _data(prepared: Prepared) -> dict[str, Any]:
+    split = prepared.split
+    return {
+        "calibration_scans": len(split.calibration),
+        "calibration_slices": len(split.calibration) * prepared.inputs.bundle.grid.slices,
+        "validation_scans": len(split.validation),
+        "labelled_scans": sum(sample.labels is not None for sample in split.validation),
+        "unused_scans": len(split.unused),
+        "refused": [{"code": scan.code, "reason": scan.reason} for scan in prepared.rejected],
+    }
 
 
-def _layer(layer: Layer, chosen: set[str], items: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
-    item = items.get(layer.node)
-    taken = layer.node in chosen
-    why = layer.barred
-    if not taken and not why:
-        why = "outside the budget together with what harms less"
+def _summary(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:
+    """The few numbers that the manifest repeats. ``coverage`` is the one wording of the number of layers."""
+    quantised, layers = confirmed.candidate.layers, prepared.all_layers
+    weights = sum(layer.weights for layer in quantised)
+    share = weights / sum(layer.weights for layer in layers)
+    return {
+        "method": str(confirmed.candidate.ranking.method),
+        "layers": len(quantised),
+        "candidates": len(prepared.layers),
+        "products": len(layers),
+        "weights": weights,
+        "weights_share": share,
+        "coverage": f"{len(quantised)} of {len(layers)} layers in INT8, with {share:.1%} of the layers' weights",
+        "attentions": len(prepared.evaluator.model.attentions),
+    }
+
+
+def _notes(prepared: Prepared, data: Mapping[str, Any]) -> list[str]:
+    notes = [
+        f"int8 was judged {prepared.evaluator.mode}, on ONNX Runtime with graph optimisation off, and as ONNX Runtime "
+        f"runs it"
+    ]
+    advised = prepared.inputs.settings.slices
+    if data["calibration_slices"] < advised:
+        notes.append(
+            f"the int8 activation ranges come from {data['calibration_slices']} slices of {data['calibration_scans']} "
+            f"scans; {advised} are advised"
+        )
+    return notes
+
+
+def _finite(sensitivity: float | None) -> float | None:
+    """JSON has no infinity, which stands for answers that are not finite."""
+    return sensitivity if sensitivity is not None and math.isfinite(sensitivity) else None
+
+
+def _layer(layer: Layer, int8: bool, item: Item | None, clipping: Mapping[str, float]) -> dict[str, Any]:
+    reason = layer.excluded
+    if not int8 and not reason:
+        reason = "with it, the INT8 layers together exceed a limit"
     return {
         "node": layer.node,
         "name": layer.label,
         "block": layer.block,
         "op": layer.op,
         "weights": layer.weights,
-        "int8": taken,
-        "why_not": why,
-        "strain": None if item is None else _finite(item.strain),
+        "int8": int8,
+        "why_not": reason,
+        "sensitivity": None if item is None else _finite(item.sensitivity),
         "measured_as": None if item is None else item.name,
-        "limit": limits.get(layer.activation) if taken else None,
+        "clipping": clipping.get(layer.activation) if int8 else None,
     }
 
 
-def _judged(part: Judged) -> dict[str, Any]:
-    numbers = part.numbers
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    numbers = comparison.numbers
     return {
-        "what": part.what,
-        "reference": part.reference,
+        "what": comparison.what,
+        "reference": comparison.reference,
         "volumes": numbers.n,
-        "verdict": part.verdict.to_dict(),
+        "verdict": comparison.verdict.to_dict(),
         "findings": [
             {
                 "finding": each.finding,
@@ -138,20 +160,8 @@ def _judged(part: Judged) -> dict[str, Any]:
 
 def recommend(speed: Speed) -> str:
     """One sentence: whether to use the int8 graph on the runner that was timed."""
-    beside = f"{speed.times_as_fast:.2f} times as fast as float16 ({speed.low:.2f} to {speed.high:.2f})"
+    measured = f"{speed.times_as_fast:.2f} times as fast as float16 ({speed.low:.2f} to {speed.high:.2f})"
     where = f"on {speed.runtime}, {speed.device}"
     if speed.worthwhile:
-        return f"Use --engine int8 {where}: {beside} and within its gate"
-    return f"Stay with --engine fp16 {where}: int8 is {beside}, and {WORTHWHILE:.2f} times are asked for"
-
-
-def explain(judgement: Judgement | None) -> str:
-    """Why a graph failed, with its worst findings."""
-    failed = [part for part in judgement.parts if part.failed] if judgement is not None else []
-    if not failed:
-        return "no limit of the gate could be judged"
-    part = failed[0]
-    reasons = "; ".join(check.text for check in part.verdict.failed)
-    ranked = sorted(part.numbers.per_finding, key=lambda each: -(each.dp.max_abs or 0.0))[:_WORST]
-    worst = ", ".join(f"{each.finding} ({each.dp.max_abs or 0.0:.3f})" for each in ranked)
-    return f"{reasons} on {part.what}, beside {part.reference}; worst findings {worst}"
+        return f"Use --engine int8 {where}: it is {measured} and keeps its limits"
+    return f"Stay with --engine fp16 {where}: int8 is {measured}, and at least {WORTHWHILE:.2f} times are required"

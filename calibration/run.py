@@ -1,294 +1,230 @@
-"""A calibration from end to end: scans, ranges, search, judgement, and the graph in its bundle."""
+"""Calibrates a bundle: prepare, search, confirm, keep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import importlib.util
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.data import (
-    MOST_LOOKED_AT,
-    LabelsOf,
-    Problem,
-    Split,
-    candidates,
-    choose,
-    content_of,
-    look,
-)
-from molre_edge.calibration.evaluator import Bench, Judgement
-from molre_edge.calibration.layers import Layer, find_layers
-from molre_edge.calibration.quantise import LEAST_SCALE
-from molre_edge.calibration.ranges import Seen, collect, thresholds
-from molre_edge.calibration.ranking import Found, most_confirmed, most_judged, most_runs, search
-from molre_edge.calibration.result_report import describe_calibration, explain
-from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
-from molre_edge.calibration.speed import compare_speed
-from molre_edge.calibration.store import GRAPH, cached, check_place, keep, key_of
-from molre_edge.errors import CalibrationError, ParityFailedError, ScanError
-from molre_edge.export.graph import graph_facts
-from molre_edge.parity import ParityLimits
-from molre_edge.reports.calibration_page import render
-from molre_edge.scans import FoundScans, ScanSource
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.calibration.confirm import confirm
+from molre_edge.calibration.keep import keep
+from molre_edge.calibration.prepare import Inputs, hash_inputs, prepare, warn_of_rejected
+from molre_edge.calibration.result_files import GRAPH, PAGE, REPORT, cached_report, check_writable
+from molre_edge.calibration.samples import LabelsOf
+from molre_edge.calibration.scan_labels import labels_of
+from molre_edge.calibration.search import search
+from molre_edge.calibration.settings import CalibrationSettings
+from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, load_limits
+from molre_edge.progress import SILENT, Progress
+from molre_edge.scans import FoundScans, RejectedScan, find_scans
+from molre_edge.specs import DISCLAIMER, Precision, RangeMethod
 
-if TYPE_CHECKING:
-    import onnx
-
-__all__ = ["CalibrationResult", "Progress", "calibrate"]
-
-
-_AUC = {"mean_auc_drop", "finding_auc_drop"}
-
-
-class Progress(Protocol):
-    """Who wants to know how a calibration goes on. All methods may do nothing."""
-
-    def step(self, name: str, parts: int | None = None) -> None:
-        """A step begins, with so many parts."""
-
-    def part(self, what: str = "") -> None:
-        """One part is done."""
-
-    def tell(self, text: str) -> None:
-        """Something to know, such as how long it is expected to take."""
-
-    def warn(self, text: str) -> None:
-        """Something that must not be missed."""
+__all__ = ["CalibrationResult", "calibrate", "calibrate_bundle"]
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """What a calibration made.
+    """The result of a calibration. A result always has layers in INT8: if none fits, there is an error instead.
 
     Attributes:
-        folder: of the bundle.
+        bundle: its folder.
         digest: of the bundle as it is now.
-        report: see docs/calibration.md.
-        problems: scans that could not be used.
-        unchanged: the bundle held the result already, from the same inputs.
-        unread: of an unchanged result, how many scans of these inputs could not be used when it was made; they are not
-            read again, so they are not among the problems.
+        graph: path of the int8 graph.
+        report_file: path of the report as data.
+        page: path of the report for people.
+        report: the report; docs/calibration.md describes its fields.
+        rejected: scans that can't be used.
+        unchanged: the bundle had this result already, from the same inputs.
+        unread: of an unchanged result, the number of scans that could not be used when it was made. They are not read
+            again, so they are not among the rejected ones.
+        seconds: wall time.
     """
 
-    folder: Path
+    bundle: Path
     digest: str
+    graph: Path
+    report_file: Path
+    page: Path
     report: Mapping[str, Any]
-    problems: tuple[Problem, ...]
+    rejected: tuple[RejectedScan, ...]
     unchanged: bool
-    unread: int = 0
+    unread: int
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every scan could be used."""
+        return not self.rejected and not self.unread
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, as the command prints it."""
+        names = ("summary", "data", "limits", "recommendation", "speed", "bytes", "notes")
+        return {
+            "bundle": str(self.bundle),
+            "digest": self.digest,
+            "graph": str(self.graph),
+            "report": str(self.report_file),
+            "page": str(self.page),
+            "unchanged": self.unchanged,
+            "seconds": round(self.seconds, 3),
+            **{name: self.report[name] for name in names},
+            "comparisons": [
+                {"what": each["what"], "passed": each["verdict"]["passed"], "summary": each["verdict"]["summary"]}
+                for each in self.report["comparisons"]
+            ],
+            "rejected": [{"name": scan.path.name, "code": scan.code} for scan in self.rejected],
+            "unread": self.unread,
+            "disclaimer": DISCLAIMER,
+        }
+
+
+def calibrate_bundle(
+    scans: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    limits: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None = None,
+    ranges: RangeMethod | str | None = None,
+    slices: int = 500,
+    validation_scans: int | None = None,
+    conv3d: bool = False,
+    threads: int | None = None,
+    expect_digest: str | None = None,
+    progress: Progress = SILENT,
+) -> CalibrationResult:
+    """Find the largest set of INT8 layers within the parity limits, and write the int8 graph into the bundle.
+
+    If no layer fits, the bundle does not change.
+
+    Args:
+        scans: a folder of DICOM or NIfTI head CT, at any depth; at least two scans.
+        bundle: its folder; it needs a float32 graph.
+        labels: a CSV with labels of the scans; AUC is judged too then.
+        limits: a TOML file, or parity limits by precision; None takes the defaults.
+        ranges: the method that derives ranges from activations; None takes the least harmful one.
+        slices: slices used to collect activation ranges.
+        validation_scans: scans kept for judging; None takes 32 slices' worth or, with labels, half of the scans.
+        conv3d: 3D convolutions may be INT8 too.
+        threads: CPU threads; None takes the cores that this process may use.
+        expect_digest: refuse a bundle with another digest.
+        progress: receives events.
+
+    Raises:
+        CalibrationError: too few scans, no layer to quantise, or the bundle was altered meanwhile.
+        ParityFailedError: no set of layers keeps the limits. The message names the worst findings and layers.
+        BundleError: the bundle has no float32 graph, is altered, or has another digest.
+        ConfigError: a setting or the file of limits is invalid.
+        RunError: the labels can't be read, or name none of the scans.
+        ScanError: there are no scans.
+        MissingDependencyError: the extra ``export`` is not installed.
+    """
+    started = time.perf_counter()
+    for name in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingDependencyError("Calibration", name, "export")
+    settings = CalibrationSettings(
+        method=None if ranges is None else _method(ranges),
+        slices=slices,
+        validation_scans=validation_scans,
+        conv3d=conv3d,
+    )
+    by_precision = limits if isinstance(limits, Mapping) else DEFAULT_LIMITS if limits is None else load_limits(limits)
+    opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
+    root = Path(scans)
+    found = find_scans(root)
+    return calibrate(
+        opened,
+        found,
+        settings,
+        by_precision.get(Precision.INT8, DEFAULT_LIMITS[Precision.INT8]),
+        labels=labels_of(None if labels is None else Path(labels), opened, found, root, progress.info),
+        threads=threads,
+        progress=progress,
+        started=started,
+    )
 
 
 def calibrate(
     bundle: Bundle,
-    found: FoundScans,
+    scans: FoundScans,
     settings: CalibrationSettings,
-    gate: ParityLimits,
-    progress: Progress,
+    limits: ParityLimits,
     *,
     labels: LabelsOf = lambda source: None,
     threads: int | None = None,
+    progress: Progress = SILENT,
+    started: float | None = None,
 ) -> CalibrationResult:
-    """Make the int8 graph of a bundle and put it there, with a report; or leave the bundle as it was.
+    """Calibrate an open bundle on scans that were found; see :func:`calibrate_bundle`.
 
     Args:
-        bundle: opened; with a float32 graph.
-        found: the scans.
-        settings: what is asked for.
-        gate: the budget.
-        progress: is told.
-        labels: of a scan, float64 [findings] with NaN where unknown; None where it has none.
+        bundle: has a float32 graph.
+        scans: at least two.
+        settings: of the calibration.
+        limits: the parity limits.
+        labels: gives the labels of a scan.
         threads: CPU threads; None takes the cores that this process may use.
-
-    Raises:
-        CalibrationError: too few scans, no layer to quantise, or the bundle was altered meanwhile.
-        ParityFailedError: no set of layers keeps the gate. The message names the worst findings and layers.
-        BundleError: the bundle has no float32 graph, or is altered.
+        progress: receives events.
+        started: by ``time.perf_counter``; None for now.
     """
-    if len(found.scans) > MOST_LOOKED_AT:
-        progress.warn(f"of {len(found.scans)} scans, {MOST_LOOKED_AT} are looked at, those with labels first")
-    check_place(bundle)
-    problems = [Problem(bad.path, bad.code, bad.reason) for bad in found.rejected]
-    sources, contents = _hashed(candidates(found, labels), problems, progress)
-    key = key_of(bundle, contents, [labels(source) for source in sources], settings, gate)
-    report = cached(bundle, key)
+    started = time.perf_counter() if started is None else started
+    check_writable(bundle)
+    inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
+    report = cached_report(bundle, inputs.key)
     if report is not None:
-        _warn_of(problems, progress)
-        unread = _unread(report, contents)
-        if unread:
-            progress.warn(f"{unread} of these scans could not be used when the result was made")
-        return CalibrationResult(bundle.folder, bundle.digest, report, tuple(problems), True, unread)
-
-    progress.step("reading the scans", len(sources))
-    samples, bad = look(sources, contents, bundle.grid, labels=labels, on_scan=progress.part)
-    problems += bad
-    _warn_of(problems, progress)
-    split = choose(samples, settings, bundle.grid.slices)
-    seen_slices = len(split.calibration) * bundle.grid.slices
-    if seen_slices < settings.slices:
-        progress.warn(
-            f"only {seen_slices} slices of {len(split.calibration)} scans for the ranges; {settings.slices} are "
-            f"advised, and what they don't show is clipped"
-        )
-    if settings.validation is not None and len(split.validation) < settings.validation:
-        progress.warn(f"{len(split.validation)} scans are kept for judging, not {settings.validation}: half at most")
-    progress.step("answers of the float32 graph")
-    others = (*split.calibration, *split.unused)
-    bench = Bench(bundle, split.validation, gate, settings.headroom, others=others, threads=threads)
-    _check_judged(bench, split, progress)
-    layers = find_layers(bench.graph, bench.traces, conv3d=settings.conv3d)
-    open_layers = _open(layers, bundle)
-    methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
-    runs, judged = most_runs(open_layers, len(methods)), most_judged(open_layers)
-    seconds = bench.expected_seconds(len(split.calibration), runs - judged, judged)
-    progress.tell(
-        f"{len(open_layers)} layers may be quantised; the search runs {runs} graphs at most and judges {judged} of "
-        f"them, then the best on all {len(samples)} scans: {_duration(seconds)} or so. A set that fails there is made "
-        f"smaller, in {most_confirmed(open_layers) - 1} more judgements at most"
-    )
-    progress.step("ranges", len(split.calibration))
-    seen = collect(
-        bench.graph,
-        sorted({layer.activation for layer in open_layers}),
-        bench.reader.read(split.calibration),
-        slices=bundle.grid.slices,
-        threads=threads,
-        on_scan=progress.part,
-    )
-    layers = tuple(_with_scale(layer, seen) for layer in layers)
-    open_layers = _open(layers, bundle)
-    limits = {method: _normal(thresholds(seen, method)) for method in methods}
-    progress.step("search", runs + 1)
-    last: tuple[onnx.ModelProto, Judgement] | None = None
-
-    def holds(chosen: Sequence[Layer], method: RangeMethod) -> bool:
-        nonlocal last
-        graph, judgement = bench.confirm(chosen, limits[method])
-        if judgement.passed:
-            last = graph, judgement
-        else:
-            progress.tell(f"{len(chosen)} layers are too many: {explain(judgement)}")
-        return judgement.passed
-
-    outcome = search(
-        open_layers,
-        methods,
-        lambda chosen, method: bench.strain(chosen, limits[method]),
-        lambda chosen, method: bench.judge(chosen, limits[method]).passed,
-        holds,
-        lambda trial: progress.part(trial.what),
-    )
-    if last is None:
-        raise ParityFailedError(_nothing_fits(bench, outcome))
-    graph, judgement = last
-    progress.step("time beside float16")
-    raw = graph.SerializeToString()
-    half = bench.half()
-    speed = compare_speed(half, raw, bench.volumes[0][None], threads=threads)
-    report = describe_calibration(
-        key=key,
-        bundle=bundle,
-        settings=settings,
-        gate=gate,
-        split=split,
-        problems=problems,
-        layers=layers,
-        outcome=outcome,
-        limits=limits[outcome.method],
-        judgement=judgement,
-        attentions=bench.attentions,
-        sizes={"fp16": len(half), "int8": len(raw)},
-        speed=speed,
-        mode=bench.mode,
-    )
-    if Bundle.open(bundle.folder).digest != bundle.digest:
-        raise CalibrationError(f"{bundle.folder}: was altered while it was calibrated; calibrate again")
-    digest = keep(
-        bundle,
-        raw,
-        graph_facts(graph, GRAPH),
-        report,
-        render(report),
-        section=report["summary"] | {"key": key},
-        parity=judgement.of_golden(gate),
-        notes=report["notes"],
-    )
-    return CalibrationResult(bundle.folder, digest, report, tuple(problems), False)
+        return _unchanged(inputs, report, started)
+    prepared = prepare(inputs)
+    candidate, trials = search(prepared)
+    confirmed = confirm(prepared, candidate, trials)
+    digest, report = keep(prepared, confirmed)
+    return _result(bundle, digest, report, prepared.rejected, started)
 
 
-def _hashed(
-    sources: Sequence[ScanSource], problems: list[Problem], progress: Progress
-) -> tuple[list[ScanSource], list[str]]:
-    """The scans in an order that depends on their content alone."""
-    progress.step("hashing the scans", len(sources))
-    known: list[tuple[str, ScanSource]] = []
-    for source in sources:
-        try:
-            known.append((content_of(source), source))
-        except ScanError as error:
-            problems.append(Problem(source.path, error.code, str(error)))
-        progress.part()
-    known.sort(key=lambda pair: pair[0])
-    return [source for _, source in known], [content for content, _ in known]
-
-
-def _unread(report: Mapping[str, Any], contents: Sequence[str]) -> int:
-    """How many of the scans that a report was made from it could not use; what has no content is not in its key."""
+def _unchanged(inputs: Inputs, report: Mapping[str, Any], started: float) -> CalibrationResult:
+    """The result that the bundle has already."""
+    warn_of_rejected(inputs.rejected, inputs.progress)
     used = sum(report["data"][f"{part}_scans"] for part in ("calibration", "validation", "unused"))
-    return len(set(contents)) - int(used)
+    unread = len(set(inputs.contents)) - int(used)  # a scan that failed on its content is hashed and not used
+    if unread:
+        inputs.progress.warn(f"{unread} of these scans could not be used when the result was made")
+    return _result(inputs.bundle, inputs.bundle.digest, report, inputs.rejected, started, unchanged=True, unread=unread)
 
 
-def _open(layers: Sequence[Layer], bundle: Bundle) -> list[Layer]:
-    """Those that may be quantised."""
-    found = [layer for layer in layers if not layer.barred]
-    if not found:
-        why = "; ".join(sorted({layer.barred for layer in layers}))
-        raise CalibrationError(f"{bundle.folder}: its graph has no layer that INT8 could serve ({why})")
-    return found
-
-
-def _with_scale(layer: Layer, seen: Mapping[str, Seen]) -> Layer:
-    """Bar a layer whose values are too small for a float16 scale."""
-    if layer.barred or seen[layer.activation].largest / 127 >= LEAST_SCALE:
-        return layer
-    return replace(
-        layer, barred=f"its values stay below {LEAST_SCALE * 127:.2g}: the scale is no normal float16 number"
+def _result(
+    bundle: Bundle,
+    digest: str,
+    report: Mapping[str, Any],
+    rejected: tuple[RejectedScan, ...],
+    started: float,
+    *,
+    unchanged: bool = False,
+    unread: int = 0,
+) -> CalibrationResult:
+    folder = bundle.folder
+    return CalibrationResult(
+        bundle=folder,
+        digest=digest,
+        graph=folder / GRAPH,
+        report_file=folder / REPORT,
+        page=folder / PAGE,
+        report=report,
+        rejected=rejected,
+        unchanged=unchanged,
+        unread=unread,
+        seconds=time.perf_counter() - started,
     )
 
 
-def _normal(limits: Mapping[str, float]) -> dict[str, float]:
-    """Thresholds whose scale is a normal float16 number; of these layers the largest values allow it."""
-    return {name: max(limit, LEAST_SCALE * 127) for name, limit in limits.items()}
-
-
-def _check_judged(bench: Bench, split: Split, progress: Progress) -> None:
-    """Refuse a gate by which nothing could fail here, and say so where labels don't suffice for an AUC."""
-    verdict = bench.perfect()
-    missing = {check.name: f"{check.name} {check.text}" for check in verdict.not_judged if check.limit is not None}
-    if not verdict.passed:
-        raise CalibrationError(
-            f"nothing that the gate '{bench.gate.name}' limits can be judged on these scans "
-            f"({'; '.join(missing.values())}); set other limits with --gates, or give --labels"
-        )
-    if any(sample.labels is not None for sample in split.validation) and missing.keys() & _AUC:
-        progress.warn(f"the labels can't be used: {'; '.join(missing[name] for name in sorted(missing.keys() & _AUC))}")
-
-
-def _warn_of(problems: Sequence[Problem], progress: Progress) -> None:
-    for problem in problems:
-        progress.warn(f"{problem.path.name} can't be used: {problem.reason}")
-
-
-def _nothing_fits(bench: Bench, outcome: Found) -> str:
-    least = outcome.ranked[0]
-    worst = outcome.ranked[-1]
-    return (
-        f"no layer can be INT8 within the gate '{bench.gate.name}', so there is no int8 graph and the bundle is as it "
-        f"was. Even {least.name} alone: {explain(bench.last)}. Most harmed by {worst.name}. Keep --engine fp16, or "
-        f"set a gate that fits your use with --gates"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def _method(word: RangeMethod | str) -> RangeMethod:
+    try:
+        return RangeMethod(word)
+    except ValueError:
+        raise ConfigError(
+            f"ranges: '{word}' is unknown; expected {', '.join(map(str, RangeMethod))}. Correct it, or leave it out"
+        ) from None

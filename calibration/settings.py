@@ -1,53 +1,53 @@
-"""What a calibration is asked for."""
+"""The settings of a calibration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from molre_edge.errors import ConfigError
+from molre_edge.specs import RangeMethod
 
-__all__ = ["CalibrationSettings", "RangeMethod"]
-
-
-class RangeMethod(str, Enum):
-    """How the range of an activation follows from the values that were seen."""
-
-    MINMAX = "minmax"
-    PERCENTILE = "percentile"
-    ENTROPY = "entropy"
-    MSE = "mse"
-
-    def __str__(self) -> str:
-        """The word used on the command line."""
-        return self.value
+__all__ = ["CalibrationSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
-    """What a calibration is asked for.
+    """The settings of a calibration.
 
     Attributes:
-        method: of the ranges; None tries all and takes the one that harms least.
-        slices: so many slices are to be seen for the ranges, where there are as many.
-        validation: so many scans are kept for judging; None is :data:`VALIDATION_SLICES` worth of them.
-        conv3d: consider 3D convolutions too.
-        headroom: the search keeps each limit of the gate by this factor, since it sees a few scans only.
+        method: derives ranges from activations; None tries every method and takes the least harmful one.
+        slices: slices used to collect activation ranges, if the scans have as many.
+        validation_scans: scans kept for judging; None takes
+            :data:`~molre_edge.calibration.samples.VALIDATION_SLICES` worth of them.
+        conv3d: 3D convolutions may be quantised too.
+        search_share: share of each limit that a set of layers may use in the search, which sees only a few scans.
+        confirm_share: share of each limit that a set of layers may use in the confirmation. The rest is a margin for
+            the runtimes that are not judged here, such as TensorRT or another CPU.
     """
 
     method: RangeMethod | None = None
     slices: int = 500
-    validation: int | None = None
+    validation_scans: int | None = None
     conv3d: bool = False
-    headroom: float = 0.8
+    search_share: float = 0.8
+    confirm_share: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the ranges of the values.
 
         Raises:
             ConfigError: a value is out of its range.
         """
-        if self.slices < 1 or (self.validation is not None and self.validation < 1):
-            raise ConfigError("calibration: expected at least one slice for the ranges and one scan to judge on")
-        if not 0 < self.headroom <= 1:
-            raise ConfigError(f"calibration: expected a headroom above 0 and at most 1, got {self.headroom:g}")
+        if self.slices < 1:
+            raise ConfigError(f"calibration: slices is {self.slices}; expected at least 1. Raise --slices")
+        if self.validation_scans is not None and self.validation_scans < 1:
+            raise ConfigError(
+                f"calibration: validation_scans is {self.validation_scans}; expected at least 1. "
+                f"Raise --validation-scans, or leave it out"
+            )
+        for name in ("search_share", "confirm_share"):
+            share = getattr(self, name)
+            if not 0 < share <= 1:
+                raise ConfigError(
+                    f"calibration: {name} is {share:g}; expected a number above 0 and at most 1. Correct the setting"
+                )

@@ -1,4 +1,4 @@
-"""Time of the float16 and the int8 graph on this machine's ONNX Runtime, interleaved."""
+"""The times of the float16 and the int8 graph on this machine's ONNX Runtime, measured in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from molre_edge.specs import Precision
 __all__ = ["WORTHWHILE", "Speed", "compare_speed"]
 
 WORTHWHILE = 1.10
-"""Times as fast as float16 that int8 must be to be worth its loss."""
-_ROUNDS = (5, 15)  # least and most
-_SECONDS = 60.0  # no new round after so many
+"""INT8 must be this many times as fast as float16 to be recommended."""
+_ROUNDS = (5, 15)  # at least and at most
+_SECONDS = 60.0  # no new round starts after this time
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured; one volume at a time.
+    """The measured times of one volume.
 
     Attributes:
         device: such as ``CPU``.
         runtime: name and version.
-        threads: of the CPU.
+        threads: CPU threads.
         fp16_ms: median time of the float16 graph's answer.
-        int8_ms: of the int8 graph's.
-        times_as_fast: median over the rounds of the one over the other; above 1, int8 is faster.
-        low: its first quartile over the rounds.
-        high: its third.
-        rounds: each runs both, one after the other.
+        int8_ms: median time of the int8 graph's answer.
+        times_as_fast: the float16 time over the int8 time, median over the rounds; above 1, int8 is faster.
+        low: first quartile of that over the rounds.
+        high: third quartile.
+        rounds: each runs both graphs, one after the other.
     """
 
     device: str
@@ -48,12 +48,19 @@ class Speed:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether int8 is worth it on this runner: three rounds of four must say so, since times are noisy."""
+        """Whether int8 is recommended on this runner: three rounds of four must agree, because times are noisy."""
         return self.low >= WORTHWHILE
 
 
 def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, threads: int | None = None) -> Speed:
-    """Run both graphs in turn, as users run them, on float16 HU [1, slices, rows, cols]; the first runs are warm-up."""
+    """Run both graphs in turn, as users run them; the first round is a warm-up.
+
+    Args:
+        fp16: the file of the float16 graph.
+        int8: the file of the int8 graph.
+        volume: float16 HU [1, slices, rows, cols].
+        threads: CPU threads; None takes the cores that this process may use.
+    """
     took: dict[str, list[float]] = {"fp16": [], "int8": []}
     with (
         OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads) as half,
@@ -62,7 +69,7 @@ def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, 
         runners = {"fp16": half, "int8": quantised}
         start = time.perf_counter()
         for round_ in range(_ROUNDS[1] + 1):
-            # the order changes, so that neither always follows the other
+            # alternate the order, so that neither graph always runs second
             for name in sorted(runners, reverse=bool(round_ % 2)):
                 took[name].append(runners[name].run(volume).milliseconds["compute"])
             if round_ >= _ROUNDS[0] and time.perf_counter() - start > _SECONDS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.bundle import Bundle, hold_bundle
 from molre_edge.engines.tensorrt.api import BuildOptions, Target
 from molre_edge.engines.tensorrt.build import build_tensorrt
 from molre_edge.errors import ConfigError
@@ -80,6 +80,7 @@ def build_engine(
         ConfigError: `precision` or `target` is unknown.
         MissingDependencyError: the library that builds for the target is not installed.
         BundleError: the bundle can't be opened, has another digest, has no such graph, or is altered.
+        InUseError: another process writes the bundle.
         EngineError: an option does not fit, the graph can't be read or built, the engine does not have its precision,
             or it can't be written.
     """
@@ -100,6 +101,8 @@ def build_engine(
         version_compatible=version_compatible,
         refit=refit,
     )
-    engine = build_tensorrt(Bundle.of(bundle, expect_digest=expect_digest), wanted, options, progress=progress)
+    opened = Bundle.of(bundle, expect_digest=expect_digest)
+    with hold_bundle(opened, "molre-edge build"):
+        engine = build_tensorrt(opened, wanted, options, progress=progress)
     seconds = round(time.perf_counter() - start, 3)
     return BuiltEngine(engine.path, engine.sha256, engine.facts, tuple(engine.facts["warnings"]), seconds)

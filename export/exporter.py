@@ -26,6 +26,7 @@ from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
 from molre_edge.files import StrPath
+from molre_edge.locks import hold
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
@@ -131,11 +132,39 @@ def export_checkpoint(
         ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
         ParityFailedError: a graph is outside its limits.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
+        InUseError: another process writes `bundle`.
     """
     folder, wanted = Path(bundle), tuple(Precision(each) for each in precisions)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
-    check_free(folder, force=force)  # before minutes of work
+    with hold(folder, "molre-edge export"):
+        check_free(folder, force=force)  # before minutes of work
+        return _export_file(
+            Path(checkpoint),
+            folder,
+            budget,
+            wanted,
+            force=force,
+            golden=golden,
+            count=golden_volumes,
+            weights=None if backbone_weights is None else Path(backbone_weights),
+            progress=progress,
+        )
+
+
+def _export_file(
+    checkpoint: Path,
+    folder: Path,
+    limits: Mapping[Precision, ParityLimits],
+    precisions: tuple[Precision, ...],
+    *,
+    force: bool,
+    golden: StrPath | None,
+    count: int | None,
+    weights: Path | None,
+    progress: Progress,
+) -> ExportResult:
+    """Load the checkpoint, choose golden volumes, and export."""
     progress.step("loading the checkpoint")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of the libraries about themselves; every result is checked here
@@ -147,18 +176,16 @@ def export_checkpoint(
             from molre_edge.model.checkpoint import load_checkpoint
         except ImportError as error:
             raise MissingDependencyError("Exporting a checkpoint", str(error.name), "export") from error
-        loaded = load_checkpoint(
-            Path(checkpoint), backbone_weights=None if backbone_weights is None else Path(backbone_weights)
-        )
+        loaded = load_checkpoint(checkpoint, backbone_weights=weights)
         progress.step("golden volumes")
-        volumes, origin = _golden(loaded.config.grid, golden, golden_volumes, progress)
+        volumes, origin = _golden(loaded.config.grid, golden, count, progress)
         return export_bundle(
             loaded,
             folder,
             volumes,
             golden_origin=origin,
-            precisions=wanted,
-            limits=budget,
+            precisions=precisions,
+            limits=limits,
             force=force,
             progress=progress,
         )
@@ -315,7 +342,7 @@ def _judged(
         reasons = "; ".join(check.text for check in verdict.failed)
         finite = all(np.isfinite(part).all() for part in (answers.logits, answers.embedding))
         advice = "Export with --precision fp32 only"
-        if finite:  # no limits let an answer pass that is not a number
+        if finite:  # no limit lets an answer pass that is not a number
             advice += ", or set limits that fit your use with --limits"
         raise ParityFailedError(
             f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "

@@ -8,6 +8,8 @@ Research and engineering tool, not a cleared medical device; its output is not a
 
 from typing import TYPE_CHECKING, Any
 
+from molre_edge.offline import disable_telemetry
+
 if TYPE_CHECKING:
     from molre_edge.benchmarking.bench import bench_runners
     from molre_edge.bundle.bundle import Bundle
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from molre_edge.specs import Precision
     from molre_edge.training.verbs import evaluate_checkpoint, import_peft, synthesize_scans, train_model
     from molre_edge.verification.verify import verify_bundle
+
+disable_telemetry()  # before any module can load a library that sends data
 
 __version__ = "0.1.0"
 

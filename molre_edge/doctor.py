@@ -25,6 +25,7 @@ from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.tensorrt.api import Target, version_is_known, version_numbers
 from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES
 from molre_edge.machine import usable_cores
+from molre_edge.offline import telemetry_problem
 
 __all__ = ["Diagnosis", "Part", "diagnose"]
 
@@ -116,6 +117,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
         rtx,
         *backends,
         _safely("CUDA toolkit", lambda: _toolkit(root)),
+        _offline(),
         _safely("CPU", _cpu),
         _safely("memory", lambda: _memory(root)),
         _safely("disk", lambda: _disk(folder)),
@@ -299,6 +301,14 @@ def _toolkit(root: Path) -> Part:
             "CUDA toolkit", MISSING, "no nvcc", "building pycuda", "NVIDIA's CUDA toolkit; cuda-python needs none"
         )
     return Part("CUDA toolkit", OK, f"{version[1] if version else 'version unknown'} ({nvcc})")
+
+
+def _offline() -> Part:
+    """Whether no library of this process sends usage data."""
+    problem = telemetry_problem()
+    if problem is None:
+        return Part("offline", OK, "yes: usage data of ONNX Runtime and of the Hugging Face libraries is off")
+    return Part("offline", PROBLEM, f"not certain: {problem}", "privacy", "start the program anew")
 
 
 def _cpu() -> Part:

@@ -1,4 +1,4 @@
-"""What a user can mend. Anything else that goes wrong is a bug of ours and keeps its trace.
+"""Errors the user can fix. Anything else is a bug and keeps its traceback.
 
 Standard library only: every layer imports this module.
 """
@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "EngineError",
     "ExportError",
+    "InUseError",
     "MissingDependencyError",
     "MolreEdgeError",
     "ParityFailedError",
@@ -26,7 +27,7 @@ __all__ = [
 
 
 class MolreEdgeError(Exception):
-    """An error that the user can mend: the message says what, where, what was expected and what to do next."""
+    """An error the user can fix. The message says what is wrong, where, what was expected, and what to do next."""
 
 
 class UsageError(MolreEdgeError):
@@ -34,11 +35,11 @@ class UsageError(MolreEdgeError):
 
 
 class ConfigError(MolreEdgeError):
-    """A configuration value is out of its range, or an unknown key was given."""
+    """A configuration value is out of range, or a key is unknown."""
 
 
 class CheckpointError(MolreEdgeError):
-    """A checkpoint can't be read, is not one of ours, or does not fit its own configuration."""
+    """A checkpoint can't be read, has another format, or does not fit its own configuration."""
 
 
 class BundleError(MolreEdgeError):
@@ -46,11 +47,15 @@ class BundleError(MolreEdgeError):
 
 
 class ExportError(MolreEdgeError):
-    """An export was refused: a check on the graph or its parity failed. The message names the check."""
+    """An export was refused, because a check of the graph or its parity failed. The message names the check."""
 
 
 class ParityFailedError(ExportError):
-    """A graph answers too far from PyTorch for its gate. The message names the checks that failed."""
+    """A graph's answers are outside its parity limits. The message names the checks that failed."""
+
+
+class InUseError(MolreEdgeError):
+    """Another process writes the same folder. The message names that process."""
 
 
 class CalibrationError(MolreEdgeError):
@@ -58,11 +63,11 @@ class CalibrationError(MolreEdgeError):
 
 
 class EngineError(MolreEdgeError):
-    """A runner can't be made or does not fit this machine or this input."""
+    """A runner can't be created, or does not fit this machine or this input."""
 
 
 class RunError(MolreEdgeError):
-    """An inference run can't start, go on or be resumed."""
+    """A run can't start, continue or be resumed."""
 
 
 class ScanError(MolreEdgeError):
@@ -73,7 +78,7 @@ class ScanError(MolreEdgeError):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        """Make the error.
+        """Create the error.
 
         Args:
             code: a stable word for the reason, snake_case.
@@ -87,12 +92,12 @@ class MissingDependencyError(MolreEdgeError):
     """An optional library is not installed."""
 
     def __init__(self, feature: str, library: str, extra: str) -> None:
-        """Make the error with its install command.
+        """Create the error, with the command that installs the library.
 
         Args:
             feature: what needs the library, as the start of a sentence ("Exporting a checkpoint").
-            library: the import name.
-            extra: the extra of this package that brings it.
+            library: its import name.
+            extra: the extra of this package that installs it.
         """
         super().__init__(f"{feature} needs {library}, which is not installed: pip install 'molre-edge[{extra}]'")
         self.library = library
@@ -100,7 +105,7 @@ class MissingDependencyError(MolreEdgeError):
 
 
 def shown(value: Any) -> str:
-    """A value for a message: a line at most, however long or nested a value a file may bring."""
+    """A value for a message, at most one line, however long or nested it is."""
     brief = reprlib.Repr()
     brief.maxlevel, brief.maxstring = 2, 60
     return brief.repr(value)

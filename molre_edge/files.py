@@ -1,47 +1,111 @@
-"""Files written whole or not at all, and their hashes. Standard library only.
+"""Files and folders that are written completely or not at all, and hashes. Standard library only.
 
-What a killed process left half written beside a file or folder is cleared away by the next that writes the same. Whose
-it is, is told by a lock that the system drops when its owner dies, so nothing of a living process is ever touched, in
-another container neither; where there are no such locks (Windows, some network drives) leftovers stay.
+If a process is killed while it writes, the next process that writes the same file or folder removes the leftovers. A
+lock, released by the OS when its owner dies, shows who owns a leftover, so nothing of a living process is touched, also
+in another container. Without such locks (Windows, some network drives) leftovers stay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["StrPath", "replace_folder", "sha256_of", "write_json", "write_whole"]
+from molre_edge.regular import open_regular, sha256_of_open
 
+__all__ = [
+    "StrPath",
+    "name_problem",
+    "read_regular",
+    "replace_folder",
+    "restore_folder",
+    "sha256_of",
+    "short_name",
+    "write_json",
+    "write_whole",
+]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 """A path as a caller may give it."""
 
+_MOST_BYTES = 200
+"""Names of temporary files hold at most so many bytes of the final name: file systems end names at 255 bytes."""
+_LONGEST_SUFFIX = 16
+
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """SHA-256 of a regular file's content, in hexadecimal.
+
+    Raises:
+        OSError: the file can't be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
+        return sha256_of_open(file)
+
+
+def read_regular(path: Path, *, largest: int, links: bool = True) -> bytes:
+    """The content of a regular file. It is opened once; kind, size and content are those of the open file.
+
+    Args:
+        path: the file.
+        largest: the largest allowed size in bytes.
+        links: whether a symbolic link is followed.
+
+    Raises:
+        OSError: the file does not exist, can't be read, is not a regular file, is a link, or is too large. ``strerror``
+            holds the reason.
+    """
+    entry = os.lstat(path)
+    if not links and stat.S_ISLNK(entry.st_mode):
+        raise OSError(0, "a symbolic link, not a regular file", str(path))
+    with open_regular(path, largest=largest) as file:
+        if not links and not os.path.samestat(entry, os.fstat(file.fileno())):
+            raise OSError(0, "replaced while it was opened", str(path))
+        content = file.read(largest + 1)  # it may grow
+    if len(content) > largest:
+        raise OSError(0, f"more than {largest} bytes long, which is the limit", str(path))
+    return content
+
+
+def name_problem(path: StrPath) -> str | None:
+    """Why the file system can't have a file of this name; None if it can."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return f"the name is too long: {len(os.fsencode(Path(path).name))} bytes, and file systems allow 255"
+    except ValueError as error:  # a zero byte
+        return str(error)
+    return None
+
+
+def short_name(name: str) -> str:
+    """A name, or the start of a long one and its hash: so that names made from it stay legal."""
+    raw = os.fsencode(name)
+    if len(raw) <= _MOST_BYTES:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f"{raw[: _MOST_BYTES - 20].decode(errors='ignore')}-{digest}"
 
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not."""
+    """A temporary file beside `path`. It becomes `path` if the block succeeds, and is removed if the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(path, f".partial{path.suffix}")
+    suffix = f".partial{path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ''}"
+    _clear(path, suffix)
 
     def make() -> Path:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{short_name(path.name)}.", suffix=suffix, dir=path.parent)
         os.close(handle)
         return Path(name)
 
@@ -57,28 +121,38 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON whole; NaN and infinity are refused, since JSON has neither."""
+    """Write JSON, completely or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not allow.
+    """
     with write_whole(path) as partial:
         partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and is removed otherwise."""
+    """A temporary folder beside `folder`. It takes its place if the block succeeds, and is removed if the block fails.
+
+    On Linux the two folders are exchanged in one step, so `folder` exists at every moment. Where the file system can't
+    do that, the old folder is put aside first; :func:`restore_folder` brings it back if the process dies in between.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear(folder, _HALF)
 
     def make() -> Path:
-        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_HALF, dir=folder.parent))
+        return Path(tempfile.mkdtemp(prefix=f".{short_name(folder.name)}.", suffix=_HALF, dir=folder.parent))
 
     with _owned(make) as partial:
         old = partial.with_suffix(_OLD)
         try:
             yield partial
             os.chmod(partial, 0o777 & ~_umask())
-            if folder.exists():
+            if not folder.exists():
+                os.replace(partial, folder)
+            elif not _exchange(partial, folder):
                 os.replace(folder, old)
-            os.replace(partial, folder)
+                os.replace(partial, folder)
         finally:
             if old.exists() and not folder.exists():
                 os.replace(old, folder)
@@ -86,12 +160,38 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def restore_folder(folder: Path) -> None:
+    """Bring back a folder that a process put aside before it died. A folder that exists is left alone."""
+    if not folder.parent.is_dir() or os.path.lexists(folder):
+        return
+    for old in folder.parent.glob(f".{glob.escape(short_name(folder.name))}.{'?' * 8}{_OLD}"):
+        partial = old.with_suffix(_HALF)
+        with _lock(partial) as ours:  # a living process is about to finish the replacement
+            if (ours or not partial.exists()) and not os.path.lexists(folder):
+                with contextlib.suppress(OSError):
+                    os.replace(old, folder)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step (Linux's renameat2); False if the system or the file system can't."""
+    if os.name != "posix":
+        return False
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    done: int = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return done == 0
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _HALF, _OLD = ".partial", ".old"
 
 
 def _clear(target: Path, suffix: str) -> None:
-    """Remove what dead processes left of `target`; if one died amid replacing a folder, that folder comes back."""
-    ours_once = f".{glob.escape(target.name)}.{'?' * 8}"  # as tempfile names them: of this target and of no longer name
+    """Remove what dead processes left of `target`. A folder that one of them put aside comes back."""
+    ours_once = f".{glob.escape(short_name(target.name))}.{'?' * 8}"  # as tempfile names them, for this target only
     for partial in target.parent.glob(f"{ours_once}{suffix}"):
         with _lock(partial) as ours:
             if not ours or partial.is_symlink():
@@ -103,7 +203,7 @@ def _clear(target: Path, suffix: str) -> None:
             if old.exists() and not target.exists():
                 os.replace(old, target)
             shutil.rmtree(partial, ignore_errors=True)
-    if suffix == _HALF:  # a process that died at its very end has left but the old folder
+    if suffix == _HALF:  # a process that died at its very end left only the old folder
         for old in target.parent.glob(f"{ours_once}{_OLD}"):
             if target.exists() and not old.with_suffix(_HALF).exists():
                 shutil.rmtree(old, ignore_errors=True)
@@ -111,14 +211,14 @@ def _clear(target: Path, suffix: str) -> None:
 
 @contextlib.contextmanager
 def _owned(make: Callable[[], Path]) -> Iterator[Path]:
-    """Something new that is locked while the block runs."""
+    """A new file or folder that is locked while the block runs."""
     for attempt in range(3):
         path = make()
         with _lock(path) as ours:
-            if ours or (path.exists() and attempt == 2):  # without locks here, it does without
+            if ours or (path.exists() and attempt == 2):  # no locks on this file system
                 yield path
                 return
-            if path.is_dir():  # another has taken it for a leftover between its making and its lock, or there are none
+            if path.is_dir():  # another process took it for a leftover before it was locked
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
@@ -126,11 +226,11 @@ def _owned(make: Callable[[], Path]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[bool]:
-    """Whether this process alone has the file or folder while the block runs. Its death ends the lock."""
+    """Whether this process alone holds the file or folder while the block runs. Its death ends the lock."""
     try:
         import fcntl
 
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (ImportError, OSError):
         yield False
         return

@@ -1,117 +1,122 @@
-"""One process at a time in a folder: a lock that is taken atomically and that the system releases if its owner dies.
+"""One writer at a time: a lock that is held from the first moment to the last, and says who holds it.
 
-The lock is held on the file ``.in-use`` of the folder, which also says who holds it. The file is removed at the end; if
-a killed process leaves it, nobody holds the lock any more and the next process takes it. If the system has no such
-locks (Windows, some network drives), nothing is locked. Standard library only.
+The lock is the OS's own (``flock``), so it ends with its owner, however that ends. It is on a file beside the folder,
+because the folder may not exist yet or may be replaced; the file names the owner and is removed at the end. If that
+file can't be created, the folder itself is locked. Without such locks (Windows, some network drives) nothing is held.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
-import time
-import weakref
+import stat
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-__all__ = ["LOCK_FILE", "FolderLock", "holder_of"]
+from molre_edge.errors import InUseError
+from molre_edge.files import short_name
 
-LOCK_FILE = ".in-use"
-_MAX_BYTES = 500
-_TRIES, _PAUSE_SECONDS = 5, 0.02
+__all__ = ["hold"]
 
-
-class FolderLock:
-    """A lock on a folder, held until it is released, or until this object or its process is gone."""
-
-    def __init__(self, folder: Path, handle: int) -> None:
-        """Use :meth:`take`."""
-        self._folder = folder
-        self._release = weakref.finalize(self, _let_go, folder / LOCK_FILE, handle, os.getpid())
-
-    @classmethod
-    def take(cls, folder: Path) -> FolderLock | str:
-        """Take the lock of a folder, or say who holds it; never waits.
-
-        Args:
-            folder: is made if it does not exist, for this user alone.
-
-        Raises:
-            OSError: the folder cannot be made or written to.
-        """
-        holder = "another process"
-        for _ in range(_TRIES):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
-            except FileNotFoundError:  # the process before has just removed the folder
-                continue
-            if not _lock(handle):
-                holder = _read(handle)
-                os.close(handle)
-                time.sleep(_PAUSE_SECONDS)  # who only looks whether it is held holds it for an instant
-                continue
-            if not _is_there(handle, folder / LOCK_FILE):  # the process before has just removed the file
-                os.close(handle)
-                continue
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            os.truncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
-            return cls(folder, handle)
-        return holder
-
-    def release(self) -> None:
-        """Let others have the folder; a second time does nothing."""
-        self._release()
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_MOST_OWNER = 300
 
 
-def holder_of(folder: Path) -> str | None:
-    """Who holds the lock of a folder now, such as ``process 12 on box since 2026-01-02T03:04:05+00:00``; else None."""
+@contextlib.contextmanager
+def hold(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, existing or not, while the block runs.
+
+    Args:
+        folder: the folder to write.
+        what: the work, for other processes' messages, such as ``molre-edge export``.
+
+    Raises:
+        InUseError: another process holds it; the message names that process.
+    """
+    place = folder.resolve()
+    file = place.parent / f".{short_name(place.name)}.lock"
+    with contextlib.ExitStack() as stack:
+        for parent in reversed([each for each in place.parents if not each.exists()]):
+            parent.mkdir(exist_ok=True)
+            stack.callback(_remove_empty, parent)
+        if place.is_dir():
+            stack.enter_context(_locked(place, os.O_RDONLY, folder, file))
+        if os.access(place.parent, os.W_OK):
+            handle = stack.enter_context(_locked(file, os.O_RDWR | os.O_CREAT, folder, file))
+            if handle is not None:
+                stack.callback(_remove, file, handle)
+                os.ftruncate(handle, 0)
+                since = datetime.now(timezone.utc).strftime("%H:%M:%S")
+                os.write(
+                    handle, f"process {os.getpid()} on {socket.gethostname()} ({what}, since {since} UTC)".encode()
+                )
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int, folder: Path, file: Path) -> Iterator[int | None]:
+    """A locked handle; None if the system has no such locks."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | _NO_LINK)
-    except OSError:
-        return None
+        import fcntl
+    except ImportError:
+        yield None
+        return
+    while True:
+        try:
+            handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError:  # read-only, or a link that someone put there
+            yield None
+            return
+        if stat.S_IFMT(os.fstat(handle).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            os.close(handle)
+            yield None
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if error.errno not in _HELD:
+                yield None
+                return
+            raise InUseError(
+                f"{folder}: in use by {_owner(file)}. Wait until it has finished, or name another folder"
+            ) from error
+        try:
+            current = os.path.samestat(os.fstat(handle), os.stat(path))
+        except OSError:
+            current = False
+        if current:
+            break
+        os.close(handle)  # its former owner removed the file between the two steps
     try:
-        return None if _lock(handle, shared=True) else _read(handle)
+        yield handle
     finally:
         os.close(handle)
 
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+def _owner(file: Path) -> str:
+    """What the lock's file says about its owner."""
+    with contextlib.suppress(OSError):
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            text = os.read(handle, _MOST_OWNER).decode(errors="replace")
+        finally:
+            os.close(handle)
+        if text.isprintable() and text:
+            return text
+    return "another process"
 
 
-def _lock(handle: int, *, shared: bool = False) -> bool:
-    """Whether the lock is ours now; also true if the system has no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
-def _is_there(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.lstat(path))
-    except OSError:
-        return False
-
-
-def _read(handle: int) -> str:
-    text = os.read(handle, _MAX_BYTES).decode("utf-8", "replace")
-    return "".join(sign for sign in text if sign.isprintable()) or "another process"
-
-
-def _let_go(path: Path, handle: int, owner: int) -> None:
-    """Remove the file while the lock is still held, so that nobody else's file is removed."""
-    if os.getpid() == owner:  # a forked child has a copy of the handle, and the lock is not its own
-        with contextlib.suppress(OSError):
-            if _is_there(handle, path):
-                path.unlink()
-    os.close(handle)
+def _remove(file: Path, handle: int) -> None:
+    """Remove the lock's file, while it is still held."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(handle), os.stat(file)):
+            file.unlink()

@@ -5,9 +5,10 @@ Standard library only. A verb never prints: it calls these methods, and its call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["SILENT", "Progress", "Silent"]
+__all__ = ["SILENT", "Progress", "Silent", "counter"]
 
 
 class Progress(Protocol):
@@ -56,3 +57,15 @@ class Silent:
 
 SILENT: Progress = Silent()
 """The default of every verb."""
+
+
+def counter(progress: Progress, total: int, unit: str) -> Callable[[], None]:
+    """A function to call after each item: it reports how many of `total` items are finished."""
+    done = 0
+
+    def one() -> None:
+        nonlocal done
+        done += 1
+        progress.count(done, total, unit)
+
+    return one

@@ -20,6 +20,7 @@ __all__ = [
     "RUNTIMES",
     "Grid",
     "Precision",
+    "RangeMethod",
     "TensorSpec",
     "parse_engine",
 ]
@@ -74,6 +75,19 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
             + (f" Did you mean '{near[0]}'?" if near else "")
         )
     return runtime or None, Precision(precision)
+
+
+class RangeMethod(str, Enum):
+    """How calibration derives the range of an activation from the values that it collected."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+    MSE = "mse"
+
+    def __str__(self) -> str:
+        """The word used on the command line."""
+        return self.value
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, with real processes: taken at once, told to others, gone with its owner."""
+"""One writer at a time: real processes, and what a killed one leaves."""
 
 from __future__ import annotations
 
@@ -6,107 +6,128 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from molre_edge.locks import LOCK_FILE, FolderLock, holder_of
+from molre_edge.errors import InUseError
+from molre_edge.locks import hold
 
-HOLD = """
-import sys, time
+pytest.importorskip("fcntl", reason="locks are those of POSIX")
+
+HOLDS = """
+import sys
 from pathlib import Path
-from molre_edge.locks import FolderLock
-lock = FolderLock.take(Path(sys.argv[1]))
-print(lock if isinstance(lock, str) else "held", flush=True)
-if not isinstance(lock, str):
+from molre_edge.locks import hold
+
+with hold(Path(sys.argv[1]), "molre-edge export"):
+    print("held", flush=True)
     sys.stdin.read()
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "a" / "folder"
-
-
-def other(folder: Path) -> subprocess.Popen[str]:
-    """A process that takes the lock, says what came of it, and holds it until its input ends."""
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def holder(folder: Path) -> subprocess.Popen[str]:
+    """A process that holds a folder until its stdin ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
 
-def said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_second_process_is_told_who_holds_a_folder(exists: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    if exists:
+        folder.mkdir()
+    process = holder(folder)
+    words = rf"bundle: in use by process {process.pid} on .* \(molre-edge export, since "
+    with pytest.raises(InUseError, match=words), hold(folder, "molre-edge build"):
+        pytest.fail("held twice")
+    with hold(tmp_path / "other", "molre-edge build"):
+        pass
+    process.communicate(timeout=60)
+    with hold(folder, "molre-edge build"):
+        pass
+    assert os.listdir(tmp_path) == (["bundle"] if exists else [])
 
 
-def taken(folder: Path) -> FolderLock:
-    lock = FolderLock.take(folder)
-    assert isinstance(lock, FolderLock)
-    return lock
+def test_a_killed_process_holds_nothing_and_its_file_is_used_again(tmp_path: Path) -> None:
+    process = holder(tmp_path / "bundle")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert os.listdir(tmp_path) == [".bundle.lock"]
+    with hold(tmp_path / "bundle", "molre-edge export"):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
-def test_a_second_process_is_told_who_holds_it_and_gets_it_afterwards(folder: Path) -> None:
-    lock = taken(folder)
-    with other(folder) as refused:
-        told = said(refused)
-    assert told.startswith(f"process {os.getpid()} on ") and " since 20" in told
-    assert holder_of(folder) == told
-    lock.release()
-    lock.release()
-    assert holder_of(folder) is None and not (folder / LOCK_FILE).exists()
-    with other(folder) as process:
-        assert said(process) == "held"
-        assert str(holder_of(folder)).startswith(f"process {process.pid} on ")
-        assert isinstance(FolderLock.take(folder), str)
+def test_a_folder_is_held_while_it_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    process = holder(folder)
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    with pytest.raises(InUseError), hold(folder, "molre-edge export"):
+        pytest.fail("held twice")
+    process.communicate(timeout=60)
 
 
-def test_a_killed_owner_leaves_no_lock(folder: Path) -> None:
-    with other(folder) as process:
-        assert said(process) == "held"
-        process.send_signal(signal.SIGKILL)
-    assert (folder / LOCK_FILE).exists() and holder_of(folder) is None
-    taken(folder).release()
-    assert not (folder / LOCK_FILE).exists()
+RACES = """
+import sys
+from pathlib import Path
+from molre_edge.errors import InUseError
+from molre_edge.locks import hold
+
+folder, mark, wins = Path(sys.argv[1]), Path(sys.argv[1] + ".mark"), 0
+for _ in range(400):
+    try:
+        with hold(folder, "race"):
+            mark.touch(exist_ok=False)  # fails if another process is in here too
+            wins += 1
+            mark.unlink()
+    except InUseError:
+        pass
+print(wins)
+"""
 
 
-def test_a_lock_that_nobody_refers_to_any_more_is_released(folder: Path) -> None:
-    lock = taken(folder)
-    del lock
-    assert holder_of(folder) is None
+def test_processes_that_race_for_it_are_never_in_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACES, str(tmp_path / "bundle")]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    wins = [int(racer.communicate(timeout=120)[0]) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0, 0] and all(wins)
+    assert os.listdir(tmp_path) == []
 
 
-def test_a_forked_child_does_not_take_the_lock_along(folder: Path) -> None:
-    lock = taken(folder)
-    child = os.fork()
-    if child == 0:
-        lock.release()
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert (folder / LOCK_FILE).exists()
-    lock.release()
+def test_parents_that_were_made_for_it_go_unless_they_are_used(tmp_path: Path) -> None:
+    with hold(tmp_path / "a" / "b" / "bundle", "molre-edge export"):
+        assert os.listdir(tmp_path / "a" / "b") == [".bundle.lock"]
+    assert os.listdir(tmp_path) == []
+    with hold(tmp_path / "a" / "bundle", "molre-edge export"):
+        (tmp_path / "a" / "bundle").mkdir()
+    assert os.listdir(tmp_path / "a") == ["bundle"]
 
 
-def test_of_many_at_once_exactly_one_gets_it(folder: Path) -> None:
-    processes = [other(folder) for _ in range(6)]
-    words = [said(process) for process in processes]
-    for process in processes:
-        process.communicate()
-    assert words.count("held") == 1, words
+def test_a_lock_s_file_that_is_a_link_or_a_pipe_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / ".bundle.lock").symlink_to("precious")
+    os.mkfifo(tmp_path / ".other.lock")
+    start = time.monotonic()
+    for name in ("bundle", "other"):
+        with hold(tmp_path / name, "molre-edge export"):
+            pass
+    assert (tmp_path / "precious").read_text() == "kept" and time.monotonic() - start < 30
 
 
-def test_a_new_folder_is_its_user_s_alone_and_an_old_one_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
-    taken(folder).release()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    (tmp_path / "old").mkdir(mode=0o755)
-    taken(tmp_path / "old").release()
-    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o755
+def test_the_longest_legal_name_can_be_held(tmp_path: Path) -> None:
+    with hold(tmp_path / ("x" * 255), "molre-edge export"):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
-def test_a_link_in_place_of_the_lock_is_not_followed(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir(parents=True)
-    (tmp_path / "thesis.tex").write_text("mine")
-    (folder / LOCK_FILE).symlink_to(tmp_path / "thesis.tex")
-    with pytest.raises(OSError, match=r"symbolic|Too many levels"):
-        FolderLock.take(folder)
-    assert (tmp_path / "thesis.tex").read_text() == "mine"
+def test_without_locks_it_works_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with hold(tmp_path / "bundle", "one"), hold(tmp_path / "bundle", "two"):
+        pass

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from molre_edge.bundle.engine_files import ENGINES
-from molre_edge.files import write_whole
+from molre_edge.files import read_regular, write_whole
 
 __all__ = ["read_timing_cache", "timing_cache_path", "write_timing_cache"]
 
@@ -26,9 +26,7 @@ def timing_cache_path(bundle: Path, gpu: str, version: str) -> Path:
 def read_timing_cache(path: Path) -> bytes:
     """Measurements of earlier builds; none where there are none, or the file is damaged or a link."""
     try:
-        if path.is_symlink() or path.stat().st_size > _MAX_BYTES:
-            return b""
-        told, _, content = path.read_bytes().partition(b"\n")
+        told, _, content = read_regular(path, largest=_MAX_BYTES, links=False).partition(b"\n")
     except OSError:
         return b""
     return content if told.decode("ascii", "replace") == hashlib.sha256(content).hexdigest() else b""

@@ -14,8 +14,8 @@ from molre_edge.benchmarking.candidates import find_candidates, find_volumes
 from molre_edge.benchmarking.measure import INCLUDES, Measurement, Row, measure, summarise
 from molre_edge.benchmarking.power import NvmlGpu, find_power
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.errors import RunError
-from molre_edge.files import StrPath, sha256_of
+from molre_edge.errors import ConfigError, RunError
+from molre_edge.files import StrPath, name_problem, sha256_of
 from molre_edge.machine import NOT_TOLD, cpu_model, cpu_state, usable_cores
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER
@@ -79,9 +79,12 @@ def bench_runners(
 
     Raises:
         BundleError: the bundle can't be opened, or has another digest.
+        ConfigError: the name of `out` is too long.
         EngineError: an engine that was named is unknown or not ready.
         RunError: no engine is ready, no scan is usable, or `plain` is not the bundle's checkpoint.
     """
+    if out is not None and (problem := name_problem(out)):
+        raise ConfigError(f"--out {out}: {problem}. Choose a shorter name")
     opened = Bundle.of(bundle, expect_digest=expect_digest)
     checkpoint, weights = (None if path is None else Path(path) for path in (plain, backbone_weights))
     if checkpoint is not None and sha256_of(checkpoint) != opened.checkpoint_sha256:

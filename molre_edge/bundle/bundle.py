@@ -1,8 +1,8 @@
-"""The bundle: everything an edge box needs, hashed, and nothing of PyTorch.
+"""The bundle: everything an edge box needs, with hashes, and nothing of PyTorch.
 
-A folder with ``manifest.json``, ``graphs/``, ``golden/`` and, later, ``calibration/`` and ``engines/``. The manifest
-holds the SHA-256 of every file that it covers, and a file is read only through :meth:`Bundle.read`, which checks it.
-Without torch and onnx.
+It is a folder with ``manifest.json``, ``graphs/``, ``golden/`` and, later, ``calibration/`` and ``engines/``. The
+manifest holds the SHA-256 of every file that it covers. A file is read only by :meth:`Bundle.read`, which compares its
+hash. This module needs neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ from molre_edge.bundle.manifest import (
     parse_manifest,
 )
 from molre_edge.errors import BundleError
-from molre_edge.files import StrPath, replace_folder, sha256_of, write_json
+from molre_edge.files import (
+    StrPath,
+    name_problem,
+    read_regular,
+    replace_folder,
+    restore_folder,
+    sha256_of,
+    write_json,
+)
+from molre_edge.locks import hold
 from molre_edge.specs import DEFAULT_BUNDLE, Grid, Precision
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "GraphFacts",
     "amend_manifest",
     "check_free",
+    "hold_bundle",
     "new_bundle",
     "write_manifest",
 ]
@@ -53,15 +63,15 @@ _MAX_FILE_BYTES = 4 << 30
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An opened bundle: its manifest is read and checked, its files are checked when they are read.
+    """An open bundle: its manifest is checked, its files are checked when they are read.
 
     Attributes:
-        folder: where it lies.
+        folder: the bundle's folder.
         digest: SHA-256 of the manifest; it stands for the whole bundle.
-        manifest: as read.
-        grid, findings, thresholds: of the model.
-        graphs: facts by precision.
-        checkpoint_sha256: of the checkpoint that was exported.
+        manifest: the manifest's content.
+        grid, findings, thresholds: those of the model.
+        graphs: the graphs' facts, by precision.
+        checkpoint_sha256: SHA-256 of the exported checkpoint.
     """
 
     folder: Path
@@ -79,19 +89,17 @@ class Bundle:
 
         Args:
             folder: the bundle.
-            expect_digest: refuse every other digest. Hashes in a manifest protect against accidents; only a digest that
-                came another way protects against somebody who rewrites both.
+            expect_digest: refuse every other digest. The hashes in a manifest protect against accidents. Only a digest
+                that was sent another way protects against a person who rewrites both.
 
         Raises:
-            BundleError: absent, damaged, of another version, or not the expected one.
+            BundleError: the bundle is missing, damaged, of another version, or not the expected one.
         """
+        folder = Path(folder)
+        restore_folder(folder)  # a replacement that was killed may have put it aside
         path = folder / MANIFEST
         try:
-            if path.is_symlink():
-                raise BundleError(f"{path}: is a link; a bundle's files lie in the bundle itself")
-            if path.stat().st_size > MAX_MANIFEST_BYTES:
-                raise BundleError(f"{path}: larger than any manifest of ours; not a bundle")
-            raw = path.read_bytes()
+            raw = read_regular(path, largest=MAX_MANIFEST_BYTES, links=False)
         except OSError as error:
             raise BundleError(
                 f"{folder}: not a bundle ({MANIFEST} can't be read: {error.strerror}). Make one with "
@@ -129,47 +137,46 @@ class Bundle:
         return bundle
 
     def read(self, name: str) -> bytes:
-        """The content of a covered file, after its hash was checked; the bytes checked are the bytes returned.
+        """The content of a covered file. Its hash is compared; the bytes that were hashed are returned.
 
         Raises:
-            BundleError: not covered by the manifest, absent, a link, or altered.
+            BundleError: the file is not covered by the manifest, is missing, is not a regular file, or is altered.
         """
         expected = self.manifest["files"].get(name)
         if expected is None:
             covered = ", ".join(sorted(self.manifest["files"]))
-            raise BundleError(f"{self.folder}: the manifest covers no {name}; it covers {covered}")
+            raise BundleError(f"{self.folder}: the manifest does not cover {name}; it covers {covered}")
         path = self.folder / name
-        if path.is_symlink() or path.parent.is_symlink():
-            raise BundleError(f"{path}: is a link; a bundle's files lie in the bundle itself")
+        if path.parent.is_symlink():
+            raise BundleError(f"{path.parent}: is a symbolic link; expected a folder. Copy the bundle again")
         try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise BundleError(f"{path}: larger than any file of ours; copy the bundle again")
-            content = path.read_bytes()
+            content = read_regular(path, largest=_MAX_FILE_BYTES, links=False)
         except OSError as error:
-            raise BundleError(f"{path}: can't be read ({error.strerror}); copy the bundle again") from error
+            raise BundleError(f"{path}: can't be read ({error.strerror}). Copy the bundle again") from error
         if hashlib.sha256(content).hexdigest() != expected:
             raise BundleError(
-                f"{path}: altered or damaged, its SHA-256 is not the manifest's. Copy the bundle again, or export anew"
+                f"{path}: altered or damaged: its SHA-256 is not the one in the manifest. Copy the bundle again, or "
+                f"export the checkpoint again"
             )
         return content
 
     def graph(self, precision: Precision) -> GraphFacts:
-        """Facts of the graph of a precision.
+        """The facts of a precision's graph.
 
         Raises:
-            BundleError: the bundle has none; the message says how to make one.
+            BundleError: the bundle has no such graph; the message says how to make one.
         """
         if precision not in self.graphs:
             there = ", ".join(str(p) for p in self.graphs)
             how = "'molre-edge calibrate' makes it" if precision is Precision.INT8 else "export the checkpoint again"
-            raise BundleError(f"{self.folder}: has no {precision} graph, only {there}; {how}")
+            raise BundleError(f"{self.folder}: has no {precision} graph, only {there}. Expected one: {how}")
         return self.graphs[precision]
 
     def golden(self) -> GoldenSet:
         """The golden volumes and answers.
 
         Raises:
-            BundleError: absent or altered.
+            BundleError: the golden set is missing, altered or damaged.
         """
         outputs = next(iter(self.graphs.values())).outputs
         shapes = {"volumes": (None, *self.grid.shape), **{spec.name: spec.shape for spec in outputs}}
@@ -190,62 +197,85 @@ def _check_digest(folder: Path, digest: str, expected: str) -> None:
 
 @contextlib.contextmanager
 def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
-    """A folder to fill; it becomes the bundle when the block ends well. Call :func:`write_manifest` last.
+    """A folder to fill. It becomes the bundle if the block succeeds. Call :func:`write_manifest` last.
 
     Args:
         folder: the bundle's final place.
-        force: replace a bundle that is there, its engines and int8 graph included.
+        force: replace an existing bundle, with its engines and its int8 graph.
 
     Raises:
-        BundleError: something is there already, and it is no bundle or `force` is not given.
+        BundleError: `folder` exists and is not a bundle, or is a bundle and `force` is not given.
     """
     check_free(folder, force=force)
     with replace_folder(folder.resolve()) as partial:  # behind a link, the folder is replaced and the link stays
         yield partial
 
 
-def check_free(folder: Path, *, force: bool) -> None:
-    """Refuse to write over something that must not be lost.
+@contextlib.contextmanager
+def hold_bundle(bundle: Bundle, what: str) -> Iterator[None]:
+    """Hold a bundle for writing; no other command can write it while the block runs.
+
+    Args:
+        bundle: an open bundle.
+        what: the work, for other processes' messages, such as ``molre-edge build``.
 
     Raises:
-        BundleError: `folder` is a bundle and `force` is not given, or is something else than a bundle.
+        InUseError: another process writes the bundle.
+        BundleError: the bundle was replaced since it was opened.
     """
+    with hold(bundle.folder, what):
+        if Bundle.open(bundle.folder).digest != bundle.digest:
+            raise BundleError(
+                f"{bundle.folder}: another command has changed the bundle since it was opened. Start again, with the "
+                f"bundle as it is now"
+            )
+        yield
+
+
+def check_free(folder: Path, *, force: bool) -> None:
+    """Refuse to overwrite something that must not be lost.
+
+    Raises:
+        BundleError: `folder` is a bundle and `force` is not given; or it is something else; or it can't be written.
+    """
+    if problem := name_problem(folder):
+        raise BundleError(f"{folder}: {problem}. Choose a shorter name with -o")
+    restore_folder(folder.resolve())
     place = folder.resolve()
     if place == Path.cwd() or place in Path.cwd().parents or os.path.ismount(place):
         raise BundleError(
-            f"{folder}: is the current folder, one above it or a mount point, and can't be replaced as a whole; name a "
-            f"folder within it with -o"
+            f"{folder}: is the current folder, a folder above it, or a mount point, so it can't be replaced as a "
+            f"whole. Name a folder within it with -o"
         )
     there = next(path for path in place.parents if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise BundleError(f"{folder}: {there} can't be written to; choose another folder with -o")
+        raise BundleError(f"{folder}: {there} is not a writable folder. Choose another folder with -o")
     if place.is_dir() and not any(place.iterdir()):
         return
     if place.exists() and not _is_bundle(place):
-        raise BundleError(f"{folder}: is there already and is not a bundle; choose another folder with -o")
+        raise BundleError(f"{folder}: exists and is not a bundle. Choose another folder with -o")
     if place.exists() and not force:
         raise BundleError(
-            f"{folder}: there is a bundle already; --force replaces it, with its engines and int8 graph, "
-            f"or choose another folder with -o"
+            f"{folder}: a bundle exists there. Replace it with --force, with its engines and its int8 graph, or choose "
+            f"another folder with -o"
         )
 
 
 def _is_bundle(folder: Path) -> bool:
-    """Whether a folder has a manifest of ours, of any version: other programs have files of that name too."""
+    """Whether a folder has a bundle's manifest, of any version: other programs have files of that name too."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            manifest = json.loads(file.read(MAX_MANIFEST_BYTES))
+        manifest = json.loads(read_regular(folder / MANIFEST, largest=MAX_MANIFEST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
-    """Hash the files of a bundle, write its manifest whole, and return the digest.
+    """Hash the files of a bundle, write its manifest, and return the digest.
 
     Args:
-        folder: the bundle, its files in place.
-        content: all of the manifest but ``format``, ``version`` and ``files``.
+        folder: the bundle, with its files in place.
+        content: the manifest without ``format``, ``version`` and ``files``.
     """
     files = {
         path.relative_to(folder).as_posix(): sha256_of(path)
@@ -258,14 +288,14 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> str:
 
 
 def amend_manifest(bundle: Bundle, content: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """Replace the manifest of a bundle at once, and return its new digest.
+    """Replace the manifest of a bundle in one step, and return its new digest.
 
-    Unlike :func:`write_manifest` it hashes nothing: what is not new keeps the hash that it was exported with, so that
-    damage is not taken for content.
+    Unlike :func:`write_manifest`, it hashes nothing: a file that is not new keeps the hash of its export, so that
+    damage is not accepted as content.
 
     Args:
-        bundle: opened; it still describes the old manifest afterwards.
-        content: all of the manifest but ``format``, ``version`` and ``files``, which are set here.
+        bundle: an open bundle. It still describes the old manifest afterwards.
+        content: the manifest; its ``format``, ``version`` and ``files`` are replaced.
         files: SHA-256 by name.
     """
     told = {name: value for name, value in content.items() if name not in ("format", "version", "files")}

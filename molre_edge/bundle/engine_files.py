@@ -1,7 +1,7 @@
-"""Engines in a bundle: each a file in ``engines/`` with a JSON beside it that holds its hash.
+"""Engines in a bundle: each is a file in ``engines/`` with a JSON file beside it that holds its hash.
 
-An engine is code for a GPU. It is read only through :func:`read_engine`, which compares its hash and that of the graph
-it was built from before anybody deserialises it.
+An engine is code for a GPU. It is read only by :func:`read_engine`, which compares its hash, and the hash of the graph
+that it was built from, before any code deserialises it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import BundleError, EngineError
-from molre_edge.files import write_json, write_whole
+from molre_edge.files import read_regular, write_json, write_whole
 
 __all__ = ["ENGINES", "EngineFile", "list_engines", "read_engine", "read_engine_facts", "write_engine"]
 
@@ -32,14 +32,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.engine")
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine's file and what its JSON says.
+    """An engine's file and the content of its JSON file.
 
     Attributes:
         path: the engine.
-        sha256: of the engine.
-        graph: name of the graph in the bundle that it was built from.
-        graph_sha256: of that graph.
-        facts: all of the JSON; docs/tensorrt.md describes it.
+        sha256: SHA-256 of the engine.
+        graph: the name of the bundle's graph that it was built from.
+        graph_sha256: SHA-256 of that graph.
+        facts: the content of the JSON file; docs/tensorrt.md describes it.
     """
 
     path: Path
@@ -50,16 +50,16 @@ class EngineFile:
 
 
 def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: Mapping[str, Any]) -> EngineFile:
-    """Write an engine and its JSON, each whole; an engine of that name is replaced.
+    """Write an engine and its JSON file. An engine of that name is replaced.
 
     Args:
-        bundle: where to.
-        name: without suffix, such as ``rtx-fp16``.
+        bundle: the bundle to write to.
+        name: the name without suffix, such as ``rtx-fp16``.
         content: the serialised engine.
-        facts: all of the JSON but format, version, file, sha256 and bytes.
+        facts: the JSON file's content without format, version, file, sha256 and bytes.
 
     Raises:
-        EngineError: it can't be written; nothing is left of it, and an older one stays.
+        EngineError: it can't be written. Nothing of it is left, and an older engine stays.
     """
     path, size = bundle.folder / ENGINES / f"{name}.engine", memoryview(content).nbytes
     head = {"format": FORMAT, "version": FORMAT_VERSION, "file": path.name}
@@ -72,8 +72,8 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
             write_json(path.with_suffix(".json"), {**head, "sha256": sha256, "bytes": size, **facts})
     except OSError as error:
         raise EngineError(
-            f"{path}: can't be written ({error.strerror or error}); the engine takes {size / 1e6:.0f} MB. Nothing "
-            f"of it was left behind"
+            f"{path}: can't be written ({error.strerror or error}). The engine takes {size / 1e6:.0f} MB; nothing of "
+            f"it was left behind. Free some space, or make the folder writable, and build again"
         ) from error
     return read_engine_facts(path.with_suffix(".json"))
 
@@ -81,47 +81,44 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
 def list_engines(bundle: Bundle) -> tuple[EngineFile, ...]:
     """The engines of a bundle, by name. Their hashes are compared when they are read.
 
-    Hidden files are none: a build that is running, or was killed, has its half-written JSON there.
+    Hidden files are left out: a build that is running, or was killed, has its partial files there.
 
     Raises:
-        BundleError: a JSON is damaged or not one of ours.
+        BundleError: a JSON file is damaged or has another format.
     """
     paths = sorted((bundle.folder / ENGINES).glob("*.json"))
     return tuple(read_engine_facts(path) for path in paths if not path.name.startswith("."))
 
 
 def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
-    """An engine's content after its hash was compared; the bytes checked are the bytes returned.
+    """An engine's content. Its hash is compared; the bytes that were hashed are returned.
 
     Raises:
-        BundleError: swapped, altered, a link, absent, or built from another graph than the bundle's.
+        BundleError: the engine is swapped, altered, missing, not a regular file, or built from another graph than the
+            bundle's.
     """
-    again = "build it again with 'molre-edge build'"
+    again = "Build it again with 'molre-edge build'"
     if bundle.manifest["files"].get(engine.graph) != engine.graph_sha256:
-        raise BundleError(f"{engine.path}: built from another {engine.graph} than this bundle's; {again}")
-    if engine.path.is_symlink() or engine.path.parent.is_symlink():
-        raise BundleError(f"{engine.path}: is a link; a bundle's files lie in the bundle itself")
+        raise BundleError(f"{engine.path}: built from another {engine.graph} than this bundle's. {again}")
+    if engine.path.parent.is_symlink():
+        raise BundleError(f"{engine.path.parent}: is a symbolic link; expected a folder. {again}")
     try:
-        if engine.path.stat().st_size > _MAX_ENGINE_BYTES:
-            raise BundleError(f"{engine.path}: larger than any engine of ours; {again}")
-        content = engine.path.read_bytes()
+        content = read_regular(engine.path, largest=_MAX_ENGINE_BYTES, links=False)
     except OSError as error:
-        raise BundleError(f"{engine.path}: can't be read ({error.strerror}); {again}") from error
+        raise BundleError(f"{engine.path}: can't be read ({error.strerror}). {again}") from error
     if hashlib.sha256(content).hexdigest() != engine.sha256:
-        raise BundleError(f"{engine.path}: altered or swapped, its SHA-256 is not that of its JSON; {again}")
+        raise BundleError(f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. {again}")
     return content
 
 
 def read_engine_facts(path: Path) -> EngineFile:
-    """What the JSON of an engine says; the engine itself is not read.
+    """The content of an engine's JSON file. The engine itself is not read.
 
     Raises:
-        BundleError: the JSON is absent, damaged or not one of ours.
+        BundleError: the file is missing, damaged or has another format.
     """
     try:
-        if path.is_symlink() or path.stat().st_size > _MAX_JSON_BYTES:
-            raise ValueError("a link, or larger than any of ours")
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, largest=_MAX_JSON_BYTES, links=False))
         if data["format"] != FORMAT or data["version"] != FORMAT_VERSION:
             raise ValueError(f"expected format {FORMAT!r}, version {FORMAT_VERSION}")
         name, graph = data["file"], data["graph"]
@@ -132,5 +129,10 @@ def read_engine_facts(path: Path) -> EngineFile:
         return EngineFile(path.parent / name, data["sha256"], str(graph["file"]), graph["sha256"], data)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
-            f"{path}: not the JSON of an engine ({str(error)[:200]}); delete it with its engine and build again"
+            f"{path}: not the JSON of an engine ({_reason(error)}). Delete it and its engine, and build again"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:200]

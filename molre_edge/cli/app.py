@@ -13,6 +13,7 @@ import typer
 from molre_edge import __version__
 from molre_edge.cli.examples import example
 from molre_edge.cli.program import HELP_NAMES, Program
+from molre_edge.offline import disable_network
 
 __all__ = ["app", "main"]
 
@@ -81,6 +82,7 @@ def main() -> None:
     # GNU OpenMP's threads, PyTorch's among them, wait in a loop by default: beside one busy program that took three
     # times as long. It is read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    disable_network()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal can't show is no reason to fail
             stream.reconfigure(errors="backslashreplace")

@@ -1,20 +1,13 @@
-"""``molre-edge calibrate``: the int8 graph of a bundle, within the parity budget."""
+"""``molre-edge calibrate``: the int8 graph of a bundle, within the parity limits."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
-from rich.progress import TaskID
 from rich.table import Table
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
-from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -28,183 +21,111 @@ from molre_edge.cli.shell import (
     command,
     open_bundle,
 )
-from molre_edge.errors import MissingDependencyError, RunError
-from molre_edge.parity import DEFAULT_LIMITS, load_limits
-from molre_edge.specs import DISCLAIMER, Precision
+from molre_edge.specs import DISCLAIMER, RangeMethod
 
 if TYPE_CHECKING:
     from molre_edge.calibration.run import CalibrationResult
-    from molre_edge.scans import FoundScans, ScanSource
 
-__all__ = ["calibrate", "labels_of", "show_calibration"]
+__all__ = ["calibrate", "show_calibration"]
+
+_BUNDLE = Path("edge-bundle")
 
 
 @command
 def calibrate(
     scans: Annotated[
-        Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; two scans at least.")
+        Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; at least two scans.")
     ],
-    bundle: BundleOption = DEFAULT_BUNDLE,
-    gates: LimitsOption = None,
+    bundle: BundleOption = _BUNDLE,
+    limits: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
         RangeMethod | None,
-        typer.Option("--ranges", help="How ranges follow from what was seen. Default: the one that harms least."),
+        typer.Option(
+            "--ranges", help="Method that derives ranges from activations. Default: try all, take the least harmful."
+        ),
     ] = None,
-    slices: Annotated[int, typer.Option("--slices", min=1, help="See so many slices for the ranges.")] = 500,
+    slices: Annotated[int, typer.Option("--slices", min=1, help="Slices used to collect activation ranges.")] = 500,
     validation_scans: Annotated[
         int | None,
         typer.Option(
             "--validation-scans",
             min=1,
-            help="Keep so many scans for judging. Default: 32 slices' worth, or half of the scans with --labels.",
+            help="Scans kept for judging. Default: 32 slices' worth, or half of the scans with --labels.",
         ),
     ] = None,
-    conv3d: Annotated[bool, typer.Option("--conv3d", help="Consider 3D convolutions too.")] = False,
+    conv3d: Annotated[bool, typer.Option("--conv3d", help="Quantise 3D convolutions too.")] = False,
     threads: ThreadsOption = None,
     expect_digest: DigestOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the most INT8 that keeps the parity gate, and put graphs/int8.onnx and a report into the bundle.
+    """Find the largest set of INT8 layers within the parity limits; write graphs/int8.onnx and a report to the bundle.
 
-    Ranges come from some of the scans. The search judges on others and on the golden volumes; what it found is judged
-    on all scans at the end, as 'infer' does. What is already there from the same inputs is kept. Where no layer fits,
-    the bundle stays as it is and the exit code is 3.
+    Activation ranges come from some of the scans. The search judges on other scans and on the golden volumes; its
+    result is judged on all scans at the end, as 'infer' does. A result from the same inputs is kept as it is. If no
+    layer fits, the bundle does not change and the exit code is 3.
     """
-    speaker = Speaker(as_json, quiet)
-    for name in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError("Calibration", name, "export")
-    from molre_edge.calibration.run import calibrate as calibrate_bundle
-    from molre_edge.scans import find_scans
+    from molre_edge.calibration.run import calibrate_bundle
 
+    speaker = Speaker(as_json, quiet)
     opened = open_bundle(bundle, expect_digest)
-    limits = DEFAULT_LIMITS if gates is None else load_limits(gates)
-    found = find_scans(scans)
-    with _Bar(speaker) as bar:
+    with speaker.progress() as progress:
         result = calibrate_bundle(
-            opened,
-            found,
-            CalibrationSettings(method=ranges, slices=slices, validation=validation_scans, conv3d=conv3d),
-            limits[Precision.INT8],
-            bar,
-            labels=labels_of(labels, opened, found, scans, speaker.tell),
+            scans,
+            opened.folder,
+            labels=labels,
+            limits=limits,
+            ranges=ranges,
+            slices=slices,
+            validation_scans=validation_scans,
+            conv3d=conv3d,
             threads=threads,
+            expect_digest=opened.digest,
+            progress=progress,
         )
     show_calibration(result, speaker)
-    if result.problems or result.unread:
+    if not result.complete:
         raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 
-def labels_of(
-    path: Path | None,
-    bundle: Bundle,
-    found: FoundScans,
-    root: Path,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Callable[[ScanSource], npt.NDArray[np.float64] | None]:
-    """Labels by scan, by the rules of ``infer``.
-
-    Args:
-        path: of the CSV; None for no labels at all.
-        bundle: whose findings they are.
-        found: the scans.
-        root: where these were found.
-        tell: receives one sentence on lines and columns.
-
-    Raises:
-        RunError: the file can't be read, or names none of the scans.
-    """
-    from molre_edge.runs.labels import read_labels
-    from molre_edge.runs.scan_table import Entry, path_text
-
-    if path is None:
-        return lambda source: None
-    base = (root if root.is_dir() else root.parent).resolve()
-    entries, ids = [], {}
-    for number, source in enumerate(found.scans, start=1):
-        name = f"scan-{number:04d}"
-        ids[source] = name
-        place, key = path_text(source.path.resolve(), base), path_text(source.files[0].resolve(), base)
-        entries.append(Entry(name, place, key, fingerprint="known", status="pending"))
-    table = read_labels(path, bundle.findings, tell).of(entries, root)
-    if not table:
-        raise RunError(f"{path}: names none of the scans")
-    return lambda source: table.get(ids[source])
-
-
-class _Bar:
-    """A progress bar a step on a terminal, a line a step elsewhere."""
-
-    def __init__(self, speaker: Speaker) -> None:
-        self._speaker = speaker
-        self._bar = speaker.counter()
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def step(self, name: str, parts: int | None = None) -> None:
-        if not self._speaker.err.is_terminal:
-            self._speaker.tell(f"- {name}")
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=parts)
-
-    def part(self, what: str = "") -> None:
-        if self._task is not None:
-            self._bar.advance(self._task)
-
-    def tell(self, text: str) -> None:
-        self._speaker.tell(text)
-
-    def warn(self, text: str) -> None:
-        self._speaker.warn(text)
-
-
 def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
-    """Tell what was made."""
+    """Show the result of a calibration."""
     report = result.report
-    table = Table(title="What INT8 harms: share of the gate used, by block", title_justify="left")
-    table.add_column("block")
-    table.add_column("INT8 layers", justify="right")
-    table.add_column("share", justify="right")
-    for block, strain in report["blocks"].items():
-        members = [layer for layer in report["layers"] if layer["block"] == block and not layer["why_not"]]
-        open_ = [layer for layer in report["layers"] if layer["block"] == block and layer["strain"] is not None]
-        table.add_row(block, f"{len(members)} of {len(open_)}", "not finite" if strain is None else f"{strain:.2f}")
-    speaker.show(table)
-    for part in report["judged"]:
-        verdict = part["verdict"]
-        speaker.say(f"  {'✓' if verdict['passed'] else '✗'} {part['what']}: {verdict['summary']}")
+    speaker.show(_block_table(report))
+    for each in report["comparisons"]:
+        verdict = each["verdict"]
+        speaker.say(f"  {'✓' if verdict['passed'] else '–'} {each['what']}: {verdict['summary']}")
     summary, size = report["summary"], report["bytes"]
     speaker.say(
-        f"{summary['layers']} of {summary['candidates']} layers in INT8 ({summary['weights_share']:.0%} of the "
-        f"weights), {summary['method']} ranges; {size['int8'] / 1e6:.1f} MB, float16 {size['fp16'] / 1e6:.1f} MB"
+        f"{summary['coverage']}; {summary['method']} ranges; {size['int8'] / 1e6:.1f} MB, "
+        f"float16 {size['fp16'] / 1e6:.1f} MB"
     )
     speaker.say(report["recommendation"])
     for note in report["notes"]:
         speaker.say(f"Note: {note}")
-    speaker.say(f"Report: {result.folder / 'calibration' / 'report.html'}")
+    speaker.say(f"Report: {result.page}")
     speaker.say(
-        "Unchanged: the bundle had this from the same scans and settings"
+        "Unchanged: the bundle has this result from the same scans and settings"
         if result.unchanged
-        else f"Written: {result.folder / 'graphs' / 'int8.onnx'}"
+        else f"Written: {result.graph}"
     )
     speaker.say(f"Digest: {result.digest}")
     speaker.say(DISCLAIMER, style="dim")
-    speaker.result(
-        {
-            "bundle": str(result.folder),
-            "digest": result.digest,
-            "unchanged": result.unchanged,
-            **{name: report[name] for name in ("summary", "data", "recommendation", "speed", "bytes", "notes")},
-            "rejected": [{"name": each.path.name, "code": each.code} for each in result.problems],
-            "disclaimer": DISCLAIMER,
-        }
-    )
+    speaker.result(result.to_dict())
+
+
+def _block_table(report: Any) -> Table:
+    """The blocks in the model's order; their layers add up to those of the summary."""
+    table = Table(title="Sensitivity to INT8: share of a parity limit used by each block", title_justify="left")
+    table.add_column("block")
+    table.add_column("INT8 layers", justify="right")
+    table.add_column("share", justify="right")
+    for block in dict.fromkeys(layer["block"] for layer in report["layers"]):
+        members = [layer for layer in report["layers"] if layer["block"] == block]
+        share = "never INT8"
+        if block in report["blocks"]:
+            sensitivity = report["blocks"][block]
+            share = "not finite" if sensitivity is None else f"{sensitivity:.2f}"
+        table.add_row(block, f"{sum(layer['int8'] for layer in members)} of {len(members)}", share)
+    return table

@@ -26,12 +26,11 @@ COMMANDS: dict[str, Entry] = {
         ("molre-edge demo", "molre-edge demo my-demo --force"),
     ),
     "synthesize": Entry(
-        "Make synthetic head CTs with findings and the manifest for 'train': 60 % training, 20 % validation, "
-        "20 % test.",
+        "Make a synthetic head CT data set for 'train': 60 % training, 20 % validation, 20 % test scans.",
         ("molre-edge synthesize my-data --scans 240",),
     ),
     "train": Entry(
-        "Train on a folder of scans with labels; the backbone stays frozen.",
+        "Train on a folder of labelled scans. The backbone stays frozen.",
         (
             "molre-edge train my-data --out frozen.pt --backbone dinov3-vitb16 --backbone-weights FOLDER "
             "--adapter none",
@@ -39,11 +38,11 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "evaluate": Entry(
-        "Measure a checkpoint on labelled scans that it was not trained on.",
+        "Evaluate a checkpoint on labelled scans that it was not trained on.",
         ("molre-edge evaluate molre.pt my-data --out my-evaluation",),
     ),
     "import-peft": Entry(
-        "Put a LoRA that Hugging Face PEFT saved onto a checkpoint without adapters (K = 0): a checkpoint with K = 1.",
+        "Add a LoRA saved by Hugging Face PEFT to a checkpoint without adapters (K = 0). The result has K = 1.",
         ("molre-edge import-peft LORA_FOLDER --base frozen.pt --out lora.pt",),
     ),
     "export": Entry(
@@ -51,11 +50,12 @@ COMMANDS: dict[str, Entry] = {
         ("molre-edge export ckpt.pt", "molre-edge export ckpt.pt --out my-bundle --golden scans"),
     ),
     "calibrate": Entry(
-        "Find the most INT8 that keeps the parity gate, and put graphs/int8.onnx and a report into the bundle.",
+        "Find the largest set of INT8 layers within the parity limits; write graphs/int8.onnx and a report to the "
+        "bundle.",
         ("molre-edge calibrate scans --bundle my-bundle", "molre-edge infer scans --engine int8"),
     ),
     "build": Entry(
-        "Build a TensorRT engine from a bundle's graph, and tell in which precision its layers really are.",
+        "Build a TensorRT engine from a bundle's graph, and show the precision of its layers as built.",
         ("molre-edge build --engine fp16 --target rtx",),
     ),
     "infer": Entry(
@@ -74,16 +74,15 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "verify": Entry(
-        "Check a bundle on this machine: the hashes of all its files, then the golden answers through the engine.",
+        "Check a bundle on this machine: the hashes of all its files, then the golden answers through one engine.",
         ("molre-edge verify --engine fp16", "molre-edge verify --bundle my-bundle --expect-digest SHA256 --json"),
     ),
     "bench": Entry(
-        "Time engines in turns on the same volumes: latency, scans per second, memory, and power where it is told.",
+        "Time engines in turns on the same volumes: latency, scans per second, memory, and power if it is reported.",
         ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),
     ),
     "inspect": Entry(
-        "Say what something is: a checkpoint, graph, engine, bundle, run, scan or folder of scans. Nothing of it is "
-        "run.",
+        "Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
         ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
     ),
     "doctor": Entry(

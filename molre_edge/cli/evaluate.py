@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli import completion
-from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, UsageError, WeightsOption, command
-from molre_edge.cli.training import DeviceOption, TrainBar, choose_device
-from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, WeightsOption, command
+from molre_edge.cli.training import DeviceOption
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.training.data_manifest import Manifest
     from molre_edge.training.evaluation import Evaluation, RoutingResult
 
 __all__ = ["evaluate", "show_evaluation"]
@@ -29,88 +28,49 @@ def evaluate(
             metavar="CKPT",
             exists=True,
             dir_okay=False,
-            help="The checkpoint.",
+            help="Checkpoint to evaluate.",
             autocompletion=completion.checkpoints,
         ),
     ],
     data: Annotated[
-        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns scan, split and one a finding).")
+        Path, typer.Argument(exists=True, help="Folder with manifest.csv (columns: scan, split and one per finding).")
     ],
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split to evaluate: train, val or test.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv and the routing's.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for evaluation.json, findings.csv, and routing.csv and routing.png."),
     ] = None,
     backbone_weights: WeightsOption = None,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of prepared volumes.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans at once.")] = 8,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for prepared volumes.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Scans per batch.")] = 8,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a checkpoint on labelled scans that it was not trained on."""
+    """Evaluate a checkpoint on labelled scans that it was not trained on."""
     speaker = Speaker(as_json, quiet)
-    try:
-        from molre_edge.model.checkpoint import load_checkpoint
-        from molre_edge.training.data_manifest import SPLITS, read_manifest
-        from molre_edge.training.evaluation import evaluate_outputs
-        from molre_edge.training.fit import training_folder
-        from molre_edge.training.results import write_evaluation
-        from molre_edge.training.samples import VolumeSamples, predict
-        from molre_edge.training.volumes import prepare_volumes
-    except ImportError as error:
-        raise MissingDependencyError("Evaluating", str(error.name), "train") from error
-    if split not in SPLITS:
-        raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}")
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; name a folder")
-    place = choose_device(device)
-    loaded = load_checkpoint(checkpoint, backbone_weights=backbone_weights)
-    manifest = read_manifest(data, loaded.config.findings, partial=True)
-    if manifest.unknown or manifest.unused:
-        speaker.tell(columns_words(manifest))
-    cases = manifest.of(split)
-    if not cases:
-        raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; choose another with --split")
-    cache = cache or training_folder(checkpoint) / "cache"
-    with TrainBar(speaker) as bar:
-        bar.step(f"reading scans ({split})", len(cases))
-        volumes = prepare_volumes(cases, loaded.config.grid, cache, bar.part)
-        for name, reason in volumes.problems:
-            bar.problem(name, reason)
-        samples = VolumeSamples(volumes)
-        bar.step("answers", len(volumes))
-        outputs = predict(loaded.model.to(place), samples, batch, bar.part)
-    result = evaluate_outputs(outputs, samples.labels, loaded.config.findings, loaded.config.thresholds)
-    if out is not None:
-        write_evaluation(out, result, loaded.sha256, split)
-    show_evaluation(result, speaker)
-    if out is not None:
-        speaker.say(f"Files: {out}")
-    speaker.result(
-        {
-            "checkpoint_sha256": loaded.sha256,
-            "split": split,
-            "problems": [{"scan": name, "reason": reason} for name, reason in volumes.problems],
-            **result.to_dict(),
-            "disclaimer": DISCLAIMER,
-        }
-    )
-    if volumes.problems:
+    with speaker.progress() as progress:
+        result = molre_edge.evaluate_checkpoint(
+            checkpoint,
+            data,
+            split=split,
+            out=out,
+            backbone_weights=backbone_weights,
+            cache=cache,
+            batch=batch,
+            device=device,
+            progress=progress,
+        )
+    show_evaluation(result.evaluation, speaker)
+    if result.folder is not None:
+        speaker.say(f"Files: {result.folder}")
+    speaker.result(result.to_dict())
+    if result.problems:
         raise typer.Exit(ExitCode.SCANS_REJECTED)
 
 
-def columns_words(manifest: Manifest) -> str:
-    """Which of the model's findings have a column, and which columns are not used."""
-    known = len(manifest.findings) - len(manifest.unknown)
-    words = f"Labels: {known} of the model's {len(manifest.findings)} findings have a column in {manifest.path.name}"
-    if manifest.unused:
-        more = ", ..." if len(manifest.unused) > 5 else ""
-        words += f"; {len(manifest.unused)} columns are not used ({', '.join(manifest.unused[:5])[:200]}{more})"
-    return words
-
-
 def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
-    """Tell how good it is."""
+    """Print an evaluation."""
     table = Table(title=f"{result.scans} scans", title_justify="left")
     table.add_column("finding", overflow="fold")
     for heading in ("with", "without", "AUC", "95 % interval", "sensitivity", "specificity"):
@@ -129,7 +89,7 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
     if table.rows:
         speaker.show(table)
     if without:
-        speaker.say(f"{without} findings have fewer than two scans with or without them: no AUC")
+        speaker.say(f"{without} findings have no AUC: it needs two scans with the finding and two without")
     if result.macro_auc is not None and result.macro_interval is not None:
         low, high = result.macro_interval
         speaker.say(f"Mean AUC {result.macro_auc:.3f} ({low:.3f} to {high:.3f}), {result.high} findings reach 0.90")
@@ -141,7 +101,7 @@ def show_evaluation(result: Evaluation, speaker: Speaker) -> None:
 
 
 def _show_routing(routing: RoutingResult, findings: list[str], speaker: Speaker) -> None:
-    """Tell how the experts are used, and which finding raises the gate of each most."""
+    """Print how the experts are used, and which finding raises each gate most."""
     table = Table(title="Routing", title_justify="left")
     for heading in ("router", "expert", "mean gate", "leads", "gate raised most by"):
         table.add_column(heading, justify="left" if heading.endswith("by") else "right")

@@ -32,6 +32,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest_path
 from molre_edge.errors import MolreEdgeError, ParityFailedError, UsageError
+from molre_edge.files import restore_folder
 from molre_edge.progress import Progress
 from molre_edge.specs import DEFAULT_BUNDLE, Precision, parse_engine
 
@@ -303,6 +304,8 @@ def bundle_folder(folder: Path) -> Path:
     Raises:
         UsageError: no such folder; the message names the nearest.
     """
+    with contextlib.suppress(OSError):
+        restore_folder(folder)  # a replacement that was killed may have put it aside
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise UsageError(
             f"{folder}: no such bundle.{did_you_mean(nearest_path(folder))} Make one with "

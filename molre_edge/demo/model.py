@@ -8,7 +8,6 @@ can flip.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,44 +50,20 @@ def train_checkpoint(path: Path, data: Path, progress: Progress = SILENT) -> Non
     from molre_edge.training.loop import TrainSettings
     from molre_edge.training.start import copy_backbone, new_model
 
-    manifest, watcher = read_manifest(data, LEARNED), _Training(progress)
+    manifest = read_manifest(data, LEARNED)
     cache = path.with_name(f"{path.stem}-training") / "cache"
     frozen = default_config("convnet2d-small", adapter="none", findings=manifest.findings)
     pretraining, adapting = _EPOCHS
     whole = TrainSettings(epochs=pretraining, lr=0.003, train_backbone=True, patience=pretraining)
     source = path.with_name(PRETRAINED)
-    fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, watcher=watcher)
+    fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, progress=progress)
     places = default_config("convnet2d-small").adapter.modules
     # so small a backbone has no room for experts below 0.5 %
     adapted = replace(frozen, adapter=AdapterConfig(modules=places, experts=6, rank=2), budget=0.2)
     model = new_model(adapted, seed=0)
     copy_backbone(load_checkpoint(source).model, model)
     settings = TrainSettings(epochs=adapting, lr=0.003, patience=adapting)
-    fit(model, manifest, path, settings, cache=cache, watcher=watcher)
-
-
-class _Training:
-    """Turns what a training reports into events."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._done, self._total = 0, 0
-
-    def step(self, name: str, total: int) -> None:
-        self._done, self._total = 0, total
-        self._progress.step(name)
-
-    def part(self) -> None:
-        self._done += 1
-        self._progress.count(self._done, self._total, "parts")
-
-    def problem(self, name: str, reason: str) -> None:
-        self._progress.warn(f"{name} cannot be used: {reason}")
-
-    def epoch(self, row: dict[str, float]) -> None:
-        self.part()
-        area = "–" if math.isnan(row["val_auc"]) else f"{row['val_auc']:.3f}"
-        self._progress.info(f"  epoch {row['epoch']:.0f}: loss {row['train_loss']:.4f}, validation AUC {area}")
+    fit(model, manifest, path, settings, cache=cache, progress=progress)
 
 
 def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:

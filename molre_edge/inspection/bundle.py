@@ -72,10 +72,9 @@ def _calibration(section: Any) -> list[tuple[str, str]]:
     """What the manifest says of the int8 graph; nothing where there is none."""
     if not isinstance(section, dict):
         return []
-    layers, of, share = (section.get(name) for name in ("layers", "candidates", "weights_share"))
-    if isinstance(layers, int) and isinstance(of, int) and isinstance(share, float):
-        text = f"{layers} of {of} layers in INT8, {share:.0%} of the weights, {plain(section.get('method'))} ranges"
-        return [("calibration", text)]
+    coverage, method = section.get("coverage"), section.get("method")
+    if isinstance(coverage, str):
+        return [("calibration", plain(f"{coverage}; {method} ranges"))]
     told = {name: value for name, value in section.items() if name not in ("key", "notes")}
     return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
 

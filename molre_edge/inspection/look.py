@@ -9,7 +9,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import MANIFEST
 from molre_edge.errors import MolreEdgeError
-from molre_edge.files import StrPath
+from molre_edge.files import StrPath, read_regular, restore_folder
 from molre_edge.inspection.bundle import inspect_bundle
 from molre_edge.inspection.checkpoint import inspect_checkpoint
 from molre_edge.inspection.engine import inspect_engine
@@ -52,6 +52,7 @@ def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, pro
         MolreEdgeError: it has no known format, or it can't be read.
     """
     path = Path(path)
+    restore_folder(path)
     if not path.exists():
         raise MolreEdgeError(f"{path}: no such file or folder")
     progress.step("reading")
@@ -72,8 +73,7 @@ def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, pro
 
 def _format_of(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data: Any = json.loads(file.read(_MAX_JSON_BYTES))
+        data: Any = json.loads(read_regular(path, largest=_MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return ""
     return str(data.get("format")) if isinstance(data, dict) else ""

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from molre_edge.files import read_regular
 from molre_edge.inspection.findings import Inspection, Table, dig, plain
 from molre_edge.parity.text import milliseconds
 from molre_edge.runs.scan_table import read_entries
@@ -68,6 +69,6 @@ def _ms(value: Any) -> str:
 def _json(path: Path) -> Any:
     """The content, or None where it can't be read: a run that was cut has no report yet."""
     try:
-        return json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_REPORT_BYTES else None
+        return json.loads(read_regular(path, largest=_MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError):
         return None

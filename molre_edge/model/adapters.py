@@ -19,12 +19,12 @@ __all__ = ["AdaptedLayer", "MoLREConv2d", "MoLREConv3d", "MoLRELinear", "adapt_l
 
 
 class AdaptedLayer(nn.Module):
-    """What the adapted layers share: the frozen layer, the stacked experts, and the gates' way to them.
+    """Base class of the adapted layers: holds the frozen layer and the stacked experts, and applies the gates.
 
     Attributes:
         base: the frozen layer W0.
         lora_A: stacked down projections, [K*r, d_in] (Linear) or [K*r, channels_in, *kernel] (Conv).
-        lora_B: stacked up projections, [d_out, K*r]; zero at first, so that adapting changes nothing.
+        lora_B: stacked up projections, [d_out, K*r]; initially zero, so that adapting changes nothing.
     """
 
     lora_A: nn.Parameter
@@ -38,8 +38,8 @@ class AdaptedLayer(nn.Module):
             experts: K, at least 1.
             rank: r.
             alpha: scale; the experts' sum is multiplied by alpha / rank.
-            site: where in the model the layer sits, which decides what its input's leading axes are.
-            group: index of the router that this layer listens to.
+            site: where the layer sits in the model; decides what the leading axes of its input are.
+            group: index of the router that this layer uses.
         """
         super().__init__()
         self.base = base.requires_grad_(False)
@@ -48,7 +48,7 @@ class AdaptedLayer(nn.Module):
         self._state: RoutingState | None = None
 
     def listen_to(self, state: RoutingState) -> None:
-        """Take the gates from `state`. It is shared by a model's layers and is no part of its parameters."""
+        """Read the gates from `state`, which all layers of a model share. It is not a parameter."""
         self._state = state
 
     @property
@@ -130,10 +130,10 @@ class MoLREConv3d(_MoLREConv):
 
 
 def adapt_layer(base: nn.Module, *, experts: int, rank: int, alpha: float, site: Site, group: int) -> AdaptedLayer:
-    """The adapted form of a layer.
+    """Wrap a layer in its adapted form.
 
     Raises:
-        TypeError: the layer is of a kind that has no adapted form; the message says which kinds have.
+        TypeError: this kind of layer can't be adapted; the message lists the kinds that can.
     """
     settings = {"experts": experts, "rank": rank, "alpha": alpha, "site": site, "group": group}
     if isinstance(base, nn.Linear):

@@ -1,7 +1,7 @@
-"""Checkpoints: plain data and tensors, loaded without running anything that they bring.
+"""Checkpoints: plain data and tensors. Loading one never runs code from the file.
 
 ``ckpt.pt`` is a dictionary that ``torch.load(weights_only=True)`` accepts; ``.safetensors`` holds the same tensors with
-the rest as JSON in its metadata. docs/checkpoint.md is the format's description; checkpoint_file.py reads the file.
+the rest as JSON in its metadata. docs/checkpoint.md describes the format; checkpoint_file.py reads the file.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint", "plain_names", "save_checkpoin
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint, read and checked.
+    """A loaded and checked checkpoint.
 
     Attributes:
         model: in eval mode, on the CPU, float32.
-        config: its configuration.
-        sha256: of the file.
+        config: the model's configuration.
+        sha256: SHA-256 of the file.
     """
 
     model: HeadCTClassifier
@@ -56,11 +56,11 @@ def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool 
     Args:
         model: the classifier; weights are stored as float32.
         path: ``.pt`` or ``.safetensors``.
-        with_backbone: store the frozen backbone's weights too; else only their SHA-256, and whoever loads the
-            checkpoint gives a folder with the public weights.
+        with_backbone: also store the frozen backbone's weights. Without, only their SHA-256 is stored, and loading
+            the checkpoint needs a folder with the public weights.
 
     Raises:
-        CheckpointError: another suffix.
+        CheckpointError: the path does not end in .pt or .safetensors.
     """
     if path.suffix not in (".pt", ".safetensors"):
         raise CheckpointError(f"{path}: expected a name that ends in .pt or .safetensors")
@@ -93,10 +93,11 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
     Args:
         path: ``.pt`` or ``.safetensors``.
         backbone_weights: a local Hugging Face folder with the public weights, for a checkpoint that only has their
-            hash; not looked at if the checkpoint has the weights.
+            hash. Ignored if the checkpoint has the weights.
 
     Raises:
-        CheckpointError: not readable without running code, not of this format, or weights that do not fit.
+        CheckpointError: the file can't be read without running code, has another format, or its weights do not fit
+            its configuration.
     """
     file = read_checkpoint_file(path)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: leave the caller's seed
@@ -140,7 +141,7 @@ def _split(model: HeadCTClassifier) -> tuple[dict[str, Tensor], dict[str, Tensor
 
 
 def plain_names(model: HeadCTClassifier) -> dict[str, str]:
-    """The model's names -> names as in the unadapted model, so that a backbone keeps its own."""
+    """Map the model's parameter names to those of the unadapted model, as checkpoints store them."""
     names = {name: name for name in model.state_dict()}
     for layer, module in model.named_modules():
         if isinstance(module, AdaptedLayer):
@@ -151,24 +152,24 @@ def plain_names(model: HeadCTClassifier) -> dict[str, str]:
 
 
 def _backbone_of(path: Path, file: CheckpointFile, config: ModelConfig, folder: Path | None) -> Mapping[str, Tensor]:
-    """The backbone's weights, from the file or else from a folder, and of the digest that the file names."""
+    """Return the backbone's weights from the file or the folder, after checking their digest."""
     expected, entry = file.backbone_sha256, backbone_entry(config.backbone.id)
     if file.backbone is not None:
         if expected is not None and weights_digest(file.backbone) != expected:
             raise CheckpointError(
-                f"{path}: its backbone's weights are not those of its 'backbone_sha256' ({expected[:12]}...); the file "
-                f"is damaged or was put together from two: write it anew"
+                f"{path}: the backbone's weights do not match 'backbone_sha256' ({expected[:12]}...). The file is "
+                f"damaged, or mixes two models. Save the checkpoint again"
             )
         return file.backbone
     if expected is None:
         raise CheckpointError(
-            f"{path}: has neither 'backbone' (weights) nor 'backbone_sha256' (their hash); docs/checkpoint.md says how "
-            f"to store either"
+            f"{path}: the file has neither 'backbone' (weights) nor 'backbone_sha256' (their hash). Store one of them; "
+            f"docs/checkpoint.md shows how"
         )
     if folder is None:
         raise CheckpointError(
-            f"{path}: holds no backbone weights, only their hash; give the public weights of {config.backbone.id} with "
-            f"--backbone-weights FOLDER"
+            f"{path}: the file has a hash of its backbone's weights, but not the weights. Pass the public weights of "
+            f"{config.backbone.id} with --backbone-weights FOLDER"
         )
     with torch.device("meta"):
         plain = entry.build(config.grid, len(config.windows), config.backbone.options)
@@ -178,13 +179,13 @@ def _backbone_of(path: Path, file: CheckpointFile, config: ModelConfig, folder: 
     if digest != expected:
         raise CheckpointError(
             f"{folder}: these are not the weights that {path} was trained on (SHA-256 over names and values is "
-            f"{digest[:12]}..., expected {expected[:12]}...); give that very release of {config.backbone.id}"
+            f"{digest[:12]}..., expected {expected[:12]}...). Pass the release of {config.backbone.id} used in training"
         )
     return weights
 
 
 def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as float32, if they are those that the model has."""
+    """Return the tensors as float32 after checking names, shapes and values against the model."""
     missing, surplus = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     if missing or surplus:
         raise CheckpointError(
@@ -196,12 +197,17 @@ def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(
                 f"{path}: {part} {name}: expected shape {tuple(wanted[name].shape)}, got {tuple(tensor.shape)}; the "
-                f"weights and 'config' are of two models"
+                f"weights and 'config' come from different models"
             )
     values = {name: tensor.float() for name, tensor in given.items()}
     for name, value in values.items():
         if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path}: {part} {name}: expected finite numbers, found NaN or infinity")
+            raise CheckpointError(
+                f"{path}: {part} {name}: expected finite numbers, found NaN or infinity. "
+                "Training failed or the file is damaged; use an earlier checkpoint"
+            )
         if name.startswith("routers.") and name.endswith(".std") and not bool((value > 0).all()):
-            raise CheckpointError(f"{path}: {part} {name}: expected deviations above 0; a router divides by them")
+            raise CheckpointError(
+                f"{path}: {part} {name}: expected standard deviations above 0; a router divides by them"
+            )
     return values

@@ -1,4 +1,4 @@
-"""Reading a checkpoint's file: nothing in it is run, believed, or allowed more memory than the file has bytes."""
+"""Reads a checkpoint file. Nothing in it is run or trusted, and it can't take more memory than the file has bytes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _HEADER_KEYS = {"format", "version", "config", "backbone_sha256"}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_VALUES, _MAX_DEPTH, _MAX_TEXT = 100_000, 16, 1_000
 _MAX_PICKLE = 2 << 20  # bytes; a checkpoint of a thousand tensors has a tenth of it
-_HOW = "write it with molre_edge.model.checkpoint.save_checkpoint, or as docs/checkpoint.md describes"
+_HOW = "save it with molre_edge.model.checkpoint.save_checkpoint, or follow docs/checkpoint.md"
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """What a file holds; the format, the kinds and the sizes are checked, the configuration and the names are not.
+    """Content of a checkpoint file. Format, types and sizes are checked; configuration and tensor names are not.
 
     Attributes:
         config: plain data (dict, list, str, int, float, bool, None) of limited size.
@@ -82,7 +82,7 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
 
 
 def _checked(path: Path, file: BinaryIO, header: dict[Any, Any], state: Any, backbone: Any) -> CheckpointFile:
-    """What the open file holds, if format, kinds and sizes are right."""
+    """Return the content of the open file after checking format, types and sizes."""
     _check_plain(path, header)
     if header.get("format") != FORMAT:
         raise CheckpointError(
@@ -91,14 +91,14 @@ def _checked(path: Path, file: BinaryIO, header: dict[Any, Any], state: Any, bac
         )
     if header.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: is of format version {shown(header.get('version'))}, this molre-edge reads version "
-            f"{FORMAT_VERSION}; install the release that wrote it, or write the checkpoint again with this one"
+            f"{path}: the format version is {shown(header.get('version'))}, and this release reads version "
+            f"{FORMAT_VERSION}. Install the release that wrote the checkpoint, or save it again with this one"
         )
     unknown = sorted(set(header) - _HEADER_KEYS)
     if unknown:
         raise CheckpointError(
-            f"{path}: unknown key {shown(unknown[0])}; a checkpoint has {', '.join(sorted(_HEADER_KEYS))}, state and "
-            f"backbone, and what else training keeps belongs in another file"
+            f"{path}: unknown key {shown(unknown[0])}. A checkpoint has only {', '.join(sorted(_HEADER_KEYS))}, state "
+            f"and backbone. Store other training data in another file"
         )
     config, digest = header.get("config"), header.get("backbone_sha256")
     if not isinstance(config, dict):
@@ -111,7 +111,9 @@ def _checked(path: Path, file: BinaryIO, header: dict[Any, Any], state: Any, bac
     every = [*state.values(), *(backbone or {}).values()]
     if sum(tensor.numel() * tensor.element_size() for tensor in every) > os.fstat(file.fileno()).st_size:
         # several tensors, or several elements of one, that lie on the same bytes
-        raise CheckpointError(f"{path}: its tensors are larger than the file; store each one contiguous, on its own")
+        raise CheckpointError(
+            f"{path}: its tensors are larger than the file; store each tensor contiguous, without sharing bytes"
+        )
     return CheckpointFile(config, digest, state, backbone, sha256_of_open(file))
 
 
@@ -123,11 +125,13 @@ def _read_pt(path: Path) -> CheckpointFile:
         except pickle.UnpicklingError as error:
             named = re.search(r"GLOBAL (\S{1,100})", str(error))
             raise CheckpointError(
-                f"{path}: refused, since it holds more than plain data and tensors"
-                f"{f' ({named[1]})' if named else ''}, and loading that could run code; {_HOW}"
+                f"{path}: refused because it holds more than plain data and tensors"
+                f"{f' ({named[1]})' if named else ''}, and loading it could run code; {_HOW}"
             ) from error
         except Exception as error:  # a damaged archive raises all kinds
-            raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
+            raise CheckpointError(
+                f"{path}: not a readable PyTorch file ({type(error).__name__}: {error}); copy it again"
+            ) from error
         if not isinstance(data, dict):
             raise CheckpointError(f"{path}: expected a dictionary, got {type(data).__name__}; {_HOW}")
         return _checked(path, file, data, data.pop("state", {}), data.pop("backbone", None))
@@ -149,11 +153,11 @@ def check_archive(path: Path, file: BinaryIO) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(
-            f"{path}: not a whole file of torch.save ({error}): cut short, of another kind, or a bare pickle, which "
-            f"could run code and is never opened; copy it again, or {_HOW}"
+            f"{path}: not a whole torch.save file ({error}). It is cut short, has another format, or is a bare pickle, "
+            f"which could run code and is never opened; copy it again, or {_HOW}"
         ) from error
     if sum(entry.file_size for entry in entries) > size:  # compressed, or entries on the same bytes
-        raise CheckpointError(f"{path}: the archive unpacks to more than itself, and torch.save writes none; {_HOW}")
+        raise CheckpointError(f"{path}: the archive unpacks to more bytes than the file has; {_HOW}")
     pickled = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
     if len(entries) > MAX_TENSORS or pickled > _MAX_PICKLE:  # many tensors may also lie on one entry
         raise CheckpointError(
@@ -197,7 +201,7 @@ def _parts(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor]
 
 
 def _check_plain(path: Path, header: Mapping[Any, Any]) -> None:
-    """Refuse what is no plain data, or too much of it: a short pickle can refer to one list a billion times."""
+    """Refuse values that are not plain data, or too many: a short pickle can refer to one list a billion times."""
     queue: list[tuple[Any, int]] = [(header, 0)]
     seen = 0
     while queue:
@@ -210,13 +214,13 @@ def _check_plain(path: Path, header: Mapping[Any, Any]) -> None:
             queue.extend((each, depth + 1) for each in inner)
         if not _is_plain(value):
             raise CheckpointError(
-                f"{path}: expected plain data beside the tensors (tables with names, lists, words, numbers), found a "
-                f"{type(value).__name__} that is none, or too long; {_HOW}"
+                f"{path}: expected plain data beside the tensors (dictionaries with string keys, lists, strings, "
+                f"numbers), found a {type(value).__name__} that is not allowed or too long; {_HOW}"
             )
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether the value, but for what a list or table holds, is plain data of a sensible size."""
+    """Whether the value is plain data of a sensible size; items of lists and dictionaries are not checked here."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and len(key) <= _MAX_TEXT for key in value)
     if isinstance(value, str):
@@ -227,7 +231,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_tensors(path: Path, part: str, tensors: Any) -> None:
-    """Refuse what is no table of ordinary floating-point tensors."""
+    """Refuse anything but a dictionary of dense floating-point tensors."""
     if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
         raise CheckpointError(f"{path}: expected {part!r} to map names to tensors; {_HOW}")
     for name, tensor in tensors.items():

@@ -20,7 +20,7 @@ __all__ = ["ClassifierOutput", "HeadCTClassifier"]
 
 
 class ClassifierOutput(NamedTuple):
-    """What the model answers.
+    """Output of the model.
 
     Attributes:
         logits: [batch, findings].
@@ -42,10 +42,11 @@ class HeadCTClassifier(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build with random weights; experts' up projections are zero, so that adapting changes nothing yet.
+        """Build with random weights. The experts' up projections are zero, so adapting changes nothing yet.
 
         Raises:
-            ConfigError: an unknown backbone, a placement that does not fit, or more added parameters than the budget.
+            ConfigError: the backbone is unknown, an adapter does not fit its layer, or the added parameters exceed
+                the budget.
         """
         super().__init__()
         entry = backbone_entry(config.backbone.id)
@@ -76,7 +77,7 @@ class HeadCTClassifier(nn.Module):
 
     @property
     def features_are_frozen(self) -> bool:
-        """Whether no module of the backbone is adapted, so that its features never change in training."""
+        """Whether no backbone module is adapted, so that training never changes the features."""
         return not any(isinstance(module, AdaptedLayer) for module in self.backbone.modules())
 
     def features(self, volume: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ class HeadCTClassifier(nn.Module):
         if count.fraction > self.config.budget:
             raise ConfigError(
                 f"the adapters and routers add {count.added:,} parameters to {count.rest:,}, "
-                f"{count.fraction:.2%} where the budget is {self.config.budget:.2%}; adapt fewer modules, lower the "
+                f"{count.fraction:.2%}, but the budget is {self.config.budget:.2%}; adapt fewer modules, lower the "
                 f"rank or the routers' hidden size, or raise the budget in the configuration"
             )
 

@@ -1,4 +1,4 @@
-"""The configuration that a backbone's name alone stands for."""
+"""Default configuration of each backbone."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def default_config(
         rank: r of each expert.
 
     Raises:
-        ConfigError: an unknown backbone or adapter, values out of range, or adapters asked for on a backbone that has
-            no default place for them.
+        ConfigError: the backbone or adapter is unknown, a value is out of range, or the backbone has no default modules
+            to adapt.
     """
     entry = backbone_entry(backbone)
     return ModelConfig(
@@ -63,7 +63,7 @@ def _adapter(entry: BackboneEntry, kind: str, experts: int, rank: int) -> Adapte
         raise ConfigError(f"adapter: expected molre, lora or none, got {kind!r}")
     if not entry.adapted:
         raise ConfigError(
-            f"backbone {entry.id} is a baseline without adapters: it has no default place for them. Choose adapter "
-            f"'none', or write a configuration that names the modules to adapt"
+            f"backbone {entry.id} is a baseline and has no default modules to adapt. Choose adapter 'none', or name "
+            f"the modules to adapt"
         )
     return AdapterConfig(modules=entry.adapted, experts=1 if kind == "lora" else experts, rank=rank)

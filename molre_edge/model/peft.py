@@ -2,8 +2,8 @@
 
 PEFT's folder has ``adapter_config.json`` and ``adapter_model.safetensors``, in which the matrices of a module are named
 ``base_model.model.<module>.lora_A.weight`` [r, d_in] and ``.lora_B.weight`` [d_out, r]
-(https://huggingface.co/docs/peft/developer_guides/checkpoint). Only plain LoRA is taken; what computes something else
-is refused by its name.
+(https://huggingface.co/docs/peft/developer_guides/checkpoint). Only plain LoRA is supported; variants that
+compute something else are refused by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from molre_edge.model.config import AdapterConfig
 from molre_edge.model.peft_config import PeftConfig, read_peft_config
 from molre_edge.model.safetensors_file import SafetensorsFile, open_safetensors
 
-__all__ = ["ImportedLora", "import_peft"]
+__all__ = ["ImportedLora", "put_lora_on"]
 
 _WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
@@ -50,8 +50,8 @@ class ImportedLora:
     layers: dict[str, str]
 
 
-def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = None) -> ImportedLora:
-    """Put a LoRA onto a checkpoint's model; its logits become those of the base with the LoRA.
+def put_lora_on(folder: Path, base: LoadedCheckpoint, *, budget: float | None = None) -> ImportedLora:
+    """Add a LoRA to a checkpoint's model, so that its logits become those of the base with the LoRA.
 
     A module of PEFT's is the layer whose name ends its own, or that ends in it; ``backbone.`` does not count.
 
@@ -61,12 +61,12 @@ def import_peft(folder: Path, base: LoadedCheckpoint, *, budget: float | None = 
         budget: the largest share of added parameters; the base's by default.
 
     Raises:
-        CheckpointError: the folder can't be read, is of something else than plain LoRA, or does not fit the base.
+        CheckpointError: the folder can't be read, is not plain LoRA, lacks weights, or does not fit the base.
     """
     if base.config.adapter.experts:
         raise CheckpointError(
-            f"the base has adapters already (K = {base.config.adapter.experts}); give the checkpoint that the LoRA was "
-            f"trained on, with K = 0 ('molre-edge train --adapter none' makes such)"
+            f"the base already has adapters (K = {base.config.adapter.experts}). Pass the checkpoint that the LoRA was "
+            f"trained on, with K = 0 ('molre-edge train --adapter none' makes one)"
         )
     peft = read_peft_config(folder)
     with _opened(folder) as file:
@@ -114,7 +114,7 @@ def _opened(folder: Path) -> Iterator[SafetensorsFile]:
             f"there is {pickled.name}, a pickle, which could run code and is never opened: save the adapter again with "
             f"safe_serialization=True"
             if pickled.exists()
-            else "give the folder that PEFT's save_pretrained wrote"
+            else "pass the folder that PEFT's save_pretrained wrote"
         )
         raise CheckpointError(f"{path}: no such file; {hint}")
     try:
@@ -132,7 +132,7 @@ def _shapes(path: Path, file: SafetensorsFile) -> dict[tuple[str, str], tuple[in
     for name, shape in file.header.shapes.items():
         found = _NAME.fullmatch(name)
         if found is None:
-            why = next((text for part, text in _OTHERS.items() if part in name), "no LoRA matrix by its name")
+            why = next((text for part, text in _OTHERS.items() if part in name), "not named like a LoRA matrix")
             raise CheckpointError(f"{path}: {shown(name)} is {why}")
         shapes[found["module"], found["side"]] = shape
     if not shapes:
@@ -160,14 +160,14 @@ def _match(folder: Path, modules: list[str], model: nn.Module) -> dict[str, str]
         if len(found) != 1:
             why = f"fits {len(found)} layers ({', '.join(found[:3])})" if found else "fits no layer"
             raise CheckpointError(
-                f"{folder}: {shown(module)} {why} of the base, whose layers are, for example, {', '.join(layers[:3])}; "
-                f"give the base that the LoRA was trained on, or rename the weights"
+                f"{folder}: {shown(module)} {why} of the base, whose layers are, for example, {', '.join(layers[:3])}. "
+                f"Pass the base that the LoRA was trained on, or rename the weights"
             )
         twin = next((other for other, layer in matched.items() if layer == found[0]), None)
         if twin is not None:
             raise CheckpointError(
-                f"{folder}: {shown(twin)} and {shown(module)} both fit {found[0]}; a LoRA of two towers can't be "
-                f"imported: save that of the vision tower alone"
+                f"{folder}: {shown(twin)} and {shown(module)} both fit {found[0]}. A LoRA of two towers can't be "
+                f"imported. Save only the LoRA of the vision tower"
             )
         matched[module] = found[0]
     return matched
@@ -205,7 +205,8 @@ def _check_complete(
     problem = peft.mismatch(layers)
     if problem:
         raise CheckpointError(
-            f"{folder}: {problem}; adapter_config.json and {_WEIGHTS} are of two trainings: save the adapter again"
+            f"{folder}: {problem}; adapter_config.json and {_WEIGHTS} come from different trainings. Save the adapter "
+            f"again"
         )
 
 

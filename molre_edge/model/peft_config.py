@@ -1,4 +1,4 @@
-"""PEFT's ``adapter_config.json``: what plain LoRA needs of it, and a refusal by name of all that is more."""
+"""Reads the parts of PEFT's ``adapter_config.json`` that plain LoRA uses, and refuses all others by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _INITIAL = (True, False, None, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What a plain LoRA's configuration says.
+    """Configuration of a plain LoRA.
 
     Attributes:
         rank: r.
@@ -88,7 +88,7 @@ class PeftConfig:
             names: of linear layers and convolutions, as PEFT names them.
 
         Raises:
-            CheckpointError: a regular expression that is none, or that does not come to an end.
+            CheckpointError: a regular expression is invalid, or takes too long.
         """
         chosen = _matching(self.targets, names, "target_modules")
         if self.excluded:
@@ -98,7 +98,7 @@ class PeftConfig:
         return chosen
 
     def mismatch(self, modules: Collection[str]) -> str | None:
-        """What speaks against these modules, which have weights, being those of the configuration, or None."""
+        """Say how these modules, which have weights, differ from the configured ones; None if they do not."""
         unnamed = sorted(set(modules) - _matching(self.targets, modules, "target_modules"))
         if unnamed:
             return f"target_modules does not name {shown(unnamed[0])}, which has weights"
@@ -110,7 +110,7 @@ class PeftConfig:
             found = {self._index(module) for module in modules}
             if found != self.indices:
                 told = ", ".join(str(index) for index in sorted(self.indices))[:100]
-                return f"layers_to_transform is {told}, and the weights are of other blocks"
+                return f"layers_to_transform is {told}, but the weights belong to other blocks"
         return None
 
     def _index(self, module: str) -> int | None:
@@ -126,11 +126,11 @@ def read_peft_config(folder: Path) -> PeftConfig:
     """Read ``adapter_config.json``.
 
     Raises:
-        CheckpointError: it is not there, not readable, or of something else than plain LoRA.
+        CheckpointError: the file is missing or not readable, or does not describe plain LoRA.
     """
     path = folder / _NAME
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file; give the folder that PEFT's save_pretrained wrote")
+        raise CheckpointError(f"{path}: no such file; pass the folder that PEFT's save_pretrained wrote")
     try:
         with open_regular(path, largest=_LARGEST) as file:
             data = json.loads(file.read())
@@ -146,7 +146,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     for name, value in data.items():
         if name in _UNDERSTOOD | _WITHOUT_EFFECT or not value or value == "none":
             continue
-        why = _REFUSED.get(name, "this molre-edge does not know what it changes; train without it")
+        why = _REFUSED.get(name, "this release does not know this setting; train without it")
         raise CheckpointError(f"{path}: {shown(name)} is {shown(value)}: {why}")
     initial = data.get("init_lora_weights")
     if initial not in _INITIAL:
@@ -178,7 +178,7 @@ def _matching(targets: tuple[str, ...] | str, names: Collection[str], what: str)
 
 
 def _whole_matches(pattern: str, names: Collection[str], what: str) -> set[str]:
-    """The names that a regular expression matches; tried in a process of its own, since some never come to an end."""
+    """The names that a regular expression matches; tried in a process of its own, because some never finish."""
     command = [sys.executable, "-I", "-c", _TRY]
     try:
         done = subprocess.run(

@@ -30,13 +30,13 @@ class ParameterCount:
 
 
 def match_modules(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the modules that `patterns` choose, in the model's order.
+    """Return the names of the modules that match `patterns`, in the model's order.
 
     A pattern is a full name or its end at a dot, as in PEFT's ``target_modules``; ``*`` stands for any characters.
-    Regular expressions are not taken: a checkpoint is untrusted, and some expressions never come to an end.
+    Regular expressions are not supported: a checkpoint is untrusted, and some expressions never finish.
 
     Raises:
-        ConfigError: a pattern matches nothing; the message names near ones.
+        ConfigError: a pattern matches nothing; the message lists similar names.
     """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)]
     chosen: set[str] = set()
@@ -46,13 +46,15 @@ def match_modules(model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...
         found = [n for n in names if fnmatch.fnmatchcase(n, pattern) or fnmatch.fnmatchcase(n, f"*.{pattern}")]
         if not found:
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-            raise ConfigError(f"adapter.modules: {pattern!r} matches no layer; there are for example {', '.join(near)}")
+            raise ConfigError(
+                f"adapter.modules: {pattern!r} matches no layer; layers here are, for example, {', '.join(near)}"
+            )
         chosen.update(found)
     return tuple(name for name in names if name in chosen)
 
 
 def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -> nn.ModuleList:
-    """Replace the chosen modules by their adapted form, in place.
+    """Replace the matched modules with their adapted form, in place.
 
     Args:
         model: has the children ``backbone``, ``pooling`` and ``head``.
@@ -88,8 +90,8 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
             raise ConfigError(f"adapter.modules: {name}: {error}") from error
         if config.router.level is Routing.TOKEN and adapter.experts > 1 and not isinstance(layer, MoLRELinear):
             raise ConfigError(
-                f"router.level: 'token' is for linear layers, and {name} is a convolution, whose outputs lie on "
-                f"another grid than its inputs; set router.level to 'slice' or 'volume', or adapt linear layers only"
+                f"router.level: 'token' needs linear layers, but {name} is a convolution, whose output grid differs "
+                f"from its input grid; set router.level to 'slice' or 'volume', or adapt linear layers only"
             )
         setattr(parent, child, layer)
         if group == len(widths):
@@ -103,8 +105,9 @@ def place_adapters(model: nn.Module, config: ModelConfig, *, volumetric: bool) -
             )
         elif layer.in_width != widths[group] and adapter.experts > 1:
             raise ConfigError(
-                f"router.sharing: {name} has inputs of width {layer.in_width}, others of its group {key!r} have "
-                f"{widths[group]}; set router.sharing to 'module', or adapt modules of one width"
+                f"router.sharing: {name} has inputs of width {layer.in_width}, but others in its group {key!r} have "
+                f"{widths[group]}, so they can't share a router; set router.sharing to 'module', or adapt "
+                f"modules of one width"
             )
     return routers
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import ConfigError
+from molre_edge.files import read_regular
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
 
@@ -35,6 +36,7 @@ _RANGES = {
 }
 _OLD_NAMES = {"max_gate_l1": "max_routing_l1"}
 _OFF = "off"
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def load_limits(path: Path | str, *, progress: Progress = SILENT) -> dict[Precis
     """
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
+        data = tomllib.loads(
+            read_regular(path, largest=_MAX_BYTES).decode("utf-8-sig")
+        )  # some editors write a byte order mark
     except OSError as error:
         raise ConfigError(f"{path.name}: can't be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

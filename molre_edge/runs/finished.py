@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, RunError
-from molre_edge.locks import holder_of
 from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
     BundleFacts,
@@ -23,6 +22,7 @@ from molre_edge.reports.parity_report import (
 )
 from molre_edge.reports.stored import read_report
 from molre_edge.runs.answers import Record, read_record
+from molre_edge.runs.folder_lock import holder_of
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
 from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report

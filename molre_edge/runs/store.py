@@ -13,8 +13,8 @@ from typing import Any
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_json
-from molre_edge.locks import LOCK_FILE, FolderLock, holder_of
 from molre_edge.runs.answers import Record, read_record, write_record
+from molre_edge.runs.folder_lock import LOCK_FILE, FolderLock, holder_of
 from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
 from molre_edge.scans import FoundScans, ScanSource
 

@@ -1,4 +1,4 @@
-"""The training manifest: which scan belongs to which split, and what is known about it."""
+"""The training manifest: the split and the labels of each scan."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """A read manifest.
+    """A manifest that was read and checked.
 
     Attributes:
         path: of the CSV.
@@ -65,15 +65,15 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial:
     Args:
         data: the folder, or the CSV itself; ``scan`` is relative to the CSV's folder and must stay inside it.
         findings: the columns to read, in order; None for all but ``scan``, ``split`` and those that start with ``_``.
-        partial: take some of `findings` for unknown in every scan where the CSV has no column of that name.
+        partial: treat findings without a column as unknown, as long as some have one.
 
     Raises:
-        ConfigError: not readable, a column is missing, a value is none of those allowed, a scan is not there, is named
-            twice or lies outside the folder; the message gives the line.
+        ConfigError: the file can't be read, a column is missing, a value is not allowed, or a scan does not exist, is
+            named twice or lies outside the folder. The message gives the line.
     """
     path = data / MANIFEST_NAME if data.is_dir() else data
     if not path.exists():
-        raise ConfigError(f"{data}: holds no {MANIFEST_NAME}; docs/training.md says what belongs into it")
+        raise ConfigError(f"{data}: there is no {MANIFEST_NAME} in this folder; docs/training.md describes the file")
     try:
         table = read_table(path, SCAN_COLUMN)
         wanted, places = _wanted(path, table.columns, findings, partial)
@@ -88,16 +88,16 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial:
         if place == root or not place.is_relative_to(root):
             raise ConfigError(f"{where}: expected the path of a scan inside the folder, got {name[:200]!r}")
         if not place.exists():
-            raise ConfigError(f"{where}: there is no {name}")
+            raise ConfigError(f"{where}: {name} does not exist; 'scan' is a path relative to the manifest")
         if place in seen:
-            raise ConfigError(f"{where}: {name} was named before, in line {seen[place]}; each scan has one row")
+            raise ConfigError(f"{where}: {name} is already named in line {seen[place]}; each scan must have one row")
         if split not in SPLITS:
             raise ConfigError(f"{where}: split is {split[:20]!r}, expected {', '.join(SPLITS)}")
         seen[place] = line
         labels = [_label(where, each, cells[places[each]] if each in places else "") for each in wanted]
         cases.append(Case(name, place, split, np.array(labels, dtype=np.float32)))
     if not cases:
-        raise ConfigError(f"{path}: has no rows")
+        raise ConfigError(f"{path}: has no rows; add one row for each scan")
     read = set(places.values())
     unused = [c for i, c in enumerate(table.columns) if c and i not in read and not c.startswith("_")]
     return Manifest(path, wanted, tuple(cases), tuple(unused), tuple(name for name in wanted if name not in places))

@@ -43,23 +43,23 @@ def make_dataset(
     """Write NIfTI scans of synthetic heads and ``manifest.csv``; the folder appears whole or not at all.
 
     Args:
-        folder: must not be there yet, or be empty.
-        scans: how many.
+        folder: must not exist, or must be empty.
+        scans: number of scans.
         seed: heads are numbered from ``seed * 1_000_000``, so that two seeds share none.
         shape: (slices, rows, cols) of a scan.
-        shares: of the validation and test splits.
+        shares: shares of the validation and test splits.
         findings: draw each of these by itself; None draws as :func:`molre_edge.synthetic.random_findings` does.
-        prevalence: how often each of `findings` is drawn.
-        processes: how many make scans at once.
-        on_scan: is called after each.
+        prevalence: share of scans with each of `findings`.
+        processes: number of processes that make scans.
+        on_scan: called after each scan.
 
     Raises:
-        ConfigError: the folder holds something, or there is a finding that synthetic heads can't have.
+        ConfigError: the folder is not empty, or synthetic heads can't have one of the findings.
     """
     from molre_edge.synthetic.catalogue import check_names
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already; name a new folder")
+        raise ConfigError(f"{folder}: already exists and is not empty; name a new folder")
     if findings is not None:
         check_names(findings)  # their order is that of the draws
         findings = tuple(dict.fromkeys(findings))

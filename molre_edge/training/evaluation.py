@@ -1,4 +1,4 @@
-"""How good a checkpoint is: AUC per finding with intervals, calibration, and what its routers do."""
+"""Evaluation of a checkpoint: AUC per finding with intervals, calibration, and the behaviour of its routers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FindingResult:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Do probabilities mean what they say, over all known labels.
+    """Calibration of the probabilities, over all known labels.
 
     Attributes:
         brier: mean squared difference of probability and label.
@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class RoutingResult:
-    """What the routers do on these scans.
+    """Behaviour of the routers on these scans.
 
     Attributes:
         entropy: float64 [routers], mean entropy of the gates over log K: 1 is an even mixture, 0 a single expert.
@@ -63,7 +63,8 @@ class RoutingResult:
         with_finding: float64 [findings, routers, K], mean gate over the scans with it; NaN where there is none.
         by_finding: float64 [findings, routers, K], that minus the mean over the scans without; NaN where either is
             missing. An expert specialises in what raises its gate.
-        spread: mean over routers of the standard deviation of gates between scans: 0 is a router that looks at nothing.
+        spread: mean over routers of the standard deviation of gates between scans; 0 means that the router ignores its
+            input.
     """
 
     entropy: npt.NDArray[np.float64]
@@ -93,10 +94,10 @@ class RoutingResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The whole of it.
+    """Result of an evaluation.
 
     Attributes:
-        scans: how many.
+        scans: number of scans.
         findings: one result each.
         macro_auc: mean AUC over the findings that have one; None without any.
         macro_interval: its 95 % interval over the scans (bootstrap, seeded); None where there is no AUC.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -16,6 +20,7 @@ from molre_edge.files import sha256_of, write_whole
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.placement import count_parameters
+from molre_edge.progress import SILENT, Progress, counter
 from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import Trained, TrainSettings, train_model
 from molre_edge.training.resume import alone, check_data, data_digest, is_finished, make_plan, take_back, take_up
@@ -24,38 +29,14 @@ from molre_edge.training.state import TrainingState, save_state
 from molre_edge.training.thresholds import set_thresholds
 from molre_edge.training.volumes import Volumes, prepare_volumes
 
-__all__ = ["Fitted", "Watcher", "fit", "training_folder"]
+__all__ = ["Fitted", "fit", "training_folder"]
 
-
-class Watcher(Protocol):
-    """Who wants to know how it goes."""
-
-    def step(self, name: str, total: int) -> None:
-        """A step with so many parts begins."""
-
-    def part(self) -> None:
-        """A part of it is done."""
-
-    def problem(self, name: str, reason: str) -> None:
-        """A scan can't be used."""
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done."""
-
-
-class _Nobody:
-    def step(self, name: str, total: int) -> None: ...
-
-    def part(self) -> None: ...
-
-    def problem(self, name: str, reason: str) -> None: ...
-
-    def epoch(self, row: dict[str, float]) -> None: ...
+_LONGEST_STEM = 240  # bytes; a file system allows 255 for the folder's whole name
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a training made.
+    """Result of a training.
 
     Attributes:
         checkpoint: the file.
@@ -63,10 +44,10 @@ class Fitted:
         trained: epochs and the best of them.
         scans: usable scans of the training and validation splits.
         problems: (scan, reason) of scans that could not be used.
-        kept: findings whose threshold stays 0.5, since the validation split lacks a class.
+        kept: findings whose threshold stays 0.5 because the validation split lacks a class.
         added: parameters of adapters and routers, and
         added_fraction: their share of all others.
-        cached_features: whether the backbone ran once a scan only.
+        cached_features: whether the backbone ran only once per scan.
     """
 
     checkpoint: Path
@@ -79,9 +60,29 @@ class Fitted:
     added_fraction: float
     cached_features: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as ``train --json`` prints it."""
+        return {
+            "checkpoint": str(self.checkpoint),
+            "folder": str(self.folder),
+            "best_epoch": self.trained.best_epoch,
+            "best_score": self.trained.best_score,
+            "epochs": self.trained.epochs,
+            "scans": {"train": self.scans[0], "val": self.scans[1]},
+            "problems": [{"scan": name, "reason": reason} for name, reason in self.problems],
+            "thresholds_kept": list(self.kept),
+            "added_parameters": self.added,
+            "added_fraction": self.added_fraction,
+            "cached_features": self.cached_features,
+        }
+
 
 def training_folder(checkpoint: Path) -> Path:
-    """Where a training keeps its state and metrics: beside its checkpoint."""
+    """Where a training keeps its state and metrics: beside its checkpoint, under its name, a long one cut."""
+    stem = os.fsencode(checkpoint.stem)
+    if len(stem) > _LONGEST_STEM:  # what is cut is told from others by its hash
+        short = stem[: _LONGEST_STEM - 17].decode("utf-8", "ignore")
+        return checkpoint.with_name(f"{short}-{hashlib.sha256(stem).hexdigest()[:16]}-training")
     return checkpoint.with_name(f"{checkpoint.stem}-training")
 
 
@@ -96,12 +97,12 @@ def fit(
     with_backbone: bool = True,
     cache: Path | None = None,
     force: bool = False,
-    watcher: Watcher | None = None,
+    progress: Progress = SILENT,
 ) -> Fitted:
     """Train, set the thresholds on the validation split, and write the checkpoint whole.
 
-    Called again after a kill, it goes on where it stopped and ends in the same checkpoint. Called again when it is
-    done, it reads no scan and returns the same.
+    Called again after a kill, it continues where it stopped and writes the same checkpoint. Called again after it
+    finished, it reads no scan and returns the same result.
 
     Args:
         model: from :func:`molre_edge.training.start.new_model`, its findings those of the manifest; ends as the
@@ -113,16 +114,19 @@ def fit(
         sensitivity: thresholds find this share of the positives; None for Youden's index.
         with_backbone: store the backbone's weights in the checkpoint.
         cache: folder of volumes and features; beside the checkpoint by default.
-        force: replace a checkpoint, or a training, of something else.
-        watcher: is told.
+        force: replace another checkpoint or training.
+        progress: receives events.
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: something else is there already, another process is training there, or the loss was not finite.
+        RunError: another checkpoint or training exists there, another process is training there, or the loss was not
+            finite.
     """
-    watcher = watcher or _Nobody()
     if model.config.findings != manifest.findings:
-        raise ConfigError(f"{manifest.path}: its findings, in their order, are not the model's")
+        raise ConfigError(
+            f"{manifest.path}: its findings differ from the model's, or have another order; read it with the "
+            f"model's findings"
+        )
     folder = training_folder(out)
     cache, state_file = cache or folder / "cache", folder / "state.pt"
     asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}
@@ -133,27 +137,34 @@ def fit(
         if is_finished(state, out):
             take_back(model, out)
             for row in state.rows:
-                watcher.epoch(row)
+                _tell_epoch(row, settings.epochs, progress)
             return _fitted(model.eval(), out, state)
         for rest in folder.glob(".*.partial*"):  # of a file that a kill cut
             rest.unlink(missing_ok=True)
-        splits = {split: _read(manifest, split, model, cache, watcher) for split in ("train", "val")}
+        splits = {split: _read(manifest, split, model, cache, progress) for split in ("train", "val")}
         state = check_data(state, data_digest(splits.values()), force=force)
         model.to(torch.device(device))
         model.backbone.requires_grad_(settings.train_backbone)
         samples = {}
         for split, volumes in splits.items():
             if has_fixed_features(model):
-                watcher.step(f"features ({split})", len(volumes))
-            samples[split] = make_samples(model, volumes, cache, watcher.part)
+                progress.step(f"features ({split})")
+            samples[split] = make_samples(model, volumes, cache, counter(progress, len(volumes), "scans"))
 
         def save(state: TrainingState) -> None:
             save_state(state_file, state)
             _write_metrics(folder / "metrics.csv", state.rows)
 
-        watcher.step("training", settings.epochs)
+        progress.step("training")
+        tell_epoch = partial(_tell_epoch, epochs=settings.epochs, progress=progress)
         trained = train_model(
-            model, samples["train"], samples["val"], settings, state, save=save, on_epoch=watcher.epoch
+            model,
+            samples["train"],
+            samples["val"],
+            settings,
+            state,
+            save=save,
+            on_epoch=tell_epoch,
         )
         answers = predict(model, samples["val"], settings.batch)
         thresholds, kept = set_thresholds(answers.probabilities, samples["val"].labels, sensitivity)
@@ -175,15 +186,24 @@ def fit(
         return _fitted(model, out, state)
 
 
-def _read(manifest: Manifest, split: str, model: HeadCTClassifier, cache: Path, watcher: Watcher) -> Volumes:
+def _read(manifest: Manifest, split: str, model: HeadCTClassifier, cache: Path, progress: Progress) -> Volumes:
     cases = manifest.of(split)
     if not cases:
         raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; training needs 'train' and 'val'")
-    watcher.step(f"reading scans ({split})", len(cases))
-    volumes = prepare_volumes(cases, model.config.grid, cache, watcher.part)
+    progress.step(f"reading scans ({split})")
+    volumes = prepare_volumes(cases, model.config.grid, cache, counter(progress, len(cases), "scans"))
     for name, reason in volumes.problems:
-        watcher.problem(name, reason)
+        progress.warn(f"{name} can't be used: {reason}")
     return volumes
+
+
+def _tell_epoch(row: dict[str, float], epochs: int, progress: Progress) -> None:
+    """Report an epoch: its count, and a line with its losses and the validation AUC."""
+    progress.count(int(row["epoch"]), epochs, "epochs")
+    progress.info(
+        f"  epoch {row['epoch']:.0f}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
+        f"AUC {'–' if math.isnan(row['val_auc']) else format(row['val_auc'], '.3f')} ({row['seconds']:.1f} s)"
+    )
 
 
 def _fitted(model: HeadCTClassifier, out: Path, state: TrainingState) -> Fitted:

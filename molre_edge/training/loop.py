@@ -39,15 +39,15 @@ class TrainSettings:
 
     Attributes:
         epochs: at most.
-        batch: scans a step of the gradient.
-        accumulate: batches whose gradients are summed before the weights move.
+        batch: scans per gradient step.
+        accumulate: batches whose gradients are summed before each optimizer step.
         lr: the largest learning rate, reached after the warm-up.
         weight_decay: of AdamW, on matrices only.
         warmup: share of all steps in which the learning rate rises; a cosine takes it to zero in the rest.
         patience: epochs without a better validation score before training ends.
         gamma: of the focal loss.
         clip: largest norm of a step's gradient.
-        train_backbone: let the backbone learn too: pretraining of small ones.
+        train_backbone: also train the backbone, to pretrain small ones.
         seed: of weights and order.
     """
 
@@ -64,7 +64,7 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what can't train."""
+        """Check the ranges."""
         for name in ("epochs", "batch", "accumulate", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -74,7 +74,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training left in the model.
+    """State of the model after training.
 
     Attributes:
         best_epoch: whose weights the model now has, from 1.
@@ -106,19 +106,21 @@ def train_model(
 
     Args:
         model: on its device, with its first weights; ends with those of the best epoch.
-        train: what is learned from.
-        val: what the best epoch is chosen on.
-        settings: see there.
+        train: the scans to train on.
+        val: the scans that the best epoch is chosen on.
+        settings: of the loop.
         state: a new one, or one that `save` was given in an earlier call; changes.
-        save: is given the state after each epoch.
-        on_epoch: is told each epoch's metrics, those of earlier calls first.
+        save: receives the state after each epoch.
+        on_epoch: receives each epoch's metrics, those of earlier calls first.
 
     Raises:
-        ConfigError: the backbone is to learn from single scans.
+        ConfigError: the backbone is trained, and a step has fewer than 2 scans.
         RunError: a loss is not finite.
     """
     if settings.train_backbone and min(settings.batch, len(train)) < 2:
-        raise ConfigError(f"batch {settings.batch}, {len(train)} scans: a backbone learns from at least 2 scans a step")
+        raise ConfigError(
+            f"batch {settings.batch}, {len(train)} scans: training the backbone needs at least 2 scans per step"
+        )
     parameters = _learning(model, settings)
     optimizer = _optimizer(parameters, settings)
     if state.epoch:
@@ -134,7 +136,7 @@ def train_model(
         row = _epoch(model, train, optimizer, weights, settings, state.epoch)
         row |= _validate(model, val, weights.cpu(), settings)
         if not math.isfinite(row["train_loss"] + row["val_loss"]):
-            raise RunError(f"epoch {state.epoch + 1}: the loss is not finite; lower the learning rate (--lr)")
+            raise RunError(f"epoch {state.epoch + 1}: the loss is NaN or infinite; lower the learning rate (--lr)")
         state.epoch += 1
         score = row["val_auc"] if math.isfinite(row["val_auc"]) else -row["val_loss"]
         state.trainable, state.optimizer = _take(model, parameters), optimizer.state_dict()

@@ -1,4 +1,4 @@
-"""The files of an evaluation."""
+"""Writes the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ROUTING = ["finding", "router", "expert", "mean_gate", "minus_scans_without"]
 
 
 def write_evaluation(folder: Path, result: Evaluation, checkpoint_sha256: str, split: str) -> None:
-    """Write ``evaluation.json``, ``findings.csv`` and, where there is routing, ``routing.csv`` and ``routing.png``.
+    """Write ``evaluation.json``, ``findings.csv`` and, if the model has routers, ``routing.csv`` and ``routing.png``.
 
-    The picture needs matplotlib, and a finding with scans with and without it.
+    The picture needs matplotlib, and a finding that some scans have and others lack.
     """
     head = {"checkpoint_sha256": checkpoint_sha256, "split": split, "disclaimer": DISCLAIMER}
     write_json(folder / "evaluation.json", {**head, **result.to_dict()})

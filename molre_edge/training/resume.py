@@ -1,4 +1,4 @@
-"""What a training is, and what an earlier one has left where it is to be written."""
+"""What identifies a training, and what an earlier one left behind."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["alone", "check_data", "data_digest", "is_finished", "make_plan", "ta
 
 @contextlib.contextmanager
 def alone(folder: Path, out: Path) -> Iterator[None]:
-    """Keep other trainings from writing the same files; the kernel lets go when the process ends, however it ends.
+    """Lock the training's folder. The kernel releases the lock when the process ends, however it ends.
 
     Args:
-        folder: of the training; is made, with a file ``lock`` in it that stays.
-        out: the checkpoint to be, for the message.
+        folder: of the training. It is created, with a file ``lock`` in it that stays.
+        out: the checkpoint to write, for the message.
 
     Raises:
         RunError: another process is training there.
@@ -43,13 +43,14 @@ def alone(folder: Path, out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(
-                f"{out}: another training is writing it now; wait until it has ended, or choose another name with -o"
+                f"{out}: another training is writing this checkpoint; wait until it ends, or choose another name with "
+                f"-o"
             ) from error
         yield
 
 
 def make_plan(model: HeadCTClassifier, manifest: Manifest, settings: TrainSettings) -> dict[str, Any]:
-    """All that decides how a training ends, but the scans' content: plain data.
+    """Everything that determines the result of a training, except the scans' content, as plain data.
 
     Args:
         model: before training.
@@ -76,40 +77,40 @@ def data_digest(volumes: Iterable[Volumes]) -> str:
 
 
 def take_up(out: Path, state_file: Path, plan: dict[str, Any], asked: dict[str, Any], *, force: bool) -> TrainingState:
-    """The state to go on from, or a new one; nothing of another training is overwritten unasked.
+    """Return the state to continue from, or a new one. Other trainings are never overwritten without `force`.
 
     Args:
-        out: the checkpoint to be.
+        out: the checkpoint to write.
         state_file: of the training.
         plan: from :func:`make_plan`.
-        asked: what a finished checkpoint depends on beside the plan: how its thresholds are set, what it stores.
-        force: leave an earlier training or checkpoint to be replaced.
+        asked: other settings of the finished checkpoint: how its thresholds are set, what it stores.
+        force: allow replacing an earlier training or checkpoint.
 
     Raises:
-        RunError: a checkpoint of something else, or another training, is there; the message says what differs.
+        RunError: another checkpoint or training exists there; the message says what differs.
     """
     state = load_state(state_file)
     if state is None:
         if out.exists() and not force:
             raise RunError(
-                f"{out}: is there already, without a training of its own beside it; choose another name with -o, or "
-                f"replace it with --force"
+                f"{out}: already exists, and the training that wrote it is not beside it; choose another name with -o, "
+                f"or replace it with --force"
             )
         return TrainingState(plan)
     differing = differences(state.plan, plan)
     if state.result is not None and not differing:
         differing = differences(state.result["asked"], asked)
         if not differing and out.exists() and _digest(out) != state.result["checkpoint_sha256"]:
-            differing = [f"{out.name}, which was written by something else since"]
+            differing = [f"{out.name}, which something else has written since"]
         if differing and force:
             state.result = None  # the epochs are good: only the checkpoint is written anew
     elif differing and force:
         return TrainingState(plan)
     if differing and not force:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        kind = "a finished training" if state.result is not None else "a training that was cut"
+        kind = "a finished training" if state.result is not None else "an interrupted training"
         raise RunError(
-            f"{out}: belongs to {kind} which differs in {', '.join(differing[:3])}{more}; choose another name with -o, "
+            f"{out}: belongs to {kind} that differs in {', '.join(differing[:3])}{more}; choose another name with -o, "
             f"or replace it with --force"
         )
     return state
@@ -125,10 +126,10 @@ def _digest(path: Path) -> str | None:
 
 
 def check_data(state: TrainingState, digest: str, *, force: bool) -> TrainingState:
-    """The state, if it was trained on these scans.
+    """Return the state if it was trained on these scans.
 
     Raises:
-        RunError: scans have changed, come or gone since; not where `force` starts again.
+        RunError: scans changed, appeared or disappeared since, and `force` is not set.
     """
     if state.epoch == 0:
         state.data = digest
@@ -136,8 +137,8 @@ def check_data(state: TrainingState, digest: str, *, force: bool) -> TrainingSta
         return state
     if not force:
         raise RunError(
-            "scans have changed since this training began, or others can be used; start it again with --force, or "
-            "choose another name with -o"
+            "the scans changed after this training started, or the set of usable scans did; start it again with "
+            "--force, or choose another name with -o"
         )
     return TrainingState(state.plan, digest)
 

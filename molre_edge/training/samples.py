@@ -1,4 +1,4 @@
-"""What a model is trained on: volumes, or the frozen backbone's features where only later modules learn."""
+"""Training samples: volumes, or the frozen backbone's features if only later modules are trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class VolumeSamples:
     """Volumes; the whole model runs."""
 
     def __init__(self, volumes: Volumes) -> None:
-        """Read volumes from their files as they are asked for."""
+        """Read volumes from their files on demand."""
         self._volumes = volumes
         self.labels = volumes.labels
 
@@ -56,7 +56,7 @@ class FeatureSamples:
     """Features of a frozen backbone, [slices, d] or [d] a file; only what comes after it runs."""
 
     def __init__(self, files: Sequence[Path], labels: npt.NDArray[np.float32]) -> None:
-        """Read features from their files as they are asked for."""
+        """Read features from their files on demand."""
         self._files, self.labels = tuple(files), labels
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class FeatureSamples:
 
 
 def has_fixed_features(model: HeadCTClassifier) -> bool:
-    """Whether nothing in the backbone learns, so that its features need to be computed once only."""
+    """Whether nothing in the backbone is trained, so that its features need to be computed only once."""
     return model.features_are_frozen and not any(p.requires_grad for p in model.backbone.parameters())
 
 
@@ -84,7 +84,7 @@ def make_samples(
         volumes: prepared.
         cache: folder of the features; their folder's name is a hash of backbone and weights, a file's that of the
             volume. Each is written whole, so that an interruption costs one scan.
-        on_case: is called after each scan whose features are there.
+        on_case: called after each scan whose features are ready.
     """
     if not has_fixed_features(model):
         return VolumeSamples(volumes)

@@ -25,13 +25,15 @@ def new_model(config: ModelConfig, *, seed: int) -> HeadCTClassifier:
 
 
 def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
-    """Take over the frozen weights of another model's backbone, whatever either has adapted.
+    """Copy the frozen backbone weights of another model, whichever modules are adapted in either.
 
     Raises:
-        ConfigError: the backbones differ, or one has weights whose size hangs on the grid, and the grids differ.
+        ConfigError: the backbones differ, or the grids differ and a weight's size depends on the grid.
     """
     if source.config.backbone != target.config.backbone or source.config.windows != target.config.windows:
-        raise ConfigError("the backbone's weights belong to another backbone or other windows")
+        raise ConfigError(
+            "the backbone's weights were trained with another backbone or other windows; use those of the source"
+        )
     weights = {plain: source.state_dict()[name] for name, plain in plain_names(source).items()}
     own = target.state_dict()
     for name, plain in plain_names(target).items():
@@ -39,8 +41,8 @@ def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
             continue
         if own[name].shape != weights[plain].shape:
             raise ConfigError(
-                f"{plain}: has shape {tuple(weights[plain].shape)} on the grid that it was trained on, and "
-                f"{tuple(own[name].shape)} on {' x '.join(map(str, target.config.grid.shape))}; keep that grid "
+                f"{plain}: has shape {tuple(weights[plain].shape)} on the grid it was trained on, and "
+                f"{tuple(own[name].shape)} on {' x '.join(map(str, target.config.grid.shape))}; use the training grid "
                 f"({' x '.join(map(str, source.config.grid.shape))})"
             )
         own[name].copy_(weights[plain])

@@ -1,4 +1,4 @@
-"""The state of a training on disk, whole after every epoch, so that a killed one goes on as if nothing had happened."""
+"""The state of a training on disk, written whole after every epoch, so that a killed training can continue."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path) -> TrainingState | None:
-    """The state of a training; None where there is none yet.
+    """Load the state of a training; None if there is none yet.
 
     Raises:
-        RunError: damaged, or written by another release.
+        RunError: the file is damaged, or another release wrote it.
     """
     if not path.exists():
         return None
@@ -69,13 +69,13 @@ def load_state(path: Path) -> TrainingState | None:
             return TrainingState(**data)
     except Exception as error:  # a damaged archive raises all kinds, some with advice not to be followed
         raise RunError(
-            f"{path}: is no whole state of a training ({type(error).__name__}); remove it to start again"
+            f"{path}: not a complete training state ({type(error).__name__}); delete it to start again"
         ) from error
-    raise RunError(f"{path}: was written by another release; remove it to start again")
+    raise RunError(f"{path}: was written by another release; delete it to start again")
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What two plans differ in, each as ``settings.lr (0.001 there, 0.002 now)``."""
+    """List the differences of two plans, each as ``settings.lr (0.001 there, 0.002 now)``."""
     old, new = dict(_flat(there)), dict(_flat(here))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return [f"{name} ({shown(old.get(name))} there, {shown(new.get(name))} now)" for name in names]

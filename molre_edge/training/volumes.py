@@ -24,12 +24,12 @@ _FORMAT = 1  # counts up when the geometry's code changes what a volume holds
 
 @dataclass(frozen=True, eq=False)
 class Volumes:
-    """Cases whose volumes are on disk.
+    """Cases with their volumes on disk.
 
     Attributes:
-        cases: those that can be used, in the manifest's order.
+        cases: the usable cases, in the manifest's order.
         files: the volume of each, ``.npy``, float16 [slices, rows, cols], HU.
-        problems: (name, reason) of those that can't be used.
+        problems: (name, reason) of each case that can't be used.
     """
 
     cases: tuple[Case, ...]
@@ -53,16 +53,16 @@ class Volumes:
 def prepare_volumes(
     cases: Sequence[Case], grid: Grid, cache: Path, on_case: Callable[[], None] = lambda: None
 ) -> Volumes:
-    """Bring scans to the grid; what an earlier call left in the cache is taken as it is.
+    """Resample scans to the grid. Volumes that are already in the cache are reused.
 
     Args:
         cases: to prepare.
         grid: the model's.
         cache: folder; a volume's name is a hash of what it was made from (scan, files' sizes and times, grid).
-        on_case: is called after each.
+        on_case: called after each case.
 
     Raises:
-        ConfigError: none can be used.
+        ConfigError: no case can be used.
     """
     usable, files, problems = list[Case](), list[Path](), list[tuple[str, str]]()
     for case in cases:
@@ -74,7 +74,7 @@ def prepare_volumes(
         on_case()
     if not usable and problems:
         name, reason = problems[0]
-        raise ConfigError(f"none of {len(cases)} scans can be used: {name}: {reason}")
+        raise ConfigError(f"none of the {len(cases)} scans can be used; the first is {name}: {reason}")
     return Volumes(tuple(usable), tuple(files), tuple(problems))
 
 
@@ -82,9 +82,11 @@ def _prepare(case: Case, grid: Grid, cache: Path) -> Path:
     found = find_scans(case.path)
     if not found.scans:
         first = found.rejected[0] if found.rejected else None
-        raise ScanError(first.code if first else "no_scan", first.reason if first else "there is no scan")
+        raise ScanError(first.code if first else "no_scan", first.reason if first else "no scan found")
     if len(found.scans) > 1:  # the labels would be those of one of them, nobody knows which
-        raise ScanError("several_scans", f"holds {len(found.scans)} scans, and a row is about one: name its folder")
+        raise ScanError(
+            "several_scans", f"holds {len(found.scans)} scans, but a row describes one; name that scan's folder"
+        )
     source = found.scans[0]
     key = json.dumps([_FORMAT, asdict(grid), case.name, source.fingerprint()])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"

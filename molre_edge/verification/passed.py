@@ -19,7 +19,7 @@ from typing import Any
 from molre_edge import __version__
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
-from molre_edge.files import write_json
+from molre_edge.files import read_regular, write_json
 from molre_edge.machine import cpu_model, nvidia_driver
 from molre_edge.parity import ParityLimits
 
@@ -97,7 +97,7 @@ class VerifiedRecord:
         try:
             if self._path is None or not _is_ours(self._path):
                 return {}
-            data = json.loads(self._path.read_bytes())
+            data = json.loads(read_regular(self._path, largest=_MAX_BYTES, links=False))
             if (data["format"], data["version"]) != (_FORMAT, _VERSION):
                 return {}
             kept = {str(key): value for key, value in data["passed"].items() if isinstance(value["time"], str)}

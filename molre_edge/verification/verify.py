@@ -11,8 +11,8 @@ from typing import Any
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.engines.choice import choose_engine, parse_engine
-from molre_edge.errors import BundleError, EngineError, MolreEdgeError
-from molre_edge.files import StrPath, write_json, write_whole
+from molre_edge.errors import BundleError, ConfigError, EngineError, MolreEdgeError
+from molre_edge.files import StrPath, name_problem, write_json, write_whole
 from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.junit import add_case, close_suite, document, open_suite
@@ -116,10 +116,13 @@ def verify_bundle(
         progress: receives progress events.
 
     Raises:
+        ConfigError: the name of `out` is too long.
         EngineError: `engine` names no engine, or is ``torch``, which engines are compared with.
     """
     if parse_engine(engine)[0] == "torch":
         raise EngineError("--engine torch: engines are compared with the PyTorch model; name an engine, such as fp16")
+    if out is not None and (problem := name_problem(out)):
+        raise ConfigError(f"--out {out}: {problem}. Choose a shorter name")
     record = VerifiedRecord(record_path()) if record is None else record
     draft = _Draft(bundle.folder if isinstance(bundle, Bundle) else Path(bundle))
     start = time.perf_counter()

@@ -11,41 +11,44 @@ import onnx
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.data import LabelsOf
+from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.layers import Layer, find_layers
 from molre_edge.calibration.run import CalibrationResult, calibrate
-from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
+from molre_edge.calibration.samples import LabelsOf
+from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.export.routing_trace import trace_routers
 from molre_edge.parity import ParityLimits
+from molre_edge.progress import Silent
 from molre_edge.scans import find_scans
+from molre_edge.specs import RangeMethod
 
 LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_routing_l1=0.15)
 """A model as narrow as the tiny one loses more to INT8 than a real one."""
 
 
 @dataclass
-class Told:
-    """A progress that keeps what it is told."""
+class Events(Silent):
+    """A progress that keeps its events."""
 
     steps: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    parts: int = 0
+    counts: list[tuple[int, int | None, str]] = field(default_factory=list)
 
-    def step(self, name: str, parts: int | None = None) -> None:
+    def step(self, name: str) -> None:
         self.steps.append(name)
 
-    def part(self, what: str = "") -> None:
-        self.parts += 1
-
-    def tell(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.texts.append(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        self.counts.append((done, total, unit))
 
-Run = Callable[..., tuple[CalibrationResult, Told]]
+
+Run = Callable[..., tuple[CalibrationResult, Events]]
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +58,16 @@ def run() -> Run:
     def go(
         bundle: Path,
         scans: Path,
-        gate: ParityLimits = LOOSE,
+        limits: ParityLimits = LOOSE,
         labels: LabelsOf = lambda source: None,
         **settings: object,
-    ) -> tuple[CalibrationResult, Told]:
-        told = Told()
+    ) -> tuple[CalibrationResult, Events]:
+        events = Events()
         asked = CalibrationSettings(**{"method": RangeMethod.MSE, **settings})  # type: ignore[arg-type]
-        return calibrate(Bundle.open(bundle), find_scans(scans), asked, gate, told, labels=labels, threads=1), told
+        result = calibrate(
+            Bundle.open(bundle), find_scans(scans), asked, limits, labels=labels, threads=1, progress=events
+        )
+        return result, events
 
     return go
 
@@ -69,7 +75,7 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def calibrated(
     run: Run, tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[CalibrationResult, Told]:
+) -> tuple[CalibrationResult, Events]:
     """The tiny bundle with an int8 graph; its folder is shared, so copy what you alter."""
     folder = tmp_path_factory.mktemp("calibrated") / "edge-bundle"
     shutil.copytree(tiny_bundle, folder)
@@ -88,12 +94,12 @@ def _raw(tiny_bundle: Path) -> bytes:
 
 
 @pytest.fixture
-def graph(_raw: bytes) -> onnx.ModelProto:
+def model(_raw: bytes) -> IndexedModel:
     """A copy of the tiny bundle's float32 graph."""
-    return onnx.load_from_string(_raw)
+    return IndexedModel(onnx.load_from_string(_raw))
 
 
 @pytest.fixture
-def layers(graph: onnx.ModelProto) -> tuple[Layer, ...]:
+def layers(model: IndexedModel) -> tuple[Layer, ...]:
     """The layers of that graph."""
-    return find_layers(graph, trace_routers(graph, routers=2, layers=2, experts=3, rank=2))
+    return find_layers(model, trace_routers(model.model, routers=2, layers=2, experts=3, rank=2))

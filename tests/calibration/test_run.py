@@ -16,8 +16,8 @@ import pytest
 from onnx import numpy_helper
 
 from molre_edge.bundle.bundle import Bundle, amend_manifest
-from molre_edge.calibration.data import VolumeReader, choose, content_of, look
-from molre_edge.calibration.judge import answers
+from molre_edge.calibration.evidence import answers
+from molre_edge.calibration.samples import VolumeReader, content_of, describe_scans, split_scans
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
 from molre_edge.parity import ParityLimits, sigmoid
@@ -30,9 +30,9 @@ def state(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_the_bundle_has_a_graph_that_keeps_its_gate_and_says_what_is_in_it(calibrated: Any) -> None:
-    result, told = calibrated
-    bundle = Bundle.open(result.folder, expect_digest=result.digest)
+def test_the_bundle_has_a_graph_that_keeps_its_limits_and_says_what_is_in_it(calibrated: Any) -> None:
+    result, events = calibrated
+    bundle = Bundle.open(result.bundle, expect_digest=result.digest)
     assert bundle.graph(Precision.INT8).file == "graphs/int8.onnx"
     graph = onnx.load_from_string(bundle.read("graphs/int8.onnx"))
     report = json.loads(bundle.read("calibration/report.json"))
@@ -41,23 +41,23 @@ def test_the_bundle_has_a_graph_that_keeps_its_gate_and_says_what_is_in_it(calib
     assert pairs == sum(3 if "attention input" in layer["name"] else 1 for layer in quantised) > 0
     assert report["summary"]["layers"] == len(quantised) == bundle.manifest["calibration"]["layers"]
     assert all(layer["int8"] != bool(layer["why_not"]) for layer in report["layers"])
-    assert [part["verdict"]["passed"] for part in report["judged"]] == [True] * 6
+    assert [each["verdict"]["passed"] for each in report["comparisons"]] == [True] * 6
     assert bundle.manifest["parity"]["int8"]["verdict"]["passed"]
-    assert re.search(r"then the best on all 4 scans: \d+ s or so\. A set that fails there", told.texts[0])
-    assert told.parts >= len(report["trials"])
+    assert re.search(r"the best set on all 4 scans\. That takes about \d+ s\. ", events.texts[0])
+    assert sum(unit == "graphs" for _, _, unit in events.counts) == len(report["trials"])
 
 
 def test_what_was_exported_is_untouched(calibrated: Any, tiny_bundle: Path) -> None:
     result, _ = calibrated
-    before, after = state(tiny_bundle), state(result.folder)
+    before, after = state(tiny_bundle), state(result.bundle)
     assert {name for name in after if before.get(name) != after[name]} == {
         "calibration/report.html", "calibration/report.json", "graphs/int8.onnx", "manifest.json",
     }  # fmt: skip
 
 
 def test_few_slices_are_a_warning_with_their_number(calibrated: Any) -> None:
-    result, told = calibrated
-    assert "only 12 slices of 3 scans" in told.warnings[0]
+    result, events = calibrated
+    assert "only 12 slices of 3 scans" in events.warnings[0]
     assert any("12 slices" in note for note in result.report["notes"])
 
 
@@ -67,18 +67,18 @@ def test_the_same_inputs_end_in_the_same_graph_byte_for_byte(
     moved = shutil.copytree(tiny_scans, tmp_path / "moved")
     (moved / "head-1").rename(moved / "zzz")  # neither names nor their order matter
     again, _ = run(bundle, moved)
-    graphs = [(folder / "graphs/int8.onnx").read_bytes() for folder in (calibrated[0].folder, again.folder)]
+    graphs = [(folder / "graphs/int8.onnx").read_bytes() for folder in (calibrated[0].bundle, again.bundle)]
     assert graphs[0] == graphs[1]
     assert again.report["key"] == calibrated[0].report["key"]
 
 
 def test_a_second_time_costs_nothing_and_changes_nothing(calibrated: Any, run: Any, tiny_scans: Path) -> None:
     first, _ = calibrated
-    before = state(first.folder)
-    second, told = run(first.folder, tiny_scans)
+    before = state(first.bundle)
+    second, events = run(first.bundle, tiny_scans)
     assert (second.unchanged, second.digest) == (True, first.digest)
-    assert told.steps == ["hashing the scans"]
-    assert state(first.folder) == before
+    assert events.steps == ["hashing the scans"]
+    assert state(first.bundle) == before
 
 
 def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_scans: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.12, max_routing_l1=0.25))
     layers = {layer["node"]: layer for layer in result.report["layers"]}
     assert not layers[product.name]["int8"]
-    assert layers[product.name]["strain"] == max(layer["strain"] or 0 for layer in layers.values())
+    assert layers[product.name]["sensitivity"] == max(layer["sensitivity"] or 0 for layer in layers.values())
     assert result.report["summary"]["layers"] >= 2
 
 
@@ -113,8 +113,8 @@ def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bu
     free, _ = run(bundle, tiny_scans, ParityLimits("flips are free", **limits))
     opened = Bundle.open(bundle)
     scans = find_scans(tiny_scans).scans
-    samples, _ = look(scans, [content_of(source) for source in scans], opened.grid)
-    split = choose(samples, CalibrationSettings(), opened.grid.slices)
+    samples, _ = describe_scans(scans, [content_of(source) for source in scans], opened.grid)
+    split = split_scans(samples, CalibrationSettings(), opened.grid.slices)
     seen = list(VolumeReader(opened.grid).read(split.calibration))
     before, after = (
         answers(opened.read(opened.graph(precision).file), seen, precision=precision, optimise=True).logits
@@ -124,20 +124,20 @@ def test_a_decision_that_flips_on_a_scan_of_the_ranges_costs_layers(run: Any, bu
     thresholds = np.ones(len(opened.thresholds))  # all other findings are absent, whatever is INT8
     thresholds[finding] = (sigmoid(before) + sigmoid(after))[scan, finding] / 2
     amend_manifest(opened, {**opened.manifest, "thresholds": thresholds.tolist()}, opened.manifest["files"])
-    result, told = run(bundle, tiny_scans, ParityLimits("no flips", max_flips_fraction=0.0, **limits))
+    result, events = run(bundle, tiny_scans, ParityLimits("no flips", max_flips_fraction=0.0, **limits))
     assert 0 < result.report["summary"]["layers"] < free.report["summary"]["layers"]
-    assert any(each["what"].endswith("on everything") and not each["fits"] for each in result.report["trials"])
-    assert any("layers are too many: " in text and "on all 4 scans" in text for text in told.texts)
-    assert result.report["judged"][-1]["what"].startswith("all 4 scans")
+    assert any(each["what"].endswith("on all scans") and not each["fits"] for each in result.report["trials"])
+    assert any("layers are too many: " in text and "on all 4 scans" in text for text in events.texts)
+    assert result.report["comparisons"][-1]["what"].startswith("all 4 scans")
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["no int8 graph before", "one from before"])
 def test_an_impossible_budget_leaves_the_bundle_as_it_was(
     run: Any, bundle: Path, calibrated: Any, tiny_scans: Path, tmp_path: Path, earlier: bool
 ) -> None:
-    folder = Path(shutil.copytree(calibrated[0].folder, tmp_path / "copy")) if earlier else bundle
+    folder = Path(shutil.copytree(calibrated[0].bundle, tmp_path / "copy")) if earlier else bundle
     before = state(folder)
-    with pytest.raises(ParityFailedError, match=r"no layer can be INT8 within the gate 'none'.*worst findings"):
+    with pytest.raises(ParityFailedError, match=r"no layer can be INT8 within the limits 'none'.*worst findings"):
         run(folder, tiny_scans, ParityLimits("none", max_abs_dp=1e-9))
     assert state(folder) == before
 
@@ -145,7 +145,7 @@ def test_an_impossible_budget_leaves_the_bundle_as_it_was(
 def test_other_settings_replace_the_graph_and_leave_one_set_of_notes(
     run: Any, calibrated: Any, tiny_scans: Path, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(calibrated[0].folder, tmp_path / "copy"))
+    folder = Path(shutil.copytree(calibrated[0].bundle, tmp_path / "copy"))
     result, _ = run(folder, tiny_scans, ParityLimits("wider", max_abs_dp=0.3, max_routing_l1=0.5))
     bundle = Bundle.open(folder, expect_digest=result.digest)
     assert result.report["summary"]["layers"] > calibrated[0].report["summary"]["layers"]
@@ -156,7 +156,7 @@ def test_other_settings_replace_the_graph_and_leave_one_set_of_notes(
 def test_a_bundle_that_changes_meanwhile_is_left_alone(
     run: Any, bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from molre_edge.calibration import run as module
+    from molre_edge.calibration import keep as module
 
     def meddle(*args: Any, **more: Any) -> Any:
         (bundle / "manifest.json").write_text((bundle / "manifest.json").read_text() + "\n")
@@ -164,46 +164,46 @@ def test_a_bundle_that_changes_meanwhile_is_left_alone(
 
     timed = module.compare_speed
     monkeypatch.setattr(module, "compare_speed", meddle)
-    with pytest.raises(CalibrationError, match="altered while it was calibrated"):
+    with pytest.raises(CalibrationError, match="altered this bundle while it was calibrated"):
         run(bundle, tiny_scans)
     assert not (bundle / "graphs/int8.onnx").exists()
 
 
 def test_the_page_is_self_contained_and_has_every_layer_and_finding(calibrated: Any) -> None:
     result, _ = calibrated
-    page = (result.folder / "calibration/report.html").read_text(encoding="utf-8")
+    page = (result.bundle / "calibration/report.html").read_text(encoding="utf-8")
     assert "<script" not in page and "http" not in page.replace("http-equiv", "")
     assert "not a cleared medical device" in page
     for layer in result.report["layers"]:
         assert layer["node"] in page
-    assert all(each["finding"] in page for each in result.report["judged"][0]["findings"])
+    assert all(each["finding"] in page for each in result.report["comparisons"][0]["findings"])
     assert np.isfinite(result.report["speed"]["times_as_fast"])
 
 
 def test_a_damaged_manifest_or_graph_is_an_error_that_says_so(run: Any, bundle: Path, tiny_scans: Path) -> None:
     opened = Bundle.open(bundle)
     amend_manifest(opened, {**opened.manifest, "routing": {"routers": 3}}, opened.manifest["files"])
-    with pytest.raises(BundleError, match="manifest is damaged"):
+    with pytest.raises(BundleError, match="of its manifest is damaged"):
         run(bundle, tiny_scans)
     (bundle / "graphs/fp32.onnx").write_bytes(b"no graph")
     digest = hashlib.sha256(b"no graph").hexdigest()
     amend_manifest(opened, opened.manifest, {**opened.manifest["files"], "graphs/fp32.onnx": digest})
-    with pytest.raises(BundleError, match="no ONNX model"):
+    with pytest.raises(BundleError, match="is not an ONNX model"):
         run(bundle, tiny_scans)
 
 
 @pytest.mark.parametrize(
-    ("gate", "words"),
+    ("limits", "words"),
     [
         (ParityLimits("AUC alone", max_mean_auc_drop=0.1), r"mean_auc_drop not judged: no labels.*give --labels"),
         (ParityLimits("AUC alone", max_finding_auc_drop=0.1), r"finding_auc_drop not judged: no labels"),
     ],
 )
-def test_a_gate_by_which_nothing_can_be_judged_is_refused_before_the_search(
-    run: Any, bundle: Path, tiny_scans: Path, gate: ParityLimits, words: str
+def test_limits_by_which_nothing_can_be_judged_are_refused_before_the_search(
+    run: Any, bundle: Path, tiny_scans: Path, limits: ParityLimits, words: str
 ) -> None:
     with pytest.raises(CalibrationError, match=words):
-        run(bundle, tiny_scans, gate)
+        run(bundle, tiny_scans, limits)
 
 
 def test_labels_are_judged_and_too_few_of_them_are_a_warning(run: Any, bundle: Path, tiny_scans: Path) -> None:
@@ -213,13 +213,13 @@ def test_labels_are_judged_and_too_few_of_them_are_a_warning(run: Any, bundle: P
     def labelled(source: ScanSource) -> npt.NDArray[np.float64]:
         return np.full(findings, numbers[source])
 
-    gate = ParityLimits("AUC too", max_abs_dp=0.1, max_mean_auc_drop=1.0)
-    result, told = run(bundle, tiny_scans, gate, labels=labelled)
+    limits = ParityLimits("AUC too", max_abs_dp=0.1, max_mean_auc_drop=1.0)
+    result, events = run(bundle, tiny_scans, limits, labels=labelled)
     assert result.report["data"]["labelled_scans"] == 2
-    last = result.report["judged"][-1]
+    last = result.report["comparisons"][-1]
     assert last["what"].startswith("all 4 scans")
     assert all(each["auc"] is not None for each in last["findings"])
-    assert any("the labels can't be used: mean_auc_drop not judged" in text for text in told.warnings)  # of 2 of 4
+    assert any("the labels can't be used: mean_auc_drop not judged" in text for text in events.warnings)  # of 2 of 4
 
 
 def test_the_second_time_a_scan_that_can_t_be_used_is_named_too(
@@ -228,8 +228,8 @@ def test_the_second_time_a_scan_that_can_t_be_used_is_named_too(
     scans = shutil.copytree(tiny_scans, tmp_path / "scans")
     (scans / "no-scan.nii.gz").write_text("hello")
     for _ in range(2):
-        result, told = run(bundle, scans)
-        assert any("no-scan.nii.gz can't be used" in text for text in told.warnings)
+        result, events = run(bundle, scans)
+        assert any("no-scan.nii.gz can't be used" in text for text in events.warnings)
     assert result.unchanged
 
 
@@ -242,28 +242,28 @@ def test_a_bundle_without_a_place_for_the_result_is_refused_before_the_work(
     else:
         (tmp_path / "elsewhere").mkdir()
         (bundle / "calibration").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match=r"calibration: is no folder but a link or a file"):
+    with pytest.raises(BundleError, match=r"calibration: expected a folder, found a link or a file"):
         run(bundle, tiny_scans)
 
 
 def test_answers_that_are_not_finite_are_no_number_in_the_report(
     run: Any, bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def strain(numbers: Any, gate: ParityLimits) -> float:
+    def sensitivity(numbers: Any, limits: ParityLimits) -> float:
         measured.append(0)
         return float("inf") if len(measured) == 2 else 0.1
 
     measured: list[int] = []
-    monkeypatch.setattr("molre_edge.calibration.evaluator.strain", strain)
+    monkeypatch.setattr("molre_edge.calibration.evaluator.sensitivity", sensitivity)
     result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.5))
-    report = json.loads((result.folder / "calibration/report.json").read_text())
+    report = json.loads((result.bundle / "calibration/report.json").read_text())
     assert None in report["blocks"].values()
-    assert "None" not in (result.folder / "calibration/report.html").read_text()
+    assert "None" not in (result.bundle / "calibration/report.html").read_text()
 
 
 def test_thresholds_keep_scales_normal_in_float16() -> None:
-    from molre_edge.calibration.run import _normal
+    from molre_edge.calibration.prepare import normal_clipping
 
-    scales = np.array(list(_normal({"small": 1e-4, "large": 3.0}).values()), np.float32) / 127
+    scales = np.array(list(normal_clipping({"small": 1e-4, "large": 3.0}).values()), np.float32) / 127
     assert (scales.astype(np.float16) >= np.finfo(np.float16).smallest_normal).all()
     assert scales[1] == np.float32(3.0) / 127

@@ -8,44 +8,45 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.judge import answers
+from molre_edge.calibration.evidence import answers
+from molre_edge.calibration.indexed_model import IndexedModel
+from molre_edge.calibration.int8_graph import add_qdq, check_qdq
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.quantise import check_int8, with_qdq
-from molre_edge.calibration.split_joined import take_apart
+from molre_edge.calibration.split_joined import split_joined_layers
 from molre_edge.specs import Precision
 
 
 @pytest.fixture
-def quantised(graph: onnx.ModelProto, layers: tuple[Layer, ...]) -> tuple[onnx.ModelProto, set[str]]:
-    chosen = [layer for layer in layers if not layer.barred]
-    limits = {layer.activation: 4.0 for layer in chosen}
-    return with_qdq(graph, chosen, limits), {layer.node for layer in chosen}
+def quantised(model: IndexedModel, layers: tuple[Layer, ...]) -> tuple[IndexedModel, set[str]]:
+    chosen = [layer for layer in layers if not layer.excluded]
+    clipping = {layer.activation: 4.0 for layer in chosen}
+    return add_qdq(model, chosen, clipping), {layer.node for layer in chosen}
 
 
 def test_an_attentions_joined_layer_becomes_three_and_answers_the_same(
-    quantised: tuple[onnx.ModelProto, set[str]], tiny_bundle: Path
+    quantised: tuple[IndexedModel, set[str]], tiny_bundle: Path
 ) -> None:
     graph, names = quantised
     volumes = list(Bundle.open(tiny_bundle).golden().volumes[:, None])
-    before = answers(graph, volumes, precision=Precision.FP32, threads=1)
-    now = take_apart(graph, names)
-    onnx.checker.check_model(graph, full_check=True)
-    check_int8(graph, now)
+    before = answers(graph.serialize(), volumes, precision=Precision.FP32, threads=1)
+    now = split_joined_layers(graph, names)
+    onnx.checker.check_model(graph.model, full_check=True)
+    check_qdq(graph, now)
     assert len(now) == len(names) + 2 * 2  # two attentions
     joined = names - now
     assert {name.rpartition("__")[0] for name in now - names} == joined and len(joined) == 2
-    after = answers(graph, volumes, precision=Precision.FP32, threads=1)
+    after = answers(graph.serialize(), volumes, precision=Precision.FP32, threads=1)
     np.testing.assert_allclose(after.logits, before.logits, atol=1e-4)
 
 
-def test_nothing_is_left_of_what_was_joined(quantised: tuple[onnx.ModelProto, set[str]]) -> None:
+def test_nothing_is_left_of_what_was_joined(quantised: tuple[IndexedModel, set[str]]) -> None:
     graph, names = quantised
-    splits = sum(node.op_type == "Split" for node in graph.graph.node)
-    take_apart(graph, names)
-    assert sum(node.op_type == "Split" for node in graph.graph.node) == splits - 2
-    read = {name for node in graph.graph.node for name in node.input}
-    assert {tensor.name for tensor in graph.graph.initializer} <= read
-    assert take_apart(graph, names) == names  # a second time there is nothing to do
+    splits = sum(node.op_type == "Split" for node in graph.nodes)
+    split_joined_layers(graph, names)
+    assert sum(node.op_type == "Split" for node in graph.nodes) == splits - 2
+    read = {name for node in graph.nodes for name in node.input}
+    assert {tensor.name for tensor in graph.model.graph.initializer} <= read
+    assert split_joined_layers(graph, names) == names  # a second time there is nothing to do
 
 
 def joined(bias: bool, axis: int, tokens: int = 4) -> onnx.ModelProto:
@@ -87,7 +88,7 @@ def test_parts_of_any_size_with_and_without_a_bias(bias: bool) -> None:
     x = {"x": np.random.default_rng(1).normal(size=(2, 4, 6)).astype(np.float32)}
     options = {"providers": ["CPUExecutionProvider"]}
     before = ort.InferenceSession(model.SerializeToString(), **options).run(None, x)
-    assert take_apart(model, {"m"}) == {"m__1", "m__2"}
+    assert split_joined_layers(IndexedModel(model), {"m"}) == {"m__1", "m__2"}
     after = ort.InferenceSession(model.SerializeToString(), **options).run(None, x)
     for first, second in zip(before, after, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5)
@@ -95,13 +96,13 @@ def test_parts_of_any_size_with_and_without_a_bias(bias: bool) -> None:
 
 def test_the_last_axis_may_be_named_by_its_number_where_the_rank_is_known() -> None:
     model = joined(bias=True, axis=2)
-    assert take_apart(onnx.shape_inference.infer_shapes(model), {"m"}) == {"m__1", "m__2"}
-    assert take_apart(model, {"m"}) == {"m"}
+    assert split_joined_layers(IndexedModel(onnx.shape_inference.infer_shapes(model)), {"m"}) == {"m__1", "m__2"}
+    assert split_joined_layers(IndexedModel(model), {"m"}) == {"m"}
 
 
 @pytest.mark.parametrize(("axis", "tokens"), [(0, 4), (1, 10), (-2, 10)])
 def test_a_split_of_something_else_is_left_alone(axis: int, tokens: int) -> None:
     model = onnx.shape_inference.infer_shapes(joined(bias=False, axis=axis, tokens=tokens))
     before = model.SerializeToString()
-    assert take_apart(model, {"m"}) == {"m"}
+    assert split_joined_layers(IndexedModel(model), {"m"}) == {"m"}
     assert model.SerializeToString() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     digest = Bundle.open(Path("edge-bundle")).digest
     assert f"Digest: {digest}" in done.stdout
     assert "times as fast as float16" in done.stdout
+    said = re.search(r"\d+ of \d+ layers in INT8 \(\d+% of the weights\)", done.stdout)
+    page = " ".join(Path("edge-bundle/calibration/report.html").read_text().split())
+    assert said is not None and said[0] in page  # one number, one wording
     again = invoke(*words, "--json")
     assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["digest"]) == (True, digest)
     run = invoke("infer", tiny_scans, "--engine", "int8", "--gates", "gates.toml", "--reference", "golden", "-o", "run")
@@ -39,7 +43,11 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     report = json.loads(Path("run/report.json").read_text())
     assert report["engine"]["precision"] == "int8"
     assert report["limits"]["name"] == "int8"
-    assert " of 9 layers in INT8, " in invoke("inspect", "edge-bundle").stdout
+    manifest = Bundle.open(Path("edge-bundle")).manifest
+    coverage = manifest["calibration"]["coverage"]
+    assert coverage in done.stdout
+    assert coverage in invoke("inspect", "edge-bundle").stdout
+    assert coverage in Path("edge-bundle/calibration/report.html").read_text().replace("&#39;", "'")
 
 
 def test_labels_are_judged_by_both_commands(
@@ -65,7 +73,8 @@ def test_an_impossible_budget_ends_with_3_and_writes_nothing(invoke: Any, words:
     before = Bundle.open(Path("edge-bundle")).digest
     done = invoke(*words)
     assert done.exit_code == 3
-    assert "worst findings" in done.stderr and "Keep --engine fp16" in done.stderr
+    assert "worst findings" in done.stderr and "blocks and layers were measured alone" in done.stderr
+    assert "Keep --engine fp16" in done.stderr
     assert Bundle.open(Path("edge-bundle")).digest == before
     assert not list(Path("edge-bundle").glob("graphs/*int8*"))
     assert not Path("edge-bundle/calibration").exists()
@@ -96,7 +105,7 @@ def test_two_scans_warn_and_one_is_refused(invoke: Any, words: list[str], tiny_s
     assert "only 4 slices of 1 scans" in done.stderr
     alone = invoke("calibrate", tiny_scans / "head-1", *words[2:])
     assert alone.exit_code == 1
-    assert "needs two at least" in alone.stderr
+    assert "needs at least two" in alone.stderr
 
 
 @pytest.mark.parametrize("moment", range(5))

@@ -104,7 +104,7 @@ def test_wrong_uses_are_told(tiny_data: Path, checkpoints: Any, invoke: Any) -> 
     assert done.exit_code == 2 and "--split all: expected one of train, val, test" in done.stderr
     Path("file").write_text("")
     done = invoke("evaluate", checkpoints(0), tiny_data, "-o", "file")
-    assert done.exit_code == 2 and "--out file: is a file; name a folder" in done.stderr
+    assert done.exit_code == 2 and "--out file: is a file; pass a folder" in done.stderr
 
 
 def test_a_split_without_scans_is_told(tiny_data: Path, checkpoints: Any, invoke: Any, tmp_path: Path) -> None:

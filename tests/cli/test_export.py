@@ -56,7 +56,7 @@ def test_a_bundle_that_is_there_needs_force(export: Any, tiny_bundle: Path) -> N
     before = Path("edge-bundle", MANIFEST).read_bytes()
     done = export()
     assert done.exit_code == 1
-    assert "edge-bundle: there is a bundle already; --force replaces it" in words_of(done.stderr)
+    assert "edge-bundle: a bundle exists there. Replace it with --force" in words_of(done.stderr)
     assert Path("edge-bundle", MANIFEST).read_bytes() == before
 
 
@@ -65,7 +65,7 @@ def test_something_else_than_a_bundle_is_never_replaced(export: Any) -> None:
     Path("thesis/chapter.tex").touch()
     done = export("-o", "thesis", "--force")
     assert done.exit_code == 1
-    assert "thesis: is there already and is not a bundle" in words_of(done.stderr)
+    assert "thesis: exists and is not a bundle" in words_of(done.stderr)
     assert Path("thesis/chapter.tex").exists()
 
 

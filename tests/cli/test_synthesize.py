@@ -22,7 +22,7 @@ def test_it_makes_scans_and_a_manifest(invoke: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["."], 2, ".: is there already; name a new folder"),
+        (["."], 2, ".: already exists and is not empty; name a new folder"),
         (["new", "--size", "8x48"], 2, "--size 8x48: expected SLICESxROWSxCOLS"),
         (["new", "--findings", "stroke,"], 2, "--findings stroke,: expected names"),
         (["new", "--findings", "stroke"], 1, "'stroke' can't be shown in a synthetic head"),

@@ -46,7 +46,7 @@ def test_it_trains_and_says_where_everything_lies(tiny_data: Path, cache: Path, 
     done = invoke("train", tiny_data, *TINY, "--epochs", 2, "--cache", cache)
     assert done.exit_code == 0
     assert "4 validation scans, trained on 12" in done.stdout and "Checkpoint: ckpt.pt" in done.stdout
-    assert "has random weights: give the public ones with --backbone-weights" in done.stderr
+    assert "has random weights; pass public ones with --backbone-weights" in done.stderr
     assert [line.split(":")[0].strip() for line in done.stderr.splitlines() if "epoch" in line] == [
         "epoch 1",
         "epoch 2",
@@ -136,15 +136,18 @@ def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Pa
         (["-o", "ckpt.onnx"], "--out ckpt.onnx: expected the name of a file that ends in .pt or .safetensors"),
         (["-o", "folder.pt"], "--out folder.pt: expected the name of a file"),
         (["--sensitivity", "0"], "--sensitivity 0.0: expected a share above 0, up to 1"),
-        (["--adapter", "molre", "--match-parameters"], "--match-parameters: is for --adapter lora"),
-        (["--adapter", "none", "--module", "conv1"], "--module: --adapter none adapts nothing"),
+        (["--adapter", "molre", "--match-parameters"], "--match-parameters: works only with --adapter lora"),
+        (["--adapter", "none", "--module", "conv1"], "--module: --adapter none adapts no module"),
         (["--grid", "4x32"], "--grid 4x32: expected SLICESxROWSxCOLS"),
         (["--grid", "4x8x8"], "--grid 4x8x8: grid.rows: expected a whole number from 16 to 2048"),
         (["--findings", "a,,b"], "--findings a,,b: expected names separated by commas"),
         (["--device", "gpu"], "--device gpu: expected cpu, cuda or cuda:N"),
         (["--device", "cuda:99"], "--device cuda:99: PyTorch sees"),
-        (["--without-backbone"], "--without-backbone: the weights would be stored nowhere"),
-        (["--init", "other.pt", "--backbone", "dinov3-vits16"], "--init brings convnet2d-small; leave out one"),
+        (["--without-backbone"], "--without-backbone: the backbone's weights exist only in this training"),
+        (
+            ["--init", "other.pt", "--backbone", "dinov3-vits16"],
+            "--init has the backbone convnet2d-small; use only one",
+        ),
     ],
 )
 def test_a_wrong_use_is_told_before_anything_is_done(

@@ -164,7 +164,7 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
     refused("golden volumes: 1; expected at least 2", tmp_path / "b", volumes[:1], Precision.FP32)
     refused("int8; expected fp32, fp16 or both. 'molre-edge calibrate' makes", tmp_path / "b", volumes, Precision.INT8)
     refused("none; expected fp32, fp16 or both", tmp_path / "b", volumes)
-    refused("there is a bundle already; --force replaces it", result.folder, volumes, Precision.FP32)
+    refused("a bundle exists there. Replace it with --force", result.folder, volumes, Precision.FP32)
     assert steps == []
 
 

@@ -17,7 +17,7 @@ from molre_edge.errors import CheckpointError
 from molre_edge.model.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
-from molre_edge.model.peft import import_peft
+from molre_edge.model.peft import put_lora_on
 from molre_edge.specs import Grid
 
 SIZE = {"num_hidden_layers": 2, "hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 64}
@@ -104,7 +104,7 @@ def answers(model: HeadCTClassifier) -> torch.Tensor:
 
 
 def test_logits_are_those_of_base_and_lora(base: LoadedCheckpoint, write: Write, tmp_path: Path) -> None:
-    imported = import_peft(write(), base)
+    imported = put_lora_on(write(), base)
     expected = answers(merged(base, matrices(), 12 / 4))
     assert not torch.allclose(expected, answers(base.model), atol=1e-2)
     torch.testing.assert_close(answers(imported.model), expected, atol=1e-5, rtol=1e-4)
@@ -122,14 +122,14 @@ def test_convolutions_come_with_b_of_one_by_one(write: Write, tmp_path: Path) ->
     base = loaded(config(backbone=small), tmp_path)
     key = "base_model.model.blocks.1.conv1.lora_"
     tensors = {f"{key}A.weight": torch.randn(3, 8, 3, 3), f"{key}B.weight": torch.randn(8, 3, 1, 1)}
-    imported = import_peft(write(tensors, r=3, lora_alpha=6, target_modules=["1.conv1"]), base)
+    imported = put_lora_on(write(tensors, r=3, lora_alpha=6, target_modules=["1.conv1"]), base)
     torch.testing.assert_close(answers(imported.model), answers(merged(base, tensors, 2.0)), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "vision_tower.vision_model.", "backbone."])
 def test_modules_are_matched_by_the_end_of_their_names(prefix: str, base: LoadedCheckpoint, write: Write) -> None:
     modules = tuple(prefix + module for module in MODULES)
-    imported = import_peft(write(matrices(modules)), base)
+    imported = put_lora_on(write(matrices(modules)), base)
     assert imported.layers == {prefix + module: f"backbone.{module}" for module in sorted(MODULES)}
     torch.testing.assert_close(answers(imported.model), answers(merged(base, matrices(), 3.0)), atol=1e-5, rtol=1e-4)
 
@@ -139,7 +139,7 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         "base_model.model.head.lora_A.weight": torch.randn(4, 48).bfloat16(),
         "base_model.model.head.lora_B.weight": torch.randn(2, 4).bfloat16(),
     }
-    model = import_peft(write(tensors, target_modules=["head"]), base).model
+    model = put_lora_on(write(tensors, target_modules=["head"]), base).model
     expected = (
         base.model.head.weight
         + 3
@@ -162,7 +162,7 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"alpha_pattern": {"q_proj": 8}}, "'alpha_pattern' is"),
         ({"fan_in_fan_out": True}, "'fan_in_fan_out' is True"),
         ({"layer_replication": [[0, 1]]}, "'layer_replication' is"),
-        ({"use_qalora": True}, "'use_qalora' is True: this molre-edge does not know what it changes"),
+        ({"use_qalora": True}, "'use_qalora' is True: this release does not know this setting"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa', which changes the base's weights"),
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'; only LORA"),
         ({"peft_type": None}, "peft_type is None; only LORA"),
@@ -185,7 +185,7 @@ def test_a_head_and_half_precision_are_taken(base: LoadedCheckpoint, write: Writ
         ({"target_modules": "("}, "target_modules is '\\(', which is not a regular expression"),
         ({"target_modules": None}, "target_modules: expected names or a regular expression, got None"),
         ({"target_modules": 3}, "target_modules: expected names, got 3"),
-        ({"layers_to_transform": [0]}, "layers_to_transform is 0, and the weights are of other blocks"),
+        ({"layers_to_transform": [0]}, "layers_to_transform is 0, but the weights belong to other blocks"),
         ({"layers_to_transform": [0, 1, 2]}, "layers_to_transform is 0, 1, 2"),
         ({"layers_to_transform": [0, 1], "layers_pattern": "h"}, "layers_to_transform is 0, 1"),
         ({"layers_to_transform": "all"}, "layers_to_transform: expected whole numbers"),
@@ -195,7 +195,7 @@ def test_what_is_more_than_plain_lora_is_refused_by_name(
     changes: dict[str, Any], message: str, base: LoadedCheckpoint, write: Write
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        import_peft(write(**changes), base)
+        put_lora_on(write(**changes), base)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_what_is_more_than_plain_lora_is_refused_by_name(
     ],
 )
 def test_what_changes_nothing_is_taken(changes: dict[str, Any], base: LoadedCheckpoint, write: Write) -> None:
-    assert len(import_peft(write(**changes), base).layers) == 4
+    assert len(put_lora_on(write(**changes), base).layers) == 4
 
 
 @pytest.mark.parametrize(
@@ -222,14 +222,14 @@ def test_what_changes_nothing_is_taken(changes: dict[str, Any], base: LoadedChec
         ("layer.0.attention.q_proj.bias", "a bias"),
         ("layer.0.attention.q_proj.lora_B.bias", "a bias"),
         ("head.modules_to_save.weight", "of a module trained in full"),
-        ("layer.0.attention.q_proj.lora_A.default.weight", "no LoRA matrix by its name"),
+        ("layer.0.attention.q_proj.lora_A.default.weight", "not named like a LoRA matrix"),
     ],
 )
 def test_weights_of_something_else_are_refused_by_name(
     name: str, message: str, base: LoadedCheckpoint, write: Write
 ) -> None:
     with pytest.raises(CheckpointError, match=f"'base_model.*{name[-20:]}' is {message}"):
-        import_peft(write({**matrices(), f"base_model.model.{name}": torch.zeros(48)}), base)
+        put_lora_on(write({**matrices(), f"base_model.model.{name}": torch.zeros(48)}), base)
 
 
 def without(tensors: dict[str, torch.Tensor], end: str) -> dict[str, torch.Tensor]:
@@ -253,7 +253,7 @@ def test_weights_that_do_not_fit_are_refused(
     tensors: dict[str, torch.Tensor], message: str, base: LoadedCheckpoint, write: Write
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        import_peft(write(tensors, target_modules=r".*[qv]_proj"), base)
+        put_lora_on(write(tensors, target_modules=r".*[qv]_proj"), base)
 
 
 @pytest.mark.parametrize("prefix", ["", "vision_tower.vision_model.", "backbone."])
@@ -277,14 +277,14 @@ def test_layers_that_the_configuration_names_and_the_file_has_not_are_named(
     with pytest.raises(
         CheckpointError, match="adapter_model.safetensors has no weights " + words.replace("{}", prefix)
     ):
-        import_peft(write(matrices(left), target_modules=targets), base)
+        put_lora_on(write(matrices(left), target_modules=targets), base)
 
 
 def test_layers_to_transform_say_which_layers_are_to_be_there(base: LoadedCheckpoint, write: Write) -> None:
     one = matrices(MODULES[2:])
-    assert len(import_peft(write(one, layers_to_transform=[1]), base).layers) == 2
+    assert len(put_lora_on(write(one, layers_to_transform=[1]), base).layers) == 2
     with pytest.raises(CheckpointError, match=r"for 1 of .*: layer\.1\.attention\.v_proj"):
-        import_peft(write(matrices(MODULES[2:3]), layers_to_transform=1), base)
+        put_lora_on(write(matrices(MODULES[2:3]), layers_to_transform=1), base)
 
 
 def test_an_expression_without_an_end_is_given_up(
@@ -292,7 +292,7 @@ def test_an_expression_without_an_end_is_given_up(
 ) -> None:
     monkeypatch.setattr("molre_edge.model.peft_config._SECONDS", 1)
     with pytest.raises(CheckpointError, match="was not matched within 1 s"):
-        import_peft(write(target_modules="([a-z_.0-9]+)+!"), base)
+        put_lora_on(write(target_modules="([a-z_.0-9]+)+!"), base)
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
@@ -301,14 +301,14 @@ def test_a_pipe_is_refused_at_once(name: str, base: LoadedCheckpoint, write: Wri
     (folder / name).unlink()
     os.mkfifo(folder / name)
     with pytest.raises(CheckpointError, match=rf"{name}: can't be read.*a named pipe, not a regular file"):
-        import_peft(folder, base)
+        put_lora_on(folder, base)
 
 
 def test_a_pickle_is_never_opened(base: LoadedCheckpoint, write: Write) -> None:
     folder = write()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(CheckpointError, match=r"adapter_model\.bin, a pickle, .* never opened: .* safe_serialization"):
-        import_peft(folder, base)
+        put_lora_on(folder, base)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", '{"peft_type": "LORA", "x": "' + "a" * (1 << 20) + '"}'])
@@ -321,29 +321,29 @@ def test_a_configuration_that_can_not_be_read_is_refused(
     else:
         (folder / "adapter_config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"adapter_config\.json: (can't be read|no such file)"):
-        import_peft(folder, base)
+        put_lora_on(folder, base)
 
 
 def test_weights_that_are_cut_or_not_there_are_refused(base: LoadedCheckpoint, write: Write) -> None:
     path = write() / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        import_peft(path.parent, base)
+        put_lora_on(path.parent, base)
     path.unlink()
-    with pytest.raises(CheckpointError, match="no such file; give the folder that PEFT's save_pretrained wrote"):
-        import_peft(path.parent, base)
+    with pytest.raises(CheckpointError, match="no such file; pass the folder that PEFT's save_pretrained wrote"):
+        put_lora_on(path.parent, base)
 
 
 def test_a_base_with_adapters_is_refused(tmp_path: Path, write: Write) -> None:
-    with pytest.raises(CheckpointError, match=r"the base has adapters already \(K = 1\)"):
-        import_peft(write(), loaded(config(1), tmp_path))
+    with pytest.raises(CheckpointError, match=r"the base already has adapters \(K = 1\)"):
+        put_lora_on(write(), loaded(config(1), tmp_path))
 
 
 def test_more_than_the_budget_is_refused_unless_asked_for(tmp_path: Path, write: Write) -> None:
     base = loaded(config(budget=0.005), tmp_path)
-    with pytest.raises(CheckpointError, match=r"where the budget is 0\.50%"):
-        import_peft(write(), base)
-    assert import_peft(write(), base, budget=1.0).model.config.budget == 1.0
+    with pytest.raises(CheckpointError, match=r"but the budget is 0\.50%"):
+        put_lora_on(write(), base)
+    assert put_lora_on(write(), base, budget=1.0).model.config.budget == 1.0
 
 
 def test_the_file_written_by_hand_here_is_read_by_safetensors_as_peft_names_it(write: Write) -> None:

@@ -84,7 +84,9 @@ def test_a_name_ends_at_a_dot() -> None:
 
 
 def test_a_pattern_without_a_match_is_refused_with_near_names() -> None:
-    with pytest.raises(ConfigError, match=r"'pooling.projekt' matches no layer; there are for example pooling.project"):
+    with pytest.raises(
+        ConfigError, match=r"'pooling.projekt' matches no layer; layers here are, for example, pooling.project"
+    ):
         match_modules(Model(), ("*.q", "pooling.projekt"))
 
 
@@ -144,7 +146,10 @@ def test_a_backbone_can_share_one_router_but_pooling_and_head_keep_theirs(tiny_c
 
 def test_modules_of_different_width_can_not_share_a_router(tiny_config: TinyConfig) -> None:
     shared = RouterConfig(sharing=RouterSharing.MODEL)
-    with pytest.raises(ConfigError, match=r"stages.0.0.q has inputs of width 4, .* have 3; set router.sharing to 'mod"):
+    with pytest.raises(
+        ConfigError,
+        match=r"stages.0.0.q has inputs of width 4, .* have 3, so they can't share a router; set",
+    ):
         place(tiny_config("stem", "*.q", router=shared), volumetric=True)
     place(tiny_config("stem", "*.q", router=shared, experts=1), volumetric=True)  # LoRA has no routers
 
@@ -159,7 +164,7 @@ def test_a_router_has_the_configured_size_and_temperature(tiny_config: TinyConfi
 
 def test_token_routing_refuses_convolutions(tiny_config: TinyConfig) -> None:
     token = RouterConfig(level=Routing.TOKEN)
-    with pytest.raises(ConfigError, match=r"'token' is for linear layers, and backbone\.stem is a convolution"):
+    with pytest.raises(ConfigError, match=r"'token' needs linear layers, but backbone\.stem is a convolution"):
         place(tiny_config("stem", router=token), volumetric=True)
     place(tiny_config("stem", router=token, experts=1), volumetric=True)
 
@@ -239,7 +244,7 @@ def test_more_than_the_budget_is_refused_unless_asked_for(tiny_config: TinyConfi
     base = default_config("dinov3-vitb16")
     six = AdapterConfig(modules=tuple(f"layer.{i}.attention.o_proj" for i in range(6, 12)))
     with torch.device("meta"):
-        with pytest.raises(ConfigError, match=r"add 479,604 parameters to 85,816,652, 0.56% where the budget is 0.50%"):
+        with pytest.raises(ConfigError, match=r"add 479,604 parameters to 85,816,652, 0.56%, but the budget is 0.50%"):
             HeadCTClassifier(ModelConfig(backbone=base.backbone, grid=base.grid, adapter=six))
         asked = HeadCTClassifier(ModelConfig(backbone=base.backbone, grid=base.grid, adapter=six, budget=0.006))
     assert count_parameters(asked).added == 479_604

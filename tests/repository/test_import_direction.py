@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "files", "findings", "locks", "machine", "progress", "regular", "tables"),
+    ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
     ("specs",),
     ("parity", "model", "scans"),
     ("reports", "synthetic", "bundle"),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import RunError
-from molre_edge.locks import LOCK_FILE
 from molre_edge.parity import Outputs
 from molre_edge.runs.answers import Record
 from molre_edge.runs.finished import open_run
+from molre_edge.runs.folder_lock import LOCK_FILE
 from molre_edge.runs.store import RunStore, Task, new_folder, read_head
 from molre_edge.scans import FoundScans, RejectedScan, ScanSource
 

@@ -62,7 +62,7 @@ def test_two_processes_make_the_same_as_one(tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="is there already; name a new folder"):
+    with pytest.raises(ConfigError, match="already exists and is not empty; name a new folder"):
         make_dataset(tmp_path, **SMALL)  # type: ignore[arg-type]
     assert (tmp_path / "notes.txt").read_text() == "mine"
 

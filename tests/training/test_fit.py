@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,17 +42,20 @@ class Recorder:
         if text == self._end_at:
             raise KeyboardInterrupt
 
-    def step(self, name: str, total: int) -> None:
-        self._tell(f"{name}: {total}")
+    def step(self, name: str) -> None:
+        self._tell(f"step: {name}")
 
-    def part(self) -> None:
-        self._tell("part")
+    def info(self, text: str) -> None:
+        pass
 
-    def problem(self, name: str, reason: str) -> None:
-        self._tell(f"problem: {name}")
+    def warn(self, text: str) -> None:
+        self._tell(f"warning: {text.split(' ')[0]}")
 
-    def epoch(self, row: dict[str, float]) -> None:
-        self._tell(f"epoch {row['epoch']:.0f}")
+    def count(self, done: int, total: int | None, unit: str) -> None:
+        self._tell(f"{unit}: {done} of {total}")
+
+    def stopping(self) -> None:
+        pass
 
 
 Train = Callable[..., Fitted]
@@ -96,13 +100,13 @@ def test_a_second_training_of_one_checkpoint_is_refused_while_the_first_runs(tra
     refusals: list[str] = []
 
     class Second(Recorder):
-        def step(self, name: str, total: int) -> None:
+        def step(self, name: str) -> None:
             for force in (False, True):
-                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing it now") as caught:
+                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing this checkpoint") as caught:
                     train(force=force)
                 refusals.append(str(caught.value))
 
-    fitted = train(watcher=Second())
+    fitted = train(progress=Second())
     assert len(refusals) == 2 * 3  # reading of two splits, training
     assert metrics(fitted.folder) == metrics(train(tmp_path / "other" / "ckpt.pt").folder)
     assert train().trained.rows == fitted.trained.rows  # it has let go
@@ -122,8 +126,8 @@ def test_thresholds_are_those_of_the_validation_split(train: Train, manifest: Ma
 def test_other_thresholds_need_no_new_epochs(train: Train) -> None:
     train()
     watcher = Recorder()
-    first = metrics(training_folder(train(sensitivity=0.5, force=True, watcher=watcher).checkpoint))
-    assert len(first) == 3 and watcher.told.index("training: 3") < watcher.told.index("epoch 1")
+    first = metrics(training_folder(train(sensitivity=0.5, force=True, progress=watcher).checkpoint))
+    assert len(first) == 3 and watcher.told.index("step: training") < watcher.told.index("epochs: 1 of 3")
 
 
 def test_a_finished_training_returns_the_same_at_once_and_looks_at_no_scan(
@@ -132,8 +136,8 @@ def test_a_finished_training_returns_the_same_at_once_and_looks_at_no_scan(
     first = train()
     gone = replace(manifest, cases=tuple(replace(case, path=tmp_path / "gone") for case in manifest.cases))
     before, watcher = sha256_of(first.checkpoint), Recorder()
-    again = train(manifest=gone, cache=tmp_path / "empty", watcher=watcher)
-    assert watcher.told == ["epoch 1", "epoch 2", "epoch 3"]
+    again = train(manifest=gone, cache=tmp_path / "empty", progress=watcher)
+    assert watcher.told == ["epochs: 1 of 3", "epochs: 2 of 3", "epochs: 3 of 3"]
     assert sha256_of(first.checkpoint) == before
     assert again.trained.rows == first.trained.rows
     for name in ("checkpoint", "folder", "scans", "problems", "kept", "added", "added_fraction", "cached_features"):
@@ -152,13 +156,15 @@ def test_the_model_ends_as_the_checkpoint_has_it(
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("place", ["part", "training: 3", "epoch 1", "epoch 2", "epoch 3"])
+@pytest.mark.parametrize(
+    "place", ["scans: 1 of 12", "step: training", "epochs: 1 of 3", "epochs: 2 of 3", "epochs: 3 of 3"]
+)
 def test_cut_at_any_place_and_run_again_it_ends_as_if_nothing_had_been(
     place: str, train: Train, tmp_path: Path
 ) -> None:
     whole = train(tmp_path / "whole.pt")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut.pt", watcher=Recorder(place))
+        train(tmp_path / "cut.pt", progress=Recorder(place))
     assert not (tmp_path / "cut.pt").exists()
     again = train(tmp_path / "cut.pt")
     assert metrics(again.folder) == metrics(whole.folder)
@@ -169,7 +175,7 @@ def test_cut_at_any_place_and_run_again_it_ends_as_if_nothing_had_been(
 def test_cut_between_checkpoint_and_record_it_writes_the_checkpoint_again(train: Train, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole.pt")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut.pt", watcher=Recorder("epoch 3"))
+        train(tmp_path / "cut.pt", progress=Recorder("epochs: 3 of 3"))
     shutil.copy(whole.checkpoint, tmp_path / "cut.pt")  # as if the checkpoint had still been written
     assert same_weights(train(tmp_path / "cut.pt").checkpoint, whole.checkpoint)
 
@@ -177,7 +183,7 @@ def test_cut_between_checkpoint_and_record_it_writes_the_checkpoint_again(train:
 def test_another_training_does_not_overwrite_it_unasked(train: Train) -> None:
     first = train()
     before = sha256_of(first.checkpoint)
-    with pytest.raises(RunError, match=r"finished training which differs in settings\.seed \(0 there, 1 now\)"):
+    with pytest.raises(RunError, match=r"finished training that differs in settings\.seed \(0 there, 1 now\)"):
         train(settings=replace(SETTINGS, seed=1))
     assert sha256_of(first.checkpoint) == before
     other = train(settings=replace(SETTINGS, seed=1), force=True)
@@ -200,16 +206,16 @@ def test_a_bad_scan_is_told_at_once_and_the_rest_is_trained_on(
     bad.write_bytes(b"text")
     case = Case("bad.nii.gz", bad, "train", np.array([1, 0], np.float32))
     watcher = Recorder()
-    fitted = train(manifest=replace(manifest, cases=(case, *manifest.cases)), watcher=watcher)
+    fitted = train(manifest=replace(manifest, cases=(case, *manifest.cases)), progress=watcher)
     assert [name for name, _ in fitted.problems] == ["bad.nii.gz"] and fitted.scans == (12, 4)
-    assert watcher.told.index("problem: bad.nii.gz") < watcher.told.index("training: 3")
+    assert watcher.told.index("warning: bad.nii.gz") < watcher.told.index("step: training")
 
 
 def test_the_test_split_is_never_read(train: Train, manifest: Manifest, tmp_path: Path) -> None:
     hidden = tuple(replace(case, path=tmp_path / "gone") if case.split == "test" else case for case in manifest.cases)
     watcher = Recorder()
-    train(manifest=replace(manifest, cases=hidden), watcher=watcher)
-    assert watcher.told.count("part") == 16 and "problem" not in " ".join(watcher.told)
+    train(manifest=replace(manifest, cases=hidden), progress=watcher)
+    assert sum(text.startswith("scans: ") for text in watcher.told) == 16 and "warning" not in " ".join(watcher.told)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -229,11 +235,11 @@ def test_features_of_a_frozen_backbone_are_computed_once(
 ) -> None:
     head = configure(adapter=AdapterConfig(modules=("head",), experts=2, rank=2))
     watcher = Recorder()
-    assert train(config=head, watcher=watcher).cached_features
-    assert {"features (train): 12", "features (val): 4"} <= set(watcher.told)
+    assert train(config=head, progress=watcher).cached_features
+    assert {"step: features (train)", "step: features (val)"} <= set(watcher.told)
     watcher = Recorder()
-    assert not train(tmp_path / "other.pt", watcher=watcher).cached_features
-    assert not any(text.startswith("features") for text in watcher.told)
+    assert not train(tmp_path / "other.pt", progress=watcher).cached_features
+    assert not any(text.startswith("step: features") for text in watcher.told)
 
 
 def test_the_backbones_weights_can_be_left_out(train: Train, tmp_path: Path) -> None:
@@ -248,8 +254,31 @@ def test_a_changed_scan_is_noticed_while_training_is_not_done(train: Train, data
     shutil.copytree(data, own)
     manifest = read_manifest(own, ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy"))
     with pytest.raises(KeyboardInterrupt):
-        train(manifest=manifest, watcher=Recorder("epoch 1"))
+        train(manifest=manifest, progress=Recorder("epochs: 1 of 3"))
     shutil.copy(manifest.of("train")[0].path, manifest.of("train")[1].path)
-    with pytest.raises(RunError, match="scans have changed since this training began"):
+    with pytest.raises(RunError, match="the scans changed after this training started"):
         train(manifest=manifest)
     assert train(manifest=manifest, force=True).trained.epochs == 3
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_same_training_done_twice_leaves_the_same_bytes(train: Train, tmp_path: Path, suffix: str) -> None:
+    first, second = (train(tmp_path / f"{name}{suffix}") for name in ("one", "a-longer-name"))
+    assert first.checkpoint.read_bytes() == second.checkpoint.read_bytes()
+
+
+def test_a_name_as_long_as_file_systems_allow_is_trained_into_and_gone_on_with(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 252 + ".pt")
+    fitted = train(out)
+    assert out.is_file() and fitted.folder.is_dir()
+    assert train(out).trained.epochs == fitted.trained.epochs
+    assert training_folder(out) != training_folder(tmp_path / ("x" * 251 + "y.pt"))
+
+
+def test_a_pipe_in_place_of_the_checkpoint_is_refused_at_once(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / "ckpt.pt"
+    train(out)
+    out.unlink()
+    os.mkfifo(out)
+    with pytest.raises(RunError, match="something else has written since"):
+        train(out)

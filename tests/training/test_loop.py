@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_ends_it_and_leaves_no_state(
 ) -> None:
     broken = replace(samples, volumes=torch.full_like(samples.volumes, float("nan")))
     saved: list[TrainingState] = []
-    with pytest.raises(RunError, match=r"epoch 1: the loss is not finite; lower the learning rate"):
+    with pytest.raises(RunError, match=r"epoch 1: the loss is NaN or infinite; lower the learning rate"):
         run(
             model, broken if where == "train" else samples, val=broken if where == "val" else samples, save=saved.append
         )

@@ -84,11 +84,11 @@ def test_a_finished_one_is_taken_as_it_is(tmp_path: Path) -> None:
     assert take_up(out, state_file, PLAN, ASKED, force=False).result is not None
 
 
-@pytest.mark.parametrize("kind", ["a finished training", "a training that was cut"])
+@pytest.mark.parametrize("kind", ["a finished training", "an interrupted training"])
 def test_another_training_is_not_overwritten_unasked(kind: str, tmp_path: Path) -> None:
     out, state_file = place(tmp_path, result={"asked": ASKED} if "finished" in kind else None)
     other = {"settings": {"lr": 0.2}}
-    with pytest.raises(RunError, match=rf"{kind} which differs in settings\.lr \(0\.1 there, 0\.2 now\); .* --force"):
+    with pytest.raises(RunError, match=rf"{kind} that differs in settings\.lr \(0\.1 there, 0\.2 now\); .* --force"):
         take_up(out, state_file, other, ASKED, force=False)
     state = take_up(out, state_file, other, ASKED, force=True)
     assert (state.plan, state.epoch, state.result) == (other, 0, None)
@@ -98,7 +98,7 @@ def test_another_training_is_not_overwritten_unasked(kind: str, tmp_path: Path) 
 def test_a_checkpoint_from_elsewhere_is_not_overwritten_unasked(tmp_path: Path) -> None:
     out = tmp_path / "ckpt.pt"
     out.write_text("weights")
-    with pytest.raises(RunError, match="is there already, without a training of its own"):
+    with pytest.raises(RunError, match="already exists, and the training that wrote it is not beside it"):
         take_up(out, tmp_path / "state.pt", PLAN, ASKED, force=False)
     assert take_up(out, tmp_path / "state.pt", PLAN, ASKED, force=True).epoch == 0
 
@@ -115,7 +115,7 @@ def test_other_thresholds_for_a_finished_training_need_force_but_no_new_epochs(t
 def test_a_finished_checkpoint_that_something_else_has_written_over_is_kept(tmp_path: Path) -> None:
     out, state_file = place(tmp_path, result={"asked": ASKED})
     out.write_text("somebody's")
-    with pytest.raises(RunError, match=r"ckpt\.pt, which was written by something else since"):
+    with pytest.raises(RunError, match=r"ckpt\.pt, which something else has written since"):
         take_up(out, state_file, PLAN, ASKED, force=False)
 
 

@@ -77,7 +77,7 @@ def test_another_grid_is_refused_where_a_table_of_positions_hangs_on_it() -> Non
     config = default_config("siglip-tiny", adapter="none", findings=("a",))
     larger = replace(config.grid, rows=2 * config.grid.rows, cols=2 * config.grid.cols)
     source, target = new_model(config, seed=0), new_model(replace(config, grid=larger), seed=0)
-    with pytest.raises(ConfigError, match=r"position_embedding.*keep that grid \(\d+ x \d+ x \d+\)"):
+    with pytest.raises(ConfigError, match=r"position_embedding.*use the training grid \(\d+ x \d+ x \d+\)"):
         copy_backbone(source, target)
 
 

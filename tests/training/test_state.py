@@ -43,7 +43,7 @@ def test_a_state_that_can_not_be_read_is_told_with_what_to_do(damage: str, tmp_p
     else:
         data = torch.load(path, weights_only=True)
         torch.save({**data, **({"format": "older"} if damage == "other" else {"more": 1})}, path)
-    with pytest.raises(RunError, match=r"state\.pt: (is no whole|was written by).*; remove it to start again$"):
+    with pytest.raises(RunError, match=r"state\.pt: (not a complete|was written by).*; delete it to start again$"):
         load_state(path)
 
 
@@ -53,7 +53,7 @@ def test_nothing_in_a_state_is_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]
 
     torch.save({"format": "molre-edge-training-1", "plan": Trap()}, tmp_path / "state.pt")
-    with pytest.raises(RunError, match="no whole state"):
+    with pytest.raises(RunError, match="not a complete training state"):
         load_state(tmp_path / "state.pt")
     assert not (tmp_path / "sprung").exists()
 

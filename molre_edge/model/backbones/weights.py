@@ -109,8 +109,9 @@ def load_published(
     missing = sorted(theirs for theirs in wanted.values() if prefix + theirs not in published)
     if missing:
         raise CheckpointError(
-            f"{folder}: {len(missing)} of the backbone's {len(wanted)} weights are not there "
-            f"({', '.join(missing[:3])}); the files have, for example, {', '.join(sorted(published)[:3])}"
+            f"{folder}: {len(missing)} of the backbone's {len(wanted)} weights are missing "
+            f"({', '.join(missing[:3])}). The files have, for example, {', '.join(sorted(published)[:3])}. Pass the "
+            f"folder of this backbone's weights"
         )
     values = {
         name: change(name, as_floats(folder, prefix + theirs, published[prefix + theirs]))
@@ -120,7 +121,7 @@ def load_published(
         if value.shape != own[name].shape:
             raise CheckpointError(
                 f"{folder}: {prefix}{wanted[name]}: expected shape {tuple(own[name].shape)}, got {tuple(value.shape)}; "
-                f"published weights fit the published sizes, grid and number of windows"
+                f"published weights only fit the published sizes, grid and number of windows"
             )
     module.load_state_dict(values, assign=True)
 
@@ -154,7 +155,8 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
             return _flat(torch.load(file, map_location="cpu", weights_only=True))
         except pickle.UnpicklingError as error:
             raise CheckpointError(
-                f"{path}: refused, since loading it would run code; convert it to safetensors where you trust it"
+                f"{path}: refused because loading it would run code; convert it to safetensors on a machine where you "
+                f"trust it"
             ) from error
         except Exception as error:  # a damaged archive raises all kinds
             raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error

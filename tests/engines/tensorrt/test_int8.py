@@ -10,7 +10,7 @@ import pytest
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.calibration.run import calibrate
-from molre_edge.calibration.settings import CalibrationSettings, RangeMethod
+from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.engines.tensorrt.api import BuildOptions
 from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
@@ -18,7 +18,7 @@ from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError
 from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans
-from molre_edge.specs import Precision
+from molre_edge.specs import Precision, RangeMethod
 
 EXPECTED = Quantised(layers=4, weights=1000, attentions=2)
 FUSED = BuiltLayer("_gemm_mha_v2_myl0_1", "kgen", "Half", 0)
@@ -58,13 +58,6 @@ def test_attentions_must_be_fused_as_far_as_they_are_in_float16() -> None:
     check_int8(engine(1000, fused=1), EXPECTED, lambda: 1)
 
 
-class _Quiet:
-    def step(self, name: str, parts: int | None = None) -> None: ...
-    def part(self, what: str = "") -> None: ...
-    def tell(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def calibrated(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle in which all layers that may be are INT8."""
@@ -75,7 +68,6 @@ def calibrated(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.Tem
         find_scans(tiny_scans),
         CalibrationSettings(method=RangeMethod.MSE),
         ParityLimits("anything", max_abs_dp=1.0),
-        _Quiet(),
         threads=1,
     )
     return folder

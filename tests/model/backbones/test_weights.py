@@ -79,7 +79,7 @@ class _Runs:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"x": _Runs()}, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match="refused, since loading it would run code"):
+    with pytest.raises(CheckpointError, match="refused because loading it would run code"):
         published_tensors(tmp_path)
     assert capsys.readouterr().out == ""
 
@@ -98,7 +98,7 @@ def test_a_folder_without_weights_is_told_so(tmp_path: Path) -> None:
 
 def test_missing_weights_are_named_beside_some_that_are_there(tmp_path: Path) -> None:
     save_file({"tower.0.weight": torch.zeros(3, 2), "tower.0.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"2 of the backbone's 4 weights are not there \(1\.bias, 1\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"2 of the backbone's 4 weights are missing \(1\.bias, 1\.weight\)"):
         load_published(model(), tmp_path)
 
 

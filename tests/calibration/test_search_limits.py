@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from molre_edge.calibration.judge import of_few, strain, tighter
+from molre_edge.calibration.search_limits import allow_one_flip, scale_limits, sensitivity
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, compare
 from molre_edge.specs import Precision
 
@@ -21,30 +21,30 @@ def numbers(shift: float = 0.0, turn: float = 0.0, gates: float = 0.0) -> Parity
 
 
 def test_it_is_the_largest_share_of_a_limit() -> None:
-    assert strain(numbers(), INT8) == 0
-    assert strain(numbers(shift=0.1), INT8) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
-    assert strain(numbers(turn=0.1), INT8) == pytest.approx((1 - math.cos(0.1)) / 0.01, rel=1e-3)
-    assert strain(numbers(gates=0.1), INT8) == pytest.approx(2.0, rel=1e-5)
-    assert strain(numbers(gates=0.1), ParityLimits("dp only", max_abs_dp=0.05)) == 0
-    assert strain(numbers(shift=float("nan")), INT8) == math.inf
+    assert sensitivity(numbers(), INT8) == 0
+    assert sensitivity(numbers(shift=0.1), INT8) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
+    assert sensitivity(numbers(turn=0.1), INT8) == pytest.approx((1 - math.cos(0.1)) / 0.01, rel=1e-3)
+    assert sensitivity(numbers(gates=0.1), INT8) == pytest.approx(2.0, rel=1e-5)
+    assert sensitivity(numbers(gates=0.1), ParityLimits("dp only", max_abs_dp=0.05)) == 0
+    assert sensitivity(numbers(shift=float("nan")), INT8) == math.inf
 
 
 def test_the_search_keeps_smaller_limits_where_they_do_not_come_in_steps() -> None:
-    gate = tighter(INT8, 0.8)
-    assert gate.max_abs_dp == pytest.approx(0.04)
-    assert gate.min_cosine == pytest.approx(0.992)
-    assert gate.max_routing_l1 == pytest.approx(0.04)
-    assert gate.max_flips_fraction == INT8.max_flips_fraction
-    assert tighter(ParityLimits("one", max_abs_dp=0.1), 0.5) == ParityLimits("one", max_abs_dp=0.05)
+    limits = scale_limits(INT8, 0.8)
+    assert limits.max_abs_dp == pytest.approx(0.04)
+    assert limits.min_cosine == pytest.approx(0.992)
+    assert limits.max_routing_l1 == pytest.approx(0.04)
+    assert limits.max_flips_fraction == INT8.max_flips_fraction
+    assert scale_limits(ParityLimits("one", max_abs_dp=0.1), 0.5) == ParityLimits("one", max_abs_dp=0.05)
 
 
 @pytest.mark.parametrize(("decisions", "flips"), [(150, 1), (199, 1), (400, 2), (1000, 5)])
 def test_of_few_decisions_one_may_flip_and_of_many_the_limit_holds(decisions: int, flips: int) -> None:
-    limit = of_few(ParityLimits("some", max_flips_fraction=0.005), decisions).max_flips_fraction
+    limit = allow_one_flip(ParityLimits("some", max_flips_fraction=0.005), decisions).max_flips_fraction
     assert limit is not None
     assert flips / decisions <= limit < (flips + 1) / decisions
 
 
 def test_where_flips_are_free_they_stay_so() -> None:
-    gate = ParityLimits("some", max_abs_dp=0.1)
-    assert of_few(gate, 10) == gate
+    limits = ParityLimits("some", max_abs_dp=0.1)
+    assert allow_one_flip(limits, 10) == limits

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration import data
-from molre_edge.calibration.data import Sample, VolumeReader, candidates, choose, content_of, look
+from molre_edge.calibration import samples as module
+from molre_edge.calibration.result_files import result_key
+from molre_edge.calibration.samples import (
+    Sample,
+    VolumeReader,
+    content_of,
+    describe_scans,
+    select_scans,
+    split_scans,
+)
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.calibration.store import key_of
 from molre_edge.errors import CalibrationError, ConfigError
 from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.scans import FoundScans, ScanSource, find_scans, read_scan
@@ -28,7 +35,7 @@ def sample(number: int, labelled: bool = False) -> Sample:
 
 def test_no_scan_is_in_both_parts_and_the_odd_one_is_in_one() -> None:
     samples = [sample(number) for number in (*range(20), 1000)]
-    split = choose(samples, CalibrationSettings(slices=40, validation=5), slices=4)
+    split = split_scans(samples, CalibrationSettings(slices=40, validation_scans=5), slices=4)
     ranges, judging = ({each.content for each in part} for part in (split.calibration, split.validation))
     assert not ranges & judging
     assert (len(ranges), len(judging), len(split.unused)) == (10, 5, 6)
@@ -37,13 +44,13 @@ def test_no_scan_is_in_both_parts_and_the_odd_one_is_in_one() -> None:
 
 @pytest.mark.parametrize(("there", "expected"), [(2, (1, 1)), (3, (2, 1)), (9, (6, 3)), (100, (92, 8))])
 def test_a_third_is_kept_for_judging_up_to_32_slices_worth(there: int, expected: tuple[int, int]) -> None:
-    split = choose([sample(number) for number in range(there)], SETTINGS, slices=4)
+    split = split_scans([sample(number) for number in range(there)], SETTINGS, slices=4)
     assert (len(split.calibration), len(split.validation)) == expected
 
 
 def test_labelled_scans_are_judged_on_half_of_all_at_most() -> None:
     samples = [sample(number, labelled=number % 2 == 0) for number in range(20)]
-    split = choose(samples, SETTINGS, slices=4)
+    split = split_scans(samples, SETTINGS, slices=4)
     assert len(split.validation) == 10
     assert all(each.labels is not None for each in split.validation)
 
@@ -51,32 +58,32 @@ def test_labelled_scans_are_judged_on_half_of_all_at_most() -> None:
 @pytest.mark.parametrize(("validation", "expected"), [(None, 10), (4, 4)])
 def test_one_labelled_scan_is_judged_and_unlabelled_ones_fill_up(validation: int | None, expected: int) -> None:
     samples = [sample(number, labelled=number == 7) for number in range(20)]
-    split = choose(samples, CalibrationSettings(validation=validation), slices=4)
+    split = split_scans(samples, CalibrationSettings(validation_scans=validation), slices=4)
     assert len({each.content for each in split.validation}) == len(split.validation) == expected
     assert samples[7] in split.validation
     assert not set(split.validation) & set(split.calibration)
 
 
 def test_the_most_typical_scan_is_judged_on() -> None:
-    split = choose([sample(number) for number in (*range(9), 1000)], SETTINGS, slices=32)
-    assert split.validation[0].look[0] not in (0, 1000)
+    split = split_scans([sample(number) for number in (*range(9), 1000)], SETTINGS, slices=32)
+    assert split.validation[0].appearance[0] not in (0, 1000)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_scans_are_refused(count: int) -> None:
-    with pytest.raises(CalibrationError, match="needs two at least"):
-        choose([sample(number) for number in range(count)], SETTINGS, slices=4)
+    with pytest.raises(CalibrationError, match="needs at least two"):
+        split_scans([sample(number) for number in range(count)], SETTINGS, slices=4)
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in ({"slices": 0}, {"validation": 0}, {"headroom": 0.0}, {"headroom": 1.1}):
+    for wrong in ({"slices": 0}, {"validation_scans": 0}, {"search_share": 0.0}, {"confirm_share": 1.1}):
         with pytest.raises(ConfigError, match="calibration"):
             CalibrationSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_of_a_large_folder_some_are_looked_at_from_end_to_end() -> None:
     scans = tuple(sample(number).source for number in range(1000))
-    chosen = candidates(FoundScans(scans, (), ()))
+    chosen = select_scans(FoundScans(scans, (), ()))
     assert len(chosen) == len(set(chosen)) == 256
     assert (chosen[0], chosen[-1]) == (scans[0], scans[-1])
 
@@ -87,7 +94,7 @@ def test_a_copy_of_a_scan_is_the_same_scan_and_is_taken_once(tiny_scans: Path, t
     sources = [source for folder in ("a", "b") for source in find_scans(tmp_path / folder).scans]
     contents = [content_of(source) for source in sources]
     assert contents[0] == contents[1]
-    samples, problems = look(sources, contents, GRID)
+    samples, problems = describe_scans(sources, contents, GRID)
     assert (len(samples), problems) == (1, [])
 
 
@@ -101,9 +108,9 @@ def test_of_two_copies_the_labelled_one_counts_and_the_key_can_be_made(
     contents = [content_of(source) for source in sources]
     labels = {source: np.zeros(3) for source in sources if labelled in source.path.parts[-2:]}
     assert len(labels) == 1
-    [kept], _ = look(sources, contents, GRID, labels=labels.get)
+    [kept], _ = describe_scans(sources, contents, GRID, labels=labels.get)
     assert kept.labels is not None
-    key_of(
+    result_key(
         Bundle.open(tiny_bundle),
         contents,
         [labels.get(source) for source in sources],
@@ -124,8 +131,8 @@ def test_slices_renamed_into_another_order_are_the_same_scan(tiny_scans: Path, t
 def test_a_scan_that_changes_meanwhile_stops_the_calibration(tiny_scans: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(tiny_scans / "head-4.nii.gz", tmp_path / "head.nii.gz"))
     sources = find_scans(path).scans
-    samples, _ = look(sources, [content_of(source) for source in sources], GRID)
-    reader = VolumeReader(GRID, most_bytes=0)
+    samples, _ = describe_scans(sources, [content_of(source) for source in sources], GRID)
+    reader = VolumeReader(GRID, max_bytes=0)
     [volume] = reader.read(samples)
     assert (volume.shape, volume.dtype) == ((1, 4, 32, 32), np.float16)
     path.write_bytes(path.read_bytes() + b"\0")
@@ -137,20 +144,20 @@ def test_the_first_volumes_are_kept_and_the_others_read_again(
     tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = find_scans(tiny_scans).scans
-    samples, _ = look(sources, [content_of(source) for source in sources], GRID)
+    samples, _ = describe_scans(sources, [content_of(source) for source in sources], GRID)
     read: list[Path] = []
-    monkeypatch.setattr(data, "read_scan", lambda source: [read.append(source.path), read_scan(source)][1])
-    reader = VolumeReader(GRID, most_bytes=2 * GRID.slices * GRID.rows * GRID.cols * 2 + 1)
+    monkeypatch.setattr(module, "read_scan", lambda source: [read.append(source.path), read_scan(source)][1])
+    reader = VolumeReader(GRID, max_bytes=2 * GRID.slices * GRID.rows * GRID.cols * 2 + 1)
     first, again = list(reader.read(samples)), list(reader.read(samples))
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
     assert read == [sample.source.path for sample in (*samples, *samples[2:])]
-    assert len(read) == reader.passes(len(samples), 2)
+    assert len(read) == reader.reads(len(samples), 2)
     assert not first[0].flags.writeable
 
 
 def test_of_a_large_folder_scans_with_labels_come_first() -> None:
     sources = [ScanSource(Path(f"{number:04d}"), (), "dicom") for number in range(1000)]
-    chosen = candidates(
+    chosen = select_scans(
         FoundScans(tuple(sources), (), ()),
         lambda source: np.array([1.0, np.nan]) if source.path.name.endswith("33") else np.array([np.nan, np.nan]),
     )
@@ -188,7 +195,7 @@ def test_copies_of_a_scan_pool_their_labels_and_what_they_contradict_is_unknown(
         table[path.name] = None if row is None else np.array(row)
     sources = find_scans(tmp_path).scans
     contents = [content_of(source) for source in sources]
-    [one], _ = look(sources, contents, GRID, labels=lambda source: table[source.path.name])
+    [one], _ = describe_scans(sources, contents, GRID, labels=lambda source: table[source.path.name])
     assert one.copies == len(rows)
     assert (one.labels is None) == (expected is None)
     np.testing.assert_equal(one.labels, None if expected is None else np.array(expected))

@@ -6,14 +6,15 @@ import onnxruntime as ort
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.calibration.activation_ranges import ActivationRange, clipping_values, collect_ranges
+from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.ranges import Seen, collect, thresholds
-from molre_edge.calibration.settings import RangeMethod
+from molre_edge.specs import RangeMethod
 
 
-def seen(values: np.ndarray) -> Seen:  # type: ignore[type-arg]
+def range_of(values: np.ndarray) -> ActivationRange:  # type: ignore[type-arg]
     counts, edges = np.histogram(np.abs(values), bins=2048)
-    return Seen(float(values.min()), float(values.max()), counts, edges.astype(np.float32))
+    return ActivationRange(float(values.min()), float(values.max()), counts, edges.astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def values() -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_every_method_but_minmax_cuts_a_rare_outlier(values: np.ndarray) -> None:  # type: ignore[type-arg]
-    found = {method: thresholds({"x": seen(values)}, method)["x"] for method in RangeMethod}
+    found = {method: clipping_values({"x": range_of(values)}, method)["x"] for method in RangeMethod}
     assert found[RangeMethod.MINMAX] == 40.0
     assert found[RangeMethod.PERCENTILE] == pytest.approx(np.quantile(np.abs(values), 0.99999), rel=0.02)
     assert 3.0 < found[RangeMethod.ENTROPY] < 40.0
@@ -38,18 +39,21 @@ def test_every_method_but_minmax_cuts_a_rare_outlier(values: np.ndarray) -> None
 @pytest.mark.parametrize("method", list(RangeMethod))
 def test_no_range_is_beyond_what_was_seen_or_empty(method: RangeMethod) -> None:
     even = np.linspace(-2.0, 3.0, 10_001, dtype=np.float32)
-    assert 0 < thresholds({"x": seen(even)}, method)["x"] <= 3.0
-    assert thresholds({"x": seen(np.zeros(100, np.float32))}, method)["x"] > 0
+    assert 0 < clipping_values({"x": range_of(even)}, method)["x"] <= 3.0
+    assert clipping_values({"x": range_of(np.zeros(100, np.float32))}, method)["x"] > 0
 
 
 def test_ranges_are_those_of_the_graphs_values_over_all_scans(
-    tiny_bundle: object, graph: onnx.ModelProto, layers: tuple[Layer, ...]
+    tiny_bundle: object, model: IndexedModel, layers: tuple[Layer, ...]
 ) -> None:
     volumes = Bundle.open(tiny_bundle).golden().volumes  # type: ignore[arg-type]
-    names = sorted({layer.activation for layer in layers if not layer.barred})
-    told = []
-    found = collect(graph, names, (v[None] for v in volumes), slices=4, threads=1, on_scan=lambda: told.append(1))
-    assert len(told) == len(volumes)
+    names = sorted({layer.activation for layer in layers if not layer.excluded})
+    counted: list[int] = []
+    found = collect_ranges(
+        model, names, (v[None] for v in volumes), slices=4, threads=1, on_scan=lambda: counted.append(1)
+    )
+    assert len(counted) == len(volumes)
+    graph = model.model
     inferred = onnx.shape_inference.infer_shapes(graph)
     graph.graph.output.extend(value for value in inferred.graph.value_info if value.name in names)
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])

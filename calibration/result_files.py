@@ -1,4 +1,4 @@
-"""A calibration's files in its bundle: found again by what went into them, and put there whole or not at all."""
+"""The files of a calibration in its bundle: found again by a key of their inputs, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
-from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
+from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest, hold_bundle
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError
@@ -24,36 +24,44 @@ from molre_edge.files import sha256_of, write_whole
 from molre_edge.parity import ParityLimits
 from molre_edge.specs import Precision
 
-__all__ = ["GRAPH", "PAGE", "REPORT", "cached", "check_place", "keep", "key_of"]
+__all__ = ["GRAPH", "PAGE", "REPORT", "cached_report", "check_writable", "result_key", "write_result"]
 
 GRAPH = "graphs/int8.onnx"
 REPORT = "calibration/report.json"
 PAGE = "calibration/report.html"
 
 
-def check_place(bundle: Bundle) -> None:
-    """See, before minutes of work, that the result has a place to lie.
+def check_writable(bundle: Bundle) -> None:
+    """Check, before minutes of work, that the result can be written into the bundle.
 
     Raises:
         BundleError: a folder of the bundle is a link or a file, or can't be written to.
     """
     for folder in {(bundle.folder / name).parent for name in (GRAPH, REPORT, PAGE)}:
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise BundleError(f"{folder}: is no folder but a link or a file; a bundle's files lie in it, so remove it")
+            raise BundleError(f"{folder}: expected a folder, found a link or a file. Remove it, and calibrate again")
         if not os.access(folder if folder.exists() else bundle.folder, os.W_OK):
-            raise BundleError(f"{folder}: can't be written to; calibrate a copy of the bundle")
+            raise BundleError(f"{folder}: this folder can't be written to. Calibrate a copy of the bundle")
 
 
-def key_of(
+def result_key(
     bundle: Bundle,
     contents: Sequence[str],
     labels: Sequence[npt.NDArray[np.float64] | None],
     settings: CalibrationSettings,
-    gate: ParityLimits,
+    limits: ParityLimits,
 ) -> str:
-    """SHA-256 over all that the int8 graph follows from: graph, golden answers, scans, labels, settings, libraries."""
-    versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_there(name)}
-    known = sorted(
+    """SHA-256 of everything that the int8 graph depends on: graph, golden answers, scans, labels, settings, libraries.
+
+    Args:
+        bundle: has a float32 graph.
+        contents: SHA-256 of each scan.
+        labels: of each scan, float64 [findings] with NaN if unknown; None for a scan without labels.
+        settings: of the calibration.
+        limits: the parity limits.
+    """
+    versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_installed(name)}
+    scans = sorted(
         (
             [content, None if row is None else np.nan_to_num(row, nan=-1.0).tolist()]
             for content, row in zip(contents, labels, strict=True)
@@ -66,23 +74,23 @@ def key_of(
         "graph": bundle.manifest["files"][bundle.graph(Precision.FP32).file],
         "golden": bundle.manifest["files"].get(GOLDEN_FILE),
         "thresholds": bundle.thresholds.tolist(),
-        "scans": known,
+        "scans": scans,
         "settings": asdict(settings),
-        "gate": gate.to_dict(),
+        "limits": limits.to_dict(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
-    except metadata.PackageNotFoundError:  # an ONNX Runtime for GPUs goes by another name
+    except metadata.PackageNotFoundError:  # an ONNX Runtime for GPUs has another name
         return False
     return True
 
 
-def cached(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
-    """The report of the bundle's calibration, if it was made from just this; its graph's hash is checked."""
+def cached_report(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
+    """The report of the bundle's calibration, if its key is the same and its files are intact; else None."""
     section = bundle.manifest.get("calibration")
     if not isinstance(section, dict) or section.get("key") != key or Precision.INT8 not in bundle.graphs:
         return None
@@ -95,7 +103,7 @@ def cached(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
     return report
 
 
-def keep(
+def write_result(
     bundle: Bundle,
     graph: bytes,
     facts: GraphFacts,
@@ -106,21 +114,35 @@ def keep(
     parity: Mapping[str, Any],
     notes: Sequence[str],
 ) -> str:
-    """Put a calibration into its bundle and return the new digest.
+    """Write a calibration into its bundle and return the new digest.
 
-    The manifest is replaced last, at once. Killed before that, the bundle is what it was; only where it had an int8
-    graph already, which is about to be replaced, a kill amid the files leaves it without one.
+    The manifest is replaced last, in one step. If the process is killed before that, the bundle is unchanged; only a
+    bundle that had an int8 graph, which was about to be replaced, may be left without one.
 
     Args:
-        bundle: opened.
-        graph: the int8 graph.
-        facts: of it, for the manifest.
+        bundle: an open bundle.
+        graph: the file of the int8 graph.
+        facts: of that graph, for the manifest.
         report: for programs.
         page: for people, HTML.
-        section: what the manifest says of the calibration.
-        parity: what the manifest says of the graph's parity.
-        notes: of this calibration; those of an earlier one are taken out.
+        section: the manifest's section on the calibration.
+        parity: the manifest's section on the parity of the graph.
+        notes: of this calibration; they replace those of an earlier one.
     """
+    with hold_bundle(bundle, "molre-edge calibrate"):
+        return _keep(bundle, graph, facts, report, page, section, parity, notes)
+
+
+def _keep(
+    bundle: Bundle,
+    graph: bytes,
+    facts: GraphFacts,
+    report: Mapping[str, Any],
+    page: str,
+    section: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    notes: Sequence[str],
+) -> str:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     contents = {GRAPH: graph, REPORT: text.encode(), PAGE: page.encode()}
     plain = {name: value for name, value in bundle.manifest.items() if name != "calibration"}
@@ -132,7 +154,7 @@ def keep(
     others = {name: value for name, value in bundle.manifest["files"].items() if name not in contents}
     with contextlib.ExitStack() as stack:
         partial: dict[str, Path] = {}
-        for name, content in contents.items():  # all is on the disk before anything changes
+        for name, content in contents.items():  # everything is on the disk before anything changes
             partial[name] = stack.enter_context(write_whole(bundle.folder / name))
             partial[name].write_bytes(content)
         hashes = {name: sha256_of(path) for name, path in partial.items()}

@@ -1,0 +1,421 @@
+"""The verbs around checkpoints: train, evaluate, import a LoRA, make a synthetic data set. torch is imported late."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molre_edge.errors import ConfigError, MissingDependencyError, UsageError
+from molre_edge.machine import usable_cores
+from molre_edge.progress import SILENT, Progress, counter
+from molre_edge.specs import DISCLAIMER
+from molre_edge.training.options import ModelOptions, check_checkpoint_name, choose_device, model_config
+
+if TYPE_CHECKING:
+    from molre_edge.model.classifier import HeadCTClassifier
+    from molre_edge.training.data_manifest import Manifest
+    from molre_edge.training.evaluation import Evaluation
+    from molre_edge.training.fit import Fitted
+
+__all__ = [
+    "EvaluationResult",
+    "ImportResult",
+    "SynthesisResult",
+    "evaluate_checkpoint",
+    "import_peft",
+    "synthesize_scans",
+    "train_model",
+]
+
+AnyPath = str | os.PathLike[str]
+
+
+def train_model(
+    data: AnyPath,
+    out: AnyPath = "ckpt.pt",
+    *,
+    backbone: str | None = None,
+    backbone_weights: AnyPath | None = None,
+    init: AnyPath | None = None,
+    adapter: str = "molre",
+    match_parameters: bool = False,
+    modules: Sequence[str] | None = None,
+    experts: int = 6,
+    rank: int = 8,
+    budget: float | None = None,
+    findings: Sequence[str] | None = None,
+    grid: tuple[int, int, int] | None = None,
+    epochs: int = 30,
+    patience: int = 10,
+    batch: int = 8,
+    accumulate: int = 1,
+    lr: float = 1e-3,
+    seed: int = 0,
+    sensitivity: float | None = None,
+    train_backbone: bool = False,
+    store_backbone: bool = True,
+    cache: AnyPath | None = None,
+    device: str | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Fitted:
+    """Train MoLRE, a LoRA or a frozen head on a folder of labelled scans, and write the checkpoint whole.
+
+    Called again with the same arguments after a kill, it continues where it stopped and ends in the same checkpoint.
+
+    Args:
+        data: folder with ``manifest.csv``: columns ``scan``, ``split`` and one for each finding.
+        out: the checkpoint, .pt or .safetensors; metrics and state lie beside it.
+        backbone: an id of docs/backbones.md; None for that of `init`, or else dinov3-vitb16.
+        backbone_weights: Hugging Face folder with the backbone's public weights.
+        init: a checkpoint whose backbone, grid and windows are taken over, not its adapters.
+        adapter: ``molre``, ``lora`` or ``none``.
+        match_parameters: give a LoRA the rank that adds as many parameters as the MoLRE.
+        modules: names, or ends of names, of the modules to adapt; None for the backbone's default.
+        experts: K of a MoLRE.
+        rank: r of each expert.
+        budget: the largest share of added parameters; None for the paper's 0.005.
+        findings: train on these columns only; None for all.
+        grid: (slices, rows, cols) of the model; None for the backbone's.
+        epochs: at most.
+        patience: epochs without a better validation AUC after which training stops.
+        batch: scans in a step.
+        accumulate: steps whose gradients are summed.
+        lr: the largest learning rate.
+        seed: of weights and order.
+        sensitivity: thresholds find this share of the positives; None for Youden's index.
+        train_backbone: let the backbone learn too.
+        store_backbone: False stores the backbone's hash in the checkpoint, not its weights.
+        cache: folder of prepared volumes; None for a folder beside the checkpoint.
+        device: PyTorch's name of it; None for a GPU, if there is one.
+        force: replace a checkpoint, or the training of something else.
+        progress: receives events.
+
+    Raises:
+        UsageError: arguments that do not fit together.
+        ConfigError: no usable scans in a split, or a value out of its range.
+        RunError: something else is there already, or another process is training there.
+        MissingDependencyError: torch is not installed.
+    """
+    data, out = Path(data), Path(out)
+    options = ModelOptions(
+        backbone=backbone,
+        adapter=adapter,
+        match_parameters=match_parameters,
+        modules=modules,
+        experts=experts,
+        rank=rank,
+        budget=budget,
+        grid=grid,
+    )
+    try:
+        from molre_edge.training.data_manifest import read_manifest
+        from molre_edge.training.fit import fit
+        from molre_edge.training.loop import TrainSettings
+    except ImportError as error:
+        raise MissingDependencyError("Training", str(error.name), "train") from error
+    check_checkpoint_name(out)
+    if sensitivity is not None and not 0 < sensitivity <= 1:
+        raise UsageError(f"--sensitivity {sensitivity}: expected a share above 0, up to 1")
+    if not store_backbone and (train_backbone or not (init or backbone_weights)):
+        raise UsageError(
+            "--without-backbone: the backbone's weights exist only in this training and would be lost; leave it out"
+        )
+    place = choose_device(device)
+    manifest = read_manifest(data, findings)
+    sources = tuple(None if each is None else Path(each) for each in (init, backbone_weights))
+    model = _starting_model(options, *sources, manifest, seed, progress)
+    if not (init or backbone_weights or train_backbone):
+        progress.warn(
+            f"{model.config.backbone.id} has random weights; pass public ones with --backbone-weights, or a checkpoint "
+            f"with --init"
+        )
+    settings = TrainSettings(
+        epochs=epochs,
+        batch=batch,
+        accumulate=accumulate,
+        lr=lr,
+        patience=patience,
+        train_backbone=train_backbone,
+        seed=seed,
+    )
+    return fit(
+        model,
+        manifest,
+        out,
+        settings,
+        device=place,
+        sensitivity=sensitivity,
+        with_backbone=store_backbone,
+        cache=None if cache is None else Path(cache),
+        force=force,
+        progress=progress,
+    )
+
+
+def _starting_model(
+    options: ModelOptions,
+    init: Path | None,
+    backbone_weights: Path | None,
+    manifest: Manifest,
+    seed: int,
+    progress: Progress,
+) -> HeadCTClassifier:
+    """The model before training, with its backbone's weights."""
+    from molre_edge.model.checkpoint import load_checkpoint
+    from molre_edge.training.start import copy_backbone, load_backbone, new_model
+
+    source = None if init is None else load_checkpoint(init, backbone_weights=backbone_weights)
+    config = model_config(options, None if source is None else source.config, manifest.findings)
+    model = new_model(config, seed=seed)
+    if source is not None:
+        if source.config.adapter.experts:
+            progress.warn(f"{init}: only its backbone is used; its adapters are ignored")
+        copy_backbone(source.model, model)
+    elif backbone_weights is not None:
+        load_backbone(model, backbone_weights)
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """How good a checkpoint is on labelled scans.
+
+    Attributes:
+        checkpoint_sha256: of the checkpoint's file.
+        split: the split that was measured.
+        evaluation: AUC by finding, calibration and routing.
+        problems: (scan, reason) of unusable scans.
+        folder: where the files were written; None if none were.
+    """
+
+    checkpoint_sha256: str
+    split: str
+    evaluation: Evaluation
+    problems: tuple[tuple[str, str], ...]
+    folder: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as ``evaluate --json`` prints it."""
+        return {
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "split": self.split,
+            "problems": [{"scan": name, "reason": reason} for name, reason in self.problems],
+            **self.evaluation.to_dict(),
+            "disclaimer": DISCLAIMER,
+        }
+
+
+def evaluate_checkpoint(
+    checkpoint: AnyPath,
+    data: AnyPath,
+    *,
+    split: str = "test",
+    out: AnyPath | None = None,
+    backbone_weights: AnyPath | None = None,
+    cache: AnyPath | None = None,
+    batch: int = 8,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationResult:
+    """Measure a checkpoint on labelled scans that it was not trained on.
+
+    Args:
+        checkpoint: the file.
+        data: folder with ``manifest.csv``.
+        split: ``train``, ``val`` or ``test``.
+        out: folder for ``evaluation.json``, ``findings.csv`` and the routing's files; None writes none.
+        backbone_weights: Hugging Face folder, for a checkpoint without the backbone's weights.
+        cache: folder of prepared volumes; None for the training's own.
+        batch: scans at once.
+        device: PyTorch's name of it; None for a GPU, if there is one.
+        progress: receives events.
+
+    Raises:
+        UsageError: no such split, or `out` is a file.
+        ConfigError: the split has no scans.
+        MissingDependencyError: torch is not installed.
+    """
+    checkpoint = Path(checkpoint)
+    folder = None if out is None else Path(out)
+    try:
+        from molre_edge.model.checkpoint import load_checkpoint
+        from molre_edge.training.data_manifest import SPLITS, read_manifest
+        from molre_edge.training.evaluation import evaluate_outputs
+        from molre_edge.training.fit import training_folder
+        from molre_edge.training.results import write_evaluation
+        from molre_edge.training.samples import VolumeSamples, predict
+        from molre_edge.training.volumes import prepare_volumes
+    except ImportError as error:
+        raise MissingDependencyError("Evaluating", str(error.name), "train") from error
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: is a file; pass a folder")
+    place = choose_device(device)
+    loaded = load_checkpoint(checkpoint, backbone_weights=None if backbone_weights is None else Path(backbone_weights))
+    manifest = read_manifest(Path(data), loaded.config.findings, partial=True)
+    if manifest.unknown or manifest.unused:
+        progress.info(_columns_words(manifest))
+    cases = manifest.of(split)
+    if not cases:
+        raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; choose another with --split")
+    progress.step(f"reading scans ({split})")
+    volumes = prepare_volumes(
+        cases,
+        loaded.config.grid,
+        training_folder(checkpoint) / "cache" if cache is None else Path(cache),
+        counter(progress, len(cases), "scans"),
+    )
+    for name, reason in volumes.problems:
+        progress.warn(f"{name} can't be used: {reason}")
+    samples = VolumeSamples(volumes)
+    progress.step("answers")
+    outputs = predict(loaded.model.to(place), samples, batch, counter(progress, len(volumes), "scans"))
+    result = evaluate_outputs(outputs, samples.labels, loaded.config.findings, loaded.config.thresholds)
+    if folder is not None:
+        write_evaluation(folder, result, loaded.sha256, split)
+    return EvaluationResult(loaded.sha256, split, result, tuple(volumes.problems), folder)
+
+
+def _columns_words(manifest: Manifest) -> str:
+    """Which of the model's findings have a column, and which columns are not used."""
+    known = len(manifest.findings) - len(manifest.unknown)
+    words = f"Labels: {known} of the model's {len(manifest.findings)} findings have a column in {manifest.path.name}"
+    if manifest.unused:
+        more = ", ..." if len(manifest.unused) > 5 else ""
+        words += f"; {len(manifest.unused)} columns are not used ({', '.join(manifest.unused[:5])[:200]}{more})"
+    return words
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """A checkpoint made from a LoRA of PEFT.
+
+    Attributes:
+        checkpoint: the file.
+        layers: PEFT's name of each adapted module, and ours.
+        rank: r.
+        alpha: the scale is alpha / r.
+        added_parameters: of the LoRA.
+        added_fraction: their share of all others.
+    """
+
+    checkpoint: Path
+    layers: Mapping[str, str]
+    rank: int
+    alpha: float
+    added_parameters: int
+    added_fraction: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as ``import-peft --json`` prints it."""
+        return {**vars(self), "checkpoint": str(self.checkpoint), "layers": dict(self.layers)}
+
+
+def import_peft(
+    folder: AnyPath,
+    base: AnyPath,
+    out: AnyPath = "ckpt.pt",
+    *,
+    backbone_weights: AnyPath | None = None,
+    budget: float | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ImportResult:
+    """Put a LoRA that Hugging Face PEFT saved onto a checkpoint without adapters; PEFT itself is not needed.
+
+    Args:
+        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        base: the checkpoint that the LoRA was trained on, with K = 0.
+        out: the new checkpoint, with K = 1.
+        backbone_weights: Hugging Face folder, for a base without the backbone's weights; `out` has none either.
+        budget: the largest share of added parameters; None for the base's.
+        force: replace `out`.
+        progress: receives events.
+
+    Raises:
+        UsageError: `out` exists, or is not a checkpoint's name.
+        CheckpointError: the LoRA is not a plain one, is incomplete, or does not fit the base.
+        MissingDependencyError: torch is not installed.
+    """
+    out = Path(out)
+    try:
+        from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
+        from molre_edge.model.peft import put_lora_on
+        from molre_edge.model.placement import count_parameters
+    except ImportError as error:
+        raise MissingDependencyError("Importing a LoRA", str(error.name), "export") from error
+    check_checkpoint_name(out)
+    if out.exists() and not force:
+        raise UsageError(f"--out {out}: already exists; choose another name, or replace it with --force")
+    progress.step("loading")
+    weights = None if backbone_weights is None else Path(backbone_weights)
+    loaded = load_checkpoint(Path(base), backbone_weights=weights)
+    progress.step("the LoRA")
+    imported = put_lora_on(Path(folder), loaded, budget=budget)
+    save_checkpoint(imported.model, out, with_backbone=weights is None)
+    progress.warn("the thresholds are those of the base; set them again on a validation set")
+    adapter, count = imported.model.config.adapter, count_parameters(imported.model)
+    return ImportResult(out, imported.layers, adapter.rank, adapter.alpha, count.added, count.fraction)
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """A synthetic data set: its folder, with ``manifest.csv``, and the number of its scans."""
+
+    folder: Path
+    scans: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as ``synthesize --json`` prints it."""
+        return {"folder": str(self.folder), "scans": self.scans}
+
+
+def synthesize_scans(
+    folder: AnyPath,
+    *,
+    scans: int = 240,
+    seed: int = 0,
+    findings: Sequence[str] | None = None,
+    prevalence: float = 0.3,
+    shape: tuple[int, int, int] = (16, 128, 128),
+    progress: Progress = SILENT,
+) -> SynthesisResult:
+    """Make synthetic head CTs with findings, and the manifest for training: 60 % train, 20 % val, 20 % test.
+
+    Args:
+        folder: a new or empty folder.
+        scans: number of scans, at least 10.
+        seed: two seeds share no head.
+        findings: draw each of these by itself; None for plausible draws of all.
+        prevalence: of each of `findings`.
+        shape: (slices, rows, cols) of a scan.
+        progress: receives events.
+
+    Raises:
+        UsageError: the folder holds something.
+        ConfigError: a finding that synthetic heads can't have.
+    """
+    folder = Path(folder)
+    try:
+        from molre_edge.training.dataset import make_dataset
+    except ImportError as error:
+        raise MissingDependencyError("Making a data set", str(error.name), "train") from error
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: already exists and is not empty; name a new folder")
+    progress.step("scans")
+    make_dataset(
+        folder,
+        scans=scans,
+        seed=seed,
+        shape=shape,
+        findings=findings,
+        prevalence=prevalence,
+        processes=usable_cores(),
+        on_scan=counter(progress, scans, "scans"),
+    )
+    return SynthesisResult(folder, scans)
