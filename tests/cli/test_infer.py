@@ -21,8 +21,8 @@ import pytest
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.engines.choice import choose_engine
-from molre_edge.locks import FolderLock
 from molre_edge.parity import load_limits
+from molre_edge.runs.folder_lock import FolderLock
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
