@@ -48,6 +48,7 @@ ERRORS: Mapping[str, str] = {
             "ConfigError",
             "EngineError",
             "ExportError",
+            "InUseError",
             "MissingDependencyError",
             "ParityFailedError",
             "RunError",

@@ -34,7 +34,7 @@ __all__ = [
     "write_whole",
 ]
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
+StrPath: TypeAlias = str | os.PathLike[str]
 """A path as a caller may give it."""
 
 _MOST_BYTES = 200

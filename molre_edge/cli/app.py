@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -47,8 +48,37 @@ def _options(
     pass
 
 
+def _open_closed_streams() -> None:
+    """A program that was started with a closed stdout or stderr writes to nowhere.
+
+    Their numbers are taken first: the next file that the program opens would get them, and whatever prints would write
+    into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - as long as we run
+
+
+def _end_as_ctrl_c() -> None:
+    """What services and closed terminals send ends a command as Ctrl-C does; what is ignored (nohup) stays so."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     """The entry point of ``molre-edge``."""
+    _open_closed_streams()
+    _end_as_ctrl_c()
     # GNU OpenMP's threads, PyTorch's among them, wait in a loop by default: beside one busy program that took three
     # times as long. It is read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -78,7 +78,6 @@ def make_demo(folder: Path, *, untrained: bool = False, force: bool = False, pro
         progress.step("a small model with random weights")
         make_checkpoint(checkpoint, scans)
     else:
-        progress.step("synthetic scans to learn from")
         make_data(data, progress)
         train_checkpoint(checkpoint, data, progress)
     exported = molre_edge.export_checkpoint(checkpoint, bundle, progress=progress)

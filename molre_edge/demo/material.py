@@ -6,8 +6,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import molre_edge
 from molre_edge.errors import ConfigError, MissingDependencyError
-from molre_edge.machine import usable_cores
 from molre_edge.progress import SILENT, Progress
 
 __all__ = [
@@ -115,13 +115,4 @@ def make_scans(folder: Path) -> None:
 
 def make_data(folder: Path, progress: Progress = SILENT) -> None:
     """Write 240 synthetic heads, each of :data:`LEARNED` in three of ten, in ``train``, ``val`` and ``test``."""
-    from molre_edge.training.dataset import make_dataset
-
-    done = 0
-
-    def on_scan() -> None:
-        nonlocal done
-        done += 1
-        progress.count(done, SCANS_TO_LEARN, "scans")
-
-    make_dataset(folder, scans=SCANS_TO_LEARN, findings=LEARNED, processes=usable_cores(), on_scan=on_scan)
+    molre_edge.synthesize_scans(folder, scans=SCANS_TO_LEARN, findings=LEARNED, progress=progress)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+import molre_edge
 from molre_edge.demo.material import LEARNED, PRETRAINED
 from molre_edge.errors import MissingDependencyError
 from molre_edge.progress import SILENT, Progress
@@ -32,6 +33,7 @@ __all__ = ["draw_model", "make_checkpoint", "train_checkpoint"]
 _GRID = Grid(slices=8, rows=112, cols=112)
 _EPOCHS = (14, 6)
 """Of pretraining and of adapting."""
+_LR = 0.003
 
 
 def train_checkpoint(path: Path, data: Path, progress: Progress = SILENT) -> None:
@@ -42,28 +44,35 @@ def train_checkpoint(path: Path, data: Path, progress: Progress = SILENT) -> Non
         data: from :func:`make_data`.
         progress: receives events.
     """
-    from molre_edge.model.checkpoint import load_checkpoint
-    from molre_edge.model.config import AdapterConfig
-    from molre_edge.model.defaults import default_config
-    from molre_edge.training.data_manifest import read_manifest
-    from molre_edge.training.fit import fit
-    from molre_edge.training.loop import TrainSettings
-    from molre_edge.training.start import copy_backbone, new_model
-
-    manifest = read_manifest(data, LEARNED)
-    cache = path.with_name(f"{path.stem}-training") / "cache"
-    frozen = default_config("convnet2d-small", adapter="none", findings=manifest.findings)
     pretraining, adapting = _EPOCHS
-    whole = TrainSettings(epochs=pretraining, lr=0.003, train_backbone=True, patience=pretraining)
     source = path.with_name(PRETRAINED)
-    fit(new_model(frozen, seed=0), manifest, source, whole, cache=cache, progress=progress)
-    places = default_config("convnet2d-small").adapter.modules
-    # so small a backbone has no room for experts below 0.5 %
-    adapted = replace(frozen, adapter=AdapterConfig(modules=places, experts=6, rank=2), budget=0.2)
-    model = new_model(adapted, seed=0)
-    copy_backbone(load_checkpoint(source).model, model)
-    settings = TrainSettings(epochs=adapting, lr=0.003, patience=adapting)
-    fit(model, manifest, path, settings, cache=cache, progress=progress)
+    cache = path.with_name(f"{path.stem}-training") / "cache"
+    molre_edge.train_model(
+        data,
+        source,
+        backbone="convnet2d-small",
+        adapter="none",
+        train_backbone=True,
+        findings=LEARNED,
+        epochs=pretraining,
+        patience=pretraining,
+        lr=_LR,
+        cache=cache,
+        progress=progress,
+    )
+    molre_edge.train_model(
+        data,
+        path,
+        init=source,
+        rank=2,
+        budget=0.2,  # so small a backbone has no room for experts below 0.5 %
+        findings=LEARNED,
+        epochs=adapting,
+        patience=adapting,
+        lr=_LR,
+        cache=cache,
+        progress=progress,
+    )
 
 
 def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:

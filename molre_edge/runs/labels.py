@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from molre_edge.errors import RunError
 from molre_edge.findings import SCAN_COLUMN
-from molre_edge.runs.scan_table import Entry, path_text, write_csv
+from molre_edge.runs.scan_table import Entry, as_it_was, path_text, write_csv
 from molre_edge.tables import label_value, masked, match_columns, read_table
 
 __all__ = ["KNOWN_LABELS", "LabelTable", "read_labels", "write_known_labels"]
@@ -86,7 +86,8 @@ class LabelTable:
         labels: dict[str, npt.NDArray[np.float64]] = {}
         unused: list[tuple[int, str]] = []
         for line, name, values in self.rows:
-            scans = next((named[place] for place in places(name) if place in named), set())
+            names = dict.fromkeys((name, as_it_was(name)))  # as the file has it, and as scans.csv quotes it
+            scans = next((named[place] for each in names for place in places(each) if place in named), set())
             if len(scans) > 1:
                 raise RunError(
                     f"{self.path}, line {line}: names a folder with {len(scans)} scans of this run; name a scan's "

@@ -13,7 +13,7 @@ from typing import Any
 from molre_edge.errors import RunError
 from molre_edge.files import write_whole
 
-__all__ = ["Entry", "path_text", "read_entries", "write_csv", "write_entries"]
+__all__ = ["Entry", "as_it_was", "as_text", "path_text", "read_entries", "write_csv", "write_entries"]
 
 _ID = re.compile(r"scan-[0-9]{4,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -51,6 +51,24 @@ class Entry:
         return int(self.scan.removeprefix("scan-"))
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the start of a formula."""
+
+
+def as_text(cell: Any) -> Any:
+    """A cell that no spreadsheet runs: what would start a formula gets a quote before it, as do cells that look so."""
+    return f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell
+
+
+def as_it_was(cell: str) -> str:
+    """The inverse of :func:`as_text`."""
+    return cell[1:] if cell.startswith("'") and _runs(cell) else cell
+
+
+def _runs(cell: str) -> bool:
+    return cell.lstrip("'").startswith(_FORMULA)
+
+
 _COLUMNS = [field.name for field in fields(Entry)]
 
 
@@ -83,10 +101,11 @@ def read_entries(path: Path) -> list[Entry]:
             reader = csv.DictReader(file)
             if reader.fieldnames != _COLUMNS:
                 raise ValueError("other columns")
-            rows = [Entry(**{**row, "files": int(row["files"])}) for row in reader]  # type: ignore[arg-type]
+            cells = ({name: as_it_was(cell) for name, cell in row.items()} for row in reader)
+            rows = [Entry(**{**row, "files": int(row["files"])}) for row in cells]  # type: ignore[arg-type]
     except FileNotFoundError:
         return []
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise RunError(f"{path}: damaged ({error}); start a new run") from error
     ids = [row.scan for row in rows]
     if not all(map(_ID.fullmatch, ids)) or len(set(ids)) < len(ids):
@@ -95,10 +114,9 @@ def read_entries(path: Path) -> list[Entry]:
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table whole."""
+    """Write a table whole. No cell of it is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
+    writer.writerows([as_text(cell) for cell in row] for row in (names, *rows))
     with write_whole(path) as partial:
         partial.write_text(text.getvalue(), encoding="utf-8", newline="")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,3 +88,32 @@ def test_threads_of_pytorch_wait_without_spinning_unless_somebody_says_otherwise
     with pytest.raises(SystemExit):
         main()
     assert os.environ["OMP_WAIT_POLICY"] == after
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-"])
+def test_a_closed_stream_is_as_one_to_nowhere(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    program = f"{shlex.quote(sys.executable)} -m molre_edge inspect notes.txt"
+    whole = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", f"{program} {closed}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == whole.returncode
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else whole.stdout)
+    assert done.stderr == ("" if "2>&-" in closed else whole.stderr)
+    assert (tmp_path / "notes.txt").read_text() == "nothing"
+
+
+def test_it_runs_as_a_module_in_the_root_of_a_clone_that_hides_the_installed_package(
+    root: Path, tmp_path: Path
+) -> None:
+    for name in ("molre_edge", "export", "engines", "calibration"):
+        (tmp_path / name).symlink_to(root / name)
+    code = (
+        "import runpy, sys\n"
+        "sys.meta_path = [each for each in sys.meta_path if 'editable' not in str(each)]\n"  # as after a plain install
+        "sys.path[:] = ['', *(p for p in sys.path if 'editable' not in p)]\n"
+        "sys.argv = ['molre-edge', 'doctor', '--json']\n"
+        "runpy.run_module('molre_edge', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["machine"]

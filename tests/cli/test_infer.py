@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.engines.choice import choose_engine
 from molre_edge.parity import load_limits
+from molre_edge.runs.folder_lock import FolderLock
 from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
@@ -343,6 +347,9 @@ def test_stdout_is_one_json_object_and_nothing_else(spawn: Any, mixed: Path, alo
     assert (result["run"], result["scans"], result["exit_code"]) == ("run", 1, 4)
     assert result["parity"]["passed"] is True
     assert [each["scan"] for each in result["rejected"]] == ["scan-0002"]
+    [line] = [json.loads(line) for line in Path("run/findings.jsonl").read_text().splitlines()]
+    [told] = result["findings"]
+    assert told == {key: line[key] for key in told} and told["findings"]
     assert {row["phase"] for row in result["timing"]} >= {"read", "compute", "end_to_end"}
     assert "Parity passed" in done.stderr
     failed = spawn("infer", mixed, *GOLDEN, "--bundle", "nowhere", "--json")
@@ -479,11 +486,12 @@ def test_the_newest_run_that_was_cut_is_found_without_its_name(
     assert infer(tiny_scans, *GOLDEN, "--resume").exit_code == 1
 
 
+@pytest.mark.parametrize("what", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
-    spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
+    what: str, spawn: Any, infer: Any, tiny_scans: Path, tiny_bundle: Path, uncut: dict[str, str]
 ) -> None:
     words = ("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run")
-    stopped = spawn(*words, driver=("SIGINT", 4))
+    stopped = spawn(*words, driver=(what, 4))
     assert stopped.returncode == 130
     assert "what is done is kept: add --resume -o run to continue" in stopped.stderr
     assert "Traceback" not in stopped.stderr and stopped.stdout == ""
@@ -503,6 +511,45 @@ def test_a_full_disk_ends_with_1_and_the_run_can_go_on(
     assert "Traceback" not in full.stderr
     assert infer(*words[1:], "--resume").exit_code == 0
     check_whole(Path("run"), uncut)
+
+
+def test_two_at_once_into_one_folder_end_with_one_run_and_one_refusal(tiny_scans: Path, tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "molre_edge", "infer", *GOLDEN, "--bundle", str(tiny_bundle), "-o", "run"]
+    started = [
+        subprocess.Popen([*command, str(tiny_scans / name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for name in ("head-1", "head-2")
+    ]
+    told = [process.communicate()[1] for process in started]
+    codes = [process.returncode for process in started]
+    assert sorted(codes) == [0, 1], told
+    refused = told[codes.index(1)]
+    # who comes when the other has ended already is told that the folder is not empty
+    assert "is using this run's folder" in refused or "exists already" in refused
+    assert [row["path"] for row in rows(Path("run/scans.csv"))] == [f"head-{codes.index(0) + 1}"]
+    assert len(rows(Path("run/findings.csv"))) == 1 and {path.name for path in Path("run").iterdir()} == FILES
+
+
+def test_a_run_in_use_is_not_resumed_and_has_no_report_yet(invoke: Any, infer: Any, tiny_scans: Path) -> None:
+    assert infer(tiny_scans / "head-1", *GOLDEN, "-o", "run").exit_code == 0
+    lock = FolderLock.take(Path("run"))
+    assert isinstance(lock, FolderLock)
+    again = infer(tiny_scans / "head-1", *GOLDEN, "-o", "run", "--resume")
+    assert again.exit_code == 1
+    assert re.search(r"run: process \d+ on .* since .* is using this run's folder", again.stderr)
+    report = invoke("report", "run")
+    assert report.exit_code == 1
+    assert re.search(r"this run is unfinished, process \d+ on .* is working on it", report.stderr)
+    lock.release()
+    assert infer(tiny_scans / "head-1", *GOLDEN, "-o", "run", "--resume").exit_code == 0
+
+
+def test_the_former_name_of_an_option_still_works_with_a_warning(infer: Any, tiny_scans: Path) -> None:
+    Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
+    for words in (("--gates", "strict.toml"), ("--gates=strict.toml",)):
+        done = infer(tiny_scans / "head-1", *GOLDEN, "-o", "run", *words)
+        assert done.exit_code == 3
+        assert "warning: --gates is now called --limits" in done.stderr
+    assert "--gates" not in infer("--help").stdout
 
 
 def test_a_run_is_not_gone_on_with_by_another_engine(infer: Any, tiny_scans: Path) -> None:

@@ -124,5 +124,8 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(tiny_bundle: Path, tmp_
         load_model(tmp_path / "nothing")
     with pytest.raises(BundleError, match="expected 0000"):
         load_model(tiny_bundle, expect_digest="0" * 64)
-    with pytest.raises(UsageError, match=r"--engine fp8: expected .* Did you mean 'fp"), load_model(tiny_bundle, "fp8"):
+    with (
+        pytest.raises(UsageError, match=r"--engine onnxruntme:fp16: expected .* Did you mean 'onnxruntime:fp16'"),
+        load_model(tiny_bundle, "onnxruntme:fp16"),
+    ):
         raise AssertionError("it was loaded")

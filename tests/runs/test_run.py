@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import BundleError, RunError, ScanError
 from molre_edge.parity import Outputs
+from molre_edge.runs.interrupt import finish_first
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import Reference
 from molre_edge.runs.store import RunStore, Task
@@ -301,3 +304,34 @@ def test_nothing_is_written_before_scans_labels_and_bundle_are_in_order(
     with pytest.raises(BundleError, match="altered"):
         run(tiny_scans, bundle=Bundle.open(copy))
     assert list((tmp_path / "run").iterdir()) == []
+
+
+SECOND = """
+import signal, sys
+from molre_edge.runs.interrupt import finish_first
+
+number = getattr(signal, sys.argv[1])
+signal.signal(number, signal.default_int_handler)
+with finish_first(lambda: None) as asked:
+    signal.raise_signal(number)
+    print(asked(), flush=True)
+    signal.raise_signal(number)
+    print("still here")
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", -15), ("SIGHUP", -1), ("SIGINT", -2)])
+def test_the_second_signal_of_a_service_ends_the_process_at_once(name: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", SECOND, name], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "True\n")
+
+
+def test_a_signal_that_somebody_else_handles_is_left_alone() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with finish_first(lambda: None) as asked:
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGTERM)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGTERM, before)

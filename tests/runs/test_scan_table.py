@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from molre_edge.errors import RunError
-from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
+from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_csv, write_entries
 
 ENTRY = Entry("scan-0007", "folder", "folder/1.dcm", "f" * 64, "done", files=30, warnings="contrast")
 
@@ -70,3 +71,18 @@ def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scans.csv").write_bytes(b"\xff\xfe\x00scan")
     with pytest.raises(RunError, match="damaged"):
         read_entries(tmp_path / "scans.csv")
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "'=1", "''-1", "'plain", "-", "'", "head-1"])
+def test_no_cell_is_a_formula_and_a_name_is_read_back_as_it_was(name: str, tmp_path: Path) -> None:
+    entry = replace(ENTRY, path=name, key=name)
+    write_entries(tmp_path / "scans.csv", [entry])
+    [cells] = csv.DictReader((tmp_path / "scans.csv").read_text().splitlines())
+    assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells.values())
+    assert read_entries(tmp_path / "scans.csv") == [entry]
+    assert (cells["path"] == name) == (name.lstrip("'")[:1] not in tuple("=+-@"))
+
+
+def test_numbers_stay_numbers(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ["=a", "b"], [[-1.5, "\tx"]])
+    assert (tmp_path / "t.csv").read_text() == "'=a,b\n-1.5,'\tx\n"

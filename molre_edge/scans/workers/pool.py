@@ -37,6 +37,10 @@ READ_SECONDS = 600.0
 """A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
 
 _MOST_READERS = 4
+_FEW_PROCESSES = (
+    "a process or thread that reads scans can't be started ({}): allow this user or service more of them (ulimit -u, "
+    "TasksMax=), or read without with --readers 0"
+)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
@@ -63,9 +67,13 @@ class Readers:
 
     def __enter__(self) -> Readers:
         """Start the processes; they load their libraries while the caller goes on."""
-        for _ in range(self._count):
-            self._all.append(_Reader(self._grid, self._seconds))
-            self._idle.put(self._all[-1])
+        try:
+            for _ in range(self._count):
+                self._all.append(_Reader(self._grid, self._seconds))
+                self._idle.put(self._all[-1])
+        except OSError as error:  # few processes are allowed
+            self.__exit__(None, None, None)
+            raise RunError(_FEW_PROCESSES.format(error.strerror or error)) from error
         return self
 
     def __exit__(
@@ -93,12 +101,18 @@ class Readers:
         pending = iter(sources)
         begun: deque[Future[Prepared | ScanError]] = deque()
         for source in islice(pending, self._count + 1):
-            begun.append(self._pool.submit(self._one, source))
+            begun.append(self._submit(source))
         while begun:
             result = begun.popleft().result()
             for source in islice(pending, 1):
-                begun.append(self._pool.submit(self._one, source))
+                begun.append(self._submit(source))
             yield result
+
+    def _submit(self, source: ScanSource) -> Future[Prepared | ScanError]:
+        try:
+            return self._pool.submit(self._one, source)
+        except RuntimeError as error:  # "can't start new thread": threads count as processes
+            raise RunError(_FEW_PROCESSES.format(error)) from error
 
     def _one(self, source: ScanSource) -> Prepared | ScanError:
         reader = self._idle.get()
@@ -145,7 +159,10 @@ class _Reader:
 
         timer = threading.Timer(self._seconds, end)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:
+            raise RunError(_FEW_PROCESSES.format(error)) from error
         try:
             assert process.stdin is not None and process.stdout is not None
             if not self._ready:
@@ -163,7 +180,10 @@ class _Reader:
                 ) from error
             with self._lock:
                 if not self._closed:
-                    self._process = self._start()
+                    try:
+                        self._process = self._start()
+                    except OSError as failed:
+                        raise RunError(_FEW_PROCESSES.format(failed.strerror or failed)) from failed
             return self._why(process.returncode, late.is_set())
         finally:
             timer.cancel()

@@ -23,7 +23,9 @@ def serve(grid: Grid) -> None:
     Args:
         grid: of the model.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when to stop
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the run decides when to stop; a service's stop reaches all processes
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     _leave_no_core()
     _end_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
