@@ -70,7 +70,7 @@ def test_a_jetson_with_all_of_it_runs_tensorrt_and_not_rtx(machine: Any) -> None
     packages = {"onnxruntime": "1.23.0", "tensorrt": "10.3.0", "pycuda": "2026.1", "tensorrt_rtx": "1.7.1.116"}
     found = machine(ORIN, "aarch64", packages, JETSON)
     assert found.can_run["tensorrt"] is None
-    assert found.can_run["tensorrt-rtx"].startswith("TensorRT-RTX has nothing for the Orin (sm87)")
+    assert found.can_run["tensorrt-rtx"].startswith("TensorRT-RTX does not support the Orin (sm87)")
 
 
 def test_a_workstation_gets_commands_of_its_own(machine: Any) -> None:
@@ -87,7 +87,7 @@ def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:
     found = machine(DriverProbe("12.6", AMPERE.gpus), "x86_64", packages, {})
     assert (part(found, "TensorRT").state, part(found, "cuda-python").state) == ("problem", "problem")
     assert part(found, "cuda-python").found == "13.4.4 is newer than the driver's CUDA 12.6"
-    assert found.can_run["tensorrt"] == "8.6.1 is no version that molre-edge knows"
+    assert found.can_run["tensorrt"] == "8.6.1 is not a version that molre-edge supports"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_machine_where_nothing_runs_and_nothing_can_be_looked_at_is_still_told
     monkeypatch.setattr(doctor.shutil, "disk_usage", broken)
     found = machine(NO_DRIVER, "riscv64", {}, {})
     assert not found.anything_runs
-    assert part(found, "CPU").found == "could not be looked at (RuntimeError: odd)"
+    assert part(found, "CPU").found == "could not be examined (RuntimeError: odd)"
     assert part(found, "disk").state == "problem"
     json.dumps(found.to_dict(), allow_nan=False)
 
