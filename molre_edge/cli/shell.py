@@ -95,7 +95,7 @@ EngineOption = Annotated[
     ),
 ]
 LimitsOption = Annotated[
-    Path | None, typer.Option("--gates", exists=True, dir_okay=False, help="Parity gates of your own, TOML.")
+    Path | None, typer.Option("--limits", "--gates", exists=True, dir_okay=False, help="Your own parity limits, TOML.")
 ]
 LabelsOption = Annotated[
     Path | None,
