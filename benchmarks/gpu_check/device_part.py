@@ -102,6 +102,9 @@ class CountUp:
                     handle = ctypes.c_void_p(stream.handle)
                     network._call("cuLaunchKernel", network._kernel, *grid, handle, pointers, None)
 
+            def why_no_graph(self, stream: Stream) -> str | None:
+                return None
+
             def close(self) -> None:
                 pass
 

@@ -80,6 +80,10 @@ class TorchBound:
         except RuntimeError as error:  # PyTorch's own, such as of what can't be captured
             raise DeviceError(str(error).splitlines()[0]) from error
 
+    def why_no_graph(self, stream: Stream) -> str | None:
+        """Nothing is known before it is tried."""
+        return None
+
     def close(self) -> None:
         """Let the memory go."""
         self._tensors, self._pool = {}, None
