@@ -144,5 +144,5 @@ def _nothing_fits(prepared: Prepared, candidate: Candidate, trials: Trials) -> s
         f"{len(items)} blocks and layers were measured alone: {hopeless} of them use up a limit by themselves. "
         f"{len(failed)} sets were judged, and all of them exceed the limits. The least sensitive is {items[0].name}: "
         f"{alone.failure}. The most sensitive is {items[-1].name}. Keep --engine fp16, or set limits that suit your "
-        f"use with --gates"
+        f"use with --limits"
     )

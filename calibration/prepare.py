@@ -230,7 +230,7 @@ def _check_limits(evaluator: Evaluator, split: Split, progress: Progress) -> Non
     if not verdict.passed:
         raise CalibrationError(
             f"none of the limits '{evaluator.limits.name}' can be judged on these scans "
-            f"({'; '.join(missing.values())}). Set other limits with --gates, or give --labels"
+            f"({'; '.join(missing.values())}). Set other limits with --limits, or give --labels"
         )
     if any(sample.labels is not None for sample in split.validation) and missing.keys() & _AUC:
         unused = "; ".join(missing[name] for name in sorted(missing.keys() & _AUC))

@@ -134,7 +134,9 @@ def calibrate_bundle(
         validation_scans=validation_scans,
         conv3d=conv3d,
     )
-    by_precision = limits if isinstance(limits, Mapping) else DEFAULT_LIMITS if limits is None else load_limits(limits)
+    by_precision = (
+        limits if isinstance(limits, Mapping) else DEFAULT_LIMITS if limits is None else load_limits(Path(limits))
+    )
     opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
     root = Path(scans)
     found = find_scans(root)

@@ -1,4 +1,4 @@
-"""Which runner a word on the command line means, on this machine."""
+"""Chooses the runner that a word such as ``fp16`` means on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["EngineChoice", "choose_engine", "parse_engine"]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """A runner, not entered yet, and why it was chosen."""
+    """A runner that is not entered yet, and why it was chosen."""
 
     runner: Runner
     why: str
@@ -38,25 +38,25 @@ def choose_engine(
 ) -> EngineChoice:
     """The runner that a word means.
 
-    A precision alone takes a TensorRT engine of the bundle that fits this machine, else ONNX Runtime.
+    A precision alone chooses a TensorRT engine of the bundle that fits this machine, else ONNX Runtime.
 
     Args:
         word: see :func:`parse_engine`.
-        bundle: opened.
-        checkpoint: the reference's file, for ``torch``.
-        backbone_weights: the Hugging Face folder of a checkpoint without them, for ``torch``.
+        bundle: an open bundle.
+        checkpoint: the PyTorch model's file, for ``torch``.
+        backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
         threads: CPU threads of ONNX Runtime.
 
     Raises:
         UsageError: an unknown word.
-        EngineError: ``torch`` without a checkpoint, or a TensorRT that was asked for and cannot run.
+        EngineError: ``torch`` has no checkpoint, or a TensorRT engine was forced and can't run.
         BundleError: the bundle has no graph of that precision.
     """
     runtime, precision = parse_engine(word)
     if runtime == "torch":
         if checkpoint is None:
             raise EngineError(
-                "--engine torch needs the checkpoint that the bundle was exported from: put it beside the bundle, or "
+                "--engine torch needs the checkpoint that the bundle was exported from. Put it beside the bundle, or "
                 "name it with --reference"
             )
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
@@ -73,7 +73,7 @@ def choose_engine(
 
 
 def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, probe: DriverProbe) -> EngineChoice | str:
-    """The first engine that fits, those built for this very GPU before portable ones; else why there is none."""
+    """The first engine that fits, or why none does. Engines built for this GPU come before portable ones."""
     reasons = []
     try:
         engines = [engine for engine in list_engines(bundle) if BuiltFor.of(engine).precision is precision]
@@ -93,7 +93,7 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
     if reasons:
         return "; ".join(reasons)
     if runtime is None and probe.problem:
-        return probe.problem  # an engine, if there were one, could not run either
+        return probe.problem  # no engine could run
     kind = f"{runtime} {precision}" if runtime else f"TensorRT {precision}"
     target = "here" if runtime == "tensorrt" else "rtx"
     driver = f", and {probe.problem}" if probe.problem else ""

@@ -1,4 +1,4 @@
-"""Golden volumes: what an engine is asked on every box, and at export."""
+"""Golden volumes: the inputs that every engine answers, at export and on every box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from molre_edge.specs import HU_MAX, HU_MIN, Grid
 __all__ = ["MIN_GOLDEN", "batches", "extreme_volume", "scan_volumes", "synthetic_volumes"]
 
 MIN_GOLDEN = 2
-"""Fewer can't show that two scans get two mixtures."""
+"""The proof of dynamic routing compares two volumes."""
 
 _LESIONS: tuple[tuple[str, ...], ...] = (
     (),
@@ -25,15 +25,15 @@ _LESIONS: tuple[tuple[str, ...], ...] = (
     ("aneurysm_clip_or_coil",),
     ("hydrocephalus", "ventricular_shunt_or_drain"),
 )
-"""From a normal head to metal: the intensities that a head CT can have."""
+"""From a normal head to metal, to cover the intensities of head CT."""
 
 
 def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[np.float16]:
     """Seeded synthetic volumes on the model's grid: heads with lesions, and one with the extremes of HU.
 
     Args:
-        grid: the model's.
-        count: how many, at least two.
+        grid: the model's grid.
+        count: number of volumes, at least two.
         seed: the same seed gives the same bytes.
 
     Returns:
@@ -43,7 +43,7 @@ def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[n
     from molre_edge.synthetic import make_head
 
     if count < MIN_GOLDEN:
-        raise ConfigError(f"golden volumes: expected at least {MIN_GOLDEN}, got {count}")
+        raise ConfigError(f"golden volumes: {count}; expected at least {MIN_GOLDEN}")
     volumes = [extreme_volume(grid, seed)]
     for i in range(count - 1):
         head = make_head(seed + i, _LESIONS[i % len(_LESIONS)])
@@ -52,7 +52,7 @@ def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[n
 
 
 def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:
-    """Blocks of every HU from the lowest to the highest, next to each other: no head, but what a head may contain."""
+    """Blocks of all HU values, from the lowest to the highest, in random order: values that a head may contain."""
     rng = np.random.default_rng(seed)
     blocks = rng.choice(np.linspace(HU_MIN, HU_MAX, 64), size=(grid.slices, -(-grid.rows // 8), -(-grid.cols // 8)))
     volume = np.kron(blocks, np.ones((1, 8, 8)))[:, : grid.rows, : grid.cols]
@@ -60,7 +60,7 @@ def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:
 
 
 def batches(count: int) -> Iterable[slice]:
-    """Slices of 1, 2 and 3 volumes in turn: no graph whose batch is a constant can answer three volumes or more."""
+    """Slices of 1, 2 and 3 volumes in turn. A graph with a constant batch fails on three volumes or more."""
     start, size = 0, 1
     while start < count:
         yield slice(start, min(start + size, count))
@@ -72,11 +72,11 @@ def scan_volumes(path: Path, grid: Grid, count: int | None = None) -> tuple[npt.
 
     Args:
         path: a file or folder of scans.
-        grid: the model's.
-        count: the first so many; None for all.
+        grid: the model's grid.
+        count: number of scans to read; None for all.
 
     Returns:
-        float16 [n, slices, rows, cols], HU, and why other scans can't be used.
+        float16 HU [n, slices, rows, cols], and why other scans are unusable.
     """
     from molre_edge.scans import find_scans, read_scan, to_grid
 

@@ -58,8 +58,8 @@ def export_fp32(model: HeadCTClassifier) -> onnx.ModelProto:
     weights = 4 * sum(p.numel() for p in model.parameters())
     if weights > _MAX_BYTES:
         raise ExportError(
-            f"the model has {weights / 1e9:.1f} GB of float32 weights; graphs above {_MAX_BYTES / 1e9:.0f} GB are not "
-            f"supported, since they do not fit into one ONNX file"
+            f"the model has {weights / 1e9:.1f} GB of float32 weights; expected at most {_MAX_BYTES / 1e9:.0f} GB, "
+            f"because a larger graph does not fit into one ONNX file. Use a smaller backbone"
         )
     example = torch.zeros(2, *model.config.grid.shape)  # a batch of one would be taken for a constant
     with _quiet():
@@ -137,7 +137,7 @@ def check_graph(graph: onnx.ModelProto, model: HeadCTClassifier) -> None:
 
 
 def graph_facts(graph: onnx.ModelProto, file: str) -> GraphFacts:
-    """What the manifest says of a graph."""
+    """The facts of a graph for the manifest."""
     opset = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
     return GraphFacts(
         file=file,

@@ -1,4 +1,4 @@
-"""The same model without its adapters, as graphs: what the adapters' cost is measured against."""
+"""The model without its adapters, as graphs, to measure the cost of the adapters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["plain_graphs"]
 def plain_graphs(
     checkpoint: Path, precisions: Iterable[Precision], *, backbone_weights: Path | None = None
 ) -> dict[Precision, bytes]:
-    """Export a checkpoint with K = 0: backbone, pooling and head of the checkpoint, no experts and no routers.
+    """Export a checkpoint with K = 0: its backbone, pooling and head, without experts and routers.
 
-    Its answers are not those of the model; only its time means something.
+    The answers are not those of the model. Only the times are meaningful.
 
     Args:
         checkpoint: ``.pt`` or ``.safetensors``.
-        precisions: fp32, fp16 or both; others are left out.
-        backbone_weights: as of ``export``.
+        precisions: fp32, fp16 or both; others are ignored.
+        backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
 
     Raises:
         MissingDependencyError: torch or another library of the extra ``export`` is not installed.

@@ -38,7 +38,7 @@ _NOISE = 1e-4
 
 @dataclass(frozen=True)
 class RoutingProof:
-    """The evidence, as the manifest and the report show it.
+    """The evidence, as shown by the manifest and the report.
 
     Attributes:
         routers: traces, in the order of the graph.
@@ -47,8 +47,8 @@ class RoutingProof:
         gate_error: largest absolute difference of a gate between the graph and PyTorch on these volumes.
         logit_effect: largest absolute change of a logit when all gates are made even (1 / K), in the graph.
         logit_effect_reference: the same in PyTorch.
-        unmoved: indices, along the routers' axis of ``gates``, of routers that answered all golden volumes alike, so
-            that the numbers show nothing of them; the structure does.
+        unmoved: indices, along the routers' axis of ``gates``, of routers that gave all golden volumes the same gates.
+            The numbers prove nothing about them; the structure of the graph does.
     """
 
     routers: tuple[RouterTrace, ...]
@@ -126,12 +126,15 @@ def prove_routing(
     if unmoved.all():
         raise ExportError(
             f"routing can't be proved dynamic: PyTorch's own gates differ by no more than {differences.max():.1e} "
-            f"between the golden volumes. Is the router trained, and do the volumes differ (--golden)?"
+            f"between the golden volumes. Expected two volumes with different gates: check that the router is trained, "
+            f"or use other volumes with --golden"
         )
     errors = np.abs(answers.gates - reference.gates)
     distance = float(errors.sum(-1).max())
     if not distance <= tolerance:
-        raise ExportError(f"the graph's gates are not PyTorch's: L1 distance {distance:.1e}, allowed {tolerance:.0e}")
+        raise ExportError(
+            f"the graph's gates are not PyTorch's: L1 distance {distance:.1e}, at most {tolerance:.0e} allowed"
+        )
     by_router = errors.max(axis=(0, 1, 3))
     still = np.flatnonzero(~unmoved & ~(by_router <= _FOLLOWS * differences))
     if len(still):

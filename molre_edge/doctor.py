@@ -1,7 +1,7 @@
-"""What this machine can do with molre-edge, and what to install for what it can't.
+"""The verb ``diagnose``: what this machine can run, and what to install for the rest.
 
-Nothing here raises: a machine that is odd is described, not refused. Versions are read from packages' metadata; of the
-heavy libraries ONNX Runtime alone is imported, since it is what must run.
+Nothing here raises: an unusual machine is described, not refused. Versions come from the packages' metadata. Of the
+heavy libraries only ONNX Runtime is imported, because it must run.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _OLDEST_L4T = (36, 4)
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was looked for.
+    """One part of the diagnosis.
 
     Attributes:
-        name: of the thing.
+        name: the part's name.
         state: ``ok``, ``missing`` or ``problem``.
-        found: what is there, or what is wrong, in words.
-        needed_for: what can't be done without it.
-        install: the command that brings it here, or what to do; empty where nothing is to be done.
+        found: what was found, or what is wrong, in words.
+        needed_for: what does not work without it.
+        install: the command that installs it, or what to do; empty if nothing needs to be done.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was looked for.
+    """The result of a diagnosis.
 
     Attributes:
-        machine: what kind it is, in words.
-        parts: in the order of the chain.
-        can_run: runtime -> None where it can run engines here, else why it can't.
+        machine: the kind of machine, in words.
+        parts: the parts, in the order of the chain.
+        can_run: by runtime, None if it can run engines here, else why it can't.
     """
 
     machine: str
@@ -91,11 +91,11 @@ class Diagnosis:
 
 
 def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
-    """Look at this machine.
+    """Find out what this machine can run.
 
     Args:
-        root: where its system files are.
-        folder: where results will be written.
+        root: the root of its system files.
+        folder: the folder for results; its free space is reported.
     """
     jetson = _l4t(root) is not None
     probe = probe_driver()
@@ -123,7 +123,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
         _safely("disk", lambda: _disk(folder)),
     )
     usable = any(part.state == OK for part in backends)
-    reach = None if usable else "there is neither a pycuda nor a cuda-python that serves here"
+    reach = None if usable else "neither pycuda nor cuda-python is usable here"
     can_run = {
         "onnxruntime": None if onnxruntime.state == OK else onnxruntime.found,
         "tensorrt": _why_not(tensorrt, probe, reach),
@@ -140,14 +140,14 @@ def _why_not(library: Part, probe: DriverProbe, reach: str | None) -> str | None
 def _not_for_rtx(gpu: Gpu) -> str | None:
     if gpu.sm in RTX_CAPABILITIES or gpu.compute_capability >= (12, 0):
         return None
-    return f"TensorRT-RTX has nothing for the {gpu}; it builds for {', '.join(RTX_CAPABILITIES)}"
+    return f"TensorRT-RTX does not support the {gpu}; it builds for {', '.join(RTX_CAPABILITIES)}"
 
 
 def _safely(name: str, look: Callable[[], Part]) -> Part:
     try:
         return look()
-    except Exception as error:  # whatever this machine does: the others are still told
-        return Part(name, PROBLEM, f"could not be looked at ({type(error).__name__}: {error})")
+    except Exception as error:  # the other parts are still reported
+        return Part(name, PROBLEM, f"could not be examined ({type(error).__name__}: {error})")
 
 
 def _version(*distributions: str) -> str | None:
@@ -190,7 +190,7 @@ def _torch() -> Part:
 
 
 def _extras() -> tuple[Part, ...]:
-    """The packages that export and train bring beside PyTorch."""
+    """The packages that the extras export and train install beside PyTorch."""
     parts = []
     for extra, needed in (("export", "molre-edge export"), ("train", "molre-edge train and evaluate")):
         name, lacking = f"extra '{extra}'", [each for each in _asked_for(extra) if _version(each) is None]
@@ -222,7 +222,8 @@ def _gpu(probe: DriverProbe, root: Path, *, jetson: bool) -> Part:
         install = "flash the Jetson with JetPack" if jetson else "install NVIDIA's driver for the GPU, if there is one"
         return Part("NVIDIA GPU", MISSING if probe.cuda is None else PROBLEM, probe.problem, needed, install)
     told = ", ".join(f"{gpu}, {gpu.memory_bytes / 2**30:.1f} GiB" for gpu in probe.gpus)
-    driver = re.search(r"Kernel Module\D*([\d.]+)", _text(root / "proc/driver/nvidia/version"))
+    # 'Kernel Module for x86_64  580.159.04' or 'x86_64 Kernel Module  535.129.03': the first word that is a version
+    driver = re.search(r"NVRM version:.*?\s(\d+\.\d[\d.]*)(?!\S)", _text(root / "proc/driver/nvidia/version"))
     return Part("NVIDIA GPU", OK, f"{told}; driver {driver[1] if driver else '?'}, for CUDA up to {probe.cuda}")
 
 
@@ -263,7 +264,7 @@ def _rtx(*, jetson: bool) -> Part:
     fits = platform.system() == "Linux" and platform.machine() == "x86_64"
     install = "pip install 'molre-edge[rtx]'" if fits else "build them on Linux x86-64"
     if jetson:
-        install = "not for a Jetson: TensorRT-RTX has nothing for its GPU"
+        install = "not for a Jetson: TensorRT-RTX does not support its GPU"
     return _library("TensorRT-RTX", Target.RTX, "tensorrt_rtx", ("tensorrt_rtx",), needed, install)
 
 
@@ -272,9 +273,9 @@ def _library(name: str, target: Target, module: str, distributions: Sequence[str
         return Part(name, MISSING, "not installed", needed, install)
     version = _version(*distributions)
     if version is None:
-        return Part(name, OK, "installed, its version is not told by its package")
+        return Part(name, OK, "installed; its package does not name its version")
     if not version_is_known(target, version):
-        return Part(name, PROBLEM, f"{version} is no version that molre-edge knows", needed, install)
+        return Part(name, PROBLEM, f"{version} is not a version that molre-edge supports", needed, install)
     return Part(name, OK, version)
 
 
@@ -295,12 +296,20 @@ def _backends(probe: DriverProbe) -> tuple[Part, Part]:
 
 def _toolkit(root: Path) -> Part:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(root / "usr/local/cuda/bin"))
-    version = re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"([\d.]+)"', _text(root / "usr/local/cuda/version.json"))
+    version = _cuda_version(root / "usr/local/cuda")
     if nvcc is None:
         return Part(
             "CUDA toolkit", MISSING, "no nvcc", "building pycuda", "NVIDIA's CUDA toolkit; cuda-python needs none"
         )
-    return Part("CUDA toolkit", OK, f"{version[1] if version else 'version unknown'} ({nvcc})")
+    return Part("CUDA toolkit", OK, f"{version or 'version unknown'} ({nvcc})")
+
+
+def _cuda_version(toolkit: Path) -> str | None:
+    """Of its version.json, which some packages of it leave out, else of its header."""
+    if told := re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"([\d.]+)"', _text(toolkit / "version.json")):
+        return told[1]
+    number = re.search(r"^#define CUDA_VERSION (\d+)", _text(toolkit / "include/cuda.h"), re.MULTILINE)
+    return f"{int(number[1]) // 1000}.{int(number[1]) % 1000 // 10}" if number else None
 
 
 def _offline() -> Part:

@@ -70,7 +70,7 @@ def test_a_jetson_with_all_of_it_runs_tensorrt_and_not_rtx(machine: Any) -> None
     packages = {"onnxruntime": "1.23.0", "tensorrt": "10.3.0", "pycuda": "2026.1", "tensorrt_rtx": "1.7.1.116"}
     found = machine(ORIN, "aarch64", packages, JETSON)
     assert found.can_run["tensorrt"] is None
-    assert found.can_run["tensorrt-rtx"].startswith("TensorRT-RTX has nothing for the Orin (sm87)")
+    assert found.can_run["tensorrt-rtx"].startswith("TensorRT-RTX does not support the Orin (sm87)")
 
 
 def test_a_workstation_gets_commands_of_its_own(machine: Any) -> None:
@@ -87,7 +87,7 @@ def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:
     found = machine(DriverProbe("12.6", AMPERE.gpus), "x86_64", packages, {})
     assert (part(found, "TensorRT").state, part(found, "cuda-python").state) == ("problem", "problem")
     assert part(found, "cuda-python").found == "13.4.4 is newer than the driver's CUDA 12.6"
-    assert found.can_run["tensorrt"] == "8.6.1 is no version that molre-edge knows"
+    assert found.can_run["tensorrt"] == "8.6.1 is not a version that molre-edge supports"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_machine_where_nothing_runs_and_nothing_can_be_looked_at_is_still_told
     monkeypatch.setattr(doctor.shutil, "disk_usage", broken)
     found = machine(NO_DRIVER, "riscv64", {}, {})
     assert not found.anything_runs
-    assert part(found, "CPU").found == "could not be looked at (RuntimeError: odd)"
+    assert part(found, "CPU").found == "could not be examined (RuntimeError: odd)"
     assert part(found, "disk").state == "problem"
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -145,3 +145,34 @@ print(found.can_run["onnxruntime"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "None"]
+
+
+@pytest.mark.parametrize(
+    ("line", "driver"),
+    [
+        ("NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (dvs-builder@U22)", "580.159.04"),
+        ("NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)", "540.4.0"),
+        ("NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023", "535.129.03"),
+        ("something else", "?"),
+    ],
+)
+def test_the_driver_is_told_by_its_own_version_and_not_by_the_processor_s(machine: Any, line: str, driver: str) -> None:
+    text = f"NVRM version: {line}\nGCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n"
+    found = part(machine(AMPERE, "x86_64", {}, {"proc/driver/nvidia/version": text}), "NVIDIA GPU").found
+    assert found.endswith(f"; driver {driver}, for CUDA up to 13.0")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"version.json": '{"cuda" : {"name" : "CUDA SDK", "version" : "12.6.11"}}'}, "12.6.11"),
+        ({"include/cuda.h": "/* x */\n#define CUDA_VERSION 13020\n"}, "13.2"),
+        ({}, "version unknown"),
+    ],
+)
+def test_the_toolkit_s_version_is_read_from_what_it_brings(
+    machine: Any, files: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: "/opt/nvcc")
+    found = machine(NO_DRIVER, "x86_64", {}, {f"usr/local/cuda/{name}": text for name, text in files.items()})
+    assert part(found, "CUDA toolkit").found == f"{told} (/opt/nvcc)"

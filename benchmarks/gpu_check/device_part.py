@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from report import CanNotRunError, Report
+from steps import Step
 
 from molre_edge.engines.cuda.batch_loop import SlotLoop
 from molre_edge.engines.cuda.device import BACKENDS, Device, DeviceError, Stream, open_device
@@ -60,6 +61,7 @@ END:
 """out[i] = in[0] + turns, by as many additions; exact below 2^24."""
 
 VOLUMES = 24
+COPIED, ROUNDS = 8 << 20, 20
 _THREADS = 128
 
 
@@ -100,6 +102,9 @@ class CountUp:
                     handle = ctypes.c_void_p(stream.handle)
                     network._call("cuLaunchKernel", network._kernel, *grid, handle, pointers, None)
 
+            def why_no_graph(self, stream: Stream) -> str | None:
+                return None
+
             def close(self) -> None:
                 pass
 
@@ -110,15 +115,31 @@ class CountUp:
         self._call("cuModuleUnload", self._module)
 
 
-def device_checks(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    """All checks of the device layer."""
+def contract(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """The contract, on both backends."""
     for backend in BACKENDS:
         for check in DEVICE_CHECKS:
             report.check(f"{backend}: {check.__name__.replace('_', ' ')}", lambda b=backend, c=check: _kept(b, c))
+
+
+def copies(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """Copies beside a kernel, on both backends."""
+    for backend in BACKENDS:
         report.check(f"{backend}: copies beside a kernel, and its graph", lambda b=backend: overlap(b))
 
 
-def _open(backend: str) -> Device:
+def bandwidth(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """What the copies of a batch cost, on both backends."""
+    for backend in BACKENDS:
+        report.check(f"{backend}: what copies cost", lambda b=backend: copy_rates(b))
+
+
+def backend_open(backend: str | None) -> Device:
+    """A device.
+
+    Raises:
+        CanNotRunError: the backend is not installed.
+    """
     try:
         return open_device(backend)
     except EngineError as error:
@@ -128,7 +149,7 @@ def _open(backend: str) -> Device:
 
 
 def _kept(backend: str, check: Any) -> dict[str, Any]:
-    device = _open(backend)
+    device = backend_open(backend)
     check(device)
     device.close()
     return {"backend": device.backend}
@@ -136,7 +157,7 @@ def _kept(backend: str, check: Any) -> dict[str, Any]:
 
 def overlap(backend: str) -> dict[str, Any]:
     """Times of the same volumes one by one and as a stream, with and without a graph; their answers are checked."""
-    device = _open(backend)
+    device = backend_open(backend)
     volumes = [np.full((1, 16, 512, 512), number, np.float16) for number in range(VOLUMES)]
     figures: dict[str, Any] = {"backend": device.backend}
     with device.active():
@@ -175,6 +196,43 @@ def overlap(backend: str) -> dict[str, Any]:
     return figures
 
 
+def copy_rates(backend: str) -> dict[str, Any]:
+    """GB/s of filling page-locked memory from ordinary memory, and of copies from it to the GPU and back."""
+    device = backend_open(backend)
+    figures: dict[str, Any] = {"backend": device.backend, "MB": COPIED / 1e6}
+    with device.active():
+        host, stream = device.pinned((COPIED,), np.uint8), device.stream()
+        buffer, marks = device.alloc(COPIED), [device.event() for _ in range(3)]
+        plain = np.random.default_rng(0).integers(0, 256, COPIED, np.uint8)
+        filled, there, back = [], [], []
+        for turn in range(-2, ROUNDS):
+            start = time.perf_counter()
+            host.array[...] = plain
+            seconds = time.perf_counter() - start
+            marks[0].record(stream)
+            device.h2d(buffer, host.array, stream)
+            marks[1].record(stream)
+            device.d2h(host.array, buffer, stream)
+            marks[2].record(stream)
+            stream.synchronize()
+            if turn >= 0:
+                filled.append(seconds)
+                there.append(1e-3 * marks[1].ms_since(marks[0]))
+                back.append(1e-3 * marks[2].ms_since(marks[1]))
+        same = np.array_equal(host.array, plain)
+        start = time.perf_counter()
+        copied = plain.copy()
+        seconds = time.perf_counter() - start
+        for thing in (*marks, buffer, stream, host):
+            thing.close()
+    device.close()
+    if not same or copied[0] != plain[0]:
+        raise AssertionError("what came back is not what went")
+    for name, values in (("fill", filled), ("to the GPU", there), ("from the GPU", back), ("plain copy", [seconds])):
+        figures[f"{name}, GB/s"] = round(COPIED / 1e9 / float(np.median(values)), 2)
+    return figures
+
+
 def _turns(device: Device, network: CountUp, volume: Any) -> int:
     """So many turns that the kernel takes about as long as the copies."""
     loop = SlotLoop(device, network, smallest=1, largest=1, graphs=False)
@@ -184,3 +242,10 @@ def _turns(device: Device, network: CountUp, volume: Any) -> int:
     loop.close()
     scale = (times["to_device"] + times["from_device"]) / max(times["compute"], 1e-3)
     return int(min(max(network.turns * scale, 1 << 10), 1 << 23))
+
+
+DEVICE_STEPS = (
+    Step("device", "contract", 90, contract),
+    Step("device", "overlap", 90, copies),
+    Step("device", "bandwidth", 60, bandwidth),
+)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawn import MOLRE, PLAIN_MODEL, checkpoint, volumes_of
 from report import CanNotRunError, FailedError, Report
+from steps import Step
 
 from molre_edge.benchmarking.measure import PLAIN, Candidate, measure, summarise
 from molre_edge.bundle.bundle import Bundle
@@ -21,7 +24,7 @@ from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES, BuiltFor, why_not_gpu
 from molre_edge.engines.tensorrt.network import TensorRTNetwork
 from molre_edge.engines.tensorrt.runner import TensorRTRunner
-from molre_edge.errors import EngineError, MissingDependencyError
+from molre_edge.errors import EngineError
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
 from molre_edge.specs import Precision
 
@@ -29,50 +32,62 @@ BATCHES = (1, 4)
 PRECISIONS = (Precision.FP32, Precision.FP16)
 
 
-def engine_checks(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    """All checks of engines."""
-    bundles: dict[str, Bundle] = {}
-    report.check("a bundle with adapters, exported", lambda: export_into(bundles, "molre", options, folder))
-    report.check("the plain backbone, exported", lambda: export_into(bundles, "none", options, folder))
-    for target in Target:
-        for precision in PRECISIONS:
-            name = f"{target}-{precision}"
-            report.check(f"{name}: build", lambda t=target, p=precision: build(bundles, t, p))
-            report.check(f"{name}: golden answers", lambda n=name, p=precision: golden(_of(bundles, "molre"), n, p))
-            report.check(f"{name}: adapters' cost", lambda n=name: overhead(bundles, n, options.rounds))
-    report.check("TensorRT-RTX on a GPU that its list lacks", lambda: outside(_of(bundles, "molre"), report))
+def exports(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """Both bundles."""
+    report.check("a bundle with adapters, exported", lambda: export_into(MOLRE, options, folder))
+    report.check("the plain backbone, exported", lambda: export_into(PLAIN_MODEL, options, folder))
 
 
-def export_into(bundles: dict[str, Bundle], adapter: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Draw a model, export it, and open its bundle."""
-    try:
-        from molre_edge.demo import draw_model
-        from molre_edge.export.exporter import export_bundle
-        from molre_edge.export.golden import synthetic_volumes
-        from molre_edge.model.backbones.registry import backbone_entry
-        from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
-        from molre_edge.model.defaults import default_config
-    except ImportError as error:
-        raise CanNotRunError(f"the export needs the extra 'export' ({error})") from error
-    entry = backbone_entry(options.backbone)
-    grid = replace(entry.grid, slices=options.slices) if entry.dimensions == 2 else entry.grid
-    volumes = synthetic_volumes(grid, 4)
-    path = folder / f"{adapter}.pt"
-    save_checkpoint(draw_model(default_config(options.backbone, grid=grid, adapter=adapter), volumes), path)
-    result = export_bundle(load_checkpoint(path), folder / adapter, volumes, golden_origin="synthetic")
-    bundles[adapter] = Bundle.open(folder / adapter)
+def engine_checks(target: Target, precision: Precision) -> Callable[[Report, argparse.Namespace, Path], None]:
+    """All checks of the engines of a target and a precision."""
+
+    def work(report: Report, options: argparse.Namespace, folder: Path) -> None:
+        name = f"{target}-{precision}"
+        report.check(f"{name}: build", lambda: build(folder, target, precision))
+        report.check(f"{name}: golden answers", lambda: golden(_of(folder, MOLRE), name, precision))
+        report.check(f"{name}: adapters' cost", lambda: overhead(folder, name, options.rounds))
+
+    return work
+
+
+def beside(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """Engines and PyTorch in turns, and TensorRT-RTX on a GPU that it does not name."""
+    report.check("TensorRT-RTX on a GPU that its list lacks", lambda: outside(_of(folder, MOLRE), report))
+    report.check("PyTorch and engines in turns", lambda: in_turns(folder, options))
+
+
+def export_into(adapter: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Export a drawn model."""
+    from molre_edge.export.exporter import export_bundle
+    from molre_edge.model.checkpoint import load_checkpoint
+
+    loaded, volumes = load_checkpoint(checkpoint(options, folder, adapter)), volumes_of(options, folder)
+    result = export_bundle(loaded, folder / adapter, volumes, golden_origin="synthetic")
     return {str(precision): parity.verdict.summary for precision, parity in result.parity.items()}
 
 
-def build(bundles: dict[str, Bundle], target: Target, precision: Precision) -> dict[str, Any]:
+def in_turns(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Times of PyTorch in float16 and of every float16 engine that is there for this GPU."""
+    from pytorch_part import AutocastRunner, need_gpu
+
+    need_gpu()
+    bundle, path = _of(folder, MOLRE), checkpoint(options, folder, MOLRE)
+    candidates = [Candidate("eager", lambda: AutocastRunner(path))]
+    for name in ("rtx-fp16", "here-fp16"):
+        with contextlib.suppress(CanNotRunError):
+            fitting(bundle, name)
+            candidates.append(Candidate(name, lambda n=name: runner_of(bundle, n)))
+    if len(candidates) == 1:
+        raise CanNotRunError("no float16 engine for this GPU is there; see the builds")
+    return timed(candidates, bundle.golden().volumes, options.rounds)
+
+
+def build(folder: Path, target: Target, precision: Precision) -> dict[str, Any]:
     """Engines of both bundles, for this GPU."""
     figures: dict[str, Any] = {}
-    for adapter in ("molre", "none"):
+    for adapter in (MOLRE, PLAIN_MODEL):
         options = BuildOptions(target=target, batch=(1, 4, 4))
-        try:
-            facts = build_engine(_of(bundles, adapter), precision, options).facts
-        except MissingDependencyError as error:
-            raise CanNotRunError(str(error)) from error
+        facts = build_engine(_of(folder, adapter), precision, options).facts
         figures[adapter] = {
             "seconds": facts["build_seconds"],
             "MB": round(facts["bytes"] / 1e6, 1),
@@ -97,13 +112,13 @@ def golden(bundle: Bundle, name: str, precision: Precision) -> dict[str, Any]:
     return judged(answers, bundle, golden.outputs, precision, more)
 
 
-def overhead(bundles: dict[str, Bundle], name: str, rounds: int) -> dict[str, Any]:
+def overhead(folder: Path, name: str, rounds: int) -> dict[str, Any]:
     """Time of the engine with adapters over that without, interleaved: ``to_first``, median and quartiles."""
     pairs = [
-        Candidate(f"{PLAIN}engine", lambda: runner_of(_of(bundles, "none"), name)),
-        Candidate("with", lambda: runner_of(_of(bundles, "molre"), name)),
+        Candidate(f"{PLAIN}engine", lambda: runner_of(_of(folder, PLAIN_MODEL), name)),
+        Candidate("with", lambda: runner_of(_of(folder, MOLRE), name)),
     ]
-    return timed(pairs, _of(bundles, "molre").golden().volumes, rounds)
+    return timed(pairs, _of(folder, MOLRE).golden().volumes, rounds)
 
 
 def timed(candidates: Sequence[Candidate], volumes: Any, rounds: int) -> dict[str, Any]:
@@ -115,7 +130,7 @@ def timed(candidates: Sequence[Candidate], volumes: Any, rounds: int) -> dict[st
     measured = measure(candidates, volumes, batches=BATCHES, rounds=rounds)
     told = {f"{row.name}, batch {row.batch}": asdict(row) for row in summarise(measured.arms)}
     wanted = ("median_ms", "p99_ms", "compute_ms", "scans_per_second", "to_first")
-    figures: dict[str, Any] = {name: {key: _short(row[key]) for key in wanted} for name, row in told.items()}
+    figures: dict[str, Any] = {name: {key: short(row[key]) for key in wanted} for name, row in told.items()}
     if measured.absent:
         raise FailedError("; ".join(f"{name} is not ready: {why}" for name, why in measured.absent.items()), figures)
     return figures
@@ -157,9 +172,16 @@ def fitting(bundle: Bundle, name: str) -> EngineFile:
 
 
 def judged(
-    answers: Mapping[str, Outputs], bundle: Bundle, wanted: Outputs, precision: Precision, more: Mapping[str, Any]
+    answers: Mapping[str, Outputs], model: Any, wanted: Outputs, precision: Precision, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Answers to the golden volumes beside the wanted ones, held against the gate of a precision.
+
+    Args:
+        answers: by how they were got.
+        model: tells findings and thresholds: a bundle, or a model's configuration.
+        wanted: float32 answers to the same volumes.
+        precision: whose gate.
+        more: further figures.
 
     Raises:
         FailedError: they don't keep it.
@@ -167,7 +189,7 @@ def judged(
     figures: dict[str, Any] = {}
     reasons = []
     for how, outputs in answers.items():
-        numbers = compare(wanted, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
+        numbers = compare(wanted, outputs, findings=model.findings, thresholds=np.asarray(model.thresholds))
         verdict = judge(numbers, DEFAULT_LIMITS[precision])
         figures[how] = {**differences(outputs, wanted), "verdict": verdict.summary}
         if not verdict.passed:
@@ -179,10 +201,11 @@ def judged(
 
 
 def differences(got: Outputs, wanted: Outputs) -> dict[str, float | str]:
-    """Largest distance of a probability and of a gate, and the smallest cosine of embeddings; NaN as text, for JSON."""
+    """Largest distance of a logit, a probability and a gate, smallest cosine of embeddings; NaN as text, for JSON."""
     a, b = got.embedding.astype(np.float64), wanted.embedding.astype(np.float64)
     cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
     figures = {
+        "max dlogit": float(np.abs(got.logits.astype(np.float64) - wanted.logits).max()),
         "max dp": float(np.abs(got.probabilities - wanted.probabilities).max()),
         "min cosine": float(cosine.min()),
     }
@@ -198,13 +221,25 @@ def _engine(bundle: Bundle, name: str) -> EngineFile:
     return found[0]
 
 
-def _of(bundles: dict[str, Bundle], adapter: str) -> Bundle:
-    if adapter not in bundles:
+def _of(folder: Path, adapter: str) -> Bundle:
+    if not (folder / adapter).is_dir():
         raise CanNotRunError("there is no bundle; see its export")
-    return bundles[adapter]
+    return Bundle.open(folder / adapter)
 
 
-def _short(value: Any) -> Any:
+def short(value: Any) -> Any:
+    """Floats with four digits."""
     if isinstance(value, tuple | list):
-        return [_short(each) for each in value]
+        return [short(each) for each in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+ENGINE_STEPS = (
+    Step("engines", "export", 400, exports),
+    *(
+        Step("engines", f"{target}-{precision}", 400, engine_checks(target, precision))
+        for target in Target
+        for precision in PRECISIONS
+    ),
+    Step("engines", "beside", 120, beside),
+)

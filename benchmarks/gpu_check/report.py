@@ -13,12 +13,27 @@ from typing import Any
 from molre_edge import __version__
 from molre_edge.doctor import diagnose
 from molre_edge.engines.cuda.driver import DriverProbe
+from molre_edge.errors import MissingDependencyError
 from molre_edge.files import write_json, write_whole
 
 DISCLAIMER = (
     "Research and engineering tool, not a cleared medical device. Weights are random: no figure here is one of a "
     "diagnosis."
 )
+
+_INSTALL = {
+    "SimpleITK": "pip install 'molre-edge[export]'",
+    "cuda": "pip install 'molre-edge[cuda]'",
+    "torch": "pip install 'molre-edge[export]'",
+    "transformers": "pip install 'molre-edge[export]'",
+    "monai": "pip install 'molre-edge[export]'",
+    "onnx": "pip install 'molre-edge[export]'",
+    "onnxscript": "pip install 'molre-edge[export]'",
+    "onnxsim": "pip install 'molre-edge[export]'",
+    "safetensors": "pip install 'molre-edge[export]'",
+    "einops": "pip install 'molre-edge[export]'",
+}
+"""Module -> what brings it; others are installed by their own name."""
 
 
 class CanNotRunError(Exception):
@@ -37,9 +52,14 @@ class FailedError(Exception):
 class Report:
     """Runs checks and keeps what came of them."""
 
-    def __init__(self, probe: DriverProbe) -> None:
-        """Begin with nothing checked."""
-        self.probe, self.checks, self._part = probe, list[dict[str, Any]](), ""
+    def __init__(self, probe: DriverProbe, journal: Path | None = None) -> None:
+        """Begin with nothing checked.
+
+        Args:
+            probe: what the driver says.
+            journal: where each check is noted when it begins and when it ends, a line of JSON each.
+        """
+        self.probe, self.checks, self._part, self._journal = probe, list[dict[str, Any]](), "", journal
 
     def begin(self, part: str) -> None:
         """The checks that follow belong to a part."""
@@ -53,24 +73,37 @@ class Report:
     def check(self, name: str, work: Callable[[], dict[str, Any] | None], *, gpu: bool = True) -> bool:
         """Run a check, which gives figures, raises :class:`CanNotRunError`, or fails by any other error.
 
+        A package that is not installed is no failure.
+
         Returns:
             Whether it was done.
         """
         start, told = time.perf_counter(), {"part": self._part, "check": name}
+        self._note({**told, "state": "running"})
         try:
             if gpu and self.probe.problem is not None:
                 raise CanNotRunError(self.probe.problem)
             told |= {"state": "done", "figures": work() or {}}
-        except CanNotRunError as reason:
+        except (CanNotRunError, MissingDependencyError) as reason:
             told |= {"state": "can't run", "reason": str(reason)}
         except FailedError as error:
             told |= {"state": "failed", "reason": str(error), "figures": error.figures}
         except Exception as error:  # whatever happens on an unknown GPU is a result
-            told |= {"state": "failed", "reason": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+            missing = _missing(error)
+            told |= {"state": "failed" if missing is None else "can't run"}
+            told |= {"reason": missing or f"{type(error).__name__}: {error}"}
+            told |= {} if missing else {"trace": traceback.format_exc()}
         told["seconds"] = round(time.perf_counter() - start, 2)
-        self.checks.append(told)
-        print(f"{told['state']:>9}  {self._part}: {name}  {told.get('reason', '')}".splitlines()[0], flush=True)
+        self._note(told)
+        self.take(told)
         return told["state"] == "done"
+
+    def take(self, told: dict[str, Any]) -> None:
+        """Keep what came of a check, and show it."""
+        self.checks.append(told)
+        print(
+            f"{told['state']:>9}  {told['part']}: {told['check']}  {told.get('reason', '')}".splitlines()[0], flush=True
+        )
 
     def write(self, folder: Path, now: datetime) -> tuple[Path, Path]:
         """Write both files, named by the day."""
@@ -79,6 +112,7 @@ class Report:
             "date": now.isoformat(timespec="seconds"),
             "molre-edge": __version__,
             "machine": found.machine.split(", ", 1)[-1],
+            "driver's CUDA": self.probe.cuda,
             "gpus": [str(gpu) for gpu in self.probe.gpus],
             "versions": {part.name: part.found for part in found.parts if part.name not in {"Python", "disk"}},
             "checks": self.checks,
@@ -92,6 +126,11 @@ class Report:
             partial.write_text(self._page(data), encoding="utf-8")
         return path, page
 
+    def _note(self, told: dict[str, Any]) -> None:
+        if self._journal is not None:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(told, default=str) + "\n")
+
     def _page(self, data: dict[str, Any]) -> str:
         gpus = ", ".join(data["gpus"]) or "no GPU"
         lines = [f"# GPU check, {data['date'][:10]}", "", f"On {gpus}; `benchmarks/gpu_check`.", ""]
@@ -103,6 +142,18 @@ class Report:
         lines += ["", "| what | found |", "| --- | --- |"]
         lines += [f"| {name} | {found} |" for name, found in data["versions"].items()]
         return "\n".join([*lines, "", data["disclaimer"], ""])
+
+
+def _missing(error: BaseException | None) -> str | None:
+    """What to install, where an error is that of a package that is not there; None for any other error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.split(".")[0]
+            if package == "molre_edge":
+                return None
+            return f"{package} is not installed: {_INSTALL.get(package, f'pip install {package}')}"
+        error = error.__cause__
+    return None
 
 
 def _flat(figures: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -36,6 +36,9 @@ class Bound(Protocol):
     def enqueue(self, stream: Stream) -> None:
         """Queue one pass. Raises :class:`DeviceError`."""
 
+    def why_no_graph(self, stream: Stream) -> str | None:
+        """Why a pass on the stream can't be captured as a graph; None where it may be tried."""
+
     def close(self) -> None:
         """Free it."""
 
@@ -85,6 +88,8 @@ class Slot:
             self._queue()
             self._stream.synchronize()
             if graph:
+                self.why_no_graph = self._bound.why_no_graph(self._stream)
+            if graph and self.why_no_graph is None:
                 try:
                     self.graph = _kept(stack, device.capture(self._stream, self._enqueue))
                 except DeviceError as error:

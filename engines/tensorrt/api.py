@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from molre_edge.errors import EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from molre_edge.engines.tensorrt.timing_cache import RuntimeCache
     from molre_edge.engines.tensorrt.types import Builder, IBuilderConfig, ICudaEngine, IExecutionContext, Library
 
 __all__ = ["BuildOptions", "Target", "TensorRT", "load_tensorrt", "version_is_known", "version_numbers"]
@@ -131,6 +132,9 @@ class TensorRT:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         if options.refit:
             config.set_flag(trt.BuilderFlag.REFIT)
+        flags: Any = trt.BuilderFlag
+        if hasattr(flags, "REQUIRE_USER_ALLOCATION"):  # TensorRT-RTX: an engine that takes memory makes no CUDA graph
+            config.set_flag(flags.REQUIRE_USER_ALLOCATION)
         if options.compute_capabilities:
             wanted = [self._capability(word) for word in options.compute_capabilities]
             config.num_compute_capabilities = len(wanted)
@@ -148,8 +152,8 @@ class TensorRT:
                 return bool(content)
         return False
 
-    def new_context(self, engine: ICudaEngine) -> IExecutionContext | None:
-        """An execution context whose scratch memory the caller gives; None on failure.
+    def new_context(self, engine: ICudaEngine, cache: RuntimeCache | None = None) -> IExecutionContext | None:
+        """An execution context whose scratch memory the caller gives; None on failure. `cache` is TensorRT-RTX's alone.
 
         TensorRT-RTX compiles kernels for a shape beside the work by default: a graph captured meanwhile would hold the
         slow ones for good. So it is told to wait for them.
@@ -162,6 +166,8 @@ class TensorRT:
         config = rtx.create_runtime_config()
         config.set_execution_context_allocation_strategy(by_us)
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        if cache is not None:
+            cache.join(config)
         return engine.create_execution_context(config)
 
     def _capability(self, word: str) -> Any:

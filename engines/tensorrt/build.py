@@ -20,7 +20,7 @@ from molre_edge.engines.tensorrt.api import BuildOptions, Target, TensorRT, load
 from molre_edge.engines.tensorrt.inspector import inspect_layers
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.known_problems import known_problem
-from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers
+from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
 from molre_edge.engines.tensorrt.progress import Watch, listed, watching
 from molre_edge.engines.tensorrt.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
@@ -59,14 +59,11 @@ def build_tensorrt(
     with watching(tensorrt.module, progress) as (watch, logger, monitor):
         plan, measurements, reused = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
         seconds = time.perf_counter() - start
-        inspected: tuple[BuiltLayer, ...] = ()
-        if options.target is Target.HERE:
-            inspected = inspect_layers(tensorrt, bytes(plan), logger, host_code=options.version_compatible)
-    layers = inspected or read_layers(watch.layers[0] if watch.layers else "")
+        layers, read_from = _layers(tensorrt, plan, options, watch, logger)
     if quantised is None:
-        check_precision(layers, precision)
+        not_checked = check_precision(layers, precision)
     else:
-        check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
+        not_checked = check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
     built = write_engine(
         bundle,
         f"{options.target}-{precision}",
@@ -88,12 +85,9 @@ def build_tensorrt(
                 "version_compatible": options.version_compatible,
                 "refit": options.refit,
             },
-            "warnings": [problem] if problem else [],
+            "warnings": [told for told in (problem, not_checked) if told],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
-            "layers": {
-                **LayerSummary.of(layers).to_dict(),
-                "read_from": "the engine inspector" if inspected else "the builder's layer log",
-            },
+            "layers": {**LayerSummary.of(layers).to_dict(), "read_from": read_from},
             "build_seconds": round(seconds, 2),
         },
     )
@@ -103,6 +97,18 @@ def build_tensorrt(
     return built
 
 
+def _layers(
+    tensorrt: TensorRT, plan: Any, options: BuildOptions, watch: Watch, logger: Any
+) -> tuple[tuple[BuiltLayer, ...], str]:
+    """The layers as built, and their source: the inspector if there is a GPU, unless the log tells more."""
+    reports = [(read_layers(watch.layers[0] if watch.layers else ""), "the builder's layer log")]
+    if options.target is Target.HERE:
+        inspected = inspect_layers(tensorrt, bytes(plan), logger, host_code=options.version_compatible)
+        reports.insert(0, (inspected, "the engine inspector"))
+    # the first of those that have any matrix product and hide the fewest layers
+    return min(reports, key=lambda one: (not any(layer.is_matrix for layer in one[0]), not one[0], unread(one[0])))
+
+
 def _fused_in_fp16(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, progress: Progress) -> int | None:
     """How many attentions the same builder fuses in the float16 graph; None where there is no such graph."""
     if Precision.FP16 not in bundle.graphs:
@@ -110,8 +116,11 @@ def _fused_in_fp16(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, pr
     facts = bundle.graph(Precision.FP16)
     progress.step("building the fp16 engine to compare attentions with")
     with watching(tensorrt.module, progress) as (watch, logger, monitor):
-        _build(tensorrt, bundle.read(facts.file), facts.inputs[0], options, watch, logger, monitor, b"")
-    return LayerSummary.of(read_layers(watch.layers[0] if watch.layers else "")).fused_attention
+        graph = bundle.read(facts.file)
+        plan, _, _ = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, b"")
+        layers, _ = _layers(tensorrt, plan, options, watch, logger)
+    summary = LayerSummary.of(layers)
+    return summary.fused_attention if summary.by_type else None
 
 
 def _target(options: BuildOptions) -> dict[str, Any]:

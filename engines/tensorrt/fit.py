@@ -130,6 +130,8 @@ def here() -> str:
 
 
 def _again(target: Target, gpu: Gpu) -> str:
+    if target is Target.RTX and gpu.sm not in RTX_CAPABILITIES and gpu.compute_capability < _RTX_DEFAULT_FROM:
+        return "TensorRT-RTX has nothing for this GPU: build one with --target here on this machine"
     if target is Target.RTX:
         return f"build it again with --compute-capability {gpu.sm}, or with --target here on this machine"
     return "build it again on this machine"

@@ -1,40 +1,19 @@
 """The layers of an engine as its inspector tells them: on a GPU, where an engine can be loaded again once it is built.
 
-Read after public examples of its JSON alone: what is not of that form is no answer, and the builder's log is asked.
+Read after public examples of its JSON alone, in two forms: TensorRT 10 has one word for a tensor's format and datatype
+(``Format/Datatype``), TensorRT 11 two (``Datatype`` and ``Format``), as TensorRT-RTX has in its log.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from molre_edge.engines.tensorrt.api import TensorRT
-from molre_edge.engines.tensorrt.layers import BuiltLayer
+from molre_edge.engines.tensorrt.layers import UNREAD, BuiltLayer, datatype_of, layer_of
 
 __all__ = ["inspect_layers", "parse_layers"]
-
-_TYPES = {
-    "CaskConvolution": "correlation",
-    "CaskGemmConvolution": "correlation",
-    "Convolution": "correlation",
-    "CaskDeconvolutionV2": "deconv",
-    "Deconvolution": "deconv",
-    "CaskGemmMatrixMultiply": "gemm",
-    "MatrixMultiply": "gemm",
-}
-"""The inspector's word, and the builder's log's for the same."""
-
-_DATATYPES = {
-    "BF16": "BFloat16",
-    "BFloat16": "BFloat16",
-    "FP32": "Float",
-    "Float": "Float",
-    "FP16": "Half",
-    "Half": "Half",
-    "INT8": "Int8",
-    "Int8": "Int8",
-}
-"""A part of the inspector's word for a tensor's format and datatype, and the log's datatype; the first that fits."""
 
 
 def inspect_layers(tensorrt: TensorRT, plan: bytes, logger: Any, *, host_code: bool = False) -> tuple[BuiltLayer, ...]:
@@ -58,23 +37,27 @@ def inspect_layers(tensorrt: TensorRT, plan: bytes, logger: Any, *, host_code: b
 
 
 def parse_layers(text: str) -> tuple[BuiltLayer, ...]:
-    """Read the inspector's JSON; none where it is of another form or lists no layer that multiplies matrices."""
+    """Read the inspector's JSON; layers of another form are told as unread, and no list of layers is none."""
     try:
-        layers = tuple(_layer(one) for one in json.loads(text)["Layers"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        layers = json.loads(text)["Layers"]
+        return tuple(_layer(one) for one in layers) if isinstance(layers, list) else ()
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
-    return layers if any(layer.is_matrix for layer in layers) else ()
 
 
-def _layer(one: dict[str, Any]) -> BuiltLayer:
-    kind, weights = str(one["LayerType"]), one.get("Weights") or {}
-    ends = [_datatype(each["Format/Datatype"]) for each in (*one["Inputs"], *one["Outputs"])]
-    seen = next((datatype for datatype in ends if datatype != "none"), "none")
-    datatype = _datatype(weights["Type"]) if weights else seen
-    if datatype == "Int8" != seen:  # INT8 weights alone: multiplied in what comes in
-        datatype = seen
-    return BuiltLayer(str(one["Name"]), _TYPES.get(kind, kind), datatype, int(weights.get("Count", 0)))
+def _layer(one: Any) -> BuiltLayer:
+    try:
+        lists = [[_tensor(each) for each in one[end]] for end in ("Inputs", "Outputs")]
+        constants = [_tensor(each) for each in one.get("Constants") or []]
+        if weights := one.get("Weights"):
+            constants = [(int(weights["Count"]), datatype_of(weights["Type"]))]
+        return layer_of(str(one["Name"]), str(one["LayerType"]), lists[0], constants, lists[1])
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        name = one.get("Name") if isinstance(one, dict) else one  # below DETAILED a layer is its name alone
+        return layer_of(str(name)[:200], UNREAD, [(0, None)], [], [])
 
 
-def _datatype(told: str) -> str:
-    return next((ours for theirs, ours in _DATATYPES.items() if theirs in told), "none")
+def _tensor(one: dict[str, Any]) -> tuple[int, str | None]:
+    """Elements and datatype."""
+    word = next(str(one[name]) for name in ("Format/Datatype", "Datatype", "DataType") if name in one)
+    return math.prod(int(side) for side in one.get("Dimensions") or []), datatype_of(word)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, list_weights
+from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, list_weights, not_checked, unread
 from molre_edge.errors import BundleError, EngineError
 
 __all__ = ["Quantised", "check_int8"]
@@ -53,8 +53,10 @@ class Quantised:
 
 def check_int8(
     layers: Sequence[BuiltLayer], expected: Quantised, fused_in_fp16: Callable[[], int | None] = lambda: None
-) -> None:
+) -> str | None:
     """Refuse an engine whose quantised layers are not Int8, or whose attentions came apart.
+
+    A layer that could not be read may be right.
 
     Args:
         layers: as built.
@@ -62,15 +64,20 @@ def check_int8(
         fused_in_fp16: builds the float16 graph and counts its fused attentions; None where there is no such graph. It
             is asked only where fewer attentions are fused than the graph has: not every attention can be.
 
+    Returns:
+        What could not be checked, as a sentence; None where all was.
+
     Raises:
         EngineError: it is not an int8 engine; the message counts its layers.
     """
     matrix = [layer for layer in layers if layer.is_matrix]
-    right = [layer for layer in matrix if layer.datatype == _INT8]
-    if list_weights(matrix):
+    right, hidden = [layer for layer in matrix if layer.datatype == _INT8], unread(layers)
+    if not matrix:
+        return not_checked(layers)
+    if list_weights(matrix) and not hidden:
         share, least, what = sum(layer.weights for layer in right) / max(expected.weights, 1), _WEIGHTS, "weights"
     else:
-        share, least, what = len(right) / expected.layers, _LAYERS, "layers"
+        share, least, what = (len(right) + hidden) / expected.layers, _LAYERS, "layers"
     if share < least:
         counts = Counter(layer.datatype for layer in matrix)
         built = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
@@ -79,11 +86,12 @@ def check_int8(
             f"in Int8, expected at least {least:.0%}; its matrix layers are {built}. It was not kept"
         )
     fused = LayerSummary.of(layers).fused_attention
-    if fused < expected.attentions:
+    if fused + hidden < expected.attentions:
         in_fp16 = fused_in_fp16()
         wanted = expected.attentions if in_fp16 is None else in_fp16
-        if fused < wanted:
+        if fused + hidden < wanted:
             raise EngineError(
                 f"the int8 engine fuses {fused} attentions, expected {wanted} as in float16: INT8 took them apart, and "
                 f"it would be slower. It was not kept"
             )
+    return not_checked(layers) if hidden else None

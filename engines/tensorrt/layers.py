@@ -1,6 +1,7 @@
 """Which layers an engine really has, in which precision: read from the builder's layer log.
 
-The log is text for people and no interface: what can't be read there is an error, never a guess.
+The log is text for people and no interface: a layer that can't be read there is told as unread, never guessed. It
+counts neither for nor against an engine; where too little is read to judge, that is said.
 """
 
 from __future__ import annotations
@@ -16,7 +17,19 @@ from molre_edge.engines.tensorrt.progress import LAYER_LOG
 from molre_edge.errors import EngineError
 from molre_edge.specs import Precision
 
-__all__ = ["DATATYPES", "BuiltLayer", "LayerSummary", "check_precision", "list_weights", "read_layers"]
+__all__ = [
+    "DATATYPES",
+    "UNREAD",
+    "BuiltLayer",
+    "LayerSummary",
+    "check_precision",
+    "datatype_of",
+    "layer_of",
+    "list_weights",
+    "not_checked",
+    "read_layers",
+    "unread",
+]
 
 DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
 """The library's word for the datatype of an engine of each precision."""
@@ -31,15 +44,43 @@ _MATRIX_TYPES = {"gemm", "runtime_fusion", "correlation", "deconv"}
 """Layers that multiply matrices: GEMM, GEMM fused with what is around it, convolution, transposed convolution."""
 _FUSED_ATTENTION = "_gemm_mha"
 _UNTYPED = "none"
+UNREAD = "unread"
+"""Type and datatype of a layer that can't be read."""
 
-_LAYER = re.compile(
-    r"^Name: (?P<name>.*?), LayerType: (?P<type>\w+), Inputs: \[(?P<inputs>.*?)\], "
-    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], TacticName:",
-    re.MULTILINE,
+_TYPES = {
+    "CaskConvolution": "correlation",
+    "CaskGemmConvolution": "correlation",
+    "Convolution": "correlation",
+    "CaskDeconvolutionV2": "deconv",
+    "Deconvolution": "deconv",
+    "CaskGemmMatrixMultiply": "gemm",
+    "MatrixMultiply": "gemm",
+}
+"""Words of TensorRT's, and RTX's for the same."""
+_OPAQUE = {"Myelin"}
+"""A part of the network in one row, its products within: older TensorRT tells no more of it."""
+
+# Names hold nearly every character. What follows a list is a field or nothing; what ends in one is a tensor's brace.
+_HEAD = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>\w+)(?=,|\s*$)")
+_LIST = r", {}: \[(?P<inside>\s*|.*?\}}\s*)\](?=, [A-Z]\w*: |\s*$)"
+_INPUTS, _CONSTANTS, _OUTPUTS = (re.compile(_LIST.format(word)) for word in ("Inputs", "Constants", "Outputs"))
+_TENSOR = re.compile(r"\{(?P<fields>.*?)\}(?=\s*, \{|\s*$)")
+# RTX and TensorRT 11 write 'Datatype: Half, Format: ...', TensorRT 10 'Format/Datatype: Row major linear FP16 format'.
+_DATATYPE = re.compile(r", (?:Format/)?Data[tT]ype: (?P<type>.+?)(?=, [A-Z]\w*: |\s*$)")
+_SHAPE = re.compile(r", Dimensions: \[(?P<shape>[-\d, ]*)\]")
+_WEIGHTS = re.compile(r', Weights: \{"Type": "(?P<type>\w+)", "Count": (?P<count>\d+)\}')
+_END = re.compile(r"^(Bindings|I/O Tensors|Engine Metadata)\b")
+
+_WORDS = (
+    (re.compile(r"bf16|bfloat16"), "BFloat16"),
+    (re.compile(r"fp32|float32|\bfloat\b"), "Float"),
+    (re.compile(r"fp16|float16|\bhalf\b"), "Half"),
+    (re.compile(r"fp8|float8|e4m3|e5m2"), "FP8"),
+    (re.compile(r"fp4|float4|e2m1"), "FP4"),
+    (re.compile(r"(?<!u)int8"), "Int8"),
+    (re.compile(r"int32|int64|uint8|int4|bool"), _UNTYPED),
 )
-# A tensor's fields: RTX writes 'Datatype: Half', TensorRT 10 'Format/Datatype: Half'.
-_TENSOR = re.compile(r"Dimensions: \[(?P<shape>[-\d,]*)\].*?(?:Format/)?Datatype: (?P<type>\w+)")
-_FLOATING = {"Float", "Half", "BFloat16", "FP8", "FP4"}
+"""Parts of the words for a tensor's datatype, and ours; the first that fits."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +91,7 @@ class BuiltLayer:
         name: as built; fused ones name their parts.
         type: the library's word, such as ``gemm``.
         datatype: of its weights, but Int8 only where its input is Int8 too; else of its first floating-point input,
-            such as ``Half``; ``none`` for shapes and sizes.
+            such as ``Half``; ``none`` for shapes and sizes; ``unread``, as is then the type, where it can't be read.
         weights: number of elements of its largest constant; 0 where none is listed.
     """
 
@@ -110,39 +151,78 @@ class LayerSummary:
 
 
 def read_layers(listing: str) -> tuple[BuiltLayer, ...]:
-    """Read a layer listing.
+    """Read a layer listing: all rows of it, those that can't be read as such.
 
     Args:
         listing: the message of the builder's log that begins with :data:`LAYER_LOG`.
-
-    Raises:
-        EngineError: the text is not of the form that is known.
     """
-    body = listing.removeprefix(LAYER_LOG).split("\n\n")[0]
-    found = tuple(_layer(match) for match in _LAYER.finditer(body))
-    told = len(re.findall(r"^Name: ", body, re.MULTILINE))
-    if not found or len(found) != told or not any(layer.is_matrix for layer in found):
-        raise EngineError(
-            f"the builder's layer log can't be read ({len(found)} of {told} layers understood), so what was built "
-            f"can't be checked. Install a version of the library that docs/tensorrt.md lists"
-        )
+    layers = []
+    for line in listing.removeprefix(LAYER_LOG).splitlines():
+        if _END.match(line):
+            break
+        if line.startswith("Name: "):
+            layers.append(_layer(line))
+    return tuple(layers)
+
+
+def _layer(line: str) -> BuiltLayer:
+    head, inputs, outputs = _HEAD.match(line), _INPUTS.search(line), _OUTPUTS.search(line)
+    if head is None or inputs is None or outputs is None:
+        return _unread(line.removeprefix("Name: ").split(", LayerType: ")[0])
+    constants = _CONSTANTS.search(line)
+    lists = [_tensors(match["inside"] if match else "") for match in (inputs, constants, outputs)]
+    weights = _WEIGHTS.search(line)
+    told = [(int(weights["count"]), datatype_of(weights["type"]))] if weights else lists[1]
+    return layer_of(head["name"], head["type"], lists[0], told, lists[2])
+
+
+def _tensors(inside: str) -> list[tuple[int, str | None]]:
+    """Elements and datatype of each tensor of a list."""
+    found = []
+    for tensor in _TENSOR.finditer(inside):
+        fields = f", {tensor['fields'].strip()}"
+        datatype, shape = _DATATYPE.search(fields), _SHAPE.search(fields)
+        size = math.prod(int(side) for side in shape["shape"].split(",") if side.strip()) if shape else 0
+        found.append((size, datatype_of(datatype["type"]) if datatype else None))
     return found
 
 
-def _layer(match: re.Match[str]) -> BuiltLayer:
-    constants = [(_size(t["shape"]), t["type"]) for t in _TENSOR.finditer(match["constants"] or "")]
-    constants = [(size, kind) for size, kind in constants if kind in _FLOATING or kind.startswith("Int8")]
-    inputs = [t["type"] for t in _TENSOR.finditer(match["inputs"]) if t["type"] in _FLOATING or t["type"] == "Int8"]
-    outputs = [t["type"] for t in _TENSOR.finditer(match["outputs"]) if t["type"] in _FLOATING]
-    weights, datatype = max(constants, default=(0, ""))
-    if not (datatype and match["type"] in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in inputs):
+def datatype_of(word: str) -> str | None:
+    """The datatype in a word of the library's, such as ``Row major linear FP16 format``; ``none`` for whole numbers.
+
+    None where it is not known.
+    """
+    return next((ours for theirs, ours in _WORDS if theirs.search(word.lower())), None)
+
+
+def layer_of(
+    name: str,
+    kind: str,
+    inputs: Sequence[tuple[int, str | None]],
+    constants: Sequence[tuple[int, str | None]],
+    outputs: Sequence[tuple[int, str | None]],
+) -> BuiltLayer:
+    """A layer by its tensors, as elements and datatype of each; an unread one where a datatype is not known."""
+    kind = _TYPES.get(kind, kind)
+    if kind in _OPAQUE or any(datatype is None for _, datatype in (*inputs, *constants, *outputs)):
+        return _unread(name)
+    weights, datatype = max(((size, str(one)) for size, one in constants if one != _UNTYPED), default=(0, ""))
+    entering = [str(one) for _, one in inputs if one != _UNTYPED]
+    leaving = [str(one) for _, one in outputs if one not in (_UNTYPED, "Int8")]
+    if not (datatype and kind in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in entering):
         # Int8 weights alone are unpacked and multiplied in the input's datatype
-        datatype = (inputs or outputs or [datatype or _UNTYPED])[0]
-    return BuiltLayer(match["name"], match["type"], datatype, weights)
+        datatype = (entering or leaving or [datatype or _UNTYPED])[0]
+    layer = BuiltLayer(name, kind, datatype, weights)
+    return _unread(name) if layer.is_matrix and datatype == _UNTYPED else layer
 
 
-def _size(shape: str) -> int:
-    return math.prod(int(side) for side in shape.split(",") if side)
+def _unread(name: str) -> BuiltLayer:
+    return BuiltLayer(name, UNREAD, UNREAD, 0)
+
+
+def unread(layers: Sequence[BuiltLayer]) -> int:
+    """The number of layers that could not be read."""
+    return sum(layer.type == UNREAD for layer in layers)
 
 
 def list_weights(matrix: Sequence[BuiltLayer]) -> bool:
@@ -150,28 +230,45 @@ def list_weights(matrix: Sequence[BuiltLayer]) -> bool:
     return all(layer.weights for layer in matrix)
 
 
-def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> None:
+def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> str | None:
     """Refuse an engine that is not in the precision it is named for.
 
     fp32: every matrix layer is. fp16: nearly all of the weights are, since routers and head stay in float32 by design.
+    A layer that could not be read may be right.
+
+    Returns:
+        What could not be checked, as a sentence; None where all was.
 
     Raises:
         EngineError: it is not; the message gives the count of its layers.
     """
     matrix = [layer for layer in layers if layer.is_matrix]
     right = [layer for layer in matrix if layer.datatype == DATATYPES[precision]]
-    if precision is Precision.FP32:
-        share, least = len(right) / len(matrix), 1.0
-    elif list_weights(matrix):
+    hidden = unread(layers)
+    if not matrix:
+        return not_checked(layers)
+    if precision is not Precision.FP32 and not hidden and list_weights(matrix):
         weights = sum(layer.weights for layer in matrix)
         share, least = sum(layer.weights for layer in right) / weights, WEIGHTS_IN_PRECISION
     else:
-        share, least = len(right) / len(matrix), LAYERS_IN_PRECISION
+        share = (len(right) + hidden) / (len(matrix) + hidden)
+        least = 1.0 if precision is Precision.FP32 else LAYERS_IN_PRECISION
     if share < least:
-        counts = Counter(layer.datatype for layer in matrix)
+        counts = Counter(layer.datatype for layer in (*matrix, *(x for x in layers if x.type == UNREAD)))
         built = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
         raise EngineError(
             f"the engine is named {precision} and is not {precision} inside: {share:.0%} in {DATATYPES[precision]}, "
             f"expected at least {least:.0%}; its matrix layers are {built}. It was not kept. Precision is in the "
             f"graph: export the checkpoint again"
         )
+    return not_checked(layers) if hidden else None
+
+
+def not_checked(layers: Sequence[BuiltLayer]) -> str:
+    """The sentence that tells what of an engine could not be read."""
+    hidden = unread(layers)
+    of = f"{hidden} of the engine's {len(layers)} layers" if hidden else "the engine's layers"
+    return (
+        f"{of} can't be read from what this version of the library tells, so their precision was not checked. "
+        f"'molre-edge verify' checks the engine's answers; docs/tensorrt.md lists the versions that are known"
+    )

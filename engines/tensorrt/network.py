@@ -12,6 +12,7 @@ from molre_edge.errors import EngineError
 from molre_edge.specs import TensorSpec
 
 if TYPE_CHECKING:
+    from molre_edge.engines.tensorrt.timing_cache import RuntimeCache
     from molre_edge.engines.tensorrt.types import ICudaEngine, IExecutionContext, Runtime
 
 __all__ = ["TensorRTNetwork"]
@@ -31,19 +32,22 @@ class TensorRTNetwork:
         batch: smallest, usual and largest number of volumes.
     """
 
-    def __init__(self, tensorrt: TensorRT, plan: bytes, *, host_code: bool = False) -> None:
+    def __init__(
+        self, tensorrt: TensorRT, plan: bytes, *, host_code: bool = False, cache: RuntimeCache | None = None
+    ) -> None:
         """Deserialise a plan whose hash was compared: a plan is code.
 
         Args:
             tensorrt: the library.
             plan: the engine's content.
             host_code: let it hold code for the host too, as version-compatible engines do.
+            cache: keeps what TensorRT-RTX compiles for the GPU.
 
         Raises:
             DeviceMemoryError: the GPU's memory does not suffice.
             EngineError: the library refuses it, or it is none of ours.
         """
-        self._trt, trt = tensorrt, tensorrt.module
+        self._trt, trt, self._cache = tensorrt, tensorrt.module, cache
         watch = Watch()
         with listening(trt, watch) as logger:
             self._runtime: Runtime | None = trt.Runtime(logger)
@@ -80,7 +84,7 @@ class TensorRTNetwork:
         trt = self._trt
         watch = Watch()
         with listening(trt.module, watch):
-            context = None if self._engine is None else trt.new_context(self._engine)
+            context = None if self._engine is None else trt.new_context(self._engine, self._cache)
             if context is None:
                 raise _refusal(watch, f"{trt.name} can't make an execution context")
             memory: Buffer | None = None
@@ -111,6 +115,8 @@ class TensorRTNetwork:
 
     def close(self) -> None:
         """Free it, after everything that was bound."""
+        if self._cache is not None:
+            self._cache.keep()
         self._engine = None
         self._runtime = None
 
@@ -126,6 +132,13 @@ class _Bound:
             done = self._context is not None and self._context.execute_async_v3(stream.handle)
         if not done:
             raise _refusal(watch, f"{self._trt.name} can't run the engine")
+
+    def why_no_graph(self, stream: Stream) -> str | None:
+        # TensorRT-RTX alone can be asked; what TensorRT can't capture fails as it is captured
+        asks = getattr(self._context, "is_stream_capturable", None)
+        if asks is None or asks(stream.handle):
+            return None
+        return f"{self._trt.name} can't capture this engine: it takes memory or waits while it runs"
 
     def close(self) -> None:
         self._context = None

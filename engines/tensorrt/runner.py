@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,9 +16,10 @@ from molre_edge.bundle.engine_files import EngineFile, read_engine
 from molre_edge.engines.cuda.batch_loop import SlotLoop
 from molre_edge.engines.cuda.device import Device, open_device
 from molre_edge.engines.runner import RunResult, check_volume
-from molre_edge.engines.tensorrt.api import TensorRT, load_tensorrt
+from molre_edge.engines.tensorrt.api import Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_gpu, why_not_version
 from molre_edge.engines.tensorrt.network import TensorRTNetwork
+from molre_edge.engines.tensorrt.timing_cache import RuntimeCache, runtime_cache_path
 from molre_edge.errors import EngineError
 from molre_edge.specs import TensorSpec
 
@@ -44,6 +46,7 @@ class TensorRTRunner:
         specs: tuple[TensorSpec, ...],
         *,
         graphs: bool = True,
+        bundle: Path | None = None,
         open_device: Callable[[], Device] = open_device,
     ) -> None:
         """Take an engine; nothing is loaded before the block is entered.
@@ -53,6 +56,7 @@ class TensorRTRunner:
             engine: its facts.
             specs: input and outputs of the graph that it was built from.
             graphs: replay each batch size as a CUDA graph.
+            bundle: the folder in which TensorRT-RTX keeps what it compiles for this GPU; None keeps nothing.
             open_device: gives the GPU.
 
         Raises:
@@ -62,7 +66,7 @@ class TensorRTRunner:
         self.precision = self.built.precision
         self.name = f"{RUNTIMES[str(self.built.target)]}:{self.precision}"
         self._plan, self._engine, self._specs = plan, engine, specs
-        self._graphs, self._open_device = graphs, open_device
+        self._graphs, self._bundle, self._open_device = graphs, bundle, open_device
         self._stack = contextlib.ExitStack()
         self._entered: _Entered | None = None
 
@@ -76,7 +80,9 @@ class TensorRTRunner:
         graph = bundle.graph(BuiltFor.of(engine).precision)
         if graph.file != engine.graph:
             raise EngineError(f"{engine.path}: built from {engine.graph}, and named for {graph.file}; build it again")
-        return cls(read_engine(bundle, engine), engine, (*graph.inputs, *graph.outputs), **options)
+        return cls(
+            read_engine(bundle, engine), engine, (*graph.inputs, *graph.outputs), bundle=bundle.folder, **options
+        )
 
     def __enter__(self) -> TensorRTRunner:
         """Open the GPU, check that the engine fits it and its library, and load the engine.
@@ -93,8 +99,12 @@ class TensorRTRunner:
             self._refuse(why_not_gpu(self.built, device.gpu))
             tensorrt = load_tensorrt(self.built.target, feature="Running an engine")
             self._refuse(why_not_version(self.built, tensorrt.name, tensorrt.version))
+            cache = None
+            if self._bundle is not None and self.built.target is Target.RTX:
+                cache = RuntimeCache(runtime_cache_path(self._bundle, device.gpu.name, tensorrt.version))
             with device.active():
-                network = TensorRTNetwork(tensorrt, self._plan, host_code=self.built.version_compatible)
+                host_code = self.built.version_compatible
+                network = TensorRTNetwork(tensorrt, self._plan, host_code=host_code, cache=cache)
             stack.callback(_close_on, device, network)
             if {str(spec) for spec in self._specs} != {str(spec) for spec in (network.input, *network.outputs)}:
                 self._refuse("its inputs and outputs are not those of the graph; build it again")

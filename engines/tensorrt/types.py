@@ -75,8 +75,20 @@ class IExecutionContext(Protocol):
     def execute_async_v3(self, stream_handle: int) -> bool: ...
 
 
+class RtxIExecutionContext(IExecutionContext, Protocol):
+    def is_stream_capturable(self, stream: int) -> bool: ...
+
+
+class RtxIRuntimeCache(Protocol):
+    def deserialize(self, blob: bytes) -> bool: ...
+    def serialize(self) -> Any: ...
+
+
 class RtxIRuntimeConfig(Protocol):
     dynamic_shapes_kernel_specialization_strategy: Any
+
+    def create_runtime_cache(self) -> RtxIRuntimeCache: ...
+    def set_runtime_cache(self, cache: RtxIRuntimeCache) -> bool: ...
 
     def set_execution_context_allocation_strategy(self, strategy: Any) -> None: ...
 
@@ -107,6 +119,10 @@ class BuilderFlag(Protocol):
     TF32: Any
     REFIT: Any
     VERSION_COMPATIBLE: Any
+
+
+class RtxBuilderFlag(BuilderFlag, Protocol):
+    REQUIRE_USER_ALLOCATION: Any
 
 
 class NetworkDefinitionCreationFlag(Protocol):

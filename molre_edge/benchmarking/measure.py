@@ -209,7 +209,7 @@ def _enter(
             runner.run(_take(volumes, turn, batch))
     now = None if gpu is None else gpu.used_mib()
     more = None if used is None or now is None else round(now - used, 1)
-    return {**runner.facts, "load_seconds": round(seconds, 2), "memory": {**memory.told(), "gpu_mib": more}}
+    return {**runner.facts, "load_seconds": round(seconds, 2), "memory": {**memory.growth(), "gpu_mib": more}}
 
 
 def summarise(arms: Sequence[Measured]) -> list[Row]:

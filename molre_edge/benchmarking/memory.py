@@ -1,4 +1,4 @@
-"""Resident memory of this process, as Linux tells it."""
+"""Resident memory of this process, as Linux reports it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ _PROC = Path("/proc/self")
 
 
 class MemoryWatch:
-    """How much more resident memory the process took at most, and has now, than when the watch began.
+    """The growth of resident memory since the watch began: at its peak, and now.
 
-    Memory that an earlier part of the process freed and the allocator kept is used again first, so what is told is a
-    lower bound of what the same would take in a process of its own.
+    The allocator reuses memory that an earlier part of the process freed, so the figures are lower bounds of what the
+    same work would take in a process of its own.
     """
 
     def __init__(self, proc: Path = _PROC) -> None:
-        """Begin; `proc` is where Linux tells of the process."""
+        """Begin.
+
+        Args:
+            proc: the folder in which Linux describes the process.
+        """
         self._proc = proc
         try:
             (proc / "clear_refs").write_text("5")  # sets the peak back to what is resident now
@@ -27,8 +31,8 @@ class MemoryWatch:
         else:
             self._before = self._mib("VmRSS")
 
-    def told(self) -> dict[str, float | None]:
-        """``peak_mib`` and ``resident_mib``, both beyond the beginning; None where Linux does not tell."""
+    def growth(self) -> dict[str, float | None]:
+        """``peak_mib`` and ``resident_mib`` since the beginning; None if Linux does not report them."""
         peak, now = self._mib("VmHWM"), self._mib("VmRSS")
         if self._before is None or peak is None or now is None:
             return {"peak_mib": None, "resident_mib": None}

@@ -1,6 +1,7 @@
-"""Electric power, where the platform tells: NVIDIA's management library, and the rails of a Jetson or another board.
+"""Electric power, if the platform reports it: NVIDIA's management library, and the rails of a Jetson or another board.
 
-What does not tell is left out; no figure is made up. hwmon: docs.kernel.org/hwmon/sysfs-interface, .../hwmon/ina3221.
+A source without readings is left out; no figure is estimated.
+hwmon: docs.kernel.org/hwmon/sysfs-interface, .../hwmon/ina3221.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ _INTERVAL_S = 0.05
 
 
 class PowerSource(Protocol):
-    """Something that tells watts."""
+    """A source of power readings."""
 
     def watts(self) -> Mapping[str, float]:
-        """By rail, now."""
+        """Watts by rail, now."""
 
 
 class Rails:
     """Current sensors of the INA family that Linux shows as hwmon devices, as on Jetson modules.
 
     A channel with ``power*_input`` (microwatts) is read as such. The INA3221 has volts and amperes of three channels
-    instead (``in1_input`` in millivolts, ``curr1_input`` in milliamperes); its ``in4`` and above are no rails.
+    instead (``in1_input`` in millivolts, ``curr1_input`` in milliamperes); its ``in4`` and above are not rails.
     """
 
     def __init__(self, sysfs: Path = Path("/sys")) -> None:
-        """Look for channels below `sysfs`."""
+        """Find the channels below `sysfs`."""
         self._channels: dict[str, tuple[Path, ...]] = {}
         for device in sorted((sysfs / "class" / "hwmon").glob("hwmon*")):
             kind = _word(device / "name")
@@ -53,7 +54,7 @@ class Rails:
         return bool(self._channels)
 
     def watts(self) -> dict[str, float]:
-        """By rail, under the label that the board gives it; a rail that can't be read just now is left out."""
+        """Watts by rail, under the board's labels. A rail that can't be read now is left out."""
         found = {}
         for label, files in self._channels.items():
             with contextlib.suppress(OSError, ValueError):
@@ -111,7 +112,7 @@ class NvmlGpu:
 
 
 def find_power(sysfs: Path = Path("/sys")) -> tuple[NvmlGpu | None, list[PowerSource]]:
-    """The GPU, if its library is installed and finds one, and all that tells watts on this machine."""
+    """The GPU, if its library is installed and finds one, and all sources of power readings on this machine."""
     gpu: NvmlGpu | None = None
     try:
         import pynvml

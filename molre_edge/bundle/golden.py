@@ -1,7 +1,7 @@
-"""The golden set: volumes and what the PyTorch reference answered to them, as a file of a bundle.
+"""The golden set: volumes and the PyTorch reference's answers to them, as a file of a bundle.
 
-A NumPy archive (.npz) that is read with care: its hash tells accidents, not malice, so sizes and shapes are held
-against the manifest before anything is unpacked, and nothing is ever unpickled.
+It is a NumPy archive (.npz). Its hash protects against accidents, not against malice, so sizes and shapes are compared
+with the manifest before anything is unpacked, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 @dataclass(frozen=True, eq=False)
 class GoldenSet:
-    """Volumes and what the PyTorch reference answered to them.
+    """Volumes and the PyTorch reference's answers to them.
 
     Attributes:
         volumes: float16 [n, slices, rows, cols], HU.
@@ -42,7 +42,7 @@ class GoldenSet:
 
 
 def write_golden(path: Path, golden: GoldenSet) -> None:
-    """Write a golden set, whole or not at all; the same set gives the same bytes.
+    """Write a golden set, completely or not at all. The same set gives the same bytes.
 
     Raises:
         BundleError: it is larger than :data:`MAX_GOLDEN_BYTES`.
@@ -57,8 +57,8 @@ def write_golden(path: Path, golden: GoldenSet) -> None:
     size = sum(array.nbytes for array in arrays.values())
     if size > MAX_GOLDEN_BYTES:
         raise BundleError(
-            f"the golden volumes take {size / 1e9:.1f} GB, more than {MAX_GOLDEN_BYTES / 1e9:.1f}; take fewer "
-            f"(--golden-volumes)"
+            f"the golden volumes take {size / 1e9:.1f} GB; expected at most {MAX_GOLDEN_BYTES / 1e9:.1f} GB. Choose "
+            f"fewer with --golden-volumes"
         )
     with write_whole(path) as partial, partial.open("wb") as file:
         plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -74,7 +74,7 @@ def read_golden(content: bytes, shapes: Mapping[str, tuple[int | None, ...]]) ->
             of volumes, which is the same for all.
 
     Raises:
-        ValueError: not such a file; the message says what is wrong with it.
+        ValueError: the file has another format; the message says what is wrong.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -97,7 +97,7 @@ def read_golden(content: bytes, shapes: Mapping[str, tuple[int | None, ...]]) ->
 def _array(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, shape: tuple[int | None, ...]
 ) -> npt.NDArray[np.floating]:
-    """One array; its header is held against `shape` before its values are read."""
+    """One array. Its header is compared with `shape` before its values are read."""
     dtype = np.dtype("<f2" if name == "volumes" else "<f4")
     if entry.compress_type not in _COMPRESSIONS:
         raise ValueError(f"{name}: an unknown compression")

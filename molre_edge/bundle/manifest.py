@@ -1,7 +1,7 @@
-"""A bundle's manifest: its format, and how one is read that may have been written by anybody.
+"""A bundle's manifest: its format, and the checks of one that anybody may have written.
 
-A manifest that was altered on purpose passes every hash that it holds itself. So each value that is used later is
-checked here: its type, its size and that it fits the others.
+A manifest that was altered on purpose passes every hash that it contains. So each value that is used later is checked
+here: its type, its size, and that it fits the others.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class GraphFacts:
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """What a manifest says, checked.
+    """A checked manifest.
 
     Attributes:
-        data: all of it.
+        data: the whole manifest.
         files: SHA-256 by name.
-        grid, findings, thresholds: of the model.
-        graphs: facts by precision.
-        checkpoint_sha256: of the checkpoint that was exported.
+        grid, findings, thresholds: those of the model.
+        graphs: the graphs' facts, by precision.
+        checkpoint_sha256: SHA-256 of the exported checkpoint.
     """
 
     data: Mapping[str, Any]
@@ -93,7 +93,7 @@ class Manifest:
 
 
 def is_covered(name: str) -> bool:
-    """Whether a manifest covers a file of this name: engines and what users put there it does not."""
+    """Whether a manifest covers a file of this name. It does not cover engines and files that users add."""
     return _SAFE_NAME.fullmatch(name) is not None
 
 
@@ -101,7 +101,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        ValueError: not one of ours, or damaged; the message says where, shortly.
+        ValueError: it has another format or version, or is damaged; the message says where.
     """
     try:
         data = json.loads(raw, parse_constant=_refuse_constant)
@@ -175,7 +175,7 @@ def _tensor(data: dict[str, Any]) -> TensorSpec:
 
 
 def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> None:
-    """Hold a graph's tensors against the grid and the findings: answers of another shape would be read wrongly."""
+    """Compare a graph's tensors with the grid and the findings: answers of another shape would be misread."""
     if [(spec.name, spec.shape[1:]) for spec in facts.inputs] != [("volume", grid.shape)]:
         raise ValueError(f"graphs: {facts.file}: expected one input, 'volume', on the grid")
     shapes = {spec.name: spec.shape for spec in facts.outputs}
@@ -187,4 +187,4 @@ def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> 
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not valid JSON")

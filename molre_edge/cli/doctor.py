@@ -30,7 +30,7 @@ def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     speaker.show(table)
     lacking = [part for part in found.parts if part.state != "ok"]
     for part in lacking:
-        speaker.say(f"{_MARKS[part.state]} {part.name}: {part.found}. Needed for {part.needed_for or 'nothing else'}")
+        speaker.say(f"{_MARKS[part.state]} {part.name}: {part.found}. Needed for: {part.needed_for or 'nothing else'}")
         if part.install:
             speaker.say(f"    {part.install}")
     for runtime, reason in found.can_run.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -13,9 +13,6 @@ from typer.main import get_command as command_of
 
 from molre_edge.cli.commands import COMMANDS
 from molre_edge.cli.examples import example
-
-if TYPE_CHECKING:
-    import click
 
 __all__ = ["HELP_NAMES", "Program"]
 
@@ -30,11 +27,11 @@ class Program(TyperGroup):
 
     _listing = False
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, in the order of their use."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, imported now; in the program's own help a stand-in with its name and summary."""
         if cmd_name not in COMMANDS:
             return None
@@ -44,15 +41,16 @@ class Program(TyperGroup):
             self.commands[cmd_name] = _imported(cmd_name)
         return self.commands[cmd_name]
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Name, command and the rest of the words, options by their present names; the nearest for a wrong name."""
         if args and args[0] not in COMMANDS:
-            self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # whose names the library compares
+            names: dict[str, Any] = dict.fromkeys(COMMANDS)
+            self.commands = names  # the library compares the word with them
         name, command, rest = super().resolve_command(ctx, args)
         known = {option for each in command.params for option in each.opts} if command is not None else set()
         return name, command, [_renamed(word, known) for word in rest]
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """The program's own help."""
         self._listing = True
         try:
@@ -60,7 +58,7 @@ class Program(TyperGroup):
         finally:
             self._listing = False
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
@@ -82,7 +80,7 @@ def _renamed(word: str, known: set[str]) -> str:
     return f"{present}{equals}{value}"
 
 
-def _imported(name: str) -> click.Command:
+def _imported(name: str) -> Any:
     word = name.replace("-", "_")
     function = getattr(import_module(f"molre_edge.cli.{word}"), word)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

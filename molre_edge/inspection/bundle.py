@@ -1,4 +1,4 @@
-"""What a bundle is: its model, graphs, golden answers and engines, with all hashes compared. No torch, no onnx."""
+"""Describes a bundle: its model, graphs, golden answers and engines. All hashes are compared; torch is not needed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["inspect_bundle"]
 
 
 def inspect_bundle(folder: Path) -> Inspection:
-    """Say what a bundle holds.
+    """Describe a bundle.
 
     Raises:
-        BundleError: it is none.
+        BundleError: the folder is not a bundle.
     """
     bundle = Bundle.open(folder)
     files = check_files(bundle)
@@ -69,7 +69,7 @@ def inspect_bundle(folder: Path) -> Inspection:
 
 
 def _calibration(section: Any) -> list[tuple[str, str]]:
-    """What the manifest says of the int8 graph; nothing where there is none."""
+    """The manifest's words about the int8 graph; empty if there is none."""
     if not isinstance(section, dict):
         return []
     coverage, method = section.get("coverage"), section.get("method")

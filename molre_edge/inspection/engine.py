@@ -1,4 +1,4 @@
-"""What an engine is: what its JSON says, and whether the file beside it is that one. It is never deserialised."""
+"""Describes an engine by its JSON file, and compares the engine's hash. The engine is never deserialised."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["engine_row", "inspect_engine", "layer_table"]
 
 
 def inspect_engine(path: Path) -> Inspection:
-    """Say what an engine is, by the engine's path or its JSON's.
+    """Describe an engine, by its own path or that of its JSON file.
 
     Raises:
-        BundleError: it has no JSON of ours beside it.
+        BundleError: the JSON file beside it is missing or invalid.
     """
     engine = read_engine_facts(path.with_suffix(".json"))
     facts = engine.facts
@@ -27,14 +27,14 @@ def inspect_engine(path: Path) -> Inspection:
     words = [
         ("runtime", runtime),
         ("target", target),
-        ("precision", f"{precision}, as asked for; the table has what was built"),
+        ("precision", f"{precision}, as requested; the table shows what was built"),
         ("batch", batch),
         ("size", size),
         ("built", f"{plain(facts.get('created'))} in {plain(facts.get('build_seconds'))} s"),
         ("attentions in one kernel", plain(dig(facts, "layers", "fused_attention"))),
         ("SHA-256", engine.sha256),
         ("graph", f"{plain(engine.graph)}, SHA-256 {engine.graph_sha256}"),
-        ("hash", "differs" if problem else "the file is the one that its JSON speaks of"),
+        ("hash", "differs" if problem else "the file is the one that its JSON file names"),
     ]
     return Inspection(
         "engine",
@@ -78,13 +78,13 @@ def layer_table(engine: EngineFile) -> Table:
 
 
 def _problem(engine: EngineFile) -> str | None:
-    """Why the engine would be refused; within a bundle its graph's hash is compared as well."""
+    """Why the engine would be refused. In a bundle, the hash of its graph is compared as well."""
     folder = engine.path.parent.parent
     try:
         if (folder / MANIFEST).is_file():
             read_engine(Bundle.open(folder), engine)
         elif sha256_of(engine.path) != engine.sha256:
-            return f"{engine.path}: altered or swapped, its SHA-256 is not that of its JSON; build it again"
+            return f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. Build it again"
     except BundleError as error:
         return str(error)
     except OSError as error:

@@ -28,7 +28,7 @@ _MAX_JSON_BYTES = 16 << 20
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file or folder, by its name and, for JSON, its format; ``scans`` for all that has no other."""
+    """The kind of a file or folder, by its name and, for JSON, its format; ``scans`` if it has no other kind."""
     if path.is_dir():
         for name, kind in ((MANIFEST, "bundle"), (RUN_FILE, "run")):
             if (path / name).is_file() and _format_of(path / name) in ("", *_FORMATS):  # "" is one that is damaged

@@ -1,4 +1,4 @@
-"""What a run of ``infer`` is: how far it came, with what, and its verdict. Paths of scans are not told."""
+"""Describes a run of ``infer``: its progress, engine and verdict. Paths of scans are not shown."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MAX_REPORT_BYTES = 256 << 20
 
 
 def inspect_run(folder: Path) -> Inspection:
-    """Say what a run is.
+    """Describe a run.
 
     Raises:
-        RunError: it is none, or damaged.
+        RunError: the folder is not a run, or is damaged.
     """
     head, entries = read_head(folder), read_entries(folder / SCANS_FILE)
     counts = Counter(entry.status for entry in entries)
@@ -32,7 +32,7 @@ def inspect_run(folder: Path) -> Inspection:
     finished = head.get("finished") is True
     words = [
         ("started", plain(head.get("started"))),
-        ("state", "finished" if finished else "not finished: go on with 'molre-edge infer SCANS --resume -o RUN'"),
+        ("state", "finished" if finished else "not finished: continue with 'molre-edge infer SCANS --resume -o RUN'"),
         ("engine", plain(dig(head, "task", "engine"))),
         ("reference", plain(dig(head, "task", "reference"))),
         ("bundle", plain(dig(head, "task", "bundle"))),
@@ -67,7 +67,7 @@ def _ms(value: Any) -> str:
 
 
 def _json(path: Path) -> Any:
-    """The content, or None where it can't be read: a run that was cut has no report yet."""
+    """The content, or None if it can't be read: an interrupted run has no report yet."""
     try:
         return json.loads(read_regular(path, largest=_MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError):

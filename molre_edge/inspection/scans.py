@@ -1,6 +1,6 @@
-"""What a scan or a folder of scans is: series found, their geometry, warnings, and what ``infer`` would refuse and why.
+"""Describes a scan or a folder of scans: the series, their geometry and warnings, and what ``infer`` would refuse.
 
-Scans are called as ``infer`` would call them, ``scan-0001`` and so on: folder and file names carry names of people.
+Scans have the names that ``infer`` would use, ``scan-0001`` and so on, because file names may contain names of people.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
 
     Args:
         path: a file or folder.
-        most: so many are read.
+        most: number of scans to read.
         with_paths: show paths, relative to `path`.
         progress: receives the number of scans.
 
     Raises:
-        MolreEdgeError: nothing there is a scan, or anything else that is known.
+        MolreEdgeError: nothing there is a scan, or has another known format.
     """
     found = find_scans(path)
     if not found.scans and all(entry.code == _NO_SCAN for entry in (*found.rejected, *found.ignored)):
         what = "no file in it is" if path.is_dir() else "not"
         raise MolreEdgeError(
-            f"{path}: {what} DICOM or NIfTI, nor a checkpoint (.pt, .safetensors), graph (.onnx), engine (.engine, or "
-            f"its .json), bundle or run, as far as names and contents tell"
+            f"{path}: {what} DICOM or NIfTI. Expected scans, a checkpoint (.pt, .safetensors), a graph (.onnx), an "
+            f"engine (.engine, or its .json), a bundle or a run"
         )
     base = path if path.is_dir() else path.parent
     scans: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
     if none:
         words.append(("neither DICOM nor NIfTI", f"{none} file{'' if none == 1 else 's'}"))
     if len(scans) + len(left) > none and not with_paths:
-        words.append(("which is which", "--paths tells the files; names of folders may be names of people"))
+        words.append(("paths", "shown with --paths; they may contain names of people"))
     # In a folder, a scan that is refused is part of the answer; of a file that was named, it is what is wrong.
     problems = tuple(f"{path}: {fact['reason']}" for fact in refused) if path.is_file() else ()
     return Inspection("scans", summary, facts, tuple(words), _tables(scans, left, with_paths), problems)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from molre_edge.errors import ConfigError
 from molre_edge.findings import default_findings
-from molre_edge.model.backbones.registry import BackboneEntry, backbone_entry
+from molre_edge.model.backbones.entry import BackboneEntry
+from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.config import (
     DEFAULT_BUDGET,
     AdapterConfig,

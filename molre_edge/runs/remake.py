@@ -121,10 +121,11 @@ def report_runs(
     own_limits = read_limits(limits, progress)
     table = None if labels is None else Path(labels)
     reports = [_remade(run, table, own_limits, place, progress) for run in stored]
-    notes: tuple[str, ...] = ()
+    names: list[str]
+    notes: tuple[str, ...]
     if len(stored) == 1:
         page = _write_one(stored[0], reports[0], target or folders[0], place if images else None, progress)
-        names = [reports[0].engine.name]
+        names, notes = [reports[0].engine.name], ()
     else:
         page, names, notes = _write_several(stored, reports, target)
     remade = (

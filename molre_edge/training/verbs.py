@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ConfigError, MissingDependencyError, UsageError
+from molre_edge.files import StrPath
 from molre_edge.machine import usable_cores
 from molre_edge.progress import SILENT, Progress, counter
 from molre_edge.specs import DISCLAIMER
@@ -30,16 +30,14 @@ __all__ = [
     "train_model",
 ]
 
-AnyPath = str | os.PathLike[str]
-
 
 def train_model(
-    data: AnyPath,
-    out: AnyPath = "ckpt.pt",
+    data: StrPath,
+    out: StrPath = "ckpt.pt",
     *,
     backbone: str | None = None,
-    backbone_weights: AnyPath | None = None,
-    init: AnyPath | None = None,
+    backbone_weights: StrPath | None = None,
+    init: StrPath | None = None,
     adapter: str = "molre",
     match_parameters: bool = False,
     modules: Sequence[str] | None = None,
@@ -57,7 +55,7 @@ def train_model(
     sensitivity: float | None = None,
     train_backbone: bool = False,
     store_backbone: bool = True,
-    cache: AnyPath | None = None,
+    cache: StrPath | None = None,
     device: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -126,8 +124,9 @@ def train_model(
         )
     place = choose_device(device)
     manifest = read_manifest(data, findings)
-    sources = tuple(None if each is None else Path(each) for each in (init, backbone_weights))
-    model = _starting_model(options, *sources, manifest, seed, progress)
+    source = None if init is None else Path(init)
+    weights = None if backbone_weights is None else Path(backbone_weights)
+    model = _starting_model(options, source, weights, manifest, seed, progress)
     if not (init or backbone_weights or train_backbone):
         progress.warn(
             f"{model.config.backbone.id} has random weights; pass public ones with --backbone-weights, or a checkpoint "
@@ -210,13 +209,13 @@ class EvaluationResult:
 
 
 def evaluate_checkpoint(
-    checkpoint: AnyPath,
-    data: AnyPath,
+    checkpoint: StrPath,
+    data: StrPath,
     *,
     split: str = "test",
-    out: AnyPath | None = None,
-    backbone_weights: AnyPath | None = None,
-    cache: AnyPath | None = None,
+    out: StrPath | None = None,
+    backbone_weights: StrPath | None = None,
+    cache: StrPath | None = None,
     batch: int = 8,
     device: str | None = None,
     progress: Progress = SILENT,
@@ -317,11 +316,11 @@ class ImportResult:
 
 
 def import_peft(
-    folder: AnyPath,
-    base: AnyPath,
-    out: AnyPath = "ckpt.pt",
+    folder: StrPath,
+    base: StrPath,
+    out: StrPath = "ckpt.pt",
     *,
-    backbone_weights: AnyPath | None = None,
+    backbone_weights: StrPath | None = None,
     budget: float | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -376,7 +375,7 @@ class SynthesisResult:
 
 
 def synthesize_scans(
-    folder: AnyPath,
+    folder: StrPath,
     *,
     scans: int = 240,
     seed: int = 0,

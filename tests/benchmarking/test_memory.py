@@ -17,7 +17,7 @@ def test_what_was_taken_and_given_back_is_in_the_peak_alone() -> None:
     block = np.ones(64 << 20, dtype=np.uint8)
     assert block.sum()
     del block
-    told = watch.told()
+    told = watch.growth()
     if told["peak_mib"] is None:
         pytest.skip("this kernel does not let a process set its peak back")
     assert told["peak_mib"] > 60
@@ -25,4 +25,4 @@ def test_what_was_taken_and_given_back_is_in_the_peak_alone() -> None:
 
 
 def test_where_the_system_does_not_tell_there_is_no_figure(tmp_path: Path) -> None:
-    assert MemoryWatch(tmp_path / "nothing").told() == {"peak_mib": None, "resident_mib": None}
+    assert MemoryWatch(tmp_path / "nothing").growth() == {"peak_mib": None, "resident_mib": None}

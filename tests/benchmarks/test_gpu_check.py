@@ -165,3 +165,103 @@ def test_an_engine_for_another_gpu_can_not_run_and_one_for_this_must(
     report = parts.report.Report(AMPERE)
     report.check("golden answers", lambda: parts.engines_part.golden(bundle, "rtx-fp16", Precision.FP16))
     assert report.checks[0]["state"] == state, report.checks
+
+
+def test_a_package_that_is_not_installed_is_no_failure_and_the_command_that_brings_it_is_told(parts: Any) -> None:
+    report = parts.report.Report(AMPERE)
+
+    def work(module: str) -> None:
+        importlib.import_module(module)
+
+    def wrapped() -> None:
+        try:
+            importlib.import_module("onnxsim_that_nobody_has")
+        except ImportError as error:
+            raise RuntimeError("could not export") from error
+
+    def ours() -> None:
+        importlib.import_module("molre_edge.no_such_part")
+
+    report.check("a", lambda: work("a_package_that_nobody_has.inside"))
+    report.check("b", wrapped)
+    report.check("c", ours)
+    states = [(check["state"], check["reason"]) for check in report.checks]
+    assert states[0] == (
+        "can't run",
+        "a_package_that_nobody_has is not installed: pip install a_package_that_nobody_has",
+    )
+    assert states[1][0] == "can't run" and "pip install onnxsim_that_nobody_has" in states[1][1]
+    assert states[2][0] == "failed"  # a part of the project that is missing is our fault
+
+
+@pytest.fixture
+def step_that(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a step whose second check does what the code says, apart, and gives the report."""
+    steps = importlib.import_module("steps")
+
+    def run(code: str, seconds: float) -> Any:
+        folder = tmp_path / "work"
+        folder.mkdir()
+        main = tmp_path / "check"
+        main.mkdir()
+        (main / "__main__.py").write_text(
+            f"""
+import argparse, os, sys, time
+sys.path.insert(0, {str(Path(steps.__file__).parent)!r})
+from pathlib import Path
+from report import Report
+from molre_edge.engines.cuda.driver import DriverProbe
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--child")
+arguments.add_argument("--folder", type=Path)
+given = arguments.parse_args()
+report = Report(DriverProbe("13.0", ()), given.folder / f"{{given.child}}.jsonl")
+report.begin("device")
+report.check("first", lambda: {{"figure": 1}})
+report.check("second", lambda: {code})
+report.check("third", lambda: None)
+"""
+        )
+        monkeypatch.setattr(steps, "__file__", str(main / "steps.py"))
+        report = parts.report.Report(AMPERE)
+        steps.run_apart(steps.Step("device", "some", seconds, None), report, [], folder, seconds)
+        return report
+
+    yield run
+    sys.modules.pop("steps", None)
+
+
+def told_of(report: Any) -> dict[str, tuple[str, str]]:
+    return {check["check"]: (check["state"], check.get("reason", "")) for check in report.checks}
+
+
+def test_a_step_that_hangs_is_ended_and_what_it_had_done_is_kept(step_that: Any) -> None:
+    told = told_of(step_that("time.sleep(600)", 8.0))
+    assert told == {"first": ("done", ""), "second": ("failed", "not done within 8 s")}
+
+
+def test_a_step_that_dies_is_a_failure_with_the_signal_it_died_of(step_that: Any) -> None:
+    report = step_that("os.kill(os.getpid(), 11)", 60.0)
+    assert told_of(report) == {"first": ("done", ""), "second": ("failed", "its process ended with -11")}
+
+
+def test_a_step_that_ends_well_is_taken_as_it_is(step_that: Any) -> None:
+    report = step_that("None", 60.0)
+    assert told_of(report) == {"first": ("done", ""), "second": ("done", ""), "third": ("done", "")}
+    assert report.checks[0]["figures"] == {"figure": 1} and not report.failed
+
+
+def test_a_step_that_can_not_even_start_is_a_failure(parts: Any, tmp_path: Path) -> None:
+    steps = importlib.import_module("steps")
+    report = parts.report.Report(AMPERE)
+    steps.run_apart(steps.Step("device", "no-such-step", 60, None), report, ["--rounds", "3"], tmp_path, 60.0)
+    (told,) = report.checks
+    assert told["state"] == "failed" and told["check"] == "no-such-step" and "invalid choice" in told["trace"]
+
+
+def test_with_no_time_left_a_step_can_not_run(root: Path, tmp_path: Path, stand_in: Path) -> None:
+    done = gpu_check(root, tmp_path, "--only", "device", "--seconds", "1", LD_LIBRARY_PATH=str(stand_in))
+    assert done.returncode == 0
+    assert {(check["state"], check["reason"]) for check in results(tmp_path)["checks"]} == {
+        ("can't run", "no time was left for it")
+    }

@@ -56,7 +56,7 @@ def test_the_same_set_gives_the_same_bytes_in_any_memory_order(tmp_path: Path) -
 def test_more_than_the_limit_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(molre_edge.bundle.golden, "MAX_GOLDEN_BYTES", 1000)
     values = arrays()
-    with pytest.raises(BundleError, match=r"golden volumes take 0\.0 GB, more than .*take fewer \(--golden-volumes\)"):
+    with pytest.raises(BundleError, match=r"take 0\.0 GB; expected at most .*Choose fewer with --golden-volumes"):
         write_golden(tmp_path / "a.npz", GoldenSet(values["volumes"], Outputs(values["logits"], values["embedding"])))
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,3 +110,28 @@ def test_without_pytorch_it_says_what_to_install(spawn: Any, tiny_checkpoint: Pa
     assert done.returncode == 1
     assert "pip install 'molre-edge[export]'" in done.stderr
     assert not Path("edge-bundle").exists()
+
+
+def test_two_exports_into_one_folder_the_second_is_told_who_holds_it(tiny_checkpoint: Path) -> None:
+    command = [sys.executable, "-m", "molre_edge", "export", str(tiny_checkpoint), "--golden-volumes", "2"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not Path(".edge-bundle.lock").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    second = subprocess.run([*command, "--force"], capture_output=True, text=True)
+    assert second.returncode == 1, second.stderr
+    assert f"edge-bundle: in use by process {first.pid} on " in words_of(second.stderr)
+    assert "(molre-edge export, since " in words_of(second.stderr)
+    out, problems = first.communicate(timeout=300)
+    assert first.returncode == 3 or "Bundle: edge-bundle" in out, problems
+    assert not Path(".edge-bundle.lock").exists()
+
+
+def test_a_bundle_with_the_longest_legal_name_is_made_and_replaced(export: Any) -> None:
+    name = "b" * 255
+    for more in ((), ("--force",)):
+        done = export("-o", name, "--golden-volumes", "2", "--precision", "fp32", "-q", *more)
+        assert done.exit_code == 0, done.stderr
+    assert [path.name for path in Path().iterdir()] == [name]
+    done = export("-o", "b" * 256)
+    assert done.exit_code == 1 and "the name is too long: 256 bytes" in words_of(done.stderr)

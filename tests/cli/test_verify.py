@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,3 +133,36 @@ def test_a_read_only_place_for_the_record_is_no_failure(
     monkeypatch.setenv("MOLRE_EDGE_STATE", str(tmp_path / "file" / "below"))
     done = invoke("verify", "--bundle", box, "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["remembered"] is False
+
+
+@pytest.mark.parametrize("name", ["graphs/fp16.onnx", "manifest.json", "golden/golden.npz", "engines/rtx-fp16.json"])
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name: str, spawn: Any, box: Path) -> None:
+    digest = hashlib.sha256((box / "manifest.json").read_bytes()).hexdigest()
+    (box / name).unlink(missing_ok=True)
+    (box / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(box / name)
+    words = ("--bundle", box, "--engine", "onnxruntime:fp16", "--expect-digest", digest, "-q")
+    done = spawn("verify", *words)
+    assert done.returncode == 1 and "a named pipe, not a regular file" in done.stderr, done.stderr
+
+
+def test_a_pipe_in_place_of_the_limits_is_refused_at_once(invoke: Any, box: Path) -> None:
+    os.mkfifo("limits.toml")
+    done = invoke("verify", "--bundle", box, "--engine", "fp32", "--gates", "limits.toml", "-q")
+    assert done.exit_code == 1 and "a named pipe, not a regular file" in done.stderr
+
+
+def test_a_bundle_that_a_killed_replacement_put_aside_is_verified(invoke: Any, box: Path) -> None:
+    box.rename(box.parent / f".{box.name}.abcdefgh.old")
+    assert invoke("verify", "--bundle", box, "--engine", "fp32", "-q").exit_code == 0
+    assert box.is_dir()
+
+
+def test_a_result_of_the_longest_legal_name_is_written_and_a_longer_one_is_refused_before_the_work(
+    invoke: Any, box: Path
+) -> None:
+    name = "r" * 250 + ".json"
+    assert invoke("verify", "--bundle", box, "--engine", "fp32", "-q", "-o", name).exit_code == 0
+    assert json.loads(Path(name).read_text())["passed"] is True
+    done = invoke("verify", "--bundle", box, "--engine", "fp32", "-o", "r" * 300)
+    assert done.exit_code == 1 and "the name is too long: 300 bytes" in done.stderr and "Files:" not in done.stdout

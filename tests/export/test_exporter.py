@@ -172,7 +172,7 @@ def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
     draw: Callable[..., HeadCTClassifier], volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(molre_edge.bundle.golden, "MAX_GOLDEN_BYTES", 1000)
-    with pytest.raises(BundleError, match="take fewer"):
+    with pytest.raises(BundleError, match="Choose fewer"):
         export_bundle(
             loaded(draw(modules=(), experts=0)),
             tmp_path / "b",

@@ -36,7 +36,7 @@ def test_the_first_volume_goes_from_the_lowest_to_the_highest_hu() -> None:
 
 
 def test_one_volume_is_not_enough() -> None:
-    with pytest.raises(ConfigError, match="golden volumes: expected at least 2, got 1"):
+    with pytest.raises(ConfigError, match="golden volumes: 1; expected at least 2"):
         synthetic_volumes(GRID, 1)
 
 

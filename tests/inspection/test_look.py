@@ -269,7 +269,7 @@ def test_a_single_file_whose_pixels_are_refused_has_that_problem_and_a_good_one_
 def test_an_unknown_file_gets_a_friendly_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b'{"format": "another"}')
-    with pytest.raises(MolreEdgeError, match=r"not DICOM or NIfTI, nor a checkpoint"):
+    with pytest.raises(MolreEdgeError, match=r"not DICOM or NIfTI\. Expected scans, a checkpoint"):
         inspect_path(path)
 
 

@@ -226,7 +226,7 @@ def test_a_split_without_scans_is_refused(split: str, train: Train, manifest: Ma
 
 
 def test_findings_of_another_order_than_the_models_are_refused(train: Train, data: Path, manifest: Manifest) -> None:
-    with pytest.raises(ConfigError, match="are not the model's"):
+    with pytest.raises(ConfigError, match="its findings differ from the model's"):
         train(manifest=read_manifest(data, manifest.findings[::-1]))
 
 

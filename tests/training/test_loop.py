@@ -186,7 +186,7 @@ def test_a_volume_backbone_learns_from_9_scans_in_batches_of_8(
     few = replace(samples, volumes=samples.volumes[:9], labels=samples.labels[:9])
     model = new_model(configure(0, dimensions=3), seed=0)
     assert run(model, few, TrainSettings(epochs=1, train_backbone=True)).epochs == 1
-    with pytest.raises(ConfigError, match="at least 2 scans a step"):
+    with pytest.raises(ConfigError, match="at least 2 scans per step"):
         run(model, few, TrainSettings(epochs=1, batch=1, train_backbone=True))
 
 

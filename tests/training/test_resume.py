@@ -130,7 +130,7 @@ def test_scans_that_changed_since_the_first_epoch_need_force_and_a_new_start() -
     assert state.data == one
     state.epoch = 1
     assert check_data(state, one, force=False) is state
-    with pytest.raises(RunError, match=r"scans have changed .* --force"):
+    with pytest.raises(RunError, match=r"the scans changed .* --force"):
         check_data(state, two, force=False)
     new = check_data(state, two, force=True)
     assert (new.epoch, new.data, new.plan) == (0, two, PLAN)

@@ -81,7 +81,7 @@ def _build(grid: Grid, channels: int, options: Mapping[str, Any], *, dimensions:
 
 def _load(module: nn.Module, folder: Path) -> None:
     raise CheckpointError(
-        f"{folder}: this backbone has no public weights; train it with 'molre-edge train --train-backbone'"
+        f"{folder}: this backbone has no public weights; pretrain it with 'molre-edge train --train-backbone'"
     )
 
 

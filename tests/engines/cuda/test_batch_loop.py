@@ -27,8 +27,8 @@ class Means:
     input = TensorSpec("volume", "float16", (None, *GRID))
     outputs = (TensorSpec("logits", "float32", (None, 2)), TensorSpec("embedding", "float32", (None, 3)))
 
-    def __init__(self, scratch: int = 0) -> None:
-        self.scratch, self.seen, self.bound = scratch, [], 0
+    def __init__(self, scratch: int = 0, why_no_graph: str | None = None) -> None:
+        self.scratch, self.seen, self.bound, self.why = scratch, [], 0, why_no_graph
 
     def bind(self, device: Any, size: int, addresses: Mapping[str, int], stream: Any) -> Any:
         network, memory = self, device.alloc(self.scratch * size) if self.scratch else None
@@ -49,6 +49,10 @@ class Means:
                     arrays["embedding"][:] = flat[:, :3]
 
                 device.queue(stream, work)
+
+            def why_no_graph(self, stream: Any) -> str | None:
+                assert stream.handle
+                return network.why
 
             def close(self) -> None:
                 network.bound -= 1
@@ -122,6 +126,15 @@ def test_work_that_can_not_be_captured_is_queued_each_time_and_that_is_told(
     assert note == "no CUDA graph for batches of 2: this work can't be captured"
     assert note in caplog.text
     assert loop.facts()["prepared"] == {"2": "this work can't be captured"}
+
+
+def test_work_of_which_the_library_says_so_is_not_even_captured(host_device: Any) -> None:
+    device, volumes = host_device(), batches(2, 2, 2)
+    loop = loop_on(device, Means(why_no_graph="it waits while it runs"))
+    assert right(loop.stream(volumes), volumes)
+    assert device.captures == 0
+    assert loop.notes == ["no CUDA graph for batches of 2: it waits while it runs"]
+    assert loop.facts()["prepared"] == {"2": "it waits while it runs"}
 
 
 def test_a_batch_above_the_limit_is_cut_and_its_times_are_added(host_device: Any) -> None:

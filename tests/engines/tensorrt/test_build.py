@@ -10,6 +10,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target
 from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.known_problems import known_problem
+from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
 from molre_edge.progress import Silent
 from molre_edge.specs import Precision
@@ -397,6 +399,72 @@ def test_ctrl_c_while_the_finished_engine_is_inspected_is_not_lost(
         build_engine(fresh, Precision.FP16, BuildOptions(target=Target.HERE, version_compatible=True))
     assert allowed == [True]
     assert not (fresh.folder / "engines").exists()
+
+
+def test_an_engine_whose_layers_can_not_be_read_is_kept_and_says_so(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt.layers import read_layers
+
+    monkeypatch.setattr(
+        tensorrt_build, "read_layers", lambda text: read_layers(text.replace("Datatype", "ElementKind"))
+    )
+    facts = build_engine(fresh, Precision.FP16, OPTIONS).facts
+    (warning,) = facts["warnings"]
+    assert "layers can't be read from what this version of the library tells" in warning and "verify" in warning
+    assert facts["layers"]["by_type"]["unread"]["unread"] > 20
+    assert list_engines(fresh)[0].path.name == "rtx-fp16.engine"
+
+
+HALF, ODD = BuiltLayer("a", "gemm", "Half", 0), BuiltLayer("b", "unread", "unread", 0)
+
+
+@pytest.mark.parametrize(
+    ("inspected", "logged", "by_inspector"),
+    [
+        ((HALF,), (HALF, HALF), True),
+        ((HALF,), (), True),
+        ((), (HALF,), False),
+        ((ODD, HALF), (HALF, HALF), False),
+        ((ODD, HALF), (ODD, ODD, HALF), True),
+        ((ODD,), (ODD, ODD, HALF), False),
+        ((ODD,), (), True),
+        ((), (), True),
+    ],
+)
+def test_layers_are_taken_from_the_inspector_unless_the_log_tells_more(
+    inspected: tuple[BuiltLayer, ...],
+    logged: tuple[BuiltLayer, ...],
+    by_inspector: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from molre_edge.engines import tensorrt_build
+
+    monkeypatch.setattr(tensorrt_build, "inspect_layers", lambda *_, host_code: inspected)
+    monkeypatch.setattr(tensorrt_build, "read_layers", lambda text: logged)
+    here, watch = BuildOptions(target=Target.HERE), SimpleNamespace(layers=["Layers:\n"])
+    told = tensorrt_build._layers(None, b"plan", here, watch, None)  # type: ignore[arg-type]
+    assert told == ((inspected, "the engine inspector") if by_inspector else (logged, "the builder's layer log"))
+    told = tensorrt_build._layers(None, b"plan", OPTIONS, watch, None)  # type: ignore[arg-type]
+    assert told == (logged, "the builder's layer log")
+
+
+@pytest.mark.usefixtures("full")
+@without_warning
+def test_attentions_of_float16_are_counted_by_the_inspector_too(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt.api import TensorRT
+
+    fused = BuiltLayer("_gemm_mha_v2_1", "kgen", "Half", 0)
+    monkeypatch.setattr(tensorrt_build, "inspect_layers", lambda *_, host_code: (HALF, fused, fused))
+    monkeypatch.setattr(tensorrt_build, "_build", lambda *_: (b"plan", b"", False))
+    import tensorrt_rtx
+
+    library = TensorRT(tensorrt_rtx, "TensorRT", "11.4.0")
+    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), None) == 2
+    monkeypatch.setattr(tensorrt_build, "inspect_layers", lambda *_, host_code: ())
+    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), None) is None  # not known
 
 
 @without_warning

@@ -42,6 +42,13 @@ def test_an_engine_for_named_capabilities_runs_on_those_alone() -> None:
     )
 
 
+@pytest.mark.parametrize("capability", [(9, 0), (8, 7), (11, 0)])
+def test_no_build_is_advised_that_tensorrt_rtx_can_not_make(capability: tuple[int, int]) -> None:
+    told = why_not_gpu(built(), Gpu("A", capability, 0))
+    assert told is not None and "--compute-capability" not in told
+    assert told.endswith("; TensorRT-RTX has nothing for this GPU: build one with --target here on this machine")
+
+
 def test_an_engine_for_one_machine_does_not_go_to_another_kind() -> None:
     assert why_not_gpu(built(Target.HERE, (8, 7)), Gpu("Orin", (8, 7), 0)) is None
     told = why_not_gpu(built(Target.HERE, (8, 7), built_on="Linux sparc"), Gpu("Orin", (8, 7), 0))

@@ -49,11 +49,15 @@ def test_int8_weights_count_as_int8_only_where_the_input_is_int8_too(inputs: str
     assert parse_layers(text)[0].datatype == datatype
 
 
-@pytest.mark.parametrize(
-    "text", ["", "null", "[]", "{}", '{"Layers": ["conv", "gemm"]}', '{"Layers": [{"Name": "a"}]}', '{"Layers": []}']
-)
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"Layers": []}', '{"Layers": {"a": 1}}', '{"Layers": 3}'])
 def test_another_form_is_no_answer(text: str) -> None:
     assert parse_layers(text) == ()
+
+
+@pytest.mark.parametrize("one", ['"conv"', '{"Name": "conv"}', '{"Name": "conv", "LayerType": "gemm"}', "null", "7"])
+def test_a_layer_of_another_form_is_unread(one: str) -> None:
+    (layer,) = parse_layers(f'{{"Layers": [{one}]}}')
+    assert (layer.type, layer.datatype, layer.is_matrix) == ("unread", "unread", False)
 
 
 @pytest.mark.parametrize("host_code", [False, True])

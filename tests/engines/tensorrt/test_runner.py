@@ -296,6 +296,24 @@ def test_what_the_library_refuses_is_told_in_its_words_and_leaves_nothing(
     assert kept.value.__traceback__ is not None and [made for made in setting.made if made() is not None] == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"), [(True, "CUDA graph"), (False, "TensorRT can't capture this engine: it takes")]
+)
+def test_a_context_that_can_be_asked_says_whether_it_makes_a_graph(
+    answer: bool, told: str, engines: Bundle, setting: Setting, golden: GoldenSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        Context, "is_stream_capturable", lambda self, stream: asked.append(stream) or answer, raising=False
+    )
+    with runner_of(engines, setting) as runner:
+        outputs = runner.run(golden.volumes[:1]).outputs
+        assert runner.facts["prepared"]["1"].startswith(told)
+        assert asked == [thing.handle for thing in setting.device.alive if hasattr(thing, "handle")]
+    np.testing.assert_allclose(outputs.logits, golden.outputs.logits[:1], atol=1e-4)
+    assert setting.device.captures == answer
+
+
 def test_scratch_memory_that_the_context_does_not_take_is_freed(
     engines: Bundle, setting: Setting, volumes: Volumes
 ) -> None:
@@ -392,6 +410,10 @@ def test_rtx_waits_for_its_kernels_and_both_give_scratch_memory_themselves() -> 
     assert made == [rtx.ExecutionContextAllocationStrategy.USER_MANAGED, config]
     eager = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
     assert config.dynamic_shapes_kernel_specialization_strategy == eager
+    joined: list[Any] = []
+    cache: Any = SimpleNamespace(join=joined.append)
+    assert TensorRT(rtx, "TensorRT-RTX", "1.7").new_context(engine, cache) == "context"
+    assert joined == [config]
 
 
 def test_an_old_engine_s_json_without_what_it_was_built_for_is_refused(engines: Bundle) -> None:

@@ -1,0 +1,126 @@
+"""The page of a calibration, from a report made here; tests/calibration make it from a calibration."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import pytest
+
+from molre_edge.reports.calibration_page import render
+
+
+def check(name: str, measured: float | None, limit: float | None) -> dict[str, Any]:
+    judged = measured is not None and limit is not None
+    return {
+        "name": name,
+        "measured": measured,
+        "limit": limit,
+        "passed": judged,
+        "judged": judged,
+        "text": "a sentence",
+    }
+
+
+def comparison(what: str, dp: float, auc: dict[str, float] | None = None) -> dict[str, Any]:
+    checks = [
+        check("finite", 0.0, 0.0),
+        check("max_abs_dp", dp, 0.045),
+        check("flips", 1 / 150, 0.01),
+        check("cosine", 0.99954321, 0.991),
+        check("mean_auc_drop", None, 0.005),
+    ]
+    finding = {"finding": "<oedema>", "max_abs_dp": dp, "mean_abs_dp": dp / 2, "flips": 1, "auc": auc}
+    verdict = {"passed": True, "summary": "passed: 4 of 4 checks kept their limits", "checks": checks}
+    return {
+        "what": what, "reference": "the float32 graph", "volumes": 6, "verdict": verdict, "findings": [finding],
+    }  # fmt: skip
+
+
+def report() -> dict[str, Any]:
+    layer = {"name": "block 1, MLP, first", "node": "m1", "weights": 123456, "int8": True, "why_not": ""}
+    return {
+        "recommendation": "Use --engine int8",
+        "summary": {"coverage": "5 of 23 layers in INT8, with 74.4% of the layers' weights", "method": "mse"},
+        "data": {"calibration_slices": 192, "calibration_scans": 24, "validation_scans": 24},
+        "settings": {"confirm_share": 0.9},
+        "limits": {"name": "int8"},
+        "notes": ["a note"],
+        "bytes": {"fp16": 2_000_000, "int8": 1_000_000},
+        "speed": {
+            "fp16_ms": 10.0, "int8_ms": 5.0, "runtime": "ONNX Runtime 1", "device": "CPU", "threads": 2, "rounds": 5,
+            "times_as_fast": 2.0, "low": 1.9, "high": 2.1,
+        },
+        "ranking": [
+            {"name": "block 2", "sensitivity": 0.1, "layers": 4, "int8": True},
+            {"name": "block 1, MLP, first", "sensitivity": 0.4, "layers": 1, "int8": False},
+            {"name": "block 3", "sensitivity": 0.5, "layers": 4, "int8": True},
+            {"name": "block 4", "sensitivity": None, "layers": 1, "int8": False},
+        ],
+        "methods": {"mse": 0.5, "minmax": None},
+        "comparisons": [comparison("golden volumes", 0.0123), comparison("all 48 scans", 0.0441)],
+        "layers": [layer, {**layer, "int8": False, "why_not": "with it, the INT8 layers together exceed a limit"}],
+    }  # fmt: skip
+
+
+def cells_of(row: str) -> list[str]:
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)
+    return [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in cells]
+
+
+def test_the_parity_table_has_comparisons_as_rows_and_numbers_with_limits_as_columns() -> None:
+    page = render(report())
+    [table] = re.findall(r'aria-label="Parity by comparison"><table>(.*?)</table>', page, re.S)
+    head, *rows = (cells_of(row) for row in re.findall(r"<tr>(.*?)</tr>", table, re.S))
+    assert head == ["comparison", "volumes", "verdict", "largest |Δp|", "decision flips", "smallest cosine"]
+    assert [row[0].split(" compared")[0] for row in rows] == ["golden volumes", "all 48 scans"]
+    assert rows[0][2:] == ["✓ pass", "0.0123 ≤ 0.045", "0.667 % ≤ 1 %", "0.999543 ≥ 0.991000"]
+    assert rows[1][3] == "0.0441 ≤ 0.045"
+    assert "at 90 % of the" in page
+    assert "a sentence" not in page, "the numbers say it"
+
+
+def test_the_number_of_layers_has_one_wording() -> None:
+    page = html.unescape(render(report()))
+    assert page.count("5 of 23 layers in INT8, with 74.4% of the layers' weights") == 1
+    assert re.findall(r"\d+ of \d+ layers", page) == ["5 of 23 layers"]
+
+
+def test_the_chart_says_which_items_are_int8_and_the_most_sensitive_come_first() -> None:
+    page = render(report())
+    [table] = re.findall(r'aria-label="Sensitivity by block and layer"><table>(.*?)</table>', page, re.S)
+    rows = [cells_of(row)[:3] for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]]
+    assert rows == [
+        ["block 4", "float16", "not finite"],
+        ["block 3 (4 layers)", "INT8", "0.5"],
+        ["block 1, MLP, first", "float16", "0.4"],
+        ["block 2 (4 layers)", "INT8", "0.1"],
+    ]
+    assert re.findall(r"border-radius: 2px; width: ([\d.]+)%", table) == ["0.0", "100.0", "80.0", "20.0"]
+
+
+def test_every_wide_table_scrolls_by_itself_and_can_be_reached_by_keyboard() -> None:
+    page = render(report())
+    regions = re.findall(
+        r'<div class="scroll" role="region" tabindex="0" aria-label="[^"]+"><table>.*?</table></div>', page, re.S
+    )
+    rest = page
+    for region in regions:
+        rest = rest.replace(region, "")
+    for table in re.findall(r"<table>.*?</table>", rest, re.S):
+        assert all(len(cells_of(row)) <= 2 for row in re.findall(r"<tr>(.*?)</tr>", table, re.S))
+    assert len(regions) == 5 and "<svg" not in page
+
+
+def test_names_are_escaped_and_no_header_is_empty() -> None:
+    page = render(report())
+    assert "<oedema>" not in page and "&lt;oedema&gt;" in page
+    assert not re.search(r"<th[^>]*>\s*</th>", page)
+
+
+@pytest.mark.parametrize("auc", [None, {"reference": 0.9, "engine": 0.89, "low": -0.02, "high": 0.01}])
+def test_an_auc_is_shown_with_its_interval_if_there_is_one(auc: dict[str, float] | None) -> None:
+    data = report()
+    data["comparisons"][1] = comparison("all 48 scans", 0.02, auc)
+    assert ("0.900 → 0.890 (-0.020 to +0.010)" in render(data)) is (auc is not None)
