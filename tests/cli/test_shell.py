@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from molre_edge.cli.shell import Speaker, UsageError, command
 from molre_edge.errors import BundleError, ParityFailedError
+from molre_edge.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -121,3 +125,47 @@ def test_steps_are_a_line_each_where_nobody_looks_on(capsys: pytest.CaptureFixtu
 def test_a_result_that_is_no_json_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         Speaker(as_json=True).result({"a": float("nan")})
+
+
+def report(progress: Progress) -> None:
+    progress.step("looking [for scans]")
+    progress.info("4 scans")
+    progress.count(1, 4, "scans")
+    progress.count(2, 4, "scans")
+    progress.warn("one is odd")
+    progress.step("results")
+
+
+def test_progress_is_a_line_a_step_a_fact_and_a_warning_where_nobody_looks_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Speaker().progress() as progress:
+        report(progress)
+    assert capsys.readouterr() == ("", "- looking [for scans]\n4 scans\nwarning: one is odd\n- results\n")
+
+
+def test_quiet_progress_leaves_the_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with Speaker(quiet=True).progress() as progress:
+        report(progress)
+    assert capsys.readouterr() == ("", "warning: one is odd\n")
+
+
+def test_on_a_terminal_steps_have_a_spinner_and_counts_a_bar_and_facts_stay_above() -> None:
+    speaker, screen = Speaker(), io.StringIO()
+    speaker.err = Console(file=screen, force_terminal=True, width=100, markup=False, highlight=False)
+    with speaker.progress() as progress:
+        report(progress)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "looking [for scans]" in text and "results" in text
+    assert "scans" in text and "2/4" in text
+    assert "4 scans\n" in text and "warning: one is odd\n" in text
+    assert screen.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in screen.getvalue()  # the cursor is back
+
+
+def test_an_error_amid_progress_leaves_the_terminal_as_it_was() -> None:
+    speaker, screen = Speaker(), io.StringIO()
+    speaker.err = Console(file=screen, force_terminal=True, width=100)
+    with pytest.raises(BundleError), speaker.progress() as progress:
+        progress.count(1, 4, "scans")
+        raise BundleError("the bundle is altered")
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == 1
