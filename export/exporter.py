@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, new_bundle, write_manifest
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
@@ -137,6 +137,7 @@ def export_checkpoint(
     folder, wanted = Path(bundle), tuple(Precision(each) for each in precisions)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
+    check_name(folder)
     with hold(folder, "molre-edge export"):
         check_free(folder, force=force)  # before minutes of work
         return _export_file(
