@@ -50,6 +50,8 @@ def strain(numbers: ParityNumbers, gate: ParityLimits) -> float:
         return float("inf")
     dp = numbers.dp.max_abs
     shares = [] if gate.max_abs_dp is None else [_share(dp, gate.max_abs_dp)]
+    if gate.max_abs_dlogit is not None and numbers.max_abs_dlogit is not None:
+        shares.append(_share(numbers.max_abs_dlogit, gate.max_abs_dlogit))
     if gate.min_cosine is not None and numbers.min_cosine is not None:
         shares.append(_share(1.0 - numbers.min_cosine, 1.0 - gate.min_cosine))
     if gate.max_routing_l1 is not None and numbers.gates is not None and numbers.gates.max_l1 is not None:
@@ -73,6 +75,7 @@ def tighter(gate: ParityLimits, factor: float) -> ParityLimits:
     return replace(
         gate,
         max_abs_dp=less(gate.max_abs_dp),
+        max_abs_dlogit=less(gate.max_abs_dlogit),
         min_cosine=None if gate.min_cosine is None else 1.0 - factor * (1.0 - gate.min_cosine),
         max_routing_l1=less(gate.max_routing_l1),
     )

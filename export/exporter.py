@@ -24,7 +24,7 @@ from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, Verdict, compare, judge
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
@@ -197,13 +197,18 @@ def _judged(
         reasons = "; ".join(check.text for check in verdict.failed)
         raise ParityFailedError(
             f"the {precision} graph is outside its gate on the golden volumes: {reasons}. "
-            + (
-                "Export with --precision fp32 only, or set a gate that fits your use with --gates"
-                if precision is Precision.FP16
-                else "This is a bug of the export or of ONNX Runtime; please report the model's configuration"
-            )
+            + _advice(precision, verdict)
         )
     return GraphParity(numbers, verdict, gates[precision])
+
+
+def _advice(precision: Precision, verdict: Verdict) -> str:
+    """What to do about a graph that failed; other limits are named only if they can help."""
+    if precision is Precision.FP32:
+        return "This is a bug of the export or of ONNX Runtime; please report the model's configuration"
+    if verdict.other_limits_can_help:
+        return "Export with --precision fp32 only, or set limits that fit your use with --limits"
+    return "Export with --precision fp32 only: no limits allow NaN or infinity"
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
@@ -230,9 +235,7 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = DEFAULT_LIMITS[
-        Precision.FP32
-    ].max_routing_l1  # whatever gate the user set: this is no matter of budgets
+    tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the default, whatever limits the user set
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])

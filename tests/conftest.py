@@ -124,7 +124,8 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
 
     folder, gates = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "gates.toml"
     gates.write_text(
-        "[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_routing_l1 = 0.2\n"
+        "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
+        "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
     export_checkpoint(tiny_checkpoint, folder, Speaker(quiet=True), golden_volumes=3, gates=gates)
     return folder

@@ -115,7 +115,9 @@ def choose_limits(bundle: Bundle, precision: Precision, gates: Path | None) -> L
         return LimitsChoice(load_limits(gates)[precision], f"--gates {gates.name}")
     parity = bundle.manifest.get("parity") or {}
     try:
-        own = limits_from(parity[str(precision)]["gate"])[0] if str(precision) in parity else DEFAULT_LIMITS[precision]
+        own = DEFAULT_LIMITS[precision]
+        if str(precision) in parity:
+            own, _ = limits_from(parity[str(precision)]["gate"], missing=own)
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
             f"{bundle.folder}: the manifest's parity of {precision} has no gate of ours ({str(error)[:200]}); export "
