@@ -7,14 +7,26 @@ Nothing here imports pydicom, SimpleITK or nibabel before a file is really read.
 from molre_edge.scans.find import find_scans
 from molre_edge.scans.grid import to_grid
 from molre_edge.scans.read import read_scan
-from molre_edge.scans.records import FoundScans, HeadVolume, RejectedScan, ScanSource, ScanWarning
+from molre_edge.scans.records import (
+    Candidate,
+    FoundFile,
+    FoundScans,
+    HeadVolume,
+    RejectedScan,
+    ScanSource,
+    ScanWarning,
+    SliceSource,
+)
 
 __all__ = [
+    "Candidate",
+    "FoundFile",
     "FoundScans",
     "HeadVolume",
     "RejectedScan",
     "ScanSource",
     "ScanWarning",
+    "SliceSource",
     "find_scans",
     "read_scan",
     "to_grid",

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.choice import reason_against, sort_by_preference
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
-from molre_edge.scans.records import FoundScans, RejectedScan, ScanSource
-from molre_edge.scans.series import Series, examine, group_series, sort_by_preference
+from molre_edge.scans.records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
+from molre_edge.scans.series import Series, examine, group_series
 from molre_edge.scans.sniff import sniff
 from molre_edge.scans.walk import list_files
 
@@ -70,8 +71,12 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
 def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
     kind = "other" if file.name.startswith("._") else sniff(file)  # ._name: what macOS leaves beside a file
     if kind == "nifti":
+        try:
+            found = FoundFile.of(file.stat())
+        except OSError as error:
+            raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'i/o error'}") from error
         check_nifti(file)
-        return ScanSource(file, (file,), "nifti")
+        return ScanSource(file, (file,), "nifti", found=(found,))
     nothing = RejectedScan(file, "not_a_scan", "neither DICOM nor NIfTI")
     if kind == "other":
         return nothing
@@ -98,14 +103,39 @@ def _studies(series: Iterable[Series]) -> list[list[Series]]:
 def _choose(study: list[Series], all_series: bool) -> tuple[list[ScanSource], list[RejectedScan], list[RejectedScan]]:
     """Of one study: scans, rejected, ignored."""
     usable = sort_by_preference([one for one in study if one.problem is None])
-    unusable = [one.refusal() for one in study if one.problem is not None]
+    unusable = [one for one in study if one.problem is not None]
     if not usable:
-        return [], unusable, []
-    if all_series:
-        return [one.source() for one in usable], [], unusable
-    others = [one.refusal("series_not_chosen", "another series of the same study fits better") for one in usable[1:]]
-    alternatives = tuple(one.source() for one in usable[1 : 1 + _ALTERNATIVES])
-    return [replace(usable[0].source(), alternatives=alternatives)], [], unusable + others
+        return [], [one.refusal() for one in unusable], []
+    taken = usable if all_series else usable[:1]
+    chosen, others = usable[0], [] if all_series else usable[1:]
+    counted = {header.path for one in taken for header in one.headers}
+    candidates = [one.candidate("chosen", _why(chosen, others)) for one in taken]
+    beside = []
+    for one in others:
+        reason = reason_against(chosen, one, usable)
+        beside.append(one.refusal("series_not_chosen", reason, frozenset(counted)))
+        candidates.append(one.candidate("not_chosen", reason))
+        counted |= {header.path for header in one.headers}
+    for one in unusable:
+        beside.append(one.refusal(counted=frozenset(counted)))
+        candidates.append(one.candidate("refused", beside[-1].reason))
+        counted |= {header.path for header in one.headers}
+    alternatives = tuple(one.source() for one in others[:_ALTERNATIVES])
+    scans = [
+        replace(one.source(), alternatives=alternatives, candidates=_first(candidates, at))
+        for at, one in enumerate(taken)
+    ]
+    return scans, [], beside
+
+
+def _why(chosen: Series, others: list[Series]) -> str:
+    if not others:
+        return "the only usable volume of the study"
+    return reason_against(chosen, others[0], [chosen, *others]).replace("the chosen one", "it", 1)
+
+
+def _first(candidates: list[Candidate], at: int) -> tuple[Candidate, ...]:
+    return (candidates[at], *candidates[:at], *candidates[at + 1 :])
 
 
 def _readable(entries: list[RejectedScan]) -> tuple[RejectedScan, ...]:
