@@ -61,6 +61,7 @@ class InferOptions:
     labels: Path | None = None
     gates: Path | None = None
     all_series: bool = False
+    settle: float = 0.0
     expect_digest: str | None = None
     threads: int | None = None
     readers: int | None = None
@@ -98,6 +99,15 @@ def infer(
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Every usable series of a study, not only the one to prefer.")
     ] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            "--settle",
+            min=0.0,
+            metavar="SECONDS",
+            help="Refuse studies with a file that changed less than SECONDS ago: they may still be arriving. 0: off.",
+        ),
+    ] = 0.0,
     expect_digest: DigestOption = None,
     threads: ThreadsOption = None,
     readers: Annotated[
@@ -136,6 +146,7 @@ def infer(
             labels=labels,
             gates=gates,
             all_series=all_series,
+            settle=settle,
             expect_digest=expect_digest,
             threads=threads,
             readers=readers,
@@ -217,6 +228,7 @@ def run_infer(options: InferOptions, speaker: Speaker) -> RunSummary:
                     progress=bar,
                     reference_scans=options.reference_scans,
                     all_series=options.all_series,
+                    settle_seconds=options.settle,
                     labels=labels,
                     command=_as_typed(options),
                     readers=default_readers() if options.readers is None else options.readers,
@@ -278,6 +290,8 @@ def _as_typed(options: InferOptions) -> str:
         words.append("--labels CSV")
     if options.gates is not None:
         words.append("--gates TOML")
+    if options.settle:
+        words += ["--settle", f"{options.settle:g}"]
     if options.all_series:
         words.append("--all-series")
     if options.expect_digest is not None:

@@ -54,6 +54,7 @@ def run_scans(
     progress: Progress,
     reference_scans: int | None = None,
     all_series: bool = False,
+    settle_seconds: float = 0.0,
     labels: LabelTable | None = None,
     command: str = "",
     notes: tuple[str, ...] = (),
@@ -76,6 +77,7 @@ def run_scans(
         progress: is told.
         reference_scans: so many scans are compared with the reference, the first that can be used; None for all.
         all_series: take every series of a study.
+        settle_seconds: leave studies of which a file was changed less than so long ago.
         labels: of the scans.
         command: for the report, without the scans' path.
         notes: for the report.
@@ -87,7 +89,7 @@ def run_scans(
         BundleError: the golden volumes are altered.
         RunError: nothing there is an image, labels that fit no scan, or a damaged store.
     """
-    found = find_scans(scans, all_series=all_series)
+    found = find_scans(scans, all_series=all_series, settle_seconds=settle_seconds)
     if not found.scans and not found.rejected:
         there = Counter[str]()
         for each in found.ignored:
@@ -122,7 +124,7 @@ def run_scans(
                 else:
                     record = _answer(entry, read, runner, reference_runner if left else None, since)
                     since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
-                    store.add(entry, record)
+                    store.add(entry, record, read.slices)
                     left -= record.reference is not None
                     progress.finished(entry.scan, None)
                 if stop_asked():

@@ -101,4 +101,4 @@ def reason_against(chosen: Series, other: Series, study: Sequence[Series]) -> st
     for words, value in _CRITERIA:
         if value(chosen, best) != value(other, best):
             return f"the chosen one {words}"
-    return "the chosen one is equal in all that counts and comes first by UID or path"
+    return "the chosen one is equal in all that counts and comes first by UID, path or name"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +26,14 @@ _ALTERNATIVES = 3
 """So many other series of a study are tried when the chosen one fails on its content."""
 
 
-def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
+def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 0.0) -> FoundScans:
     """Find scans by their headers; no pixels are read.
 
     Args:
         path: a DICOM or NIfTI file, or a folder of any of them at any depth.
-        all_series: keep every usable series of a study, not only the one to prefer.
+        all_series: keep every usable volume of a study, not only the one to prefer.
+        settle_seconds: refuse a study, or a NIfTI file, of which a file was changed less than so long ago: it may still
+            be arriving. 0 accepts all.
 
     Returns:
         Scans in the order of their paths, and reasons for all other files.
@@ -51,14 +55,22 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
         if isinstance(found, DicomHeader):
             headers.append(found)
         elif isinstance(found, ScanSource):
-            scans.append(found)
+            if text := _still_arriving(found.found, settle_seconds):
+                rejected.append(RejectedScan(file, "still_arriving", text))
+            else:
+                scans.append(found)
         else:
             ignored.append(found)
     series, copies = group_series(headers)
     ignored += copies
+    beside_each = Counter(file.parent for file in files)
     for study in _studies(series):
+        newest = [header.on_disk for one in study for header in one.headers if header.on_disk is not None]
+        if text := _still_arriving(newest, settle_seconds):
+            rejected += [one.refusal("still_arriving", text) for one in study]
+            continue
         chosen, refused, beside = _choose(study, all_series)
-        scans += chosen
+        scans += [scan if path.is_file() else _with_folders(scan, beside_each) for scan in chosen]
         rejected += refused
         ignored += beside
     if path.is_file():  # the user named it, so it was meant as a scan
@@ -88,9 +100,29 @@ def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
         raise
     if is_media_directory(header):
         return RejectedScan(
-            file, "media_directory", "a DICOM media directory: the images it lists are looked at themselves"
+            file,
+            "media_directory",
+            "a DICOMDIR, which lists images and holds none: give the folder that it lies in, with its images",
         )
     return header
+
+
+def _with_folders(scan: ScanSource, beside: Mapping[Path, int]) -> ScanSource:
+    """Note how many files lay in the folders of a scan."""
+    folders = sorted({file.parent for file in scan.files})
+    return replace(scan, folders=tuple((folder, beside[folder]) for folder in folders))
+
+
+def _still_arriving(files: Iterable[FoundFile], seconds: float) -> str:
+    """Why files are left for later, when one of them was changed just now; else empty."""
+    now = time.time_ns()
+    age = min((abs(now - file.modified_ns) / 1e9 for file in files), default=float("inf"))
+    if age >= seconds:
+        return ""
+    return (
+        f"a file was changed less than {seconds:g} s ago, so the scan may still be arriving: run it again when nothing "
+        "changes there any more"
+    )
 
 
 def _studies(series: Iterable[Series]) -> list[list[Series]]:

@@ -8,6 +8,8 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.anatomy import check_head
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.dicom_volume import read_dicom
+from molre_edge.scans.head_size import check_head_size
+from molre_edge.scans.interleave import check_interleaved
 from molre_edge.scans.nifti import read_nifti
 from molre_edge.scans.records import HeadVolume, ScanSource, ScanWarning
 from molre_edge.scans.unchanged import check_unchanged, new_files
@@ -56,7 +58,9 @@ def _read_one(source: ScanSource) -> HeadVolume:
     check_unchanged(source)
     try:
         volume = read_dicom(source) if source.kind == "dicom" else read_nifti(source.files[0])
-        warnings = check_head(shrink(volume))
+        check_interleaved(volume.hu)
+        coarse = shrink(volume)
+        warnings = (*check_head_size(coarse), *check_head(coarse))
     except MemoryError as error:
         raise ScanError("too_large", "the scan does not fit into this machine's memory: use thicker slices") from error
     check_unchanged(source)  # what was replaced while it was read

@@ -289,11 +289,11 @@ def _check(
     if broken and (problem := broken[0].problem) is not None:
         return replace(series, problem=_of_some(problem, len(broken), len({*headers, *broken})))
     try:
-        stack, warnings = check_volume(part.frames)
+        stack, _ = check_volume(part.frames)  # its warnings come again when the volume is read
         _check_numbers(stack)
     except ScanError as problem:
         return replace(series, problem=problem)
-    return replace(series, stack=stack, warnings=(*series.warnings, *warnings))
+    return replace(series, stack=stack)
 
 
 def _check_numbers(stack: Stack) -> None:
