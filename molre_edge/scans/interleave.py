@@ -35,7 +35,7 @@ def check_interleaved(hu: npt.NDArray[np.float32]) -> None:
         raise ScanError(
             "mixed_volumes",
             f"slices that are {lag} apart differ by {apart[lag - 1]:.0f} HU, but neighbours by {apart[0]:.0f} HU: "
-            f"{lag} scans lie within each other, and nothing in the headers tells them apart; give each a folder of its own",
+            f"{lag} scans lie within each other, and no header tells them apart; give each a folder of its own",
         )
 
 
