@@ -150,7 +150,8 @@ def _choose(study: list[Series], all_series: bool) -> tuple[list[ScanSource], li
         counted |= {header.path for header in one.headers}
     for one in unusable:
         beside.append(one.refusal(counted=frozenset(counted)))
-        candidates.append(one.candidate("refused", beside[-1].reason))
+        status = "set_aside" if beside[-1].code == "set_aside" else "refused"
+        candidates.append(one.candidate(status, beside[-1].reason))
         counted |= {header.path for header in one.headers}
     alternatives = tuple(one.source() for one in others[:_ALTERNATIVES])
     scans = [

@@ -257,8 +257,9 @@ def _volumes(study: str, headers: Sequence[DicomHeader], left: tuple[ScanWarning
     warnings = []
     for series, part in zip(checked, parts, strict=True):
         if series in small:
-            axis = part.axes[-1]
-            warnings.append(f"{len(series.frames)} of the series were set aside: they differ in {axis.element}")
+            text = f"{len(series.frames)} of {len(frames)} slices of the series differ in {part.axes[-1].element}"
+            warnings.append(f"{text}; they were set aside")
+            rest[rest.index(series)] = replace(series, problem=ScanError("set_aside", text))
     if bad:
         codes = ", ".join(sorted({header.problem.code for header in bad if header.problem}))
         warnings.append(f"{len(bad)} files of the series were set aside: {codes}")

@@ -34,6 +34,9 @@ OVERLAPPING_PART = 0.2
 _MANY = 128
 """More different values are no volumes; a bound on the work that a made-up header can cause."""
 
+_COUNTED = ("points in time", "stacks", "acquisitions")
+"""Numbers that may well be another one in every slice."""
+
 Groups = list[list[Frame]]
 
 
@@ -178,7 +181,8 @@ def _same_direction(one: Any, other: Any) -> bool:
 
 AXES = (
     Axis("series", "SeriesDescription (0008,103E), ProtocolName (0018,1030) or SeriesTime (0008,0031)",
-         lambda frame: frame.traits.series, lambda _, number: f"description {number}"),
+         lambda frame: frame.traits.series, lambda _, number: f"description {number}",
+         _of_one_sweep, warning="header_differs"),
     Axis("sizes", "Rows (0028,0010) and Columns (0028,0011)",
          lambda frame: frame.traits.size, lambda frame, _: "{} x {} pixels".format(*frame.traits.size)),
     Axis("pixel spacings", "PixelSpacing (0028,0030)",
@@ -198,6 +202,10 @@ AXES = (
     Axis("kernels", "ConvolutionKernel (0018,1210)", lambda frame: frame.traits.kernel.upper(),
          lambda frame, _: f"kernel {plain_text(frame.traits.kernel, 16) or 'not stated'}",
          _smooth_side_by_side, warning="mixed_kernels"),
+    Axis("points in time", "TemporalPositionIndex (0020,9128) or TemporalPositionIdentifier (0020,0100)",
+         lambda frame: frame.traits.moment, lambda frame, _: f"time {frame.traits.moment}"),
+    Axis("stacks", "StackID (0020,9056)", lambda frame: frame.traits.stack,
+         lambda _, number: f"stack {number}", _of_one_sweep),
     Axis("acquisitions", "AcquisitionNumber (0020,0012)", lambda frame: frame.traits.acquisition,
          lambda frame, _: f"acquisition {frame.traits.acquisition}", _of_one_sweep),
 )  # fmt: skip
@@ -227,7 +235,7 @@ def _split(part: Part, axis: Axis) -> list[Part]:
     too_small = max(map(len, groups)) < MIN_SLICES <= len(part.frames)
     geometry = axis.close is not None or axis.what == "sizes"
     if too_small and not geometry:
-        if axis.what == "acquisitions":
+        if axis.what in _COUNTED:
             return [part]
         text = f"{axis.element} has {len(values)} values in {len(part.frames)} slices, so it tells no volumes apart"
         return [_with(part, ScanWarning("header_differs", text))]

@@ -46,6 +46,8 @@ class Traits:
         contrast: whether an agent was given.
         kernel: name and group, empty when absent.
         acquisition: number, or None.
+        moment: number of the point in time, of dynamic CT, or None.
+        stack: Stack ID of a multi-frame file, or empty.
         instance: Instance Number of the file, or None.
         location_mm: Slice Location, or None.
         spacing_mm: Spacing Between Slices, or None.
@@ -62,6 +64,8 @@ class Traits:
     contrast: bool
     kernel: str
     acquisition: int | None
+    moment: int | None
+    stack: str
     instance: int | None
     location_mm: float | None
     spacing_mm: float | None
@@ -109,6 +113,8 @@ def read_traits(
             filter(None, (attributes.text("ConvolutionKernel"), attributes.text("ConvolutionKernelGroup")))
         ),
         acquisition=_whole(attributes, "AcquisitionNumber", "FrameAcquisitionNumber"),
+        moment=_whole(attributes, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        stack=attributes.text("StackID"),
         instance=_whole(attributes, "InstanceNumber"),
         location_mm=attributes.number("SliceLocation"),
         spacing_mm=attributes.number("SpacingBetweenSlices"),
