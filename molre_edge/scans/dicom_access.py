@@ -51,6 +51,11 @@ class Attributes:
         self._groups = groups
         self.top = dataset
 
+    @property
+    def has_own_type(self) -> bool:
+        """Whether the frame has a type of its own, beside that of the file, which may be mixed."""
+        return any("CTImageFrameTypeSequence" in group for group in self._groups[:1])
+
     def get(self, name: str) -> Any:
         """The most specific value that is not empty, else None."""
         for place in self._places:

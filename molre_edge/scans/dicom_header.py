@@ -214,7 +214,8 @@ def _image_types(dataset: FileDataset) -> tuple[tuple[str, ...], ...]:
         for group in dataset.get(name) or ():
             for item in group.get("CTImageFrameTypeSequence") or ():
                 words = [str(value).strip().upper() for value in values_of(item.get("FrameType"))]
-                kinds[(*words, *(word for word in whole if word not in words))] = None
+                also = whole if name.startswith("Shared") else []  # of a mixed file, it is that of other frames
+                kinds[(*words, *(word for word in also if word not in words))] = None
     return tuple(kinds) or (tuple(whole),)
 
 

@@ -23,10 +23,11 @@ _TAGS = [
     "AnatomicRegionSequence", "ConvolutionKernel", "KVP", "MonoenergeticEnergyEquivalent", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusTotalDose", "Manufacturer",
     "ManufacturerModelName", "LossyImageCompression", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows",
-    "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "SliceLocation",
-    "SpacingBetweenSlices", "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
-    "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "SliceLocation", "SpacingBetweenSlices",
+    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 

@@ -123,7 +123,9 @@ def read_traits(
 
 def _image_type(attributes: Attributes) -> tuple[str, ...]:
     frame, whole = attributes.words("FrameType"), attributes.words("ImageType")
-    return (*frame, *(word for word in whole if word not in frame)) if frame else whole
+    if attributes.has_own_type and frame:
+        return frame
+    return (*frame, *(word for word in whole if word not in frame))
 
 
 def _energy(attributes: Attributes) -> str:
