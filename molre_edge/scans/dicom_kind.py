@@ -60,12 +60,17 @@ _DERIVED_MAPS = {
 are in PS3.3 C.8.2.1.1.1 (value 4, multi-energy) and C.8.16.1.5 (pixel contrast), others are the makers'."""
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 _NOT_HEAD = {
-    "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "CHESTABDOMENPELVIS",
+    "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", 
     "LUNG", "LUNGS", "HEART", "CARDIAC", "LIVER", "KIDNEY", "BLADDER", "COLON", "PANCREAS", "LSPINE", "TSPINE",
     "LUMBARSPINE", "TLSPINE", "SSPINE", "COCCYX", "HIP", "KNEE", "LEG", "FOOT", "ANKLE", "ARM", "ELBOW", "HAND",
     "WRIST", "SHOULDER", "FEMUR", "TIBIA", "EXTREMITY", "FINGER", "TOE", "BREAST", "AORTA", "UPPERLEG", "LOWERLEG",
 }  # fmt: skip
 """Body Part Examined values that exclude a head; others (absent, NECK, PARTIALBODY) are decided by the anatomy."""
+_NOT_HEAD_REGIONS = {
+    "CHESTABDOMENPELVIS", "THORACICSPINE", "LUMBARSPINE", "THORACOLUMBARSPINE", "SACRALSPINE", "LOWERLIMB", "UPPERLIMB",
+    "LOWEREXTREMITY", "UPPEREXTREMITY",
+}  # fmt: skip
+"""Meanings of an anatomic region's code (PS3.16 CID 4030), without blanks, that exclude a head beside those."""
 
 LOSSLESS = {
     "1.2.840.10008.1.2": "Implicit VR Little Endian",
@@ -136,7 +141,7 @@ def check_kind(header: DicomHeader) -> None:
     problems = [_frame_problem(values) for values in header.image_types]
     if problems[0] and all(problems):  # of a file with frames of several kinds, those that fit are taken
         raise problems[0]
-    if re.sub(r"[ _]|\bAND\b", "", header.body_part) in _NOT_HEAD:
+    if re.sub(r"[ _,]|\bAND\b", "", header.body_part) in _NOT_HEAD | _NOT_HEAD_REGIONS:
         raise ScanError("not_head", "the header names another part of the body: give a head CT")
     if not header.has_pixels:
         raise ScanError("corrupt_header", "the CT image has no rows and columns: export the series again")

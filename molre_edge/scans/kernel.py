@@ -29,7 +29,9 @@ def is_bone_kernel(kernel: str) -> bool:
             if word in _WORDS or any(part in word for part in _PARTS):
                 return True
             if match := re.fullmatch(r"FC(\d\d)\w*", word):  # Toshiba, Canon: 30s and 80s bone, 50s lung
-                return match[1][0] in "358"
-            if match := re.fullmatch(r"[A-Z]{1,2}(\d\d)[A-Z]?\d?", word):  # Siemens: the number is the sharpness
-                return int(match[1]) >= 55
+                if match[1][0] in "358":
+                    return True
+            elif match := re.fullmatch(r"[A-Z]{1,2}(\d\d)[A-Z]?\d?", word):  # Siemens: the number is the sharpness
+                if int(match[1]) >= 55:
+                    return True
     return False
