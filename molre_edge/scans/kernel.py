@@ -28,10 +28,10 @@ def is_bone_kernel(kernel: str) -> bool:
         for word in re.findall(r"[A-Z0-9]+", value):
             if word in _WORDS or any(part in word for part in _PARTS):
                 return True
-            if match := re.fullmatch(r"FC(\d\d)\w*", word):  # Toshiba, Canon: 30s and 80s bone, 50s lung
-                if match[1][0] in "358":
-                    return True
-            elif match := re.fullmatch(r"[A-Z]{1,2}(\d\d)[A-Z]?\d?", word):  # Siemens: the number is the sharpness
-                if int(match[1]) >= 55:
-                    return True
+            # Toshiba, Canon: 30s and 80s bone, 50s lung
+            if (match := re.fullmatch(r"FC(\d\d)\w*", word)) and match[1][0] in "358":
+                return True
+            # Siemens: the number is the sharpness
+            if (match := re.fullmatch(r"(?!FC)[A-Z]{1,2}(\d\d)[A-Z]?\d?", word)) and int(match[1]) >= 55:
+                return True
     return False

@@ -17,8 +17,8 @@ def axial(low: float, high: float, step: float) -> list[tuple[float, float, floa
 
 def write(write_series: Any, folder: Path, positions: Any, **attributes: Any) -> None:
     """Small empty pictures: the choice looks at headers only."""
-    stack = np.full((len(positions), 8, 8), -1000.0)
-    write_series(folder, positions, stack=stack, study="1.2.3", pixel=(16.0, 16.0), **attributes)
+    stack = np.full((len(positions), 16, 16), -1000.0)
+    write_series(folder, positions, stack=stack, study="1.2.3", pixel=(8.0, 8.0), **attributes)
 
 
 def chosen(folder: Path) -> tuple[str, str]:
