@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.content import unreadable
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
@@ -37,15 +38,18 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
         ScanError: ``no_such_path`` or ``too_many_files``; anything about single files is in the result.
     """
     path = Path(path)
-    files, ignored = list_files(path)
+    listing = list_files(path)
+    rejected, ignored = listing.rejected, listing.ignored
     scans: list[ScanSource] = []
-    rejected: list[RejectedScan] = []
     headers: list[DicomHeader] = []
-    for file in files:
+    for file in listing.files:
         try:
             found = _look_at(file)
         except ScanError as problem:
             rejected.append(RejectedScan(file, problem.code, str(problem)))
+            continue
+        except OSError as error:  # whatever the system says of one file is no reason to stop
+            rejected.append(RejectedScan(file, "unreadable", str(unreadable(error))))
             continue
         if isinstance(found, DicomHeader):
             headers.append(found)
@@ -60,7 +64,7 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
         scans += chosen
         rejected += refused
         ignored += beside
-    if path.is_file():  # the user named it, so it was meant as a scan
+    if listing.files == [path]:  # the user named it, so it was meant as a scan
         rejected, ignored = rejected + ignored, []
     return FoundScans(
         tuple(sorted(scans, key=lambda scan: (scan.path, scan.files))), _readable(rejected), _readable(ignored)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.scans.content import status
+
 __all__ = ["FoundScans", "HeadVolume", "RejectedScan", "ScanSource", "ScanWarning"]
 
 
@@ -70,7 +72,7 @@ class ScanSource:
         digest = hashlib.sha256(self.kind.encode())
         for file in self.files:
             try:
-                stat = file.stat()
+                stat = status(file)
                 facts = f"{stat.st_size}\0{stat.st_mtime_ns}"
             except OSError:
                 facts = "missing"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.content import content_bytes
 from molre_edge.scans.dicom_header import DicomHeader, read_header, read_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native
 from molre_edge.scans.dicom_open import open_dicom
@@ -41,7 +42,8 @@ def examine(path: Path) -> DicomHeader:
         check_storage(header)
         header = read_image_header(path, dataset)
         size = header.rows * header.cols * header.frame_count * header.bits_allocated // 8
-        if is_native(header.syntax) and path.stat().st_size < size:
+        stored = content_bytes(path)  # None where only unpacking would tell
+        if is_native(header.syntax) and stored is not None and stored < size:
             raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")
     except ScanError as problem:
         return replace(header, problem=problem)
