@@ -157,7 +157,7 @@ def _header(path: Path, dataset: FileDataset) -> DicomHeader:
         sop_uid=_text(dataset, "SOPInstanceUID"),
         study=f"{uid} {_text(dataset, 'PatientID')}" if (uid := _text(dataset, "StudyInstanceUID")) else "",
         series=_text(dataset, "SeriesInstanceUID"),
-        series_number=_number(dataset, "SeriesNumber", 2**31),
+        series_number=_series_number(dataset),
         syntax=_text(meta, "TransferSyntaxUID") or _implied_syntax(dataset),
         modality=_text(dataset, "Modality").upper(),
         image_type=tuple(types),
@@ -174,6 +174,14 @@ def _header(path: Path, dataset: FileDataset) -> DicomHeader:
         bits_allocated=_number(dataset, "BitsAllocated", 16),
         padding=_padding(dataset),
     )
+
+
+def _series_number(dataset: FileDataset) -> int:
+    """For the order alone, so a number that is none is no reason against a scan."""
+    try:
+        return _number(dataset, "SeriesNumber", 2**31)
+    except (TypeError, ValueError, OverflowError):
+        return 2**31
 
 
 def _implied_syntax(dataset: FileDataset) -> str:
