@@ -23,7 +23,8 @@ class Codestream:
         precision: bits of a sample.
         signed: whether samples are signed; only JPEG 2000 can tell.
         near: largest error of a JPEG-LS sample, in stored values; 0 is lossless.
-        reversible: False when the transformation itself loses (JPEG 2000 with the 9-7 wavelet, JPEG with a DCT or a point transform).
+        reversible: False when the transformation itself loses (JPEG 2000 with the 9-7 wavelet, JPEG with a DCT or with
+            a point transform).
     """
 
     rows: int

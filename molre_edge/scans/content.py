@@ -39,7 +39,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class Content:
-    """The bytes of one file, read forward; no more than the limit is ever unpacked, and no more asked for than is there.
+    """The bytes of one file, read forward. No more than the limit is unpacked, and no more asked for than is there.
 
     Attributes:
         size: how many bytes there are, or None where only unpacking tells.

@@ -2,7 +2,7 @@
 
 pydicom's own `dcmread` inflates a deflated data set whole, before anybody can look at it. So the file's parts are read
 one after the other here, by pydicom's functions for each, from a file object that bounds what is inflated and what a
-header may hold at the place where it is read. Sources: DICOM PS3.10 7.1 (meta information), PS3.5 A (transfer syntaxes).
+header may hold at the place where it is read. Sources: DICOM PS3.10 7.1 (meta information), PS3.5 A (syntaxes).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 _PIXEL_TAGS = [
-    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
+    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "PixelData",
 ]  # fmt: skip
 _PIXEL_GROUP = 0x7FE0
 _PIXEL_DATA = 0x7FE00010
@@ -77,7 +78,7 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
 
 
 class _Watch:
-    """Counts what pydicom reads, and refuses a header that is longer than any: its parts cost far more than its bytes."""
+    """Counts what pydicom reads. A header longer than any is refused: its parts cost far more than its bytes."""
 
     def __init__(self, pixels: bool) -> None:
         self.bytes, self.items, self.reads = 0, 0, 0
@@ -137,7 +138,7 @@ def _read(content: Content, pixels: bool) -> FileDataset:
 
 
 def _read_meta(file: Any) -> FileMetaDataset:
-    """The file meta information, up to the first element of another group; its group length may lie, and is not used."""
+    """The file meta information: all of group 2. Its group length may lie, and is not used."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
 

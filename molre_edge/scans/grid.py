@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse, shrink
 from molre_edge.scans.head_place import HeadPlace, find_head
 from molre_edge.scans.records import HeadVolume

@@ -217,7 +217,9 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
     for tight in levels:
         heads = _label(tight.astype(np.uint8))
-        volumes = [float(((heads == n).sum(axis=(1, 2)) * thickness).sum() * cm2 / 10.0) for n in range(1, heads.max() + 1)]
+        volumes = [
+            float(((heads == n).sum(axis=(1, 2)) * thickness).sum() * cm2 / 10.0) for n in range(1, heads.max() + 1)
+        ]
         if volumes:
             break
     else:
@@ -226,15 +228,22 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     _extend(spaces, levels)
     if float((spaces.sum(axis=(1, 2)) * thickness).sum() * cm2 / 10.0) < _MIN_SKULL_ML:
         return None
-    others = sum(
-        volume >= _MIN_SKULL_ML and not (spaces & (heads == number)).any() for number, volume in enumerate(volumes, 1)
-    )
+    others = sum(_other_heads(level, spaces, thickness * cm2 / 10.0) for level in levels[:2])
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
     grown = spaces[through].repeat(block[0], axis=1).repeat(block[1], axis=2)
     full[:, : grown.shape[1], : grown.shape[2]] = grown
     return _Skull(np.array(keep)[through], full, others)
+
+
+def _other_heads(closed: npt.NDArray[np.bool_], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
+    """How many spaces of a head's volume lie elsewhere; `ml` is the volume of a pixel in each slice."""
+    heads = _label(closed.astype(np.uint8))
+    for number in np.unique(heads[mine]):
+        heads[heads == number] = 0
+    found = [float(((heads == number).sum(axis=(1, 2)) * ml).sum()) for number in np.unique(heads) if number]
+    return sum(volume >= _MIN_SKULL_ML for volume in found)
 
 
 def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -254,7 +263,7 @@ def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[
 def _closed_spaces(
     bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closing: int
 ) -> npt.NDArray[np.bool_]:
-    """bool (slices, rows, cols): spaces of a skull's size, with brain, that bone closes; gaps up to 2 `closing` pixels."""
+    """Bool (slices, rows, cols): spaces of a skull's size, with brain, that bone closes; gaps up to 2 `closing` pixels."""
     count, rows, cols = bone.shape
     free = np.zeros((2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps the slices apart
     free[::2] = 1
@@ -267,7 +276,9 @@ def _closed_spaces(
     # what closing took away all around a disc of the same area is added
     radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
     area = np.pi * radius**2
-    good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1]) & (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
+    good = (
+        (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1]) & (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
+    )
     good[0] = False
     spaces: npt.NDArray[np.bool_] = _grow(good[labels], (closing, closing)) & ~bone
     return spaces
