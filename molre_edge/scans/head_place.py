@@ -1,8 +1,8 @@
 """Finds the head in a volume by its skull: the one large space that bone closes on all sides, slice by slice.
 
-The top of the body is the top of the head only where nothing lies above: not with raised arms, hands on the head, or a
-scan of the whole body. So the skull is looked for, and what is taken for the head lies over it. A rib cage, a pelvis and
-a spinal canal are not closed by bone over such an area in axial slices.
+The top of the body is the top of the head only where nothing lies above: not with raised arms or hands on the head. So
+the skull is looked for, and what is taken for the head lies over it. A rib cage, a pelvis and a spinal canal are not
+closed by bone over such an area in axial slices.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TOP_AREA_MM2 = 500.0
 """The first slice from above with so much tissue holds the top of the head; less is a cable or noise."""
 _SAME_TOP_MM = 6.0
 _MAX_ELSEWHERE = 0.05
-"""Of the tissue in the field's height: more beyond the head is arms or shoulders, which would move the field's centre."""
+"""Of the tissue in the field's height: more beside the head is arms or shoulders, which would move the field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,20 +215,19 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     bone, brain = _blocks(coarse.hu[keep], block)
     levels = [_closed_spaces(bone, brain, cm2, closing) for closing in range(_MAX_CLOSING + 1)]
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
+    ml = thickness * cm2 / 10.0  # of a pixel in each slice
     for tight in levels:
         heads = _label(tight.astype(np.uint8))
-        volumes = [
-            float(((heads == n).sum(axis=(1, 2)) * thickness).sum() * cm2 / 10.0) for n in range(1, heads.max() + 1)
-        ]
+        volumes = [float(((heads == n).sum(axis=(1, 2)) * ml).sum()) for n in range(1, heads.max() + 1)]
         if volumes:
             break
     else:
         return None
     spaces = heads == 1 + int(np.argmax(volumes))
     _extend(spaces, levels)
-    if float((spaces.sum(axis=(1, 2)) * thickness).sum() * cm2 / 10.0) < _MIN_SKULL_ML:
+    if float((spaces.sum(axis=(1, 2)) * ml).sum()) < _MIN_SKULL_ML:
         return None
-    others = sum(_other_heads(level, spaces, thickness * cm2 / 10.0) for level in levels[:2])
+    others = sum(_other_heads(level, spaces, ml) for level in levels[:2])
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
@@ -263,7 +262,7 @@ def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[
 def _closed_spaces(
     bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closing: int
 ) -> npt.NDArray[np.bool_]:
-    """Bool (slices, rows, cols): spaces of a skull's size, with brain, that bone closes; gaps up to 2 `closing` pixels."""
+    """Spaces of a skull's size, with brain, that bone closes in its slice but for gaps up to 2 `closing` pixels."""
     count, rows, cols = bone.shape
     free = np.zeros((2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps the slices apart
     free[::2] = 1

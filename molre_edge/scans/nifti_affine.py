@@ -138,7 +138,7 @@ def _check_sizes(sizes: _Matrix, stated: _Matrix) -> None:
 
 
 def _check_turn(sform: _Matrix, qform: _Matrix) -> None:
-    """Compare the directions of sform and qform. A qform can't hold a shear, so it is compared with the rotation in it."""
+    """Compare the directions of sform and qform. A qform can't hold a shear, so only the sform's rotation counts."""
     rotation = qform / np.linalg.norm(qform, axis=0)
     if np.sign(np.linalg.det(sform)) != np.sign(np.linalg.det(rotation)):
         raise ScanError(
@@ -160,7 +160,7 @@ def _triple(values: _Matrix) -> str:
 
 
 def _axes(unit: _Matrix) -> str:
-    """The anatomical directions of three axes (``LPS``), and how far each is from it where that is more than 1 degree."""
+    """The anatomical directions of three axes (``L, P, S``), and by how much each is off."""
     names = []
     for column in unit.T:
         axis = int(np.argmax(np.abs(column)))
