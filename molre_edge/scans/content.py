@@ -106,9 +106,9 @@ class Rewindable:
         watch: is called with each piece of data that is handed on; may raise.
     """
 
-    def __init__(self, more: Callable[[int], bytes], watch: Callable[[bytes], None]) -> None:
-        """Args: see the class."""
-        self._more, self._watch = more, watch
+    def __init__(self, more: Callable[[int], bytes], watch: Callable[[bytes], None], block: int = _BLOCK) -> None:
+        """Args: see the class; `block`, how many bytes to unpack at a time."""
+        self._more, self._watch, self._block = more, watch, block
         self._data, self._at, self._ended = bytearray(), 0, False
 
     def read(self, count: int = -1) -> bytes:
@@ -130,7 +130,7 @@ class Rewindable:
 
     def _fill(self, end: int | None) -> None:
         while not self._ended and (end is None or len(self._data) < end):
-            block = self._more(_BLOCK)
+            block = self._more(self._block)
             self._ended = not block
             self._data += block
 

@@ -102,13 +102,14 @@ def _read(content: Content, pixels: bool) -> FileDataset:
     from pydicom.filereader import read_dataset, read_preamble
 
     watch = _Watch(pixels)
-    file: Any = Rewindable(content.read, watch) if content.packed else WatchedFile(content, watch)
+    block = 1 << (16 if pixels else 12)  # damage behind a header is found with the pixels that it spoils
+    file: Any = Rewindable(content.read, watch, block) if content.packed else WatchedFile(content, watch)
     preamble = read_preamble(file, True)
     meta = _read_meta(file)
     syntax = str(meta.get("TransferSyntaxUID") or "").strip()
     known = bool(syntax)
     if syntax == _DEFLATED:
-        file = Rewindable(_inflating(file, watch), watch)
+        file = Rewindable(_inflating(file), watch, block)
     elif not known:
         syntax = _guess_syntax(file)
     tags = [tag for name in (*_TAGS, *(_PIXEL_TAGS if pixels else ())) if (tag := tag_for_keyword(name)) is not None]
@@ -173,7 +174,7 @@ def _guess_syntax(file: Any) -> str:
     return _BIG_ENDIAN if head[0] == 0 and head[1] else _EXPLICIT
 
 
-def _inflating(file: Any, watch: _Watch) -> Callable[[int], bytes]:
+def _inflating(file: Any) -> Callable[[int], bytes]:
     """Inflate the rest of a file piece by piece; refuses to inflate more than the limit."""
     inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
 
