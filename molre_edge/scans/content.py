@@ -22,6 +22,7 @@ from molre_edge.scans.limits import MAX_FILE_BYTES
 
 __all__ = [
     "BROKEN",
+    "PACKING_BROKEN",
     "Content",
     "Rewindable",
     "WatchedFile",
@@ -32,7 +33,9 @@ __all__ = [
     "unreadable",
 ]
 
-BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+PACKING_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile)
+"""What unpacking a damaged gzip stream, archive or deflated data set may raise."""
+BROKEN = (OSError, *PACKING_BROKEN)
 """What reading a damaged file, gzip stream or archive may raise."""
 _BLOCK = 1 << 16
 _GZIP = b"\x1f\x8b"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import BROKEN, Content, Rewindable, WatchedFile, open_content, unreadable
+from molre_edge.scans.content import PACKING_BROKEN, Content, Rewindable, WatchedFile, open_content, unreadable
 from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
 from molre_edge.scans.quiet import quietly
 
@@ -67,6 +67,11 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
             return _read(content, pixels)
     except ScanError:
         raise
+    except PACKING_BROKEN as error:
+        raise ScanError(
+            "corrupt_pixels" if pixels else "corrupt_header",
+            "the gzipped, zipped or deflated data are damaged or end too early: copy the file again from its source",
+        ) from error
     except OSError as error:
         raise unreadable(error) from error
     except MemoryError as error:
@@ -132,7 +137,8 @@ def _read(content: Content, pixels: bool) -> FileDataset:
     if not known:
         meta.TransferSyntaxUID = _IMPLICIT if implicit else syntax
     if pixels and content.packed:
-        _check_end(content)
+        while content.read(1 << 20):  # gzip and zip keep the checksum of what was read at its end
+            pass
     whole = FileDataset("", dataset, preamble, meta, bool(implicit), bool(little))
     whole.set_original_encoding(implicit, little, dataset.original_character_set)
     return whole
@@ -149,17 +155,6 @@ def _read_meta(file: Any) -> FileMetaDataset:
         return FileMetaDataset()
     file.seek(start)
     return FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, _, __: tag >> 16 != 2))
-
-
-def _check_end(content: Content) -> None:
-    """Read a packed file to its end, where gzip and zip keep the checksum of what was read."""
-    try:
-        while content.read(1 << 20):
-            pass
-    except BROKEN as error:
-        raise ScanError(
-            "corrupt_pixels", "the packed file is damaged: copy it again from its source, or unpack it yourself"
-        ) from error
 
 
 def _guess_syntax(file: Any) -> str:
