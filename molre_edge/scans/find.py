@@ -10,6 +10,7 @@ from pathlib import Path
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.choice import reason_against, sort_by_preference
+from molre_edge.scans.content import status, unreadable
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
@@ -42,15 +43,18 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
         ScanError: ``no_such_path`` or ``too_many_files``; anything about single files is in the result.
     """
     path = Path(path)
-    files, ignored = list_files(path)
+    listing = list_files(path)
+    rejected, ignored = listing.rejected, listing.ignored
     scans: list[ScanSource] = []
-    rejected: list[RejectedScan] = []
     headers: list[DicomHeader] = []
-    for file in files:
+    for file in listing.files:
         try:
             found = _look_at(file)
         except ScanError as problem:
             rejected.append(RejectedScan(file, problem.code, str(problem)))
+            continue
+        except OSError as error:  # whatever the system says of one file is no reason to stop
+            rejected.append(RejectedScan(file, "unreadable", str(unreadable(error))))
             continue
         if isinstance(found, DicomHeader):
             headers.append(found)
@@ -73,7 +77,7 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
         scans += [scan if path.is_file() else _with_folders(scan, beside_each) for scan in chosen]
         rejected += refused
         ignored += beside
-    if path.is_file():  # the user named it, so it was meant as a scan
+    if listing.files == [path]:  # the user named it, so it was meant as a scan
         rejected, ignored = rejected + ignored, []
     return FoundScans(
         tuple(sorted(scans, key=lambda scan: (scan.path, scan.files))), _readable(rejected), _readable(ignored)
@@ -84,7 +88,7 @@ def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
     kind = "other" if file.name.startswith("._") else sniff(file)  # ._name: what macOS leaves beside a file
     if kind == "nifti":
         try:
-            found = FoundFile.of(file.stat())
+            found = FoundFile.of(status(file))
         except OSError as error:
             raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'i/o error'}") from error
         check_nifti(file)
