@@ -17,16 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import BROKEN, open_regular, unreadable
 from molre_edge.scans.limits import (
     MAX_ARCHIVE_BYTES,
     MAX_ARCHIVE_CONTENT_BYTES,
     MAX_ARCHIVE_DIRECTORY_BYTES,
     MAX_FILES,
 )
+from molre_edge.scans.regular_file import BROKEN, open_regular, unreadable
 from molre_edge.scans.scan_records import RejectedScan
 
-__all__ = ["archive_of", "is_archive_name", "list_entries", "open_entry"]
+__all__ = ["list_entries", "open_entry"]
 
 _ENTRY = b"PK\x01\x02"
 """Every entry of an archive's directory starts with this."""
@@ -35,24 +35,6 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Other methods choose how much memory they take, and no PACS writes them."""
 _CREATED_BY_UNIX = 3
 _UNPACK = "unpack it and give the folder"
-
-
-def is_archive_name(path: Path) -> bool:
-    """Whether a file is called a zip archive; ``._name`` is what macOS leaves beside one."""
-    return path.name.lower().endswith(".zip") and not path.name.startswith("._")
-
-
-def archive_of(path: Path) -> Path | None:
-    """The zip archive that holds an entry's path, or None for a path of the file system."""
-    for parent in path.parents:
-        if is_archive_name(parent):
-            try:
-                mode = parent.stat().st_mode
-            except (OSError, ValueError):
-                continue
-            if stat.S_ISREG(mode):
-                return parent
-    return None
 
 
 class _BoundedFile(io.RawIOBase):

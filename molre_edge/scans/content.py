@@ -8,35 +8,25 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import stat
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive import open_entry
+from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.limits import MAX_FILE_BYTES
+from molre_edge.scans.regular_file import BROKEN, open_regular
 
 __all__ = [
-    "BROKEN",
-    "PACKING_BROKEN",
     "Content",
     "Rewindable",
     "WatchedFile",
     "content_bytes",
     "open_content",
-    "open_regular",
-    "status",
-    "unreadable",
 ]
 
-PACKING_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile)
-"""What unpacking a damaged gzip stream, archive or deflated data set may raise."""
-BROKEN = (OSError, *PACKING_BROKEN)
-"""What reading a damaged file, gzip stream or archive may raise."""
 _BLOCK = 1 << 16
 _GZIP = b"\x1f\x8b"
 
@@ -163,40 +153,6 @@ class WatchedFile:
         return self._at
 
 
-def open_regular(path: Path, *, limit: int = MAX_FILE_BYTES) -> tuple[IO[bytes], os.stat_result]:
-    """Open a regular file and nothing else: a pipe or device is refused without waiting for it.
-
-    Raises:
-        ScanError: ``unreadable``, ``empty_file`` or ``too_large``.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        handle = os.open(path, flags)
-    except OSError as error:
-        raise unreadable(error) from error
-    file = os.fdopen(handle, "rb")
-    try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ScanError("unreadable", "it is a pipe or a device, not a regular file: give a file")
-        if facts.st_size == 0:
-            raise ScanError("empty_file", "the file has no content: copy it again from its source")
-        if facts.st_size > limit:
-            raise ScanError("too_large", f"the file has {facts.st_size} bytes; at most {limit} are read")
-    except BaseException:
-        file.close()
-        raise
-    return file, facts
-
-
-def unreadable(error: OSError) -> ScanError:
-    """The refusal of a file that can't be opened or read; the error's own text would name its path."""
-    if isinstance(error, FileNotFoundError):
-        return ScanError("unreadable", "the file has gone since its folder was listed: copy it again when it is whole")
-    reason = "permission denied" if isinstance(error, PermissionError) else error.strerror or "input/output error"
-    return ScanError("unreadable", f"the file can't be opened or read: {reason}")
-
-
 def open_content(path: Path, *, limit: int = MAX_FILE_BYTES) -> Content:
     """Open a file, or an entry of a zip archive, at its first byte; a gzipped one is unpacked on the way.
 
@@ -207,8 +163,6 @@ def open_content(path: Path, *, limit: int = MAX_FILE_BYTES) -> Content:
     Raises:
         ScanError: ``unreadable``, ``empty_file``, ``too_large``, ``unsupported_format`` or ``corrupt_header``.
     """
-    from molre_edge.scans.archive import archive_of, open_entry
-
     archive = archive_of(path)
     if archive is None:
         file, facts = open_regular(path, limit=limit)
@@ -249,14 +203,3 @@ def content_bytes(path: Path) -> int | None:
     """
     with open_content(path) as content:
         return content.size
-
-
-def status(path: Path) -> os.stat_result:
-    """Size and times of a file, or of the archive that holds an entry.
-
-    Raises:
-        OSError: it is not there.
-    """
-    from molre_edge.scans.archive import archive_of
-
-    return (archive_of(path) or path).stat()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import PACKING_BROKEN, Content, Rewindable, WatchedFile, open_content, unreadable
+from molre_edge.scans.content import Content, Rewindable, WatchedFile, open_content
 from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
 from molre_edge.scans.quiet import quietly
+from molre_edge.scans.regular_file import PACKING_BROKEN, unreadable
 
 if TYPE_CHECKING:
     from pydicom import FileDataset

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import status
 from molre_edge.scans.choice import reason_against, sort_by_preference
-from molre_edge.scans.content import status, unreadable
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
+from molre_edge.scans.regular_file import unreadable
 from molre_edge.scans.scan_records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
 from molre_edge.scans.series import Series, examine, group_series
 from molre_edge.scans.sniff import sniff
@@ -67,7 +68,7 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
             ignored.append(found)
     series, copies = group_series(headers)
     ignored += copies
-    beside_each = Counter(file.parent for file in files)
+    beside_each = Counter(file.parent for file in listing.files)
     for study in _studies(series):
         newest = [header.on_disk for one in study for header in one.headers if header.on_disk is not None]
         if text := _still_arriving(newest, settle_seconds):

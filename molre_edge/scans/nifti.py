@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import BROKEN, Content, open_content
+from molre_edge.scans.content import Content, open_content
 from molre_edge.scans.limits import MAX_FILE_BYTES, check_size
 from molre_edge.scans.nifti_affine import NiftiGeometry, read_geometry
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.rectify import Canvas, plan_canvas
+from molre_edge.scans.regular_file import BROKEN
 from molre_edge.scans.scan_records import HeadVolume, SliceSource
 from molre_edge.specs import HU_MIN
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.scans.content import status
+from molre_edge.scans.archive_path import status
 
 __all__ = [
     "Candidate",

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import content_bytes, status
+from molre_edge.scans.archive_path import status
+from molre_edge.scans.content import content_bytes
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader, read_header, read_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native

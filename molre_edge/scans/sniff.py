@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import BROKEN, open_content
+from molre_edge.scans.content import open_content
 from molre_edge.scans.nifti import is_nifti_name
+from molre_edge.scans.regular_file import BROKEN
 
 __all__ = ["sniff"]
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.content import status
+from molre_edge.scans.archive_path import status
 from molre_edge.scans.scan_records import FoundFile, ScanSource, ScanWarning
 
 __all__ = ["changed", "check_unchanged", "new_files"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.archive import is_archive_name, list_entries
-from molre_edge.scans.content import unreadable
+from molre_edge.scans.archive import list_entries
+from molre_edge.scans.archive_path import is_archive_name
 from molre_edge.scans.limits import MAX_FILES
+from molre_edge.scans.regular_file import unreadable
 from molre_edge.scans.scan_records import RejectedScan
 
 __all__ = ["Listing", "list_files"]

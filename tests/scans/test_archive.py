@@ -14,7 +14,7 @@ import pytest
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import find_scans, read_scan
-from molre_edge.scans.archive import archive_of
+from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.content import open_content
 from molre_edge.scans.workers.prepare import pack_job, unpack_job
 
