@@ -175,8 +175,8 @@ class _Reader:
             self.end()
             if not self._ready and not late.is_set() and not self._closed:
                 raise RunError(
-                    "a process that reads scans can't be started, or ends at once. Use --readers 0, which reads without "
-                    "them; then the cause is shown"
+                    "a process that reads scans can't be started, or ends at once. Use --readers 0, which needs no "
+                    "such process; then the cause is shown"
                 ) from error
             with self._lock:
                 if not self._closed:
