@@ -74,7 +74,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         work / "scans.csv", [Entry("scan-0001", "a", "a/1", "f", "done"), Entry("scan-0002", "b", "b", "", "ignored")]
     )
     (work / "labels.csv").write_text("scan," + ",".join(opened.findings[:3]) + "\nhead-1,1,0,\n")
-    (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\n")
+    (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\n")
     head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
     finished = {**head, "finished": True, "task": {"all_series": False}}
     write_record(work / "answers.npz", Record("scan-0001", outputs, outputs, {"read": 1.0}))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, new_bundle, write_manifest
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
@@ -27,7 +27,7 @@ from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_rout
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
 from molre_edge.files import StrPath
 from molre_edge.locks import hold
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, Verdict, compare, judge
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Grid, Precision
@@ -137,6 +137,7 @@ def export_checkpoint(
     folder, wanted = Path(bundle), tuple(Precision(each) for each in precisions)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
+    check_name(folder)
     with hold(folder, "molre-edge export"):
         check_free(folder, force=force)  # before minutes of work
         return _export_file(
@@ -340,19 +341,20 @@ def _judged(
     verdict = judge(numbers, limits[precision])
     if not verdict.passed:
         reasons = "; ".join(check.text for check in verdict.failed)
-        finite = all(np.isfinite(part).all() for part in (answers.logits, answers.embedding))
-        advice = "Export with --precision fp32 only"
-        if finite:  # no limit lets an answer pass that is not a number
-            advice += ", or set limits that fit your use with --limits"
         raise ParityFailedError(
             f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
-            + (
-                advice
-                if precision is Precision.FP16
-                else "This is a bug in the export or in ONNX Runtime; please report the model's configuration"
-            )
+            + _advice(precision, verdict)
         )
     return GraphParity(numbers, verdict, limits[precision])
+
+
+def _advice(precision: Precision, verdict: Verdict) -> str:
+    """What to do about a graph that failed; other limits are named only if they can help."""
+    if precision is Precision.FP32:
+        return "This is a bug in the export or in ONNX Runtime; please report the model's configuration"
+    if verdict.other_limits_can_help:
+        return "Export with --precision fp32 only, or set limits that fit your use with --limits"
+    return "Export with --precision fp32 only: no limits allow NaN or infinity"
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
@@ -379,7 +381,7 @@ def _prove(
     reference: Outputs,
     answers: Outputs,
 ) -> RoutingProof:
-    tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the proof does not depend on the user's limits
+    tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the default, whatever limits the user set
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])

@@ -136,7 +136,8 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
 
     folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
     limits.write_text(
-        "[fp16]\nmax_abs_dp = 0.1\nflip_margin = 0.1\nmax_routing_l1 = 0.2\n"
+        "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
+        "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
     export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder

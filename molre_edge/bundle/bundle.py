@@ -50,6 +50,7 @@ __all__ = [
     "GraphFacts",
     "amend_manifest",
     "check_free",
+    "check_name",
     "hold_bundle",
     "new_bundle",
     "write_manifest",
@@ -232,14 +233,23 @@ def hold_bundle(bundle: Bundle, what: str) -> Iterator[None]:
         yield
 
 
+def check_name(folder: Path) -> None:
+    """Refuse a name that no file system can have.
+
+    Raises:
+        BundleError: the name is too long.
+    """
+    if problem := name_problem(folder):
+        raise BundleError(f"{folder}: {problem}. Choose a shorter name with -o")
+
+
 def check_free(folder: Path, *, force: bool) -> None:
     """Refuse to overwrite something that must not be lost.
 
     Raises:
         BundleError: `folder` is a bundle and `force` is not given; or it is something else; or it can't be written.
     """
-    if problem := name_problem(folder):
-        raise BundleError(f"{folder}: {problem}. Choose a shorter name with -o")
+    check_name(folder)
     restore_folder(folder.resolve())
     place = folder.resolve()
     if place == Path.cwd() or place in Path.cwd().parents or os.path.ismount(place):

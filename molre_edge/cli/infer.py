@@ -68,6 +68,15 @@ def infer(
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Use every usable series of a study, not only the best one.")
     ] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            "--settle",
+            min=0.0,
+            metavar="SECONDS",
+            help="Refuse studies with a file that changed less than SECONDS ago: they may still be arriving. 0: off.",
+        ),
+    ] = 0.0,
     expect_digest: DigestOption = None,
     threads: ThreadsOption = None,
     readers: Annotated[
@@ -106,6 +115,7 @@ def infer(
             labels=labels,
             limits=limits,
             all_series=all_series,
+            settle=settle,
             expect_digest=expect_digest,
             threads=threads,
             readers=readers,

@@ -1,14 +1,15 @@
-"""What an ONNX graph is: inputs, outputs, operators, the precision of its weights, and the routers found in it."""
+"""Describes an ONNX graph: inputs, outputs, operators, the precision of its weights, and its routers."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molre_edge.errors import ExportError, MissingDependencyError
-from molre_edge.files import sha256_of
+from molre_edge.files import read_regular
 from molre_edge.inspection.findings import Inspection, Table, megabytes, plain
 
 if TYPE_CHECKING:
@@ -16,29 +17,35 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_graph"]
 
-_MAX_BYTES = 2 << 30  # what a protobuf message can be
+_MAX_BYTES = 2 << 30  # the largest protobuf message
 
 
 def inspect_graph(path: Path) -> Inspection:
-    """Say what a graph is. Weights that lie in other files are not looked for.
+    """Describe a graph. Weights in other files are not loaded.
 
     Raises:
         MissingDependencyError: onnx is not installed.
-        ExportError: not an ONNX file.
+        ExportError: the file is not a regular file, is too large, or is not an ONNX file.
     """
     try:
         import onnx
     except ImportError as error:
         raise MissingDependencyError("Inspecting a graph", "onnx", "export") from error
-    if path.stat().st_size > _MAX_BYTES:
-        raise ExportError(f"{path}: larger than an ONNX file with its weights can be (2 GB)")
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own, which is no library of ours to import
-        raise ExportError(f"{path}: not an ONNX file ({plain(str(error))}); copy it again, or export anew") from error
+        content = read_regular(path, largest=_MAX_BYTES)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: can't be read ({error.strerror}); expected an ONNX file of at most 2 GiB"
+        ) from error
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's own error; this project does not import protobuf
+        raise ExportError(
+            f"{path}: not an ONNX file ({plain(str(error))}). Copy it again, or export the checkpoint again"
+        ) from error
     graph = model.graph
     if not graph.node or not graph.output:
-        raise ExportError(f"{path}: not an ONNX file with a graph; copy it again, or export anew")
+        raise ExportError(f"{path}: not an ONNX file with a graph. Copy it again, or export the checkpoint again")
     inputs, outputs = [_value(v) for v in graph.input], [_value(v) for v in graph.output]
     opsets = {plain(entry.domain or "ai.onnx"): entry.version for entry in model.opset_import}
     operators = Counter(plain(node.op_type) for node in graph.node)
@@ -53,7 +60,7 @@ def inspect_graph(path: Path) -> Inspection:
         ("made by", plain(f"{model.producer_name or 'unknown'} {model.producer_version}".strip())),
         ("precision", precision),
         ("routers", f"{len(routers)} softmaxes lead to 'gates'" if routers else "none: no output 'gates'"),
-        ("size", megabytes(path.stat().st_size)),
+        ("size", megabytes(len(content))),
     ]
     tables = (
         Table("Weights", ("type", "elements"), tuple((k, f"{n:,}".replace(",", " ")) for k, n in weights.items())),
@@ -61,7 +68,7 @@ def inspect_graph(path: Path) -> Inspection:
     )
     facts = {
         "path": str(path),
-        "sha256": sha256_of(path),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "inputs": inputs,
         "outputs": outputs,
         "opset": opsets,

@@ -5,6 +5,7 @@ Scans have the names that ``infer`` would use, ``scan-0001`` and so on, because 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
     scans: list[dict[str, Any]] = []
     for number, source in enumerate(found.scans, start=1):
         fact: dict[str, Any] = {"scan": f"scan-{number:04d}", "kind": source.kind, "files": len(source.files)}
+        fact["volumes"] = [asdict(candidate) for candidate in source.candidates]
         if with_paths:
             fact["path"] = path_text(source.path, base)
         if number > most:
@@ -117,8 +119,19 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
         )
     columns = ("scan", *paths, "kind", "slices x rows x cols", "pixel mm", "step mm", "tilt", "warnings")
     notes = {(w["code"], w["text"]) for fact in good for w in fact["warnings"]}
+    volumes = [
+        (fact["scan"], *(str(each[name]) for name in ("name", "slices", "status", "reason")))
+        for fact in scans
+        if len(fact["volumes"]) > 1
+        for each in fact["volumes"]
+    ]
     tables = (
         Table("Scans that can be used", columns, tuple(tuple(map(plain, row)) for row in rows)),
+        Table(
+            "Volumes of the studies, and why one was chosen",
+            ("scan", "volume", "slices", "status", "reason"),
+            tuple(tuple(map(plain, row)) for row in volumes[:_MOST_ROWS]),
+        ),
         Table("Warnings", ("code", "meaning"), tuple(sorted((plain(c), plain(t)) for c, t in notes))),
         Table(
             title,

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from molre_edge.findings import parents_of
 from molre_edge.parity.auc import AucComparison, compare_auc
+from molre_edge.parity.logits import TIED, logit_differences, saturation, threshold_logits
 from molre_edge.parity.numbers import (
     Differences,
     FindingNumbers,
     Flip,
     GateNumbers,
+    LogitDifference,
     NonFinite,
     PairNumbers,
     ParityNumbers,
@@ -21,7 +23,7 @@ from molre_edge.parity.numbers import (
     WorstScan,
     largest,
 )
-from molre_edge.parity.outputs import FloatArray, Outputs, ParityError
+from molre_edge.parity.outputs import FloatArray, Outputs, ParityError, sigmoid
 
 __all__ = ["compare"]
 
@@ -58,16 +60,15 @@ def compare(
     p_reference, p_engine = reference.probabilities, engine.probabilities
     finite = np.isfinite(reference.logits) & np.isfinite(engine.logits)  # (n, findings)
     dp = np.where(finite, p_engine - p_reference, np.nan)
+    dlogit = logit_differences(reference.logits, engine.logits)
     flipped = finite & ((p_reference >= cuts) != (p_engine >= cuts))
     per_finding = tuple(
         FindingNumbers(
             finding=name,
             threshold=float(cuts[j]),
             dp=Differences.of(dp[:, j]),
-            flips=tuple(
-                Flip(int(i), j, float(p_reference[i, j]), float(p_engine[i, j]), float(cuts[j]))
-                for i in np.flatnonzero(flipped[:, j])
-            ),
+            logit=_largest_logit(reference.logits[:, j], engine.logits[:, j], dlogit[:, j]),
+            flips=_flips(reference, engine, flipped[:, j], j, float(cuts[j])),
             auc=None if truth is None else _auc(reference.logits[:, j], engine.logits[:, j], truth[:, j]),
         )
         for j, name in enumerate(names)
@@ -82,7 +83,7 @@ def compare(
         cosine=cosine,
         gates=gates,
         consistency=_consistency(reference.logits, engine.logits, names),
-        worst=_worst(dp, flipped, cosine, gates, {each.scan for each in nonfinite}),
+        worst=_worst(dp, dlogit, flipped, cosine, gates, {each.scan for each in nonfinite}),
         nonfinite=nonfinite,
         labelled=truth is not None,
     )
@@ -123,6 +124,41 @@ def _checked(
     if not np.all(np.isnan(truth) | (truth == 0) | (truth == 1)):
         raise ParityError("Labels: expected 0, 1 or nan (unknown)")
     return cuts, truth
+
+
+def _largest_logit(reference: FloatArray, engine: FloatArray, dlogit: _F64) -> LogitDifference | None:
+    """The largest difference of one finding; (n,) each."""
+    known = np.flatnonzero(np.isfinite(dlogit))
+    if not known.size:
+        return None
+    scan = int(known[dlogit[known].argmax()])
+    return LogitDifference(float(dlogit[scan]), scan, float(reference[scan]), float(engine[scan]))
+
+
+def _flips(
+    reference: Outputs, engine: Outputs, flipped: npt.NDArray[np.bool_], finding: int, threshold: float
+) -> tuple[Flip, ...]:
+    """The flips of one finding; flipped (n,)."""
+    scans = np.flatnonzero(flipped)
+    if not scans.size:
+        return ()
+    cut = threshold_logits(np.array(threshold))
+    pairs = [side.logits[scans, finding].astype(np.float64) for side in (reference, engine)]
+    distances = np.maximum(*(np.abs(logits - cut) for logits in pairs)) / saturation(cut)
+    tied = np.abs(pairs[0] - cut) <= TIED * saturation(cut)
+    p_reference, p_engine = sigmoid(pairs[0]), sigmoid(pairs[1])
+    return tuple(
+        Flip(
+            scan=int(scan),
+            finding=finding,
+            reference=float(p_reference[i]),
+            engine=float(p_engine[i]),
+            threshold=threshold,
+            distance=float(distances[i]),
+            tied=bool(tied[i]),
+        )
+        for i, scan in enumerate(scans)
+    )
 
 
 def _auc(reference: FloatArray, engine: FloatArray, truth: _F64) -> AucComparison | None:
@@ -225,17 +261,24 @@ def _nonfinite(side: Side, outputs: Outputs, names: tuple[str, ...]) -> list[Non
 
 
 def _worst(
-    dp: _F64, flipped: npt.NDArray[np.bool_], cosine: _F64, gates: GateNumbers | None, broken: set[int]
+    dp: _F64,
+    dlogit: _F64,
+    flipped: npt.NDArray[np.bool_],
+    cosine: _F64,
+    gates: GateNumbers | None,
+    broken: set[int],
 ) -> tuple[WorstScan, ...]:
-    """Rank the scans; dp and flipped (n, findings), cosine (n,)."""
-    size = np.where(np.isfinite(dp), np.abs(dp), -1.0)  # (n, findings); -1 sorts below every difference
+    """Rank the scans; dp, dlogit and flipped (n, findings), cosine (n,)."""
+    size = np.where(np.isfinite(dlogit), dlogit, -1.0)  # (n, findings); -1 sorts below every difference
     top = size.max(axis=1)
+    top_dp = np.where(np.isfinite(dp), np.abs(dp), -1.0).max(axis=1)
     ranked = sorted(range(len(dp)), key=lambda i: (i not in broken, -top[i], i))[:_WORST]
     return tuple(
         WorstScan(
             scan=i,
             finite=i not in broken,
-            max_abs_dp=float(top[i]) if top[i] >= 0 else None,
+            max_abs_dp=float(top_dp[i]) if top_dp[i] >= 0 else None,
+            max_abs_dlogit=float(top[i]) if top[i] >= 0 else None,
             finding=int(size[i].argmax()) if top[i] >= 0 else None,
             flips=int(flipped[i].sum()),
             cosine=float(cosine[i]) if np.isfinite(cosine[i]) else None,

@@ -27,7 +27,9 @@ __all__ = ["DEFAULT_LIMITS", "ParityLimits", "limits_by_precision", "limits_from
 
 _RANGES = {
     "max_abs_dp": (0.0, 1.0),
-    "flip_margin": (0.0, 1.0),
+    "max_abs_dlogit": (0.0, 1000.0),
+    "flip_margin_logit": (0.0, 1000.0),
+    "max_far_flips_fraction": (0.0, 1.0),
     "max_flips_fraction": (0.0, 1.0),
     "min_cosine": (-1.0, 1.0),
     "max_routing_l1": (0.0, 2.0),
@@ -35,6 +37,9 @@ _RANGES = {
     "max_finding_auc_drop": (0.0, 1.0),
 }
 _OLD_NAMES = {"max_gate_l1": "max_routing_l1"}
+_OLD_MARGIN = "flip_margin"
+"""Replaced by ``flip_margin_logit``. It was a probability, of which a margin in logits is four times as much at 0.5."""
+_LOGITS_PER_P = 4.0
 _OFF = "off"
 _MAX_BYTES = 1 << 20
 
@@ -46,9 +51,13 @@ class ParityLimits:
     Attributes:
         name: shown in reports.
         max_abs_dp: largest absolute difference of a probability, over all scans and findings.
-        flip_margin: a decision flip counts if the probability of the reference or the engine lies farther than this
-            from the threshold; 0 counts every flip.
-        max_flips_fraction: flips that count, as a fraction of scans times findings.
+        max_abs_dlogit: largest absolute difference of a logit; wider for a saturated one, see
+            :mod:`molre_edge.parity.logits`.
+        flip_margin_logit: a decision flip is far if the logit of the reference or of the engine lies farther than this
+            from the threshold's logit; wider for a saturated threshold.
+        max_far_flips_fraction: far flips, as a fraction of scans times findings.
+        max_flips_fraction: flips at any distance, as a fraction of scans times findings. Those whose reference lies on
+            the threshold are left out. Unless this is 0, a single flip is always allowed.
         min_cosine: smallest cosine between the embeddings of a scan.
         max_routing_l1: largest L1 distance between two gate vectors (sum over experts; from 0 to 2).
         max_mean_auc_drop: AUC of the reference minus AUC of the engine, mean over the findings with labels.
@@ -57,7 +66,9 @@ class ParityLimits:
 
     name: str
     max_abs_dp: float | None = None
-    flip_margin: float = 0.0
+    max_abs_dlogit: float | None = None
+    flip_margin_logit: float = 0.0
+    max_far_flips_fraction: float | None = None
     max_flips_fraction: float | None = None
     min_cosine: float | None = None
     max_routing_l1: float | None = None
@@ -74,14 +85,14 @@ class ParityLimits:
             raise ConfigError(f"name of the limits: expected a text, got {self.name!r}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is None and name != "flip_margin":
+            if value is None and name != "flip_margin_logit":
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not low <= value <= high:  # nan is in no range
                 raise ConfigError(
                     f"limits '{self.name}', {name}: expected a number from {low:g} to {high:g}, got {value!r}"
                 )
-        if all(getattr(self, name) is None for name in _RANGES if name != "flip_margin"):
+        if all(getattr(self, name) is None for name in _RANGES if name != "flip_margin_logit"):
             raise ConfigError(f"limits '{self.name}': every limit is off, so nothing would be judged; set at least one")
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,20 +101,24 @@ class ParityLimits:
 
 
 DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
-    Precision.FP32: ParityLimits("fp32", 1e-4, 1e-4, 0.0, 0.9999, 1e-3, 1e-4, 0.001),
-    Precision.FP16: ParityLimits("fp16", 0.01, 0.01, 0.0, 0.999, 0.01, 0.001, 0.005),
-    Precision.INT8: ParityLimits("int8", 0.05, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
+    Precision.FP32: ParityLimits("fp32", 1e-4, 4e-4, 4e-4, 0.0, 0.001, 0.9999, 1e-3, 1e-4, 0.001),
+    Precision.FP16: ParityLimits("fp16", 0.01, 0.04, 0.04, 0.0, 0.01, 0.999, 0.01, 0.001, 0.005),
+    Precision.INT8: ParityLimits("int8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
 }
 """The default limits; docs/parity.md gives the reason for each number."""
 
 
-def limits_from(data: Mapping[str, Any], *, strict: bool = True) -> tuple[ParityLimits, tuple[str, ...]]:
+def limits_from(
+    data: Mapping[str, Any], *, missing: ParityLimits | None = None, strict: bool = True
+) -> tuple[ParityLimits, tuple[str, ...]]:
     """Limits from plain data, such as :meth:`ParityLimits.to_dict` returns. The only reader of stored limits.
 
     Names of the version before this one are read too.
 
     Args:
         data: as stored in a bundle's manifest or in a report.
+        missing: a limit that the data does not have, since an older version wrote it, is taken from here. By default
+            it is off.
         strict: refuse unknown keys, which a later version may have written. Otherwise drop them with a note.
 
     Returns:
@@ -122,7 +137,7 @@ def limits_from(data: Mapping[str, Any], *, strict: bool = True) -> tuple[Parity
         notes = (*notes, f"'{key}' is a limit that this version does not know, so it is not judged")
     if "name" not in content:
         raise ConfigError("limits: the key 'name' is missing")
-    return ParityLimits(**content), notes
+    return replace(missing, **content) if missing else ParityLimits(**content), notes
 
 
 def load_limits(path: Path | str, *, progress: Progress = SILENT) -> dict[Precision, ParityLimits]:
@@ -186,6 +201,8 @@ def _with_new_names(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
             raise ConfigError(f"'{old}' is the old name of '{new}', and both are set; remove '{old}'")
         content[new] = content.pop(old)
         notes.append(f"'{old}' is the old name of '{new}'; rename it, the next version will not read it")
+    if _OLD_MARGIN in content:
+        notes.append(_replace_old_margin(content))
     return content, tuple(notes)
 
 
@@ -209,3 +226,23 @@ def limits_by_precision(
     if isinstance(given, Mapping):
         return {**DEFAULT_LIMITS, **{Precision(name): limits for name, limits in given.items()}}
     return load_limits(Path(given), progress=progress)
+
+
+def _replace_old_margin(content: dict[str, Any]) -> str:
+    """Put the present limits on flips in place of the old margin, a probability; returns a sentence about it.
+
+    The old ``max_flips_fraction`` limited the flips beyond the margin, and with a margin of 0 those at any distance.
+    """
+    for new in ("flip_margin_logit", "max_far_flips_fraction"):
+        if new in content:
+            raise ConfigError(f"'{_OLD_MARGIN}' was replaced by '{new}', and both are set; remove '{_OLD_MARGIN}'")
+    margin = content.pop(_OLD_MARGIN)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0.0 <= margin <= 1.0:
+        raise ConfigError(f"{_OLD_MARGIN}: expected a number from 0 to 1, got {margin!r}")
+    later = "the next version will not read it"
+    if margin == 0 and "max_flips_fraction" in content:
+        return f"'{_OLD_MARGIN}' is not needed: max_flips_fraction counts flips at any distance; remove it, {later}"
+    content["flip_margin_logit"] = _LOGITS_PER_P * margin
+    if "max_flips_fraction" in content:
+        content["max_far_flips_fraction"] = content.pop("max_flips_fraction")
+    return f"'{_OLD_MARGIN}' is read as flip_margin_logit = {_LOGITS_PER_P * margin:g}; replace it, {later}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.parity.auc import AucComparison
+from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.outputs import FloatArray
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FindingNumbers",
     "Flip",
     "GateNumbers",
+    "LogitDifference",
     "NonFinite",
     "PairNumbers",
     "ParityNumbers",
@@ -76,6 +78,23 @@ class Differences:
 
 
 @dataclass(frozen=True)
+class LogitDifference:
+    """The largest difference of a logit.
+
+    Attributes:
+        size: |engine - reference| divided by :func:`molre_edge.parity.logits.saturation` of the reference.
+        scan: index of the volume.
+        reference: logit of the reference.
+        engine: logit of the engine.
+    """
+
+    size: float
+    scan: int
+    reference: float
+    engine: float
+
+
+@dataclass(frozen=True)
 class Flip:
     """A decision that changed: reference and engine lie on two sides of the threshold.
 
@@ -84,7 +103,10 @@ class Flip:
         finding: index of the finding.
         reference: probability of the reference.
         engine: probability of the engine.
-        threshold: decided positive at or above it.
+        threshold: a probability; the decision is positive at or above it.
+        distance: to the threshold, of the logit that is farther from it, divided by the saturation of the threshold's
+            logit.
+        tied: the reference lies on the threshold, as far as float32 can tell, so that any rounding may flip it.
     """
 
     scan: int
@@ -92,15 +114,18 @@ class Flip:
     reference: float
     engine: float
     threshold: float
-
-    @property
-    def distance(self) -> float:
-        """Distance to the threshold of whichever probability is farther from it."""
-        return max(abs(self.reference - self.threshold), abs(self.engine - self.threshold))
+    distance: float
+    tied: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"scan": self.scan, "reference": self.reference, "engine": self.engine, "distance": self.distance}
+        return {
+            "scan": self.scan,
+            "reference": self.reference,
+            "engine": self.engine,
+            "distance_logit": self.distance,
+            "tied": self.tied,
+        }
 
 
 @dataclass(frozen=True)
@@ -110,16 +135,26 @@ class FindingNumbers:
     Attributes:
         finding: its name.
         threshold: its decision threshold, a probability.
-        dp: engine minus reference.
+        dp: engine minus reference, as probabilities.
+        logit: the largest difference of a logit; ``None`` if no pair of finite values exists.
         flips: decisions that changed.
-        auc: of both, where the labels allow it.
+        auc: of both, if the labels allow it.
     """
 
     finding: str
     threshold: float
     dp: Differences
+    logit: LogitDifference | None
     flips: tuple[Flip, ...]
     auc: AucComparison | None
+
+    def beyond(self, limits: ParityLimits) -> bool:
+        """Whether a difference of this finding alone, as a probability or as a logit, breaks its limit."""
+        sizes = (
+            (self.dp.max_abs, limits.max_abs_dp),
+            (self.logit.size if self.logit else None, limits.max_abs_dlogit),
+        )
+        return any(size is not None and limit is not None and size > limit for size, limit in sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -127,6 +162,7 @@ class FindingNumbers:
             "finding": self.finding,
             "threshold": self.threshold,
             **self.dp.to_dict(),
+            "max_abs_dlogit": self.logit.size if self.logit else None,
             "flips": [flip.to_dict() for flip in self.flips],
             "auc": self.auc.to_dict() if self.auc else None,
         }
@@ -252,13 +288,14 @@ class PairNumbers:
 
 @dataclass(frozen=True)
 class WorstScan:
-    """A scan, for the ranking: those with values that are not finite first, then by their largest |dp|.
+    """A scan in the ranking: first scans with values that are not finite, then by the largest difference of a logit.
 
     Attributes:
         scan: index of the volume.
         finite: whether all of its values are finite, in the reference and in the engine.
-        max_abs_dp: its largest |dp|, and
-        finding: the index of the finding it belongs to.
+        max_abs_dp: its largest |dp|.
+        max_abs_dlogit: its largest difference of a logit.
+        finding: index of the finding with that difference of a logit.
         flips: its decisions that changed.
         cosine: of its embeddings.
         routing_l1: its largest L1 distance between gate vectors; ``None`` without gates.
@@ -267,6 +304,7 @@ class WorstScan:
     scan: int
     finite: bool
     max_abs_dp: float | None
+    max_abs_dlogit: float | None
     finding: int | None
     flips: int
     cosine: float | None
@@ -313,9 +351,25 @@ class ParityNumbers:
         """All decisions that changed, by finding, then by scan."""
         return tuple(flip for finding in self.per_finding for flip in finding.flips)
 
+    @property
+    def untied_flips(self) -> tuple[Flip, ...]:
+        """Flips of decisions whose reference does not lie on the threshold."""
+        return tuple(flip for flip in self.flips if not flip.tied)
+
     def flips_beyond(self, margin: float) -> tuple[Flip, ...]:
-        """Flips where either probability is farther than `margin` from the threshold; all of them for 0."""
+        """Flips where the logit of the reference or of the engine is farther than `margin` from the threshold's."""
         return tuple(flip for flip in self.flips if flip.distance > margin)
+
+    @property
+    def worst_logit(self) -> tuple[str, LogitDifference] | None:
+        """The finding with the largest difference of a logit, and that difference."""
+        known = [(each.finding, each.logit) for each in self.per_finding if each.logit is not None]
+        return max(known, key=lambda each: each[1].size, default=None)
+
+    @property
+    def max_abs_dlogit(self) -> float | None:
+        """The largest difference of a logit over all scans and findings."""
+        return self.worst_logit[1].size if self.worst_logit else None
 
     @property
     def min_cosine(self) -> float | None:
@@ -364,7 +418,9 @@ class ParityNumbers:
             "n": self.n,
             "scan_findings": self.scan_findings,
             **self.dp.to_dict(),
+            "max_abs_dlogit": self.max_abs_dlogit,
             "flips": len(self.flips),
+            "tied_flips": len(self.flips) - len(self.untied_flips),
             "min_cosine": self.min_cosine,
             "cosine": _finite(self.cosine),
             "gates": self.gates.to_dict() if self.gates else None,

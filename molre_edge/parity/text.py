@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["auc_difference", "cosine", "digits_beside", "milliseconds", "number", "percent", "probability", "rounded"]
+__all__ = [
+    "area",
+    "auc_difference",
+    "cosine",
+    "digits_beside",
+    "milliseconds",
+    "number",
+    "percent",
+    "probability",
+    "rounded",
+]
 
 _NONE = "–"
 _MINUS = "−"
 _DIGITS = 3
+_NEAR = 0.01  # probabilities this close to 0 or 1 are shown with the digits that matter
 _EXACT = 17  # significant digits that tell any two float64 apart
 
 
@@ -52,7 +63,16 @@ def number(value: float | None, digits: int = _DIGITS, *, signed: bool = False, 
 
 
 def probability(value: float | None) -> str:
-    """Three decimals, for probabilities and AUCs."""
+    """Three decimals, and more near 0 and 1: ``0.123``, ``4.5e−5``, ``1 − 4.5e−5``."""
+    if value is None or not math.isfinite(value):
+        return _NONE
+    if 0 < value < _NEAR:
+        return number(value, 2)
+    return f"1 {_MINUS} {number(1 - value, 2)}" if 1 - _NEAR < value < 1 else f"{value:.3f}"
+
+
+def area(value: float | None) -> str:
+    """An AUC: three decimals."""
     return _NONE if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from molre_edge.parity.limits import ParityLimits
+from molre_edge.parity.logits import saturation
 from molre_edge.parity.numbers import NonFinite, ParityNumbers
 from molre_edge.parity.outputs import ParityError
 from molre_edge.parity.text import cosine, rounded
@@ -20,8 +23,8 @@ class Check:
     """One line of a verdict.
 
     Attributes:
-        name: a stable word: ``finite``, ``max_abs_dp``, ``flips``, ``cosine``, ``routing_l1``, ``mean_auc_drop`` or
-            ``finding_auc_drop``.
+        name: a stable word: ``finite``, ``max_abs_dp``, ``max_abs_dlogit``, ``far_flips``, ``flips``, ``cosine``,
+            ``routing_l1``, ``mean_auc_drop`` or ``finding_auc_drop``.
         measured: the value, ``None`` where there was nothing to measure.
         limit: what it may be at most (for ``cosine`` at least), ``None`` if there is none.
         passed: true only for a check that was judged and kept its limit.
@@ -64,6 +67,11 @@ class Verdict:
         return tuple(check for check in self.checks if not check.judged)
 
     @property
+    def other_limits_can_help(self) -> bool:
+        """Whether other limits could turn a failure into a pass. No limit allows NaN or infinity."""
+        return bool(self.failed) and all(check.name != "finite" for check in self.failed)
+
+    @property
     def summary(self) -> str:
         """One line: passed or failed, and how many checks were not judged."""
         judged = len(self.checks) - len(self.not_judged)
@@ -90,6 +98,8 @@ def judge(numbers: ParityNumbers, limits: ParityLimits) -> Verdict:
     checks = (
         _finite(numbers),
         _max_abs_dp(numbers, limits),
+        _max_abs_dlogit(numbers, limits),
+        _far_flips(numbers, limits),
         _flips(numbers, limits),
         _cosine(numbers, limits),
         _routing_l1(numbers, limits),
@@ -140,13 +150,46 @@ def _max_abs_dp(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     return _check("max_abs_dp", measured, limits.max_abs_dp, text)
 
 
+def _max_abs_dlogit(numbers: ParityNumbers, limits: ParityLimits) -> Check:
+    limit, worst = limits.max_abs_dlogit, numbers.worst_logit
+    if worst is None:
+        return _check("max_abs_dlogit", None, limit, "not judged: no logit is finite in both")
+    finding, found = worst
+    text = (
+        f"largest difference of a logit {rounded(found.size, limit)}, in {finding}: {found.reference:.4g} in the "
+        f"reference, {found.engine:.4g} in the engine"
+    )
+    wider = float(saturation(np.array(found.reference)))
+    if wider > 1:
+        text += f", a saturated logit, whose difference is divided by {wider:.3g}"
+    return _check("max_abs_dlogit", found.size, limit, text)
+
+
+def _far_flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
+    flips, total = numbers.flips_beyond(limits.flip_margin_logit), numbers.scan_findings
+    text = (
+        f"{len(flips)} of {total} decisions flipped farther than {limits.flip_margin_logit:g} logits from the threshold"
+    )
+    if flips:
+        worst = max(flips, key=lambda flip: flip.distance)
+        finding = numbers.per_finding[worst.finding].finding
+        text += (
+            f" ({len(flips) / total:.2%}); the farthest in {finding}: p {worst.reference:.3g} in the reference, "
+            f"{worst.engine:.3g} in the engine, threshold {worst.threshold:.3g}"
+        )
+    return _check("far_flips", len(flips) / total, limits.max_far_flips_fraction, text)
+
+
 def _flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
-    flips, total = numbers.flips_beyond(limits.flip_margin), numbers.scan_findings
-    beyond = f" farther than {limits.flip_margin:g} from the threshold" if limits.flip_margin else ""
-    text = f"{len(flips)} of {total} decisions flipped{beyond} ({len(flips) / total:.2%})"
-    if limits.flip_margin:
-        text += f"; {len(numbers.flips)} at any distance"
-    return _check("flips", len(flips) / total, limits.max_flips_fraction, text)
+    flips, total, limit = len(numbers.untied_flips), numbers.scan_findings, limits.max_flips_fraction
+    text = f"{flips} of {total} decisions flipped at any distance from the threshold ({flips / total:.2%})"
+    tied = len(numbers.flips) - flips
+    if tied:
+        text += f", without {tied} whose reference lies on the threshold"
+    if limit and limit * total < 1:
+        limit = 1 / total
+        text += "; with so few decisions, one may flip"
+    return _check("flips", flips / total, limit, text)
 
 
 def _cosine(numbers: ParityNumbers, limits: ParityLimits) -> Check:

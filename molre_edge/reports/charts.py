@@ -184,17 +184,18 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
     return picture(paint, name="auc", alt=alt, height=60 + 19.0 * len(rows))
 
 
-def scan_by_scan(numbers: ParityNumbers, dp: _F64, limits: ParityLimits) -> str:
-    """Panels over the volumes in their order: largest |Δp|, 1 - cosine, routing L1; logarithmic.
+def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityLimits) -> str:
+    """Panels over the volumes in their order: largest |Δp|, |Δlogit|, 1 - cosine, routing L1; logarithmic.
 
     Args:
         numbers: of the run.
-        dp: engine minus reference, float64 (n, findings), nan where not finite.
+        dp: engine minus reference, float64 (n, findings), nan if not finite.
+        dlogit: of :func:`molre_edge.parity.logits.logit_differences`, float64 (n, findings).
         limits: drawn as dashed lines.
     """
-    size = np.where(np.isfinite(dp), np.abs(dp), -1.0).max(axis=1)
     panels: list[tuple[str, _F64, float | None]] = [
-        ("largest |Δp|", np.where(size < 0, np.nan, size), limits.max_abs_dp),
+        ("largest |Δp|", _rows_largest(np.abs(dp)), limits.max_abs_dp),
+        ("largest |Δlogit|", _rows_largest(dlogit), limits.max_abs_dlogit),
         ("1 − cosine", 1 - numbers.cosine, None if limits.min_cosine is None else 1 - limits.min_cosine),
     ]
     if numbers.gates is not None and numbers.gates.experts > 1:

@@ -37,9 +37,9 @@ def write_junit(folder: Path, reports: Sequence[tuple[str, Report]]) -> Path:
 def junit(reports: Sequence[tuple[str, Report]]) -> str:
     """The XML. A check that was not judged is skipped, so that nobody takes it for a pass.
 
-    A check fails if it fails in the verdict. A finding fails if it breaks a limit by itself: on |dp|, on the drop of
-    its AUC, on finite values, and on flips if none are allowed. The cases of the checks carry the verdict; those of
-    the findings show where to look.
+    A check fails if it fails in the verdict. A finding fails if it breaks a limit by itself: on |dp|, on |dlogit|, on
+    the drop of its AUC, on finite values, and on flips if none are allowed. The cases of the checks carry the verdict;
+    those of the findings show where to look.
     """
     return document([_suite(place, name, report) for place, (name, report) in enumerate(reports)])
 
@@ -130,9 +130,15 @@ def _why(finding: FindingNumbers, limits: ParityLimits, numbers: ParityNumbers, 
     size = finding.dp.max_abs
     if size is not None and limits.max_abs_dp is not None and size > limits.max_abs_dp:
         why.append(f"largest |dp| {rounded(size, limits.max_abs_dp)}, allowed {limits.max_abs_dp:g}")
-    flips = [flip for flip in finding.flips if flip.distance > limits.flip_margin]
-    if flips and limits.max_flips_fraction == 0:
-        why.append(f"{len(flips)} of {numbers.n} decisions flipped, allowed none")
+    logit, most = finding.logit, limits.max_abs_dlogit
+    if logit is not None and most is not None and logit.size > most:
+        why.append(f"largest |dlogit| {rounded(logit.size, most)}, allowed {most:g}")
+    far = [flip for flip in finding.flips if flip.distance > limits.flip_margin_logit]
+    if far and limits.max_far_flips_fraction == 0:
+        why.append(f"{len(far)} of {numbers.n} decisions flipped far from the threshold, allowed none")
+    untied = [flip for flip in finding.flips if not flip.tied]
+    if untied and limits.max_flips_fraction == 0:
+        why.append(f"{len(untied)} of {numbers.n} decisions flipped, allowed none")
     drop, most = finding.auc.drop if finding.auc else None, limits.max_finding_auc_drop
     if drop is not None and most is not None and drop > most:
         why.append(f"AUC drop {rounded(drop, most)}, allowed {most:g}")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from molre_edge.findings import default_findings
 from molre_edge.parity.limits import ParityLimits
+from molre_edge.parity.logits import logit_differences
 from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
 from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.text import cosine, digits_beside, number, percent
@@ -24,7 +25,9 @@ __all__ = ["CHECK_TITLES", "check_row", "engine_name", "finite_probabilities", "
 CHECK_TITLES = {
     "finite": "Finite values",
     "max_abs_dp": "Largest |Δp|",
-    "flips": "Decision flips",
+    "max_abs_dlogit": "Largest |Δlogit|",
+    "far_flips": "Far flips",
+    "flips": "All flips",
     "cosine": "Embedding cosine",
     "routing_l1": "Routing, L1",
     "mean_auc_drop": "Mean AUC drop",
@@ -104,7 +107,7 @@ def group_of(report: Report) -> dict[str, str]:
 def check_row(check: Check) -> dict[str, Any]:
     """A row of the table of checks. Rounding never moves a measured value to the other side of its limit."""
     result = "not judged" if not check.judged else "pass" if check.passed else "fail"
-    show = percent if check.name == "flips" else number
+    show = percent if check.name in ("far_flips", "flips") else number
     if check.name == "cosine":
         measured, sign = cosine(check.measured), "≥"
     else:
@@ -125,13 +128,14 @@ def _pictures(report: Report, numbers: ParityNumbers, limits: ParityLimits) -> d
         return {"agreement": None, "spread": None, "by_scan": None}
     reference, engine = (finite_probabilities(each) for each in (report.reference_outputs, report.engine_outputs))
     dp = engine - reference
+    dlogit = logit_differences(report.reference_outputs.logits, report.engine_outputs.logits)
     sizes = np.abs(dp[np.isfinite(dp)])
     thresholds = np.asarray(report.thresholds, dtype=np.float64)
     name = engine_name(report)
     return {
         "agreement": charts.agreement(reference, engine, thresholds, numbers, limits),
         "spread": charts.spread({name: sizes}, {} if limits.max_abs_dp is None else {name: limits.max_abs_dp}),
-        "by_scan": charts.scan_by_scan(numbers, dp, limits),
+        "by_scan": charts.scan_by_scan(numbers, dp, dlogit, limits),
     }
 
 

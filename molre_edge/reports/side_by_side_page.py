@@ -81,13 +81,13 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     for j, name in enumerate(sides[0].report.findings):
         cells = []
         for side, each in zip(sides, numbers, strict=True):
-            limit = side.report.limits.max_abs_dp if side.report.limits else None
-            size = None if each is None else each.per_finding[j].dp.max_abs
+            finding = None if each is None else each.per_finding[j]
+            limits = side.report.limits
             cells.append(
                 {
-                    "max": size,
-                    "flips": 0 if each is None else len(each.per_finding[j].flips),
-                    "over": size is not None and limit is not None and size > limit,
+                    "max": None if finding is None else finding.dp.max_abs,
+                    "flips": 0 if finding is None else len(finding.flips),
+                    "over": finding is not None and limits is not None and finding.beyond(limits),
                 }
             )
         between = [each.numbers.per_finding[j] for each in comparison.between]

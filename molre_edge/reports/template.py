@@ -7,7 +7,7 @@ from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from molre_edge.parity.text import auc_difference, cosine, milliseconds, number, percent, probability
+from molre_edge.parity.text import area, auc_difference, cosine, milliseconds, number, percent, probability
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "dp": partial(number, aligned=True),
     "shift": partial(number, aligned=True, signed=True),
     "p": probability,
+    "area": area,
     "percent": percent,
     "ms": milliseconds,
     "auc": auc_difference,

@@ -29,6 +29,10 @@ def _as(word: str) -> Mapping[str, Any]:
     return {_HOW: lambda value: value if value in WORDS else word}
 
 
+_NUMBERS = (("reference_scans", 1, None), ("threads", 1, None), ("readers", 0, 64), ("settle", 0, None))
+"""Options that are numbers, with their lowest and highest value."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferOptions:
     """What ``infer`` was asked for; :func:`molre_edge.runs.infer.infer_scans` explains each option.
@@ -47,6 +51,7 @@ class InferOptions:
     labels: Path | None = field(default=None, metadata=_as("CSV"))
     limits: Limits = field(default=None, metadata=_as("TOML"))
     all_series: bool = False
+    settle: float = 0.0
     expect_digest: str | None = None
     threads: int | None = None
     readers: int | None = None
@@ -58,11 +63,16 @@ class InferOptions:
         Raises:
             UsageError: with the option, its value and its range.
         """
-        for name, low, high in (("reference_scans", 1, None), ("threads", 1, None), ("readers", 0, 64)):
+        for name, low, high in (
+            ("reference_scans", 1, None),
+            ("threads", 1, None),
+            ("readers", 0, 64),
+            ("settle", 0, None),
+        ):
             value = getattr(self, name)
             if value is not None and (value < low or (high is not None and value > high)):
                 to = f" to {high}" if high is not None else " up"
-                raise UsageError(f"--{name.replace('_', '-')} {value}: expected a whole number from {low}{to}")
+                raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number from {low}{to}")
 
     def as_typed(self) -> str:
         """The command line for the report. Paths carry names of people, so placeholders stand for them."""
@@ -92,6 +102,7 @@ class RunContext:
         labels: of the scans; None without any.
         reference_scans: how many scans are compared with the reference, the first usable ones; None for all.
         all_series: take every series of a study.
+        settle_seconds: refuse studies with a file that changed less than this many seconds ago.
         readers: processes that read ahead; 0 reads between the engine's answers.
         images: show slices of the worst scans in the report.
         command: for the report.
@@ -109,6 +120,7 @@ class RunContext:
     labels: LabelTable | None = None
     reference_scans: int | None = None
     all_series: bool = False
+    settle_seconds: float = 0.0
     readers: int = 0
     images: bool = False
     command: str = ""

@@ -44,6 +44,7 @@ def infer_scans(
     labels: StrPath | None = None,
     limits: Limits = None,
     all_series: bool = False,
+    settle: float = 0.0,
     expect_digest: str | None = None,
     threads: int | None = None,
     readers: int | None = None,
@@ -68,6 +69,7 @@ def infer_scans(
         labels: CSV with a column ``scan`` and a column per finding: AUC is measured and judged too.
         limits: parity limits: a TOML file, or values by precision. Default: the project's.
         all_series: use every usable series of a study, not only the best one.
+        settle: refuse studies with a file that changed less than this many seconds ago; 0 refuses none.
         expect_digest: refuse a bundle with another digest.
         threads: CPU threads of ONNX Runtime. Default: all cores.
         readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4.
@@ -98,6 +100,7 @@ def infer_scans(
         labels=_path(labels),
         limits=limits,
         all_series=all_series,
+        settle=settle,
         expect_digest=expect_digest,
         threads=threads,
         readers=readers,
@@ -151,6 +154,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
             labels=labels,
             reference_scans=options.reference_scans,
             all_series=options.all_series,
+            settle_seconds=options.settle,
             readers=default_readers() if options.readers is None else options.readers,
             images=options.images,
             command=options.as_typed(),

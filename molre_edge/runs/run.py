@@ -64,7 +64,7 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
                 else:
                     record = _answer(entry, read, runner, context.reference_runner if left else None, since)
                     since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
-                    store.add(entry, record)
+                    store.add(entry, record, read.slices)
                     left -= record.reference is not None
                 done += 1
                 progress.count(done, total, "scans")
@@ -76,7 +76,7 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
 
 def _found(context: RunContext) -> FoundScans:
     """The scans below the path; no image at all is an error."""
-    found = find_scans(context.scans, all_series=context.all_series)
+    found = find_scans(context.scans, all_series=context.all_series, settle_seconds=context.settle_seconds)
     if found.scans or found.rejected:
         return found
     codes = Counter[str]()

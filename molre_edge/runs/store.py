@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +17,8 @@ from molre_edge.files import write_json
 from molre_edge.runs.answers import Record, read_record, write_record
 from molre_edge.runs.folder_lock import LOCK_FILE, FolderLock, holder_of
 from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
-from molre_edge.scans import FoundScans, ScanSource
+from molre_edge.runs.slices import add_slices, keep_slices
+from molre_edge.scans import FoundScans, GridSlice, ScanSource
 
 __all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task", "new_folder", "read_head"]
 
@@ -71,6 +73,7 @@ class RunStore:
         self._task = task
         self._started = started
         self.entries = entries
+        self._base = folder
 
     @classmethod
     def create(cls, folder: Path, task: Task) -> RunStore:
@@ -147,7 +150,7 @@ class RunStore:
         Returns:
             The scans whose answers are still missing, or are of files that have changed since.
         """
-        base = root if root.is_dir() else root.parent
+        base = self._base = root if root.is_dir() else root.parent
         known: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
         for entry in self.entries:
             known[entry.key, entry.path].append(entry)
@@ -208,6 +211,7 @@ class RunStore:
         for path in outputs.glob("*.npz"):
             if path.stem not in kept:
                 path.unlink()
+        keep_slices(self.folder, kept)
         for folder in (self.folder, outputs):
             for path in folder.glob(_HALF_WRITTEN):
                 path.unlink(missing_ok=True)
@@ -218,8 +222,9 @@ class RunStore:
         with contextlib.suppress(OSError):  # it is not empty
             self.folder.rmdir()
 
-    def add(self, entry: Entry, record: Record) -> None:
-        """Store a scan's answers. From then on the scan is done, whatever happens."""
+    def add(self, entry: Entry, record: Record, slices: Sequence[GridSlice] = ()) -> None:
+        """Store a scan's answers and the images of its slices. From then on the scan is done, whatever happens."""
+        add_slices(self.folder, entry.scan, slices, self._base)
         write_record(self._record_path(entry.scan), record)
         self._replace(_done(entry, record))
 

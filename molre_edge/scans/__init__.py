@@ -5,17 +5,33 @@ Nothing here imports pydicom, SimpleITK or nibabel before a file is really read.
 """
 
 from molre_edge.scans.find import find_scans
-from molre_edge.scans.grid import to_grid
+from molre_edge.scans.grid import resample, to_grid
 from molre_edge.scans.read import read_scan
-from molre_edge.scans.scan_records import FoundScans, HeadVolume, RejectedScan, ScanSource, ScanWarning
+from molre_edge.scans.scan_records import (
+    Candidate,
+    FoundFile,
+    FoundScans,
+    HeadVolume,
+    RejectedScan,
+    ScanSource,
+    ScanWarning,
+    SliceSource,
+)
+from molre_edge.scans.slice_map import GridSlice, map_slices
 
 __all__ = [
+    "Candidate",
+    "FoundFile",
     "FoundScans",
+    "GridSlice",
     "HeadVolume",
     "RejectedScan",
     "ScanSource",
     "ScanWarning",
+    "SliceSource",
     "find_scans",
+    "map_slices",
     "read_scan",
+    "resample",
     "to_grid",
 ]

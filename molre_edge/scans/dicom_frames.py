@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.dicom_access import Attributes, frame_attributes, values_of
+from molre_edge.scans.traits import Traits, read_file_identity, read_traits
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
-__all__ = ["Frame", "functional_groups", "read_frames", "values_of"]
+__all__ = ["Frame", "read_frames"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Frame:
         thickness_mm: as the header says, else None.
         slope: HU per stored value.
         intercept: HU of stored value 0.
-        acquisition: AcquisitionNumber, or None.
+        sop_uid: UID of its instance, empty when absent. Never shown.
+        traits: what must be one within a volume.
     """
 
     path: Path
@@ -42,20 +45,8 @@ class Frame:
     thickness_mm: float | None
     slope: float
     intercept: float
-    rescale_type: str
-    acquisition: int | None
-
-
-def values_of(value: Any) -> list[Any]:
-    """The values of an element, none, one or many, as a list."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
-
-
-def functional_groups(dataset: FileDataset, which: str) -> list[Any]:
-    """The items of the functional groups, `which` is ``Shared`` or ``PerFrame``; none in a classic image."""
-    return list(dataset.get(f"{which}FunctionalGroupsSequence") or ())
+    sop_uid: str
+    traits: Traits
 
 
 def read_frames(path: Path, dataset: FileDataset, count: int) -> Iterator[Frame]:
@@ -69,33 +60,14 @@ def read_frames(path: Path, dataset: FileDataset, count: int) -> Iterator[Frame]
     Raises:
         ScanError: ``no_geometry``, ``not_hounsfield`` or ``corrupt_header``.
     """
-    shared, each = functional_groups(dataset, "Shared"), functional_groups(dataset, "PerFrame")
-    if not shared and not each:
-        if count > 1:
-            raise ScanError(
-                "no_geometry", f"{count} frames without functional groups: their positions are unknown; export slices"
-            )
-        yield _frame(path, 0, [dataset])
-        return
-    if len(each) != count:
-        raise ScanError("corrupt_header", f"{count} frames, but positions for {len(each)}: export the series again")
-    for index, group in enumerate(each):
-        items: list[Any] = []
-        for source in (group, *shared[:1]):
-            for name in (
-                "PlanePositionSequence",
-                "PlaneOrientationSequence",
-                "PixelMeasuresSequence",
-                "PixelValueTransformationSequence",
-                "FrameContentSequence",
-            ):
-                items += list(source.get(name) or ())[:1]
-        yield _frame(path, index, [*items, dataset])
+    identity = read_file_identity(dataset)
+    size = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    for index, attributes in enumerate(frame_attributes(dataset, count)):
+        yield _frame(path, index, attributes, read_traits(attributes, identity, size))
 
 
-def _frame(path: Path, index: int, sources: list[Any]) -> Frame:
-    def find(name: str) -> Any:
-        return next((value for source in sources if (value := source.get(name)) not in (None, "")), None)
+def _frame(path: Path, index: int, attributes: Attributes, traits: Traits) -> Frame:
+    find = attributes.get
 
     def numbers(name: str, count: int) -> tuple[float, ...]:
         value = find(name)
@@ -121,7 +93,6 @@ def _frame(path: Path, index: int, sources: list[Any]) -> Frame:
         raise ScanError(
             "not_hounsfield", "the rescale slope or intercept is not a usable number: export the series again"
         )
-    acquisition = find("AcquisitionNumber") or find("FrameAcquisitionNumber")
     pixel = numbers("PixelSpacing", 2)
     if not all(0.05 <= side <= 10.0 for side in pixel):
         raise ScanError("no_geometry", "the pixel spacing is outside 0.05 to 10 mm: export the original series")
@@ -134,6 +105,6 @@ def _frame(path: Path, index: int, sources: list[Any]) -> Frame:
         thickness_mm=float(thickness) if thickness is not None and 0.0 < float(thickness) < 100.0 else None,
         slope=float(slope),
         intercept=float(intercept),
-        rescale_type=str(find("RescaleType") or "").strip().upper(),
-        acquisition=None if acquisition is None else int(acquisition),
+        sop_uid=str(attributes.top.get("SOPInstanceUID") or "").strip(),
+        traits=traits,
     )

@@ -5,16 +5,19 @@ Sources: DICOM PS3.3 C.7.6.1 (General Image), C.7.6.3 (Image Pixel), C.7.5.1 (pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.dicom_frames import Frame, functional_groups, read_frames, values_of
+from molre_edge.scans.dicom_access import Attributes, frame_attributes, values_of
+from molre_edge.scans.dicom_frames import Frame, read_frames
 from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.limits import check_size
 from molre_edge.scans.quiet import quietly
+from molre_edge.scans.scan_records import FoundFile
+from molre_edge.scans.traits import read_file_identity
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
@@ -30,15 +33,15 @@ class DicomHeader:
         path: the file.
         sop_class: UID of the object's class, empty when absent.
         sop_uid: UID of the object itself.
-        study: key of the study: UID and patient (some anonymisers give all one UID), or empty. Never shown.
+        study: UID of the study, empty when absent. Never shown.
+        patient: values of `PATIENT`. Never shown.
+        origin: values of `ORIGIN`. Never shown.
         series: UID of the series, empty when absent.
         series_number: for a stable order.
         syntax: UID of the transfer syntax.
         modality: ``CT``, ``MR`` and so on, upper case.
-        image_type: the values of Image Type and of every frame type, upper case.
-        body_part: upper case, empty when absent.
-        kernel: convolution kernel, empty when absent.
-        contrast: whether a contrast agent is named.
+        image_types: the values of Image Type, with those of Frame Type, upper case; each kind of frame once.
+        body_part: Body Part Examined, else the meaning of the anatomic region's code; upper case, empty when absent.
         lossy: whether the header says that the pixels were compressed with loss at some time.
         scanner: manufacturer and model.
         has_pixels: whether rows and columns are there.
@@ -50,20 +53,21 @@ class DicomHeader:
         padding: lowest and highest stored value that stand for no tissue.
         frames: its slices.
         problem: why it can't be part of a volume.
+        on_disk: size and times of the file, from before it was opened.
     """
 
     path: Path
     sop_class: str
     sop_uid: str
     study: str
+    patient: tuple[str, ...]
+    origin: tuple[str, ...]
     series: str
     series_number: int
     syntax: str
     modality: str
-    image_type: tuple[str, ...]
+    image_types: tuple[tuple[str, ...], ...]
     body_part: str
-    kernel: str
-    contrast: bool
     lossy: bool
     scanner: str
     has_pixels: bool
@@ -75,6 +79,13 @@ class DicomHeader:
     padding: tuple[int, int] | None = None
     frames: tuple[Frame, ...] = ()
     problem: ScanError | None = None
+    on_disk: FoundFile | None = None
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) over what the header says: whether a file that is read is the one that was found."""
+        facts = (self.sop_class, self.sop_uid, self.study, self.patient, self.series, self.syntax, self.padding)
+        frames = [(one.position, one.orientation, one.pixel_mm, one.slope, one.traits) for one in self.frames]
+        return hashlib.sha256(repr((facts, frames)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_header(path: Path, dataset: FileDataset | None = None) -> DicomHeader:
@@ -87,20 +98,22 @@ def read_header(path: Path, dataset: FileDataset | None = None) -> DicomHeader:
     Raises:
         ScanError: as :func:`open_dicom`, and ``corrupt_header`` when the file says neither its class nor its modality.
     """
-    return _checked(path, dataset if dataset is not None else open_dicom(path))[0]
+    return _checked(path, dataset if dataset is not None else open_dicom(path))
 
 
-def read_image_header(path: Path, dataset: FileDataset | None = None) -> DicomHeader:
+def read_image_header(path: Path, dataset: FileDataset | None = None, header: DicomHeader | None = None) -> DicomHeader:
     """Read a CT image's header with its slices.
 
     Args:
         path: the file.
         dataset: what :func:`open_dicom` made of it, when that was done already.
+        header: what :func:`read_header` made of that.
 
     Raises:
         ScanError: as :func:`read_header`, and ``no_geometry``, ``not_hounsfield`` or ``too_large``.
     """
-    header, dataset = _checked(path, dataset if dataset is not None else open_dicom(path))
+    dataset = dataset if dataset is not None else open_dicom(path)
+    header = header or _checked(path, dataset)
     check_size(header.frame_count, header.rows, header.cols)
     try:
         with quietly():
@@ -108,35 +121,46 @@ def read_image_header(path: Path, dataset: FileDataset | None = None) -> DicomHe
     except ScanError:
         raise
     except Exception as error:
-        raise ScanError(
-            "corrupt_header", "a value of the DICOM header can't be read: export the series again"
-        ) from error
+        raise _unreadable(dataset) from error
     return replace(header, frames=frames)
 
 
-def _checked(path: Path, dataset: FileDataset) -> tuple[DicomHeader, FileDataset]:
+def _checked(path: Path, dataset: FileDataset) -> DicomHeader:
     try:
         with quietly():
             header = _header(path, dataset)
     except Exception as error:
-        raise ScanError(
-            "corrupt_header", "a value of the DICOM header can't be read: export the series again"
-        ) from error
+        raise _unreadable(dataset) from error
     if not header.sop_class and not header.modality:
         raise ScanError(
             "corrupt_header",
             "the file looks like DICOM but says neither its SOP class nor its modality: export it again",
         )
-    return header, dataset
+    return header
+
+
+def _unreadable(dataset: FileDataset) -> ScanError:
+    """Names the element whose value breaks its type."""
+    names = []
+    with quietly():
+        for tag in list(dataset.keys()):  # iterating itself would read the values
+            try:
+                element = dataset[tag]
+                for value in values_of(element.value) if element.VR in ("DS", "IS") else ():
+                    float(value)
+            except Exception:  # pydicom raises nearly anything on broken values
+                from pydicom.datadict import keyword_for_tag
+
+                names.append(f"{keyword_for_tag(tag) or 'an element'} ({tag.group:04X},{tag.element:04X})")
+    which = " and ".join(names[:2]) or "of the DICOM header"
+    return ScanError(
+        "corrupt_header", f"a value {'in ' if names else ''}{which} can't be read: export the series again"
+    )
 
 
 def _text(dataset: Any, name: str) -> str:
     value = dataset.get(name)
-    if value is None:
-        return ""
-    if isinstance(value, str | bytes):
-        return str(value).strip()
-    return " ".join(str(part) for part in value).strip() if isinstance(value, Sequence) else str(value).strip()
+    return "" if value is None else " ".join(str(part) for part in values_of(value)).strip()
 
 
 def _number(dataset: Any, name: str, default: int) -> int:
@@ -146,34 +170,60 @@ def _number(dataset: Any, name: str, default: int) -> int:
 
 def _header(path: Path, dataset: FileDataset) -> DicomHeader:
     meta = getattr(dataset, "file_meta", {})
-    types = [str(value).upper() for value in values_of(dataset.get("ImageType"))]
-    for group in (*functional_groups(dataset, "Shared")[:1], *functional_groups(dataset, "PerFrame")):
-        for item in group.get("CTImageFrameTypeSequence") or ():
-            types += [word for value in values_of(item.get("FrameType")) if (word := str(value).upper()) not in types]
-    contrast = _text(dataset, "ContrastBolusAgent").upper()
+    frame_count = max(_number(dataset, "NumberOfFrames", 1), 1)
+    attributes = _first_frame(dataset, frame_count)
+    patient, origin, _ = read_file_identity(dataset)
+    number = attributes.number("SeriesNumber")
     return DicomHeader(
         path=path,
         sop_class=_text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID"),
         sop_uid=_text(dataset, "SOPInstanceUID"),
-        study=f"{uid} {_text(dataset, 'PatientID')}" if (uid := _text(dataset, "StudyInstanceUID")) else "",
+        study=_text(dataset, "StudyInstanceUID"),
+        patient=patient,
+        origin=origin,
         series=_text(dataset, "SeriesInstanceUID"),
-        series_number=_number(dataset, "SeriesNumber", 2**31),
+        series_number=2**31 if number is None else int(number),
         syntax=_text(meta, "TransferSyntaxUID") or _implied_syntax(dataset),
         modality=_text(dataset, "Modality").upper(),
-        image_type=tuple(types),
-        body_part=_text(dataset, "BodyPartExamined").upper(),
-        kernel=_text(dataset, "ConvolutionKernel"),
-        contrast=contrast not in ("", "NONE", "NO", "N", "UNKNOWN"),
+        image_types=_image_types(dataset),
+        body_part=_body_part(attributes),
         lossy=_text(dataset, "LossyImageCompression") == "01",
         scanner=" ".join(filter(None, (_text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")))),
         has_pixels="Rows" in dataset and "Columns" in dataset,
         rows=_number(dataset, "Rows", 0),
         cols=_number(dataset, "Columns", 0),
-        frame_count=max(_number(dataset, "NumberOfFrames", 1), 1),
+        frame_count=frame_count,
         samples=_number(dataset, "SamplesPerPixel", 1),
         bits_allocated=_number(dataset, "BitsAllocated", 16),
         padding=_padding(dataset),
     )
+
+
+def _first_frame(dataset: FileDataset, count: int) -> Attributes:
+    try:
+        return next(frame_attributes(dataset, count))
+    except ScanError:  # whatever is wrong with the groups, reading the slices says so
+        return Attributes([dataset], dataset)
+
+
+def _image_types(dataset: FileDataset) -> tuple[tuple[str, ...], ...]:
+    """Image Type with each Frame Type; one entry for each kind of frame."""
+    whole = [str(value).strip().upper() for value in values_of(dataset.get("ImageType"))]
+    kinds: dict[tuple[str, ...], None] = {}
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in dataset.get(name) or ():
+            for item in group.get("CTImageFrameTypeSequence") or ():
+                words = [str(value).strip().upper() for value in values_of(item.get("FrameType"))]
+                also = whole if name.startswith("Shared") else []  # of a mixed file, it is that of other frames
+                kinds[(*words, *(word for word in also if word not in words))] = None
+    return tuple(kinds) or (tuple(whole),)
+
+
+def _body_part(attributes: Attributes) -> str:
+    if part := attributes.text("BodyPartExamined"):
+        return part.upper()
+    regions = attributes.items("AnatomicRegionSequence")
+    return str(regions[0].get("CodeMeaning") or "").strip().upper() if regions else ""
 
 
 def _implied_syntax(dataset: FileDataset) -> str:

@@ -5,10 +5,22 @@ Sources: DICOM PS3.4 B.5 (storage classes), PS3.3 C.8.2.1.1.1 and C.8.16.1 (imag
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_header import DicomHeader
 
-__all__ = ["LOSSLESS", "check_kind", "check_storage", "is_media_directory", "is_native", "may_be_lossy", "syntax_name"]
+__all__ = [
+    "LOSSLESS",
+    "check_frame_kind",
+    "check_kind",
+    "check_storage",
+    "is_media_directory",
+    "is_native",
+    "may_be_lossy",
+    "syntax_name",
+]
 
 _CLASS = "1.2.840.10008.5.1.4.1.1."
 _CT_CLASSES = (_CLASS + "2", _CLASS + "2.1", _CLASS + "2.2")
@@ -40,17 +52,25 @@ _DERIVED_MAPS = {
     "PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "TTD", "PBV", "PERMEABILITY", "FLOW", "MIP",
     "MINIP", "MAX_IP", "MIN_IP", "MAXIMUM", "MINIMUM", "PROJECTION", "VOLUME_RENDERING", "VOLREN", "VRT", "3D", "SSD",
     "SURFACE", "SUBTRACTION", "SUBTRACT", "DSA", "IODINE", "WATER_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM",
-    "EFFECTIVE_Z", "ELECTRON_DENSITY", "RHO_Z", "MATERIAL_SPECIFIC", "MATERIAL_FRACTION", "OVERLAY", "FUSED", "COLOR",
-    "BONEREMOVAL", "BONE_REMOVAL", "CURVED", "PANORAMIC", "STDDEV", "DENSITY_MAP",
+    "EFFECTIVE_Z", "ELECTRON_DENSITY", "RHO_Z", "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "OVERLAY",
+    "FUSED", "COLOR", "BONEREMOVAL", "BONE_REMOVAL", "CURVED", "PANORAMIC", "STDDEV", "STD_DEVIATION", "DIVISION",
+    "MULTIPLICATION", "DENSITY_MAP",
 }  # fmt: skip
-"""Image Type values of pictures computed from CT that are no attenuation of the head's tissue."""
+"""Image Type values of pictures computed from CT that are no attenuation of the head's tissue. Those of the standard
+are in PS3.3 C.8.2.1.1.1 (value 4, multi-energy) and C.8.16.1.5 (pixel contrast), others are the makers'."""
+_LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 _NOT_HEAD = {
-    "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "CHESTABDOMENPELVIS",
+    "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", 
     "LUNG", "LUNGS", "HEART", "CARDIAC", "LIVER", "KIDNEY", "BLADDER", "COLON", "PANCREAS", "LSPINE", "TSPINE",
     "LUMBARSPINE", "TLSPINE", "SSPINE", "COCCYX", "HIP", "KNEE", "LEG", "FOOT", "ANKLE", "ARM", "ELBOW", "HAND",
     "WRIST", "SHOULDER", "FEMUR", "TIBIA", "EXTREMITY", "FINGER", "TOE", "BREAST", "AORTA", "UPPERLEG", "LOWERLEG",
 }  # fmt: skip
 """Body Part Examined values that exclude a head; others (absent, NECK, PARTIALBODY) are decided by the anatomy."""
+_NOT_HEAD_REGIONS = {
+    "CHESTABDOMENPELVIS", "THORACICSPINE", "LUMBARSPINE", "THORACOLUMBARSPINE", "SACRALSPINE", "LOWERLIMB", "UPPERLIMB",
+    "LOWEREXTREMITY", "UPPEREXTREMITY",
+}  # fmt: skip
+"""Meanings of an anatomic region's code (PS3.16 CID 4030), without blanks, that exclude a head beside those."""
 
 LOSSLESS = {
     "1.2.840.10008.1.2": "Implicit VR Little Endian",
@@ -98,7 +118,6 @@ def check_kind(header: DicomHeader) -> None:
     Raises:
         ScanError: ``not_ct``, ``localizer``, ``dose_page``, ``secondary_capture``, ``derived_map`` or ``not_head``.
     """
-    words = {part for value in header.image_type for part in (value, *value.split())}
     what = _OTHER_CLASSES.get(header.sop_class) or next(
         (name for start, name in _OTHER_FAMILIES if header.sop_class.startswith(start)), None
     )
@@ -106,10 +125,12 @@ def check_kind(header: DicomHeader) -> None:
         what = _MODALITIES.get(header.modality, "an object of another modality")
     if what:
         raise ScanError("not_ct", f"it is {what}, not CT: give a head CT series")
-    if words & {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}:
-        raise ScanError("localizer", "it is a scout (localizer) view, not a slice: give the axial series")
-    if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or "SCREEN SAVE" in header.image_type:
-        if words & {"DOSE_INFO", "DOSE"}:
+    kinds = [_image_words(values) for values in header.image_types]
+    if all(words & _LOCALIZERS for words in kinds):
+        raise _localizer()
+    screen = all("SCREEN SAVE" in values for values in header.image_types)
+    if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or screen:
+        if all(words & {"DOSE_INFO", "DOSE"} for words in kinds):
             raise ScanError("dose_page", "it is a dose page, not a slice: give the axial series")
         raise ScanError(
             "secondary_capture",
@@ -117,12 +138,40 @@ def check_kind(header: DicomHeader) -> None:
         )
     if header.sop_class and header.sop_class not in _CT_CLASSES:
         raise ScanError("not_ct", "its SOP class is not one of the CT image classes: give a head CT series")
-    if words & _DERIVED_MAPS:
-        raise ScanError("derived_map", "it is a map computed from CT (perfusion, projection, material), not CT values")
-    if header.body_part.replace(" ", "").replace("_", "") in _NOT_HEAD:
+    problems = [_frame_problem(values) for values in header.image_types]
+    if problems[0] and all(problems):  # of a file with frames of several kinds, those that fit are taken
+        raise problems[0]
+    if re.sub(r"[ _,]|\bAND\b", "", header.body_part) in _NOT_HEAD | _NOT_HEAD_REGIONS:
         raise ScanError("not_head", "the header names another part of the body: give a head CT")
     if not header.has_pixels:
         raise ScanError("corrupt_header", "the CT image has no rows and columns: export the series again")
+
+
+def check_frame_kind(image_type: Sequence[str]) -> None:
+    """Refuse a frame that is no slice of CT values, by its Frame Type or Image Type.
+
+    Raises:
+        ScanError: ``localizer`` or ``derived_map``.
+    """
+    if problem := _frame_problem(image_type):
+        raise problem
+
+
+def _frame_problem(image_type: Sequence[str]) -> ScanError | None:
+    words = _image_words(image_type)
+    if words & _LOCALIZERS:
+        return _localizer()
+    if words & _DERIVED_MAPS:
+        return ScanError("derived_map", "it is a map computed from CT (perfusion, projection, material), not CT values")
+    return None
+
+
+def _localizer() -> ScanError:
+    return ScanError("localizer", "it is a scout (localizer) view, not a slice: give the axial series")
+
+
+def _image_words(image_type: Sequence[str]) -> set[str]:
+    return {part for value in image_type for part in (value, *value.split())}
 
 
 def check_storage(header: DicomHeader) -> None:

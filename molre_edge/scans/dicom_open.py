@@ -17,13 +17,17 @@ __all__ = ["open_dicom"]
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "SeriesInstanceUID", "Modality", "ImageType",
-    "SeriesNumber", "BodyPartExamined", "ConvolutionKernel", "ContrastBolusAgent", "Manufacturer",
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "PatientAge", "StudyDate", "StudyID", "AccessionNumber", "SeriesInstanceUID", "SeriesDescription", "SeriesDate",
+    "SeriesTime", "ProtocolName", "FrameOfReferenceUID", "Modality", "ImageType", "SeriesNumber", "BodyPartExamined",
+    "AnatomicRegionSequence", "ConvolutionKernel", "KVP", "MonoenergeticEnergyEquivalent", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusTotalDose", "Manufacturer",
     "ManufacturerModelName", "LossyImageCompression", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows",
-    "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "ImagePositionPatient",
-    "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "SliceLocation", "SpacingBetweenSlices",
+    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,60 +12,71 @@ import numpy.typing as npt
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader, read_image_header
-from molre_edge.scans.dicom_kind import check_kind, check_storage, may_be_lossy, syntax_name
+from molre_edge.scans.dicom_kind import check_frame_kind, check_kind, check_storage, may_be_lossy, syntax_name
 from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames, to_hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
 from molre_edge.scans.limits import check_size
 from molre_edge.scans.rectify import plan_canvas
-from molre_edge.scans.scan_records import HeadVolume, ScanWarning
+from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning, SliceSource
+from molre_edge.scans.split import split_frames
 from molre_edge.scans.stack import SAME_POSITION_MM, Stack, check_steps, stack_frames
+from molre_edge.scans.statements import check_statements
+from molre_edge.scans.text import plain_text
+from molre_edge.scans.traits import HOUNSFIELD_TYPES
+from molre_edge.scans.unchanged import changed
 
-__all__ = ["check_series", "read_dicom"]
+__all__ = ["check_volume", "read_dicom"]
 
 _UNSPECIFIED = ("US",)
 """Says nothing: converters write US (unspecified) over true Hounsfield units, so the values decide."""
 
 
-def check_series(headers: Sequence[DicomHeader]) -> Stack:
-    """Check everything about a series that its headers tell: kind, storage, size, then geometry.
+def check_volume(frames: Sequence[Frame]) -> tuple[Stack, tuple[ScanWarning, ...]]:
+    """Check everything about the slices of one volume that their headers tell: kind, size, geometry, then unit.
 
     Args:
-        headers: with frames, one a file.
+        frames: of the volume.
+
+    Returns:
+        The slices in order, and warnings.
 
     Raises:
         ScanError: the first reason against it.
     """
-    for header in headers:
-        check_kind(header)
-    for header in headers:
-        check_storage(header)
-    shapes = {(header.rows, header.cols) for header in headers}
+    for frame in frames:
+        check_frame_kind(frame.traits.image_type)
+    shapes = {frame.traits.size for frame in frames}
     if len(shapes) > 1:
         raise ScanError("mixed_pixel_spacing", "the slices of the series have different sizes: give one stack")
     rows, cols = shapes.pop()
-    frames = [frame for header in headers for frame in header.frames]
     check_size(len(frames), rows, cols)
     stack = stack_frames(frames, rows, cols)
     plan_canvas(stack.offsets_mm, stack.pixel_mm, *_turned((rows, cols), stack))
-    if {frame.rescale_type for frame in frames} - {"", "HU", *_UNSPECIFIED}:
+    if other := sorted({frame.traits.unit for frame in frames} - set(HOUNSFIELD_TYPES)):
         raise ScanError(
-            "not_hounsfield", "the header says that the values are not in Hounsfield units: give the original CT"
+            "not_hounsfield",
+            f"RescaleType (0028,1054) is {plain_text(other[0], 16) or 'another unit'}: expected HU; give the original "
+            f"CT series",
         )
-    return stack
+    return stack, check_statements(stack.frames, stack.positions_mm)
 
 
-def read_dicom(files: Sequence[Path]) -> HeadVolume:
-    """Read, decode, order and rectify the slices of one series. The content is not judged here.
+def read_dicom(source: ScanSource) -> HeadVolume:
+    """Read, decode, order and rectify the slices of one volume. The content is not judged here.
 
     Args:
-        files: of one series, in any order.
+        source: files of one series in any order, with what was found in them where that was noted.
 
     Raises:
-        ScanError: the first reason against it.
+        ScanError: the first reason against it, ``changed`` when a header is not the one that was found.
     """
-    headers = [read_image_header(file) for file in files]
-    stack = check_series(headers)
+    headers = _headers(source)
+    frames = [frame for header in headers for frame in header.frames]
+    if not source.found and len(parts := split_frames(frames)) > 1:
+        axis = parts[0].axes[0] if parts[0].axes else parts[1].axes[0]
+        raise ScanError("mixed_volumes", f"the files differ in {axis.element}: look for scans in their folder instead")
+    stack, statements = check_volume(frames)
     slices, errors = _decode(headers)
     stack, warnings = _one_image_a_position(stack, slices)
     thickness, step_warnings = check_steps(stack.positions_mm, [frame.thickness_mm for frame in stack.frames])
@@ -81,9 +91,26 @@ def read_dicom(files: Sequence[Path]) -> HeadVolume:
         positions_mm=stack.positions_mm,
         thickness_mm=thickness,
         pixel_mm=stack.pixel_mm,
-        warnings=(*warnings, *step_warnings, *_header_warnings(headers, errors)),
+        warnings=(*warnings, *step_warnings, *statements, *_header_warnings(headers, errors)),
         facts=_facts(headers, stack, canvas.sheared),
+        sources=tuple(SliceSource(frame.path, frame.sop_uid, frame.index + 1) for frame in stack.frames),
     )
+
+
+def _headers(source: ScanSource) -> list[DicomHeader]:
+    """The headers of a scan's files, each with the frames that belong to the scan."""
+    headers = []
+    for file, found in zip(source.files, source.found or (None,) * len(source.files), strict=True):
+        header = read_image_header(file)
+        check_kind(header)
+        check_storage(header)
+        if found is not None and found.digest and found.digest != header.digest():
+            raise changed()
+        if found is not None and found.frames:
+            chosen = set(found.frames)
+            header = replace(header, frames=tuple(frame for frame in header.frames if frame.index in chosen))
+        headers.append(header)
+    return headers
 
 
 def _key(frame: Frame) -> tuple[Path, int]:
@@ -96,9 +123,11 @@ def _decode(headers: Sequence[DicomHeader]) -> tuple[dict[tuple[Path, int], npt.
     worst = 0.0
     for header in headers:
         dataset = open_dicom(header.path, pixels=True)
-        for frame, (stored, error) in zip(header.frames, decode_frames(dataset, header), strict=True):
-            slices[_key(frame)] = to_hounsfield(stored, frame, header.padding)
-            worst = max(worst, error * abs(frame.slope))
+        wanted = {frame.index: frame for frame in header.frames}
+        for index, (stored, error) in enumerate(decode_frames(dataset, header)):
+            if (frame := wanted.get(index)) is not None:
+                slices[_key(frame)] = to_hounsfield(stored, frame, header.padding)
+                worst = max(worst, error * abs(frame.slope))
     if worst > MAX_NEAR_HU:
         raise ScanError(
             "lossy",
@@ -151,13 +180,20 @@ def _header_warnings(headers: Sequence[DicomHeader], error_hu: float) -> Iterato
         yield ScanWarning(
             "compression_unclear", "the transfer syntax allows loss; the header and the wavelet show none"
         )
-    if any(header.contrast for header in headers):
+    traits = [frame.traits for header in headers for frame in header.frames]
+    if any(each.contrast for each in traits):
         yield ScanWarning("contrast", "a contrast agent is named in the header")
-    if any(is_bone_kernel(header.kernel) for header in headers):
+    if any(is_bone_kernel(each.kernel) for each in traits):
         yield ScanWarning("bone_kernel", "reconstructed with a sharp (bone) kernel: soft tissue is noisy")
-    if any(header.image_type[:1] == ("DERIVED",) for header in headers):
+    if any(each.derived for each in traits):
         yield ScanWarning("derived_series", "a derived series (reformatted or processed), not the original slices")
-    if any(frame.rescale_type in _UNSPECIFIED for header in headers for frame in header.frames):
+    if words := {each.multi_energy for each in traits} - {""}:
+        yield ScanWarning(
+            "multi_energy",
+            f"a multi-energy image ({', '.join(sorted(words))}), not a standard CT: its HU differ from those of a "
+            "scan at one tube voltage",
+        )
+    if any(each.unit in _UNSPECIFIED for each in traits):
         yield ScanWarning("unit_unspecified", "some slices name no unit (RescaleType US); the values look like HU")
 
 
@@ -166,7 +202,7 @@ def _facts(headers: Sequence[DicomHeader], stack: Stack, sheared: bool) -> dict[
     return {
         "kind": "dicom",
         "transfer_syntaxes": sorted({syntax_name(header.syntax) for header in headers}),
-        "scanner": _plain(headers[0].scanner),
+        "scanner": plain_text(headers[0].scanner),
         "slices": len(stack.frames),
         "rows": headers[0].rows,
         "cols": headers[0].cols,
@@ -174,10 +210,6 @@ def _facts(headers: Sequence[DicomHeader], stack: Stack, sheared: bool) -> dict[
         "step_mm": [round(float(value), 3) for value in (steps.min(), steps.max())],
         "tilt_degrees": round(stack.tilt_degrees, 2),
         "tilt_corrected": sheared,
-        "kernel": _plain(headers[0].kernel),
+        "kernel": plain_text(stack.frames[0].traits.kernel),
+        "energy": stack.frames[0].traits.energy,
     }
-
-
-def _plain(text: str) -> str:
-    """A header's word as a report may show it: short, and without anything but letters, digits and a few signs."""
-    return re.sub(r"[^A-Za-z0-9 .,+/_()-]", "", text)[:64]

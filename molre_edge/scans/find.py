@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.choice import reason_against, sort_by_preference
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
-from molre_edge.scans.scan_records import FoundScans, RejectedScan, ScanSource
-from molre_edge.scans.series import Series, examine, group_series, sort_by_preference
+from molre_edge.scans.scan_records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
+from molre_edge.scans.series import Series, examine, group_series
 from molre_edge.scans.sniff import sniff
 from molre_edge.scans.walk import list_files
 
@@ -23,12 +26,14 @@ _ALTERNATIVES = 3
 """So many other series of a study are tried when the chosen one fails on its content."""
 
 
-def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
+def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 0.0) -> FoundScans:
     """Find scans by their headers; no pixels are read.
 
     Args:
         path: a DICOM or NIfTI file, or a folder of any of them at any depth.
-        all_series: keep every usable series of a study, not only the one to prefer.
+        all_series: keep every usable volume of a study, not only the one to prefer.
+        settle_seconds: refuse a study, or a NIfTI file, of which a file was changed less than so long ago: it may still
+            be arriving. 0 accepts all.
 
     Returns:
         Scans in the order of their paths, and reasons for all other files.
@@ -50,14 +55,22 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
         if isinstance(found, DicomHeader):
             headers.append(found)
         elif isinstance(found, ScanSource):
-            scans.append(found)
+            if text := _still_arriving(found.found, settle_seconds):
+                rejected.append(RejectedScan(file, "still_arriving", text))
+            else:
+                scans.append(found)
         else:
             ignored.append(found)
     series, copies = group_series(headers)
     ignored += copies
+    beside_each = Counter(file.parent for file in files)
     for study in _studies(series):
+        newest = [header.on_disk for one in study for header in one.headers if header.on_disk is not None]
+        if text := _still_arriving(newest, settle_seconds):
+            rejected += [one.refusal("still_arriving", text) for one in study]
+            continue
         chosen, refused, beside = _choose(study, all_series)
-        scans += chosen
+        scans += [scan if path.is_file() else _with_folders(scan, beside_each) for scan in chosen]
         rejected += refused
         ignored += beside
     if path.is_file():  # the user named it, so it was meant as a scan
@@ -70,8 +83,12 @@ def find_scans(path: Path, *, all_series: bool = False) -> FoundScans:
 def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
     kind = "other" if file.name.startswith("._") else sniff(file)  # ._name: what macOS leaves beside a file
     if kind == "nifti":
+        try:
+            found = FoundFile.of(file.stat())
+        except OSError as error:
+            raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'i/o error'}") from error
         check_nifti(file)
-        return ScanSource(file, (file,), "nifti")
+        return ScanSource(file, (file,), "nifti", found=(found,))
     nothing = RejectedScan(file, "not_a_scan", "neither DICOM nor NIfTI")
     if kind == "other":
         return nothing
@@ -83,9 +100,29 @@ def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
         raise
     if is_media_directory(header):
         return RejectedScan(
-            file, "media_directory", "a DICOM media directory: the images it lists are looked at themselves"
+            file,
+            "media_directory",
+            "a DICOMDIR, which lists images and holds none: give the folder that it lies in, with its images",
         )
     return header
+
+
+def _with_folders(scan: ScanSource, beside: Mapping[Path, int]) -> ScanSource:
+    """Note how many files lay in the folders of a scan."""
+    folders = sorted({file.parent for file in scan.files})
+    return replace(scan, folders=tuple((folder, beside[folder]) for folder in folders))
+
+
+def _still_arriving(files: Iterable[FoundFile], seconds: float) -> str:
+    """Why files are left for later, when one of them was changed just now; else empty."""
+    now = time.time_ns()
+    age = min((abs(now - file.modified_ns) / 1e9 for file in files), default=float("inf"))
+    if age >= seconds:
+        return ""
+    return (
+        f"a file was changed less than {seconds:g} s ago, so the scan may still be arriving: run it again when nothing "
+        "changes there any more"
+    )
 
 
 def _studies(series: Iterable[Series]) -> list[list[Series]]:
@@ -98,14 +135,40 @@ def _studies(series: Iterable[Series]) -> list[list[Series]]:
 def _choose(study: list[Series], all_series: bool) -> tuple[list[ScanSource], list[RejectedScan], list[RejectedScan]]:
     """Of one study: scans, rejected, ignored."""
     usable = sort_by_preference([one for one in study if one.problem is None])
-    unusable = [one.refusal() for one in study if one.problem is not None]
+    unusable = [one for one in study if one.problem is not None]
     if not usable:
-        return [], unusable, []
-    if all_series:
-        return [one.source() for one in usable], [], unusable
-    others = [one.refusal("series_not_chosen", "another series of the same study fits better") for one in usable[1:]]
-    alternatives = tuple(one.source() for one in usable[1 : 1 + _ALTERNATIVES])
-    return [replace(usable[0].source(), alternatives=alternatives)], [], unusable + others
+        return [], [one.refusal() for one in unusable], []
+    taken = usable if all_series else usable[:1]
+    chosen, others = usable[0], [] if all_series else usable[1:]
+    counted = {header.path for one in taken for header in one.headers}
+    candidates = [one.candidate("chosen", _why(chosen, others)) for one in taken]
+    beside = []
+    for one in others:
+        reason = reason_against(chosen, one, usable)
+        beside.append(one.refusal("series_not_chosen", reason, frozenset(counted)))
+        candidates.append(one.candidate("not_chosen", reason))
+        counted |= {header.path for header in one.headers}
+    for one in unusable:
+        beside.append(one.refusal(counted=frozenset(counted)))
+        status = "set_aside" if beside[-1].code == "set_aside" else "refused"
+        candidates.append(one.candidate(status, beside[-1].reason))
+        counted |= {header.path for header in one.headers}
+    alternatives = tuple(one.source() for one in others[:_ALTERNATIVES])
+    scans = [
+        replace(one.source(), alternatives=alternatives, candidates=_first(candidates, at))
+        for at, one in enumerate(taken)
+    ]
+    return scans, [], beside
+
+
+def _why(chosen: Series, others: list[Series]) -> str:
+    if not others:
+        return "the only usable volume of the study"
+    return reason_against(chosen, others[0], [chosen, *others]).replace("the chosen one", "it", 1)
+
+
+def _first(candidates: list[Candidate], at: int) -> tuple[Candidate, ...]:
+    return (candidates[at], *candidates[:at], *candidates[at + 1 :])
 
 
 def _readable(entries: list[RejectedScan]) -> tuple[RejectedScan, ...]:

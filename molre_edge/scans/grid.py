@@ -16,7 +16,7 @@ from molre_edge.scans.coarse import Coarse, shrink
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
-__all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "to_grid"]
+__all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "resample", "to_grid"]
 
 _TOP_AREA_MM2 = 500.0
 """The first slice from above with so much tissue holds the top of the head; less is a cable or noise."""
@@ -41,6 +41,15 @@ def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
     Raises:
         ScanError: ``no_tissue``.
     """
+    return resample(volume, grid)[0]
+
+
+def resample(volume: HeadVolume, grid: Grid) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float64]]:
+    """As :func:`to_grid`, and which slices each bin was made of.
+
+    Returns:
+        The volume on the grid; and float64 (grid slices, slices): the share of each slice of `volume` in each bin.
+    """
     coarse = shrink(volume)
     bottom, top = head_range_mm(volume, coarse, grid.height_mm)
     rows_mm, cols_mm = head_centre_mm(coarse, bottom, top)
@@ -56,7 +65,7 @@ def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
             planes = {at: _over_air(volume.hu[at]) for at in _used(row)}
             result[index] = down @ _mix(planes, row) @ across
     rounded: npt.NDArray[np.float16] = np.clip(result + HU_MIN, HU_MIN, HU_MAX).astype(np.float16)
-    return rounded
+    return rounded, weights
 
 
 def _used(weights: npt.NDArray[Any]) -> list[int]:

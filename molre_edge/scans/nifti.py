@@ -17,7 +17,7 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.limits import MAX_FILE_BYTES, check_size
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.rectify import plan_canvas
-from molre_edge.scans.scan_records import HeadVolume, ScanWarning
+from molre_edge.scans.scan_records import HeadVolume, ScanWarning, SliceSource
 from molre_edge.scans.stack import MIN_SLICES, check_steps, frame_axes
 from molre_edge.specs import HU_MIN
 
@@ -78,6 +78,7 @@ def read_nifti(path: Path) -> HeadVolume:
         thickness_mm=np.full(len(hu), voxel_mm[0]),
         pixel_mm=voxel_mm[1:],
         warnings=warnings,
+        sources=tuple(SliceSource(path, "", k + 1) for k in (range(len(hu))[::-1] if flips[0] else range(len(hu)))),
         facts={
             "kind": "nifti",
             "slices": len(hu),

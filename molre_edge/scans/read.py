@@ -8,8 +8,11 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.anatomy import check_head
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.dicom_volume import read_dicom
+from molre_edge.scans.head_size import check_head_size
+from molre_edge.scans.interleave import check_interleaved
 from molre_edge.scans.nifti import read_nifti
 from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning
+from molre_edge.scans.unchanged import check_unchanged, new_files
 
 __all__ = ["read_scan"]
 
@@ -29,6 +32,8 @@ def read_scan(source: ScanSource) -> HeadVolume:
     try:
         return _read_one(source)
     except ScanError as error:
+        if error.code == "changed":  # not what was chosen any more: another choice may be right
+            raise
         problem = error
     for other in source.alternatives:
         try:
@@ -39,7 +44,9 @@ def read_scan(source: ScanSource) -> HeadVolume:
             f"the series to prefer can't be used ({problem.code}: {problem}); the next best of the study, with "
             f"{len(other.files)} files, was read instead"
         )
-        return replace(volume, warnings=(ScanWarning("series_replaced", text), *volume.warnings))
+        return replace(
+            volume, warnings=(ScanWarning("series_replaced", text), *volume.warnings), candidates=source.candidates
+        )
     if source.alternatives:
         raise ScanError(problem.code, f"{problem} (nor can {len(source.alternatives)} other series of the study)")
     raise problem
@@ -48,9 +55,14 @@ def read_scan(source: ScanSource) -> HeadVolume:
 def _read_one(source: ScanSource) -> HeadVolume:
     if not source.files:
         raise ScanError("no_files", "the scan has no files: look for scans again")
+    check_unchanged(source)
     try:
-        volume = read_dicom(source.files) if source.kind == "dicom" else read_nifti(source.files[0])
-        warnings = check_head(shrink(volume))
+        volume = read_dicom(source) if source.kind == "dicom" else read_nifti(source.files[0])
+        check_interleaved(volume.hu)
+        coarse = shrink(volume)
+        warnings = (*check_head_size(coarse), *check_head(coarse))
     except MemoryError as error:
         raise ScanError("too_large", "the scan does not fit into this machine's memory: use thicker slices") from error
-    return replace(volume, warnings=(*volume.warnings, *warnings))
+    check_unchanged(source)  # what was replaced while it was read
+    warnings = (*source.warnings, *volume.warnings, *warnings, *new_files(source))
+    return replace(volume, warnings=warnings, candidates=source.candidates)

@@ -115,7 +115,7 @@ def stack_frames(frames: Sequence[Frame], rows: int, cols: int) -> Stack:
     along = origins @ normal
     order = sorted(range(len(frames)), key=lambda i: (round(float(along[i]), 2), str(frames[i].path), frames[i].index))
     positions = along[order]
-    _check_enough(positions)
+    _check_enough(positions, frames)
     stack = Stack(
         frames=tuple(frames[i] for i in order),
         positions_mm=positions,
@@ -134,15 +134,24 @@ def _pair(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(values[0]), float(values[1])
 
 
-def _check_enough(positions: npt.NDArray[np.float64]) -> None:
+def _check_enough(positions: npt.NDArray[np.float64], frames: Sequence[Frame]) -> None:
     distinct = 1 + int(np.count_nonzero(np.diff(positions) > SAME_POSITION_MM))
     if distinct >= MIN_SLICES:
         return
     if len(positions) > distinct:
+        many = (
+            f"ImagePositionPatient (0020,0032) puts {len(positions)} slices at {distinct} position{'s'[: distinct > 1]}"
+        )
+        locations = [value for frame in frames if (value := frame.traits.location_mm) is not None]
+        if len({round(value, 2) for value in locations}) > max(distinct, MIN_SLICES - 1):
+            raise ScanError(
+                "no_geometry",
+                f"{many}, but SliceLocation (0020,1041) runs from {min(locations):.1f} to {max(locations):.1f} mm: the "
+                "positions were written wrongly; export the original series",
+            )
         raise ScanError(
             "several_images_at_one_position",
-            f"{len(positions)} slices lie at {distinct} position{'s'[: distinct > 1]}, as in dynamic CT: "
-            "give a series that covers the head once",
+            f"{many}, as in dynamic CT: give a series that covers the head once",
         )
     raise ScanError(
         "too_few_slices", f"a volume needs at least {MIN_SLICES} slices, this has {distinct}: give the whole series"

@@ -114,7 +114,8 @@ def choose_limits(
         own = DEFAULT_LIMITS[precision]
         if str(precision) in parity:
             entry = parity[str(precision)]
-            own = limits_from(entry["limits" if "limits" in entry else "gate"])[0]  # "gate": written until version 0.1
+            # "gate": written until version 0.1
+            own, _ = limits_from(entry["limits" if "limits" in entry else "gate"], missing=own)
     except (ConfigError, TypeError, KeyError) as error:
         raise BundleError(
             f"{bundle.folder}: the manifest's parity limits of {precision} are invalid ({str(error)[:200]}). Export "

@@ -17,12 +17,16 @@ from onnx import numpy_helper
 
 from molre_edge.bundle.bundle import Bundle, amend_manifest
 from molre_edge.calibration.evidence import answers
+from molre_edge.calibration.run import calibrate_bundle
 from molre_edge.calibration.samples import VolumeReader, content_of, describe_scans, split_scans
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.errors import BundleError, CalibrationError, ParityFailedError
+from molre_edge.errors import BundleError, CalibrationError, ConfigError, ParityFailedError
 from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.specs import Precision
+
+LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_gate_l1=0.15)
+"""Those of the fixture ``calibrated``."""
 
 
 def state(folder: Path) -> dict[str, str]:
@@ -79,6 +83,35 @@ def test_a_second_time_costs_nothing_and_changes_nothing(calibrated: Any, run: A
     assert (second.unchanged, second.digest) == (True, first.digest)
     assert events.steps == ["hashing the scans"]
     assert state(first.bundle) == before
+
+
+def test_the_verb_takes_plain_arguments_prints_nothing_and_returns_what_json_prints(
+    calibrated: Any, tiny_scans: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = calibrated
+    result = calibrate_bundle(
+        str(tiny_scans), str(first.bundle), limits={Precision.INT8: LOOSE}, ranges="mse", threads=1
+    )
+    assert (result.unchanged, result.digest, result.complete) == (True, first.digest, True)
+    assert capfd.readouterr() == ("", "")
+    assert all(path.is_file() for path in (result.graph, result.report_file, result.page))
+    data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert data["summary"] == result.report["summary"]
+    assert [each["passed"] for each in data["comparisons"]] == [True] * 6
+
+
+def test_an_unknown_method_of_ranges_is_refused_with_the_known_ones(tiny_scans: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="'guess' is unknown; expected minmax, percentile, entropy, mse"):
+        calibrate_bundle(tiny_scans, tiny_bundle, ranges="guess")
+
+
+def test_the_screen_the_page_and_the_manifest_have_one_wording_of_the_layers(calibrated: Any) -> None:
+    result, _ = calibrated
+    summary = result.report["summary"]
+    assert summary["coverage"].startswith(f"{summary['layers']} of {len(result.report['layers'])} layers in INT8, ")
+    assert Bundle.open(result.bundle).manifest["calibration"]["coverage"] == summary["coverage"]
+    chosen = [item for item in result.report["ranking"] if item["int8"]]
+    assert sum(item["layers"] for item in chosen) == summary["layers"]
 
 
 def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_scans: Path) -> None:

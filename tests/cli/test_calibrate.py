@@ -14,7 +14,10 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import BundleError
 from molre_edge.specs import Precision
 
-LOOSE = "[int8]\nmax_abs_dp = 0.1\nmax_flips_fraction = 0.1\nmin_cosine = 0.97\nmax_routing_l1 = 0.15\n"
+LOOSE = (
+    "[int8]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.5\nflip_margin_logit = 0.5\nmax_flips_fraction = 0.1\n"
+    "min_cosine = 0.97\nmax_routing_l1 = 0.15\n"
+)
 
 
 @pytest.fixture

@@ -45,5 +45,6 @@ def test_every_column_of_the_table_of_scans_is_explained(page: str) -> None:
 
 def test_every_file_of_a_run_is_explained(page: str) -> None:
     named = " ".join(column(page, "file "))
-    files = ("findings.csv", "findings.jsonl", "outputs/", "report.html", "report.json", "run.json", "scans.csv")
-    assert [name for name in (*files, "timing.json", JUNIT_FILE, GOLDEN_FILE, KNOWN_LABELS) if name not in named] == []
+    files = ["findings.csv", "findings.jsonl", "outputs/", "report.html", "report.json", "run.json", "scans.csv"]
+    files += ["slices.csv", "timing.json", JUNIT_FILE, GOLDEN_FILE, KNOWN_LABELS]
+    assert [name for name in files if name not in named] == []

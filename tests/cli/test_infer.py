@@ -27,6 +27,7 @@ from molre_edge.specs import Precision
 from molre_edge.verification.passed import VerifiedRecord, record_path, subject_of
 
 FILES = {
+    "slices.csv",
     "findings.csv",
     "findings.jsonl",
     "golden.npz",
@@ -130,7 +131,7 @@ def test_the_torch_engine_reproduces_its_own_golden_answers(
         assert (report["engine"]["name"], report["reference"]["kind"]) == ("torch:fp32", "golden answers")
 
 
-def test_names_of_people_are_in_scans_csv_and_nowhere_else(
+def test_names_of_people_are_in_scans_csv_and_slices_csv_and_nowhere_else(
     invoke: Any, tiny_scans: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     scans = tmp_path / "scans"
@@ -152,7 +153,7 @@ def test_names_of_people_are_in_scans_csv_and_nowhere_else(
     for path in Path("run").rglob("*"):
         if path.is_file():
             found = [secret for secret in secrets if secret.lower() in path.read_bytes().lower()]
-            assert bool(found) == (path.name == "scans.csv"), path
+            assert bool(found) == (path.name in ("scans.csv", "slices.csv")), path
     assert not any(secret.lower() in shown.lower() for secret in secrets)
 
 

@@ -25,7 +25,10 @@ from molre_edge.runs.answers import read_record, write_record
 from molre_edge.specs import DISCLAIMER
 
 GOLDEN = ("--engine", "fp32", "--reference", "golden")
-WIDE = "[fp32]\nmax_abs_dp = 0.9\nflip_margin = 0.9\nmin_cosine = -1.0\nmax_routing_l1 = 2.0\n"
+WIDE = (
+    "[fp32]\nmax_abs_dp = 0.9\nmax_abs_dlogit = 900\nflip_margin_logit = 900\nmax_flips_fraction = 1\n"
+    "min_cosine = -1.0\nmax_routing_l1 = 2.0\n"
+)
 Invoke = Callable[..., Any]
 
 

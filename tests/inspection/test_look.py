@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -291,3 +292,12 @@ def test_a_folder_of_scans_with_another_program_s_manifest_is_one_of_scans(tiny_
 def test_a_text_is_one_line_whatever_it_holds() -> None:
     assert plain("a\x1b[2Jb\n\udce9") == r"a\x1b[2Jb\n\udce9"
     assert len(plain("x" * 1000)) == 300
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.json", "x.engine"])
+def test_a_pipe_is_refused_and_never_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    if name == "x.engine":
+        os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(MolreEdgeError):
+        inspect_path(tmp_path / name)

@@ -68,6 +68,15 @@ def test_differences_and_flips_are_those_of_single_probabilities(
             i for i, (a, b) in enumerate(pairs) if (a >= limit) != (b >= limit)
         ]
         assert all(flip.finding == j and flip.threshold == limit for flip in each.flips)
+        cut = math.log(limit / (1 - limit))  # of no finding here beyond 8, so that no tolerance is wider
+        logits = [(float(reference.logits[i, j]), float(engine.logits[i, j])) for i in range(6)]
+        for flip in each.flips:
+            assert flip.distance == pytest.approx(max(abs(logit - cut) for logit in logits[flip.scan]))
+            assert not flip.tied
+        sizes = [abs(b - a) / min(max(abs(a) / 8, 1), 4) for a, b in logits]
+        assert each.logit is not None and each.logit.size == pytest.approx(max(sizes))
+        assert (each.logit.reference, each.logit.engine) == logits[each.logit.scan]
+        assert sizes[each.logit.scan] == pytest.approx(max(sizes))
         worst = max(worst, *(abs(b - a) for a, b in pairs))
     assert got.dp.max_abs == pytest.approx(worst, abs=1e-12)
 
@@ -302,13 +311,14 @@ def test_the_worst_scans_come_first_and_are_ten_at_most(make_outputs: Make, dist
     reference, engine = pair(make_outputs, disturb, n=13)
     got = measured(reference, engine)
     sizes = [
-        max(abs(p(b) - p(a)) for a, b in zip(x, y, strict=True))
+        max(abs(float(b) - float(a)) for a, b in zip(x, y, strict=True))
         for x, y in zip(reference.logits, engine.logits, strict=True)
     ]
     assert [scan.scan for scan in got.worst] == sorted(range(13), key=lambda i: -sizes[i])[:10]
     first = got.worst[0]
-    assert first.max_abs_dp == got.dp.max_abs
-    assert got.per_finding[first.finding].dp.max_abs == got.dp.max_abs  # type: ignore[index]
+    assert first.max_abs_dlogit == got.max_abs_dlogit == pytest.approx(max(sizes))
+    assert got.per_finding[first.finding].logit.size == got.max_abs_dlogit  # type: ignore[index, union-attr]
+    assert max(scan.max_abs_dp for scan in got.worst) == got.dp.max_abs  # type: ignore[type-var]
     assert got.gates is not None and first.routing_l1 == got.gates.l1[first.scan].max()
 
 

@@ -35,7 +35,7 @@ def test_the_example_of_a_limits_file_loads_and_changes_what_it_names(tmp_path: 
     got = load_limits(path)
     assert got[Precision.FP32] == DEFAULT_LIMITS[Precision.FP32]
     half = got[Precision.FP16]
-    assert (half.name, half.max_abs_dp, half.flip_margin) == ("fp16, two readers", 0.02, 0.02)
+    assert (half.name, half.max_abs_dp, half.flip_margin_logit) == ("fp16, two readers", 0.02, 0.08)
     assert half.max_finding_auc_drop is None
     assert got[Precision.INT8].max_mean_auc_drop == 0.001
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from molre_edge.specs import Precision
 
 LIMITS = [field.name for field in fields(ParityLimits) if field.name != "name"]
 LOW = {name: -1.0 if name == "min_cosine" else 0.0 for name in LIMITS}
-HIGH = {name: 2.0 if name == "max_routing_l1" else 1.0 for name in LIMITS}
+HIGH = {name: 2.0 if name == "max_routing_l1" else 1000.0 if name.endswith("logit") else 1.0 for name in LIMITS}
 
 
 def toml(folder: Path, text: str | bytes) -> Path:
@@ -34,7 +35,9 @@ def test_every_precision_has_limits_of_its_name_that_judge_everything() -> None:
 
 def test_a_lower_precision_is_never_held_to_a_stricter_limit() -> None:
     fp32, fp16, int8 = (DEFAULT_LIMITS[p] for p in (Precision.FP32, Precision.FP16, Precision.INT8))
-    for name in ("max_abs_dp", "max_flips_fraction", "max_routing_l1", "max_mean_auc_drop", "max_finding_auc_drop"):
+    for name in LIMITS:
+        if name in ("min_cosine", "max_flips_fraction"):  # int8's flips may be farther off, so fewer are allowed
+            continue
         assert getattr(fp32, name) <= getattr(fp16, name) <= getattr(int8, name)
     assert fp32.min_cosine > fp16.min_cosine > int8.min_cosine  # type: ignore[operator]
 
@@ -48,7 +51,7 @@ def test_a_limit_within_its_range_is_taken(name: str, share: float) -> None:
 @given(
     st.sampled_from(LIMITS),
     st.floats(max_value=-1.0, exclude_max=True)
-    | st.floats(min_value=2.0, exclude_min=True)
+    | st.floats(min_value=1000.0, exclude_min=True)
     | st.sampled_from([math.nan, True, False, "0.1", [0.1], 10**400]),
 )
 def test_a_limit_out_of_its_range_or_of_another_type_is_refused(name: str, value: Any) -> None:
@@ -66,7 +69,7 @@ def test_a_gate_needs_a_name(name: Any) -> None:
 
 def test_a_gate_that_judges_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="every limit is off"):
-        ParityLimits("mine", flip_margin=0.1)
+        ParityLimits("mine", flip_margin_logit=0.1)
 
 
 def test_an_empty_file_leaves_the_defaults(tmp_path: Path) -> None:
@@ -102,12 +105,15 @@ def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
         ),
         ("[fp16]\nmax_abs_dp = nan\n", r"limits.toml: \[fp16\]: limits 'fp16', max_abs_dp: .* got nan"),
         ('[fp16]\nmax_abs_dp = "none"\n', r"limits.toml: \[fp16\]: limits 'fp16', max_abs_dp: .* got 'none'"),
-        ('[fp16]\nflip_margin = "off"\n', r"limits.toml: \[fp16\]: limits 'fp16', flip_margin: expected a number"),
+        (
+            '[fp16]\nflip_margin_logit = "off"\n',
+            r"limits.toml: \[fp16\]: limits 'fp16', flip_margin_logit: expected a number",
+        ),
         ('[fp16]\nname = "off"\n', r"limits.toml: \[fp16\]: name of the limits: expected a text"),
         ("[fp16\n", "limits.toml: not a TOML file"),
         (b"[fp16]\nname = '\xff'\n", "limits.toml: not a TOML file"),
         (
-            "[int8]\n" + "".join(f'{name} = "off"\n' for name in LIMITS if name != "flip_margin"),
+            "[int8]\n" + "".join(f'{name} = "off"\n' for name in LIMITS if name != "flip_margin_logit"),
             r"limits.toml: \[int8\]: limits 'int8': every limit is off",
         ),
     ],
@@ -181,3 +187,70 @@ def test_an_unknown_stored_limit_is_refused_or_dropped_with_a_note() -> None:
 def test_stored_limits_without_a_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="'name' is missing"):
         limits_from({"max_abs_dp": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "said"),
+    [
+        ("flip_margin = 0.02\n", {"flip_margin_logit": 0.08}, "read as flip_margin_logit = 0.08"),
+        (
+            "flip_margin = 0.02\nmax_flips_fraction = 0.1\n",
+            {"flip_margin_logit": 0.08, "max_far_flips_fraction": 0.1},
+            "read as flip_margin_logit = 0.08",
+        ),
+        ("flip_margin = 0\nmax_flips_fraction = 0.1\n", {"max_flips_fraction": 0.1}, "is not needed"),
+        ("flip_margin = 0\n", {"flip_margin_logit": 0.0}, "read as flip_margin_logit = 0"),
+    ],
+)
+def test_the_old_margin_in_probabilities_is_read_with_a_warning(
+    tmp_path: Path, table: str, changes: dict[str, float], said: str
+) -> None:
+    warned = Warned()
+    got = load_limits(toml(tmp_path, f"[fp16]\n{table}"), progress=warned)
+    assert got[Precision.FP16] == replace(DEFAULT_LIMITS[Precision.FP16], **changes)
+    assert len(warned.texts) == 1 and said in warned.texts[0] and "next version" in warned.texts[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("flip_margin = 0.1\nflip_margin_logit = 0.4\n", "'flip_margin' was replaced by 'flip_margin_logit', and both"),
+        ("flip_margin = 1.5\n", "flip_margin: expected a number from 0 to 1, got 1.5"),
+        ("flip_margin = true\n", "flip_margin: expected a number from 0 to 1, got True"),
+        ('flip_margin = "off"\n', "flip_margin: expected a number from 0 to 1, got 'off'"),
+    ],
+)
+def test_an_old_margin_that_is_wrong_is_refused(tmp_path: Path, table: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"limits.toml: [int8]: {said}")):
+        load_limits(toml(tmp_path, f"[int8]\n{table}"))
+
+
+def of_version_1(precision: Precision) -> dict[str, Any]:
+    """The default limits as the version before stored them."""
+    dp, margin, flips = {Precision.FP32: (1e-4, 1e-4, 0.0), Precision.FP16: (0.01, 0.01, 0.0)}.get(
+        precision, (0.05, 0.0, 0.005)
+    )
+    data = DEFAULT_LIMITS[precision].to_dict()
+    routing = data.pop("max_routing_l1")
+    for new in ("max_abs_dlogit", "flip_margin_logit", "max_far_flips_fraction"):
+        del data[new]
+    old = {"max_abs_dp": dp, "flip_margin": margin, "max_flips_fraction": flips}
+    return {**data, **old, "max_gate_l1": routing}
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_limits_of_an_old_bundle_get_the_limits_on_logits_that_they_lack(precision: Precision) -> None:
+    default = DEFAULT_LIMITS[precision]
+    limits, _ = limits_from(of_version_1(precision), missing=default)
+    assert limits == default
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_limits_of_an_old_report_stay_those_that_it_was_judged_by(precision: Precision) -> None:
+    limits, notes = limits_from(of_version_1(precision))
+    assert limits.max_abs_dlogit is None and limits.max_abs_dp == DEFAULT_LIMITS[precision].max_abs_dp
+    if precision is Precision.INT8:
+        assert (limits.max_flips_fraction, limits.max_far_flips_fraction) == (0.005, None)
+    else:
+        assert (limits.max_flips_fraction, limits.max_far_flips_fraction) == (None, 0.0)
+    assert len(notes) == 2

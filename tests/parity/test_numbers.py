@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molre_edge.parity import AucComparison, Differences, FindingNumbers, Flip
-from molre_edge.parity.numbers import largest
+from molre_edge.parity import AucComparison, Differences, FindingNumbers, Flip, ParityLimits
+from molre_edge.parity.numbers import LogitDifference, largest
 from molre_edge.reports.parity_report import Report
 
 DIFFERENCES = st.floats(-1, 1)
@@ -42,15 +42,14 @@ def test_the_largest_is_that_of_the_finite_values(values: list[float]) -> None:
     assert largest(np.array(values)) == (max(finite) if finite else None)
 
 
-@pytest.mark.parametrize(("reference", "engine", "distance"), [(0.42, 0.61, 0.11), (0.7, 0.49, 0.2), (0.5, 0.1, 0.4)])
-def test_the_distance_of_a_flip_is_that_of_the_farther_probability(
-    reference: float, engine: float, distance: float
-) -> None:
-    assert Flip(0, 0, reference, engine, threshold=0.5).distance == pytest.approx(distance)
+def finding(
+    name: str, *flips: Flip, auc: AucComparison | None = None, logit: LogitDifference | None = None
+) -> FindingNumbers:
+    return FindingNumbers(name, 0.5, Differences(0.1, 0.1, 0.1, 0.0, 0.1), logit, flips, auc)
 
 
-def finding(name: str, *flips: Flip, auc: AucComparison | None = None) -> FindingNumbers:
-    return FindingNumbers(name, 0.5, Differences(0.1, 0.1, 0.1, 0.0, 0.1), flips, auc)
+def flip(scan: int, at: int, reference: float, engine: float, distance: float, tied: bool = False) -> Flip:
+    return Flip(scan, at, reference, engine, 0.5, distance, tied)
 
 
 def areas(reference: float, engine: float) -> AucComparison:
@@ -66,17 +65,45 @@ def few(full_report: Callable[..., Report]) -> Any:
         full_report().numbers,  # type: ignore[type-var]
         n=4,
         per_finding=(
-            finding("a", Flip(0, 0, 0.49, 0.52, 0.5), Flip(3, 0, 0.55, 0.45, 0.5), auc=areas(0.9, 0.88)),
-            finding("b", auc=areas(0.7, 0.75)),
-            finding("c", Flip(1, 2, 0.2, 0.9, 0.5)),
+            finding("a", flip(0, 0, 0.5, 0.49, 0.04, True), flip(3, 0, 0.55, 0.45, 0.2), auc=areas(0.9, 0.88)),
+            finding("b", auc=areas(0.7, 0.75), logit=LogitDifference(0.3, 2, 1.0, 1.3)),
+            finding("c", flip(1, 2, 0.2, 0.9, 2.2), logit=LogitDifference(0.6, 1, 9.0, 9.675)),
         ),
     )
 
 
 def test_flips_are_counted_from_a_margin_on(few: Any) -> None:
     assert few.scan_findings == 12
-    assert [len(few.flips_beyond(margin)) for margin in (0.0, 0.03, 0.3, 0.5)] == [3, 2, 1, 0]
+    assert [len(few.flips_beyond(margin)) for margin in (0.0, 0.1, 1.0, 3.0)] == [3, 2, 1, 0]
     assert few.flips_beyond(0.0) == few.flips
+
+
+def test_flips_on_the_threshold_are_told_apart(few: Any) -> None:
+    assert [each.scan for each in few.untied_flips] == [3, 1]
+    data = few.to_dict()
+    assert (data["flips"], data["tied_flips"]) == (3, 1)
+
+
+def test_the_largest_difference_of_a_logit_is_that_of_the_findings(few: Any) -> None:
+    assert few.worst_logit == ("c", LogitDifference(0.6, 1, 9.0, 9.675))
+    assert few.max_abs_dlogit == few.to_dict()["max_abs_dlogit"] == 0.6
+    assert [each["max_abs_dlogit"] for each in few.to_dict()["per_finding"]] == [None, 0.3, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("limits", "beyond"),
+    [
+        ({"max_abs_dp": 0.1}, [False, False, False]),
+        ({"max_abs_dp": 0.09}, [True, True, True]),
+        ({"max_abs_dlogit": 0.3}, [False, False, True]),
+        ({"max_abs_dlogit": 0.2, "max_abs_dp": 0.2}, [False, True, True]),
+        ({"min_cosine": 0.9}, [False, False, False]),
+    ],
+)
+def test_a_finding_is_beyond_limits_as_a_probability_or_as_a_logit(
+    few: Any, limits: dict[str, float], beyond: list[bool]
+) -> None:
+    assert [each.beyond(ParityLimits("any", **limits)) for each in few.per_finding] == beyond
 
 
 def test_auc_drops_are_reference_minus_engine_over_the_findings_that_have_them(few: Any) -> None:

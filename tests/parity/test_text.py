@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molre_edge.parity.text import (
+    area,
     auc_difference,
     cosine,
     digits_beside,
@@ -82,6 +83,10 @@ def test_other_numbers_as_people_read_them() -> None:
     assert cosine(0.99999999) == "0.999999"
     assert cosine(-1.0) == "−1.000000"
     assert probability(0.12345) == "0.123"
+    assert (probability(0.0), probability(1.0)) == ("0.000", "1.000")
+    assert (probability(0.00045), probability(1e-6)) == ("4.5e−4", "1e−6")
+    assert (probability(1 - 0.00045), probability(0.991)) == ("1 − 4.5e−4", "1 − 0.009")
+    assert (area(0.12345), area(0.99995), area(None)) == ("0.123", "1.000", "–")
     assert auc_difference(-0.01234) == "−0.0123"
     assert auc_difference(0.2) == "+0.2000"
     assert auc_difference(-0.00001) == "0"

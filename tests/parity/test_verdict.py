@@ -25,9 +25,12 @@ from molre_edge.parity import (
 from molre_edge.specs import Precision
 
 FP16 = DEFAULT_LIMITS[Precision.FP16]
+WIDE = ParityLimits("wide", 1.0, 100.0, 0.0, 1.0, 1.0, -1.0, 2.0, 1.0, 1.0)
 NAMES = ("a", "b", "c", "d", "e")
 LIMIT_OF = {
     "max_abs_dp": "max_abs_dp",
+    "max_abs_dlogit": "max_abs_dlogit",
+    "far_flips": "max_far_flips_fraction",
     "flips": "max_flips_fraction",
     "cosine": "min_cosine",
     "routing_l1": "max_routing_l1",
@@ -61,7 +64,8 @@ def test_checks_come_in_a_fixed_order_with_their_limits(numbers_of: Any) -> None
     verdict = judge(numbers_of(), FP16)
     assert tuple(check.name for check in verdict.checks) == CHECKS
     limits = {check.name: check.limit for check in verdict.checks}
-    assert limits == {"finite": 0.0} | {check: getattr(FP16, limit) for check, limit in LIMIT_OF.items()}
+    set_by_hand = {check: getattr(FP16, limit) for check, limit in LIMIT_OF.items()}
+    assert limits == {"finite": 0.0, **set_by_hand, "flips": 1 / 40}  # one of 40 decisions may flip
 
 
 def test_measured_values_are_those_of_the_numbers(numbers_of: Any) -> None:
@@ -70,7 +74,9 @@ def test_measured_values_are_those_of_the_numbers(numbers_of: Any) -> None:
     assert got == {
         "finite": 0.0,
         "max_abs_dp": numbers.dp.max_abs,
-        "flips": len(numbers.flips_beyond(FP16.flip_margin)) / 40,
+        "max_abs_dlogit": numbers.max_abs_dlogit,
+        "far_flips": len(numbers.flips_beyond(FP16.flip_margin_logit)) / 40,
+        "flips": len(numbers.untied_flips) / 40,
         "cosine": numbers.min_cosine,
         "routing_l1": numbers.gates.max_l1,
         "mean_auc_drop": numbers.mean_auc_drop,
@@ -84,13 +90,13 @@ def test_an_equal_engine_passes_all_default_limits(numbers_of: Any) -> None:
     for limits in DEFAULT_LIMITS.values():
         verdict = judge(numbers, limits)
         assert verdict.passed
-        assert verdict.summary == "passed: 7 of 7 checks kept their limits"
+        assert verdict.summary == "passed: 9 of 9 checks kept their limits"
 
 
 @pytest.mark.parametrize("name", LIMIT_OF)
 def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: Any, name: str) -> None:
     numbers = numbers_of()
-    wide = ParityLimits("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0)
+    wide = WIDE
     assert judge(numbers, wide).passed
     measured = named(judge(numbers, wide))[name].measured
     assert measured is not None and measured > 0
@@ -101,11 +107,11 @@ def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: A
     assert at.passed
     assert not beyond.passed
     assert [check.name for check in beyond.failed] == [name]
-    assert beyond.summary == "failed: 6 of 7 checks kept their limits"
+    assert beyond.summary == "failed: 8 of 9 checks kept their limits"
 
 
 def test_a_value_that_is_not_finite_fails_whatever_the_limits(numbers_of: Any) -> None:
-    verdict = judge(numbers_of(size=0.0, broken=True), ParityLimits("wide", 1.0, 0.0, 1.0, -1.0, 2.0, 1.0, 1.0))
+    verdict = judge(numbers_of(size=0.0, broken=True), WIDE)
     assert [check.name for check in verdict.failed] == ["finite"]
     assert verdict.failed[0].measured == 3.0
     assert verdict.failed[0].text == "NaN or infinity in engine logits of volume 2 (c, d, e)"
@@ -128,7 +134,7 @@ def test_a_limit_that_is_off_is_measured_but_not_judged(numbers_of: Any) -> None
     check = named(verdict)["max_abs_dp"]
     assert not check.judged and not check.passed and check.measured is not None
     assert check.text.startswith("not judged: no limit is set; largest difference of a probability ")
-    assert verdict.summary == "passed: 2 of 2 checks kept their limits, 5 not judged"
+    assert verdict.summary == "passed: 2 of 2 checks kept their limits, 7 not judged"
 
 
 def test_without_labels_the_areas_are_not_judged(numbers_of: Any) -> None:
@@ -157,7 +163,7 @@ def test_only_finite_values_and_nothing_else_to_judge_is_no_pass(numbers_of: Any
     verdict = judge(numbers_of(size=0.0, labelled=False), ParityLimits("areas", max_mean_auc_drop=0.01))
     assert not verdict.passed
     assert verdict.failed == ()
-    assert verdict.summary == "failed: none of the limits could be judged, 6 checks not judged"
+    assert verdict.summary == "failed: none of the limits could be judged, 8 checks not judged"
 
 
 def test_gates_that_hardly_differ_between_volumes_prove_no_routing(numbers_of: Any, make_outputs: Make) -> None:
@@ -172,15 +178,52 @@ def test_gates_that_hardly_differ_between_volumes_prove_no_routing(numbers_of: A
     assert "can't show" not in moving.text
 
 
-def test_flips_near_the_threshold_are_told_but_not_counted(numbers_of: Any) -> None:
+def test_flips_near_the_threshold_are_not_far(numbers_of: Any) -> None:
     numbers = numbers_of()
     near = min(flip.distance for flip in numbers.flips)
-    check = named(judge(numbers, replace(FP16, flip_margin=near)))["flips"]
-    assert check.measured == (len(numbers.flips) - 1) / 40
-    assert check.text.endswith(f"; {len(numbers.flips)} at any distance")
-    every = named(judge(numbers, replace(FP16, flip_margin=0.0)))["flips"]
+    checks = named(judge(numbers, replace(FP16, flip_margin_logit=near)))
+    assert checks["far_flips"].measured == (len(numbers.flips) - 1) / 40
+    assert f"farther than {near:g} logits" in checks["far_flips"].text
+    assert checks["flips"].measured == len(numbers.flips) / 40
+    every = named(judge(numbers, replace(FP16, flip_margin_logit=0.0)))["far_flips"]
     assert every.measured == len(numbers.flips) / 40
-    assert "distance" not in every.text
+
+
+def test_the_farthest_flip_is_named_with_its_probabilities(numbers_of: Any) -> None:
+    numbers = numbers_of()
+    text = named(judge(numbers, FP16))["far_flips"].text
+    worst = max(numbers.flips, key=lambda flip: flip.distance)
+    assert f"the farthest in {NAMES[worst.finding]}: p {worst.reference:.3g} in the reference" in text
+    none = named(judge(numbers_of(size=0.0), FP16))["far_flips"].text
+    assert none == "0 of 40 decisions flipped farther than 0.04 logits from the threshold"
+
+
+@pytest.mark.parametrize(("share", "allowed"), [(0.0, 0.0), (0.005, 1 / 40), (0.1, 0.1)])
+def test_with_few_decisions_a_single_one_may_flip_unless_none_may(
+    numbers_of: Any, share: float, allowed: float
+) -> None:
+    check = named(judge(numbers_of(), replace(FP16, max_flips_fraction=share)))["flips"]
+    assert check.limit == allowed
+    assert check.text.endswith("; with so few decisions, one may flip") == (allowed == 1 / 40)
+
+
+def test_the_largest_difference_of_a_logit_is_named_with_both_logits(make_outputs: Make) -> None:
+    reference = make_outputs(n=4, findings=5)
+    reference.logits[2, 3] = 16.0
+    engine = Outputs(reference.logits.copy(), reference.embedding, reference.gates)
+    engine.logits[2, 3] = 17.0
+    check = named(judge(compare(reference, engine, findings=NAMES, thresholds=np.full(5, 0.5)), FP16))["max_abs_dlogit"]
+    assert check.measured == 0.5 and not check.passed
+    assert check.text == (
+        "largest difference of a logit 0.5, in d: 16 in the reference, 17 in the engine, a saturated logit, whose "
+        "difference is divided by 2"
+    )
+
+
+def test_other_limits_can_help_unless_a_value_is_not_finite(numbers_of: Any) -> None:
+    assert judge(numbers_of(), FP16).other_limits_can_help
+    assert not judge(numbers_of(broken=True), FP16).other_limits_can_help
+    assert not judge(numbers_of(size=0.0), FP16).other_limits_can_help
 
 
 def test_the_worst_finding_is_named(numbers_of: Any) -> None:
@@ -200,16 +243,16 @@ def test_no_volumes_can_not_be_judged(numbers_of: Any) -> None:
 
 SHARE = st.floats(0, 1)
 LIMITS = st.builds(
-    lambda off, dp, margin, flips, cosine, l1, mean, worst: ParityLimits(
+    lambda off, dp, margin, *others: ParityLimits(
         "any",
-        **{"max_abs_dp": dp, "flip_margin": margin}
+        **{"max_abs_dp": dp, "flip_margin_logit": margin}
         | {
             name: None if name in off else value
-            for name, value in zip(list(LIMIT_OF.values())[1:], (flips, cosine, l1, mean, worst), strict=True)
+            for name, value in zip(list(LIMIT_OF.values())[1:], others, strict=True)
         },
     ),
     st.sets(st.sampled_from(list(LIMIT_OF.values())[1:])),
-    *(SHARE,) * 7,
+    *(SHARE,) * 9,
 )
 
 
@@ -227,7 +270,7 @@ def test_a_verdict_passes_exactly_when_no_judged_check_fails(
         else:
             assert not check.passed and check.text.startswith("not judged: ")
     assert verdict.passed == (not verdict.failed)
-    assert len(verdict.failed) + len(verdict.not_judged) + sum(check.passed for check in verdict.checks) == 7
+    assert len(verdict.failed) + len(verdict.not_judged) + sum(check.passed for check in verdict.checks) == 9
 
 
 @given(limits=LIMITS, name=st.sampled_from(list(LIMIT_OF.values())), size=st.sampled_from([0.0, 0.01, 0.3]))

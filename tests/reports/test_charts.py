@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from molre_edge.parity import compare
+from molre_edge.parity.logits import logit_differences
 from molre_edge.reports import charts as drawn
 from molre_edge.reports.parity_page import finite_probabilities
 from molre_edge.reports.parity_report import Report
@@ -21,6 +22,11 @@ Painted = Callable[..., list[Any]]
 @pytest.fixture
 def report(full_report: Callable[..., Report]) -> Report:
     return full_report(size=0.2, n=6)
+
+
+def logits_apart(report: Report) -> np.ndarray:
+    assert report.reference_outputs is not None and report.engine_outputs is not None
+    return logit_differences(report.reference_outputs.logits, report.engine_outputs.logits)
 
 
 def probabilities(report: Report) -> tuple[Any, Any]:
@@ -89,10 +95,15 @@ def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, painted: Paint
     reference, engine = probabilities(report)
     numbers, limits = report.numbers, report.limits
     assert numbers is not None and limits is not None and numbers.gates is not None
-    (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, limits))
-    measured = [np.abs(engine - reference).max(axis=1), 1 - numbers.cosine, numbers.gates.l1.max(axis=1)]
-    allowed = [limits.max_abs_dp, 1 - (limits.min_cosine or 0), limits.max_routing_l1]
-    assert len(figure.axes) == 3
+    (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, logits_apart(report), limits))
+    measured = [
+        np.abs(engine - reference).max(axis=1),
+        logits_apart(report).max(axis=1),
+        1 - numbers.cosine,
+        numbers.gates.l1.max(axis=1),
+    ]
+    allowed = [limits.max_abs_dp, limits.max_abs_dlogit, 1 - (limits.min_cosine or 0), limits.max_routing_l1]
+    assert len(figure.axes) == 4
     for axes, values, limit in zip(figure.axes, measured, allowed, strict=True):
         dashed, within, beyond = axes.lines
         assert dashed.get_ydata()[0] == pytest.approx(limit)
@@ -124,13 +135,13 @@ def test_an_engine_that_answers_the_same_and_one_that_answers_nothing_can_be_dra
     report = full_report(size=0.0, n=2)
     reference, engine = probabilities(report)
     assert report.numbers is not None and report.limits is not None
-    svg = drawn.scan_by_scan(report.numbers, engine - reference, report.limits)
+    svg = drawn.scan_by_scan(report.numbers, engine - reference, logits_apart(report), report.limits)
     nothing = make_outputs(n=2)
     nothing.logits[:] = np.nan
     cuts = np.array(report.thresholds)
     numbers = compare(nothing, nothing, findings=report.findings, thresholds=cuts)
     lost = np.full((2, 75), np.nan)
     assert drawn.agreement(lost, lost, cuts, numbers, report.limits) is None
-    other = drawn.scan_by_scan(numbers, lost, report.limits)
+    other = drawn.scan_by_scan(numbers, lost, lost, report.limits)
     for text in (svg, other):
         assert not re.search(r'="[^"]*\b(nan|inf)\b', text)

@@ -63,14 +63,15 @@ def test_checks_fail_as_the_verdict_does_and_what_is_not_judged_is_skipped(
 
 
 def test_a_finding_fails_when_it_breaks_a_limit_by_itself(full_report: Callable[..., Report]) -> None:
-    report = full_report(size=0.05)
+    report = full_report(size=0.02)
     found = cases_of(junit([("run", report)]), "findings")
     assert report.numbers is not None and report.limits is not None and report.limits.max_abs_dp is not None
     assert list(found) == list(report.findings)
     for each in report.numbers.per_finding:
         broken = (
             (each.dp.max_abs or 0) > report.limits.max_abs_dp
-            or any(flip.distance > report.limits.flip_margin for flip in each.flips)
+            or (each.logit is not None and each.logit.size > (report.limits.max_abs_dlogit or 0))
+            or any(flip.distance > report.limits.flip_margin_logit for flip in each.flips)
             or (each.auc is not None and each.auc.drop > (report.limits.max_finding_auc_drop or 0))
         )
         assert (found[each.finding] == "failure") == broken

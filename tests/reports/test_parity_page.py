@@ -210,7 +210,7 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     source = render(full_report())
     text = Page(source).text
     assert "✓ Parity passed" in text
-    assert "Limits fp16 (default) · 7 checks judged, 7 within their limits" in text
+    assert "Limits fp16 (default) · 9 checks judged, 9 within their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
 
@@ -221,10 +221,10 @@ def test_a_failed_report_says_so_and_why(full_report: Callable[..., Report]) -> 
     text = Page(source).text
     assert "✗ Parity failed" in text and "Parity passed" not in text
     assert '<section class="verdict fail"' in source
-    assert report.verdict is not None and len(report.verdict.failed) == 5
+    assert report.verdict is not None and len(report.verdict.failed) == 7
     for check in report.verdict.failed:
         assert text.count(check.text) == 2  # at the top and in the table
-    assert "7 checks judged, 2 within their limits" in text
+    assert "9 checks judged, 2 within their limits" in text
 
 
 def test_a_report_without_a_reference_judges_nothing(full_report: Callable[..., Report]) -> None:
@@ -250,7 +250,7 @@ def test_limits_that_could_not_be_judged_are_not_a_pass(full_report: Callable[..
     text = worded(full_report(n=2, numbers=numbers, limits=limits, verdict=judge(numbers, limits)))
     assert "✗ Parity failed" in text
     assert "None of the limits could be judged. This is not a pass." in text
-    assert "6 not judged" in text
+    assert "8 not judged" in text
 
 
 def test_a_value_just_beyond_its_limit_is_shown_beyond_it(full_report: Callable[..., Report]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -140,6 +140,56 @@ def write_nifti() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def write_enhanced() -> Callable[..., Path]:
+    """Put classic slices into one Enhanced CT file: what a frame has of its own goes into functional groups."""
+
+    def write(path: Path, slices: Sequence[Path], **attributes: Any) -> Path:
+        datasets = [pydicom.dcmread(file) for file in slices]
+        whole = pydicom.dcmread(slices[0])
+        whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+        whole.NumberOfFrames = len(datasets)
+        whole.PixelData = b"".join(one.PixelData for one in datasets)
+        each = []
+        for one in datasets:
+            frame = Dataset()
+            frame.PlanePositionSequence = item(ImagePositionPatient=one.ImagePositionPatient)
+            frame.PlaneOrientationSequence = item(ImageOrientationPatient=one.ImageOrientationPatient)
+            frame.PixelMeasuresSequence = item(PixelSpacing=one.PixelSpacing, SliceThickness=one.SliceThickness)
+            frame.PixelValueTransformationSequence = item(RescaleSlope=1, RescaleIntercept=0, RescaleType="HU")
+            frame.CTImageFrameTypeSequence = item(FrameType=one.ImageType)
+            frame.CTReconstructionSequence = item(ConvolutionKernel=one.ConvolutionKernel)
+            if "KVP" in one:
+                frame.CTXRayDetailsSequence = item(KVP=float(one.KVP))
+            if "AcquisitionNumber" in one:
+                frame.FrameContentSequence = item(FrameAcquisitionNumber=int(one.AcquisitionNumber))
+            given = "YES" if one.get("ContrastBolusAgent") else "NO"
+            frame.ContrastBolusUsageSequence = item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered=given)
+            each.append(frame)
+        whole.SharedFunctionalGroupsSequence = pydicom.Sequence([Dataset()])
+        whole.PerFrameFunctionalGroupsSequence = pydicom.Sequence(each)
+        for name in (
+            "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope",
+            "RescaleIntercept", "ConvolutionKernel", "ContrastBolusAgent", "KVP", "AcquisitionNumber",
+        ):  # fmt: skip
+            if name in whole:
+                delattr(whole, name)
+        for name, value in attributes.items():
+            setattr(whole, name, value)
+        whole.save_as(path, enforce_file_format=True)
+        return path
+
+    return write
+
+
+def item(**values: Any) -> pydicom.Sequence:
+    """A sequence of one item."""
+    dataset = Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return pydicom.Sequence([dataset])
 
 
 def read_dataset(path: Path) -> Dataset:

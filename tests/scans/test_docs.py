@@ -16,6 +16,11 @@ def codes_in_source() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
+            found |= {
+                word.value.value
+                for word in node.keywords
+                if word.arg == "warning" and isinstance(word.value, ast.Constant) and word.value.value
+            }
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             at = POSITION.get(name)
             if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):

@@ -286,8 +286,8 @@ def _two_orientations(dataset: Dataset, index: int) -> None:
         dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
 
-def _second_spacing(dataset: Dataset, index: int) -> None:
-    dataset.PixelSpacing = [2.0, 2.0] if index else [1.0, 1.0]
+def _two_spacings(dataset: Dataset, index: int) -> None:
+    dataset.PixelSpacing = [2.0, 2.0] if index % 2 else [1.0, 1.0]
 
 
 def _no_position(dataset: Dataset, index: int) -> None:
@@ -304,7 +304,7 @@ def _scattered(dataset: Dataset, index: int) -> None:
     [
         ("not_axial", {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
         ("mixed_orientations", {"edit": _two_orientations}),
-        ("mixed_pixel_spacing", {"edit": _second_spacing}),
+        ("mixed_pixel_spacing", {"edit": _two_spacings}),
         ("no_geometry", {"edit": _no_position}),
         ("no_geometry", {"PixelSpacing": [0.0, 2.0]}),
         ("slices_scattered", {"edit": _scattered}),

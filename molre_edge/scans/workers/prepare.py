@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans import ScanSource, ScanWarning, read_scan, to_grid
+from molre_edge.scans import GridSlice, ScanSource, ScanWarning, SliceSource, map_slices, read_scan, resample
 from molre_edge.specs import Grid
 
 __all__ = [
@@ -53,6 +53,7 @@ class Prepared:
         facts: of the scan, without identifiers.
         read_ms: from opening its files to a checked volume.
         geometry_ms: from there to the grid.
+        slices: the images of each slice of the grid. They identify a person: for ``slices.csv`` alone.
     """
 
     volume: npt.NDArray[np.float16]
@@ -60,6 +61,7 @@ class Prepared:
     facts: Mapping[str, Any]
     read_ms: float
     geometry_ms: float
+    slices: tuple[GridSlice, ...] = ()
 
 
 def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
@@ -69,9 +71,16 @@ def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
         start = time.perf_counter()
         volume = read_scan(source)
         checked = time.perf_counter()
-        resampled = to_grid(volume, grid)
+        resampled, weights = resample(volume, grid)
         done = time.perf_counter()
-        return Prepared(resampled, volume.warnings, volume.facts, 1e3 * (checked - start), 1e3 * (done - checked))
+        return Prepared(
+            resampled,
+            volume.warnings,
+            volume.facts,
+            1e3 * (checked - start),
+            1e3 * (done - checked),
+            map_slices(volume.sources, weights),
+        )
 
     return guarded(read)
 
@@ -94,26 +103,12 @@ def guarded(read: Callable[[], _T]) -> _T | ScanError:
 
 def pack_job(source: ScanSource) -> bytes:
     """A scan to read, for a reader. Names that are not UTF-8 pass through JSON as they are."""
-    return json.dumps(_source_dict(source)).encode()
+    return json.dumps(source.to_dict()).encode()
 
 
 def unpack_job(raw: bytes) -> ScanSource:
     """The inverse of :func:`pack_job`."""
-    return _source(json.loads(raw))
-
-
-def _source_dict(source: ScanSource) -> dict[str, Any]:
-    return {
-        "path": str(source.path),
-        "files": [str(file) for file in source.files],
-        "kind": source.kind,
-        "alternatives": [_source_dict(other) for other in source.alternatives],
-    }
-
-
-def _source(data: Mapping[str, Any]) -> ScanSource:
-    files, others = tuple(Path(file) for file in data["files"]), tuple(_source(each) for each in data["alternatives"])
-    return ScanSource(Path(data["path"]), files, data["kind"], others)
+    return ScanSource.from_dict(json.loads(raw))
 
 
 def pack(result: Prepared | ScanError) -> tuple[bytes, memoryview]:
@@ -124,6 +119,10 @@ def pack(result: Prepared | ScanError) -> tuple[bytes, memoryview]:
         "warnings": [[warning.code, warning.text] for warning in result.warnings],
         "facts": result.facts,
         "milliseconds": [result.read_ms, result.geometry_ms],
+        "slices": [
+            [each.slice, each.share, str(each.source.path), each.source.sop_uid, each.source.frame]
+            for each in result.slices
+        ],
     }
     values = np.ascontiguousarray(result.volume, dtype="<f2")
     return json.dumps(head).encode(), values.data.cast("B")
@@ -142,7 +141,11 @@ def unpack(head: bytes, values: bytes, grid: Grid) -> Prepared | ScanError:
         volume = np.frombuffer(values, "<f2").reshape(grid.shape)
         read_ms, geometry_ms = (float(value) for value in data["milliseconds"])
         warnings = tuple(ScanWarning(str(code), str(text)) for code, text in data["warnings"])
-        return Prepared(volume, warnings, dict(data["facts"]), read_ms, geometry_ms)
+        slices = tuple(
+            GridSlice(int(number), float(share), SliceSource(Path(path), str(uid), int(frame)))
+            for number, share, path, uid, frame in data["slices"]
+        )
+        return Prepared(volume, warnings, dict(data["facts"]), read_ms, geometry_ms, slices)
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
         raise ValueError(f"not a reader's answer: {error}") from error
 
