@@ -88,26 +88,26 @@ def read_record(path: Path, scan: str) -> Record:
             )
     except Exception as error:  # a damaged archive raises all kinds
         raise RunError(
-            f"{path}: damaged ({str(error)[:200]}); go on with --resume, which asks for these answers again"
+            f"{path}: damaged ({str(error)[:200]}). Continue the run with --resume, which runs this scan again"
         ) from error
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than itself, as none of ours does: nothing in it is compressed."""
+    """Refuse an archive that unpacks to more than its own size. Ours are not compressed, so they never do."""
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError("it unpacks to more than itself")
+            raise ValueError("it unpacks to more bytes than the file has")
 
 
 def _checked(head: Any) -> dict[str, Any]:
-    """The head, if it is as later steps take it: finite milliseconds by phase, words, and a table of facts."""
+    """The head, if it has finite milliseconds by phase, pairs of words for warnings, and a table of facts."""
     times = [value for who in ("engine_ms", "reference_ms") for value in head[who].values()]
     if not all(type(value) in (int, float) and math.isfinite(value) for value in times):
-        raise ValueError("a time is no number")
+        raise ValueError("a time is not a finite number")
     if not isinstance(head["facts"], dict) or not all(len(warning) == 2 for warning in head["warnings"]):
-        raise ValueError("facts or warnings are none")
+        raise ValueError("facts or warnings are malformed")
     return dict(head)
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not valid JSON")

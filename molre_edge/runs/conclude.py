@@ -110,7 +110,7 @@ def _pair(
         return None
     if context.reference.kind == "golden":
         if golden is None:
-            raise RunError("the golden answers were not read")
+            raise RunError("the golden answers are missing; verify the bundle with 'molre-edge verify'")
         volumes = golden.volumes
         got = Outputs.stack([context.runner.run(volumes[i : i + 1]).outputs for i in range(len(volumes))])
         answered = Record(GOLDEN, engine=got, reference=golden.outputs, engine_ms={})

@@ -1,4 +1,4 @@
-"""A finished run, read from its folder: its report is made again from the stored answers, without any engine."""
+"""A finished run, read from its folder. Its report is made again from the stored answers, without an engine."""
 
 from __future__ import annotations
 
@@ -182,11 +182,11 @@ def open_run(folder: Path) -> StoredRun:
 
 @contextlib.contextmanager
 def _sound(folder: Path) -> Iterator[None]:
-    """Whatever is wrong with the content of a report.json is one error that names it."""
+    """Turn every problem with the content of a report.json into one error that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, MolreEdgeError) as error:
-        raise RunError(f"{folder / _REPORT}: damaged, or not of these answers ({error!r})") from error
+        raise RunError(f"{folder / _REPORT}: damaged, or does not match the stored answers ({error!r})") from error
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

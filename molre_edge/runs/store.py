@@ -1,4 +1,4 @@
-"""The folder of a run: answers are kept scan by scan, so that a run that was cut goes on where it stopped."""
+"""The folder of a run: answers are stored scan by scan, so that an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
 _FORMAT = "molre-edge-run"
-_MAX_HEAD_BYTES = 1 << 20  # a longer one is cut, and so no JSON any more
-_HALF_WRITTEN = ".*.partial*"  # as molre_edge.files names what is not whole yet
+_MAX_HEAD_BYTES = 1 << 20  # a longer one is read in part, which is not valid JSON
+_HALF_WRITTEN = ".*.partial*"  # names of molre_edge.files for files that are being written
 
 
 @dataclass(frozen=True)
 class Task:
-    """What defines a run's answers and times; a run is only resumed with the same.
+    """Everything that a run's answers and times depend on; a run can only be resumed with the same.
 
     Attributes:
         bundle: the bundle's digest.
@@ -117,17 +117,17 @@ class RunStore:
         head = read_head(folder)
         theirs = head.get("task")
         if not isinstance(theirs, dict):
-            raise RunError(f"{folder / RUN_FILE}: damaged; start a new run")
+            raise RunError(f"{folder / RUN_FILE}: damaged. Start a new run")
         for name, value in asdict(task).items():
             if theirs.get(name) != value:
                 hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
                 what = f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
-                raise RunError(f"{folder}: that run had {what}; start a new one, or resume it with its own options")
+                raise RunError(f"{folder}: that run had {what}. Start a new run, or resume it with its own options")
         return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")), lock)
 
     @staticmethod
     def newest_unfinished(root: Path, task: Task) -> Path:
-        """The newest run below `root` that was cut and fits the task.
+        """The newest interrupted run below `root` that fits the task.
 
         Raises:
             RunError: there is none.
@@ -140,12 +140,12 @@ class RunStore:
             if not head.get("finished") and head.get("task") == asdict(task) and holder_of(folder) is None:
                 return folder
         raise RunError(
-            f"{root}: no interrupted run with this bundle, engine, reference and folder of scans; name its folder with "
-            f"-o, or start one without --resume"
+            f"{root}: no interrupted run with this bundle, engine, reference and folder of scans. Name its folder with "
+            f"-o, or start a new run without --resume"
         )
 
     def enter(self, found: FoundScans, root: Path) -> list[tuple[Entry, ScanSource]]:
-        """Give every scan its id, keeping those of an earlier start. Nothing is written before :meth:`begin`.
+        """Give every scan its id; scans of an earlier start keep theirs. Nothing is written before :meth:`begin`.
 
         Returns:
             The scans whose answers are still missing, or are of files that have changed since.
@@ -192,7 +192,7 @@ class RunStore:
         return todo
 
     def _as_it_stands(self, entry: Entry) -> Entry:
-        """An entry of an earlier start, with what that start did not come to note."""
+        """An entry of an earlier start, with results that were stored after its last note."""
         if entry.status == "rejected" and entry.code != GONE:
             return entry
         try:
@@ -202,7 +202,7 @@ class RunStore:
         return _done(entry, record)
 
     def begin(self) -> None:
-        """Write what is known before the first answer, and clear away what an earlier start left half done."""
+        """Write description and table before the first answer; remove what an earlier start left half done."""
         outputs = self.folder / "outputs"
         self._write_head(finished=False)
         outputs.mkdir(exist_ok=True)
@@ -223,7 +223,7 @@ class RunStore:
             self.folder.rmdir()
 
     def add(self, entry: Entry, record: Record, slices: Sequence[GridSlice] = ()) -> None:
-        """Keep a scan's answers, and the images of its slices: from here on it is done, whatever happens."""
+        """Store a scan's answers and the images of its slices. From then on the scan is done, whatever happens."""
         add_slices(self.folder, entry.scan, slices, self._base)
         write_record(self._record_path(entry.scan), record)
         self._replace(_done(entry, record))
@@ -309,7 +309,7 @@ def _done(entry: Entry, record: Record) -> Entry:
 
 def _why_no_run(folder: Path) -> str:
     if not folder.is_dir():
-        return "no such folder, so no run to go on with or to read"
+        return "no such folder. Name the folder of a run"
     runs = sorted(path.parent.name for path in folder.glob(f"*/{RUN_FILE}"))
     if runs:
         return f"holds {len(runs)} run{'s' if len(runs) > 1 else ''}; name one, such as {folder / runs[-1]}"

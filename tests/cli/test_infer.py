@@ -262,7 +262,7 @@ def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], me
         (["--out", "other.pt/below"], "Not a directory"),
         (["--resume"], "no interrupted run with this bundle, engine, reference and folder of scans"),
         (["--resume", "-o", "full"], "full: not a run of molre-edge"),
-        (["--resume", "-o", "nowhere"], "nowhere: no such folder, so no run to go on with"),
+        (["--resume", "-o", "nowhere"], "nowhere: no such folder. Name the folder of a run"),
     ],
 )
 def test_what_can_be_mended_ends_with_1_and_leaves_nothing(

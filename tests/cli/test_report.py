@@ -156,7 +156,7 @@ def test_a_run_that_was_handed_on_without_its_paths_can_still_be_shown(invoke: I
             lambda run: (run / "report.json").write_text(
                 json.dumps({**data_of(run), "thresholds": [0.5], "findings": ["x"]})
             ),
-            "report.json: damaged, or not of these answers",
+            "report.json: damaged, or does not match the stored answers",
         ),
         (lambda run: (run / "report.json").write_text(json.dumps({**data_of(run), "limits": 5})), "damaged"),
     ],

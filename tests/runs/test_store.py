@@ -263,7 +263,7 @@ def test_a_folder_of_runs_is_told_with_one_to_name_and_one_that_is_not_there_as_
         (tmp_path / name / "run.json").write_text("{}")
     with pytest.raises(RunError, match=r"holds 2 runs; name one, such as .*late"):
         read_head(tmp_path)
-    with pytest.raises(RunError, match="no such folder, so no run to go on with"):
+    with pytest.raises(RunError, match=r"no such folder\. Name the folder of a run"):
         read_head(tmp_path / "nowhere")
 
 

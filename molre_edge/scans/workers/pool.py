@@ -1,4 +1,4 @@
-"""Reads scans ahead of the engine, in processes of their own, and hands them over in order.
+"""Reads scans ahead of the engine, in separate processes, and returns them in order.
 
 Why processes: a decoder is C code fed with files from outside, and its crash then costs one scan and not the run; and
 pydicom is Python, which shares one lock among threads. They are started anew (never forked: ONNX Runtime and CUDA have
@@ -39,7 +39,7 @@ READ_SECONDS = 600.0
 _MOST_READERS = 4
 _FEW_PROCESSES = (
     "a process or thread that reads scans can't be started ({}): allow this user or service more of them (ulimit -u, "
-    "TasksMax=), or read without with --readers 0"
+    "TasksMax=), or use --readers 0"
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
@@ -66,7 +66,7 @@ class Readers:
         self._pool = ThreadPoolExecutor(max(count, 1), thread_name_prefix="reader")
 
     def __enter__(self) -> Readers:
-        """Start the processes; they load their libraries while the caller goes on."""
+        """Start the processes; they load their libraries while the caller continues."""
         try:
             for _ in range(self._count):
                 self._all.append(_Reader(self._grid, self._seconds))
@@ -79,7 +79,7 @@ class Readers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End them, whatever they are at: they own nothing."""
+        """End them at once: they own nothing."""
         for reader in self._all:
             reader.close()
         self._pool.shutdown(cancel_futures=True)
@@ -87,7 +87,7 @@ class Readers:
             reader.end()
 
     def read(self, sources: Iterable[ScanSource]) -> Iterator[Prepared | ScanError]:
-        """Volumes, or why there is none, in the order of the sources.
+        """Volumes, or the reason why there is none, in the order of the sources.
 
         At most one more scan than there are readers is begun or waits to be taken, so memory does not grow with their
         number.
@@ -123,7 +123,7 @@ class Readers:
 
 
 class _Reader:
-    """One process, which is started again when a scan has ended it."""
+    """One process, which is started again if a scan ends it."""
 
     def __init__(self, grid: Grid, seconds: float) -> None:
         self._grid, self._seconds = grid, seconds
@@ -175,8 +175,8 @@ class _Reader:
             self.end()
             if not self._ready and not late.is_set() and not self._closed:
                 raise RunError(
-                    "a process that reads scans can't be started or ends at once; with --readers 0 scans are read "
-                    "without, and what is wrong is shown"
+                    "a process that reads scans can't be started, or ends at once. Use --readers 0, which needs no "
+                    "such process; then the cause is shown"
                 ) from error
             with self._lock:
                 if not self._closed:
@@ -201,8 +201,8 @@ class _Reader:
             how = signal.Signals(-code).name
         return ScanError(
             CRASHED,
-            f"the process that read it has ended ({how}): a file made a decoder crash, or memory ran out; export the "
-            f"series again",
+            f"the process that read it ended ({how}): a file crashed a decoder, or memory ran out. Export the series "
+            f"again",
         )
 
     def close(self) -> None:

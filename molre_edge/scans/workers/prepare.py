@@ -96,8 +96,8 @@ def guarded(read: Callable[[], _T]) -> _T | ScanError:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return ScanError(
             READER_FAILED,
-            f"a bug in reading it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}): please "
-            f"report it; docs/security.md says how",
+            f"a bug in reading it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}). Please "
+            f"report it as docs/security.md says",
         )
 
 
