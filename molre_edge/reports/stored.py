@@ -45,7 +45,7 @@ def read_report(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...
         limits = content.pop("gate")
         content["limits_source"] = None if limits is None else limits["source"]
         content["limits"] = limits and {key: value for key, value in limits.items() if key != "source"}
-    notes = (_NOTE,) if version == _OLD_VERSION else ()
+    notes: tuple[str, ...] = (_NOTE,) if version == _OLD_VERSION else ()
     if content["limits"] is not None:
         content["limits"], more = limits_from(content["limits"], strict=False)
         notes = notes or more  # the note on an old file says enough of its old names
