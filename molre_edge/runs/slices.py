@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from molre_edge.files import write_whole
-from molre_edge.runs.scan_table import path_text
+from molre_edge.runs.scan_table import as_text, path_text
 from molre_edge.scans import GridSlice
 
 __all__ = ["SLICES_FILE", "add_slices", "keep_slices"]
@@ -37,7 +37,7 @@ def add_slices(folder: Path, scan: str, slices: Sequence[GridSlice], base: Path)
     if not path.exists():
         writer.writerow(_COLUMNS)
     for each in slices:
-        place = path_text(each.source.path, base)
+        place = as_text(path_text(each.source.path, base))
         writer.writerow((scan, each.slice, each.share, place, each.source.sop_uid, each.source.frame))
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())

@@ -74,7 +74,7 @@ def test_the_command_in_the_report_has_every_option_and_no_path() -> None:
     ("option", "value"), [("reference_scans", 0), ("threads", 0), ("readers", -1), ("readers", 65)]
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_opened(option: str, value: int) -> None:
-    with pytest.raises(UsageError, match=rf"--{option.replace('_', '-')} {value}: expected a whole number from"):
+    with pytest.raises(UsageError, match=rf"--{option.replace('_', '-')} {value}: expected a number from"):
         infer_scans("nowhere", bundle="nowhere", **{option: value})  # type: ignore[arg-type]
 
 
