@@ -25,6 +25,8 @@ from molre_edge.specs import HU_MIN
 __all__ = ["check_nifti", "is_nifti_name", "read_nifti"]
 
 _MAX_EXTENSION_BYTES = 16 * 1024**2
+_SMALLEST_EXTENSION = 16
+"""An extension's length is a multiple of 16."""
 _Header = Any
 """nibabel's Nifti1Header or Nifti2Header, which has no types."""
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
@@ -149,6 +151,12 @@ def _voxel_start(header: _Header, after_header: int, *, extended: bool) -> int:
 
 def _check_extensions(file: Content, at: int, voxels: int, order: str) -> None:
     """Refuse voxels that start within an extension; each begins with its own length."""
+    if voxels - at < _SMALLEST_EXTENSION:
+        raise ScanError(
+            "corrupt_header",
+            f"the NIfTI header says that the voxels start at byte {voxels}, and that an extension starts at byte {at}: "
+            "convert the series again",
+        )
     data = file.read(voxels - at)
     position = 0
     while position + 8 <= len(data):
