@@ -133,7 +133,8 @@ class Rewindable:
 
     def _fill(self, end: int | None) -> None:
         while not self._ended and (end is None or len(self._data) < end):
-            block = self._more(self._block)
+            far = _BLOCK if end is None else end - len(self._data)
+            block = self._more(max(self._block, min(far, _BLOCK)))
             self._ended = not block
             self._data += block
 
