@@ -49,7 +49,9 @@ class Content:
         packed: whether bytes are unpacked on the way, so that going back is not possible.
     """
 
-    def __init__(self, stream: IO[bytes], *, size: int | None, packed: bool, limit: int = MAX_FILE_BYTES) -> None:
+    def __init__(
+        self, stream: IO[bytes] | gzip.GzipFile, *, size: int | None, packed: bool, limit: int = MAX_FILE_BYTES
+    ) -> None:
         """Args: `stream`, closed with this; `limit`, the most bytes that may be unpacked."""
         self.size, self.packed = size, packed
         self._stream, self._limit, self._at = stream, limit, 0
