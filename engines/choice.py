@@ -43,8 +43,8 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
     known = runtime in _RUNTIMES or not (runtime or colon)
     if not known or precision not in precisions or (runtime == "torch" and precision != "fp32"):
         raise EngineError(
-            f"--engine {word}: expected {', '.join(precisions)}; or one of these after 'onnxruntime:', 'tensorrt:' or "
-            f"'tensorrt-rtx:' to force that runtime; or 'torch' for the PyTorch model"
+            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'tensorrt:' or 'tensorrt-rtx:' "
+            f"before it to force that runtime, or 'torch' for the PyTorch model itself"
         )
     return runtime or None, Precision(precision)
 
