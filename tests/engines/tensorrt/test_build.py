@@ -125,7 +125,7 @@ def test_a_link_in_the_place_of_an_engine_is_refused(spoilt: Bundle, tmp_path: P
     engine = list_engines(spoilt)[0]
     engine.path.rename(tmp_path / "elsewhere")
     engine.path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match="is a link"):
+    with pytest.raises(BundleError, match="symbolic link"):
         read_engine(spoilt, engine)
 
 
