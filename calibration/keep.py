@@ -55,7 +55,7 @@ def _parity_on_golden(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any
     """The manifest's section on parity: on the golden volumes and by the user's limits, as for the other graphs."""
     golden, limits = confirmed.judgement.comparisons[0], prepared.inputs.limits
     return {
-        "gate": limits.to_dict(),
+        "limits": limits.to_dict(),
         "verdict": judge(golden.numbers, limits).to_dict(),
         "volumes": golden.numbers.n,
     }

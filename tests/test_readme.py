@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from markdown_it import MarkdownIt
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -20,17 +22,18 @@ TRAINED = os.environ.get("MOLRE_EDGE_TEST_DEMO")
 
 
 def blocks() -> list[tuple[str, str]]:
-    """(comment before it, content) of every shell block."""
+    """(comment before it, content) of every block of shell, and of Python as the shell runs it."""
     tokens = MarkdownIt("commonmark").parse(README.read_text(encoding="utf-8"))
     found = []
     for i, token in enumerate(tokens):
-        if token.type == "fence" and token.info == "sh":
+        if token.type == "fence" and token.info in ("sh", "python"):
             comment = tokens[i - 1].content.strip() if tokens[i - 1].type == "html_block" else ""
-            found.append((comment, token.content))
+            shell = token.content if token.info == "sh" else f"python - <<'END'\n{token.content}END\n"
+            found.append((comment, shell))
     return found
 
 
-def test_every_shell_block_says_whether_it_is_run() -> None:
+def test_every_block_says_whether_it_is_run() -> None:
     assert len(blocks()) > 5
     for comment, content in blocks():
         says_why = comment.startswith((RUN_UNTRAINED, RUN_TRAINED, NOT_RUN)) and len(comment) > 30
@@ -78,7 +81,8 @@ def test_commands_that_are_not_run_here_have_options_that_exist(line: str) -> No
     from molre_edge.cli import app
 
     _, name, *arguments = shlex.split(line.split("#")[0])
-    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    program: Any = get_command(app)
+    command = program.get_command(typer.Context(program), name)
     command.make_context(name, list(arguments), resilient_parsing=True)
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     assert [word for word in arguments if word.startswith("-") and word not in known] == []

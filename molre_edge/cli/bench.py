@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
     BundleOption,
@@ -74,13 +75,11 @@ def bench(
 
     The answers are not judged; 'verify' does that.
     """
-    from molre_edge.benchmarking.bench import bench_runners
-
     speaker = Speaker(as_json, quiet)
     for word in engine or ():
         engine_of(word)  # a wrong word is wrong usage
     with speaker.progress() as progress:
-        result = bench_runners(
+        result = molre_edge.bench_runners(
             bundle_folder(bundle),
             scans=scans,
             engines=engine,

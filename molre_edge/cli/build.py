@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -90,11 +91,9 @@ def build(
 
     The engine is written to the bundle's folder 'engines', where 'molre-edge infer' finds it.
     """
-    from molre_edge.engines.build import build_engine
-
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
-        built = build_engine(
+        built = molre_edge.build_engine(
             bundle_folder(bundle),
             engine.value,
             target=target.value,

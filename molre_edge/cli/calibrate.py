@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -21,14 +22,12 @@ from molre_edge.cli.shell import (
     command,
     open_bundle,
 )
-from molre_edge.specs import DISCLAIMER, RangeMethod
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, RangeMethod
 
 if TYPE_CHECKING:
     from molre_edge.calibration.run import CalibrationResult
 
 __all__ = ["calibrate", "show_calibration"]
-
-_BUNDLE = Path("edge-bundle")
 
 
 @command
@@ -36,7 +35,7 @@ def calibrate(
     scans: Annotated[
         Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; at least two scans.")
     ],
-    bundle: BundleOption = _BUNDLE,
+    bundle: BundleOption = DEFAULT_BUNDLE,
     limits: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
@@ -66,12 +65,10 @@ def calibrate(
     result is judged on all scans at the end, as 'infer' does. A result from the same inputs is kept as it is. If no
     layer fits, the bundle does not change and the exit code is 3.
     """
-    from molre_edge.calibration.run import calibrate_bundle
-
     speaker = Speaker(as_json, quiet)
     opened = open_bundle(bundle, expect_digest)
     with speaker.progress() as progress:
-        result = calibrate_bundle(
+        result = molre_edge.calibrate_bundle(
             scans,
             opened.folder,
             labels=labels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli.shell import JsonOption, QuietOption, Speaker, command
 
 __all__ = ["doctor"]
@@ -18,10 +19,8 @@ def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
     The exit code is 0 unless nothing can run.
     """
-    from molre_edge.doctor import diagnose
-
     speaker = Speaker(as_json, quiet)
-    found = diagnose()
+    found = molre_edge.diagnose()
     table = Table(title=f"This machine: {found.machine}", title_justify="left")
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import JsonOption, LimitsOption, QuietOption, Speaker, WeightsOption, command
 from molre_edge.specs import DEFAULT_BUNDLE
@@ -70,11 +71,9 @@ def export(
     Each graph is compared with PyTorch on the golden volumes. If one is outside its parity limits, no bundle is
     written and the exit code is 3.
     """
-    from molre_edge.export.exporter import export_checkpoint
-
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
-        result = export_checkpoint(
+        result = molre_edge.export_checkpoint(
             checkpoint,
             out,
             force=force,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import molre_edge
 from molre_edge.cli.shell import ExitCode, JsonOption, QuietOption, Speaker, command
 from molre_edge.specs import DISCLAIMER
 
@@ -38,11 +39,9 @@ def inspect(
     The exit code is 1 if something is wrong with it, such as an altered file in a bundle, or a scan file that 'infer'
     would refuse. Refused scans in a folder are listed, with exit code 0.
     """
-    from molre_edge.inspection.look import inspect_path
-
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
-        found = inspect_path(path, most=most, with_paths=paths, progress=progress)
+        found = molre_edge.inspect_path(path, most=most, with_paths=paths, progress=progress)
     speaker.say(f"{path}: {found.summary}")
     width = max((len(name) for name, _ in found.words), default=0)
     for name, value in found.words:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import molre_edge
 from molre_edge.cli.shell import (
     BundleOption,
     DigestOption,
@@ -51,13 +52,11 @@ def verify(
     passed; 1 a file is altered, or the engine can't run here; 2 wrong usage; 3 the engine does not answer as PyTorch
     did.
     """
-    from molre_edge.verification.verify import verify_bundle
-
     speaker = Speaker(as_json, quiet)
     if engine_of(engine)[0] == "torch":
         raise UsageError("--engine torch: engines are compared with the PyTorch model; name an engine, such as fp16")
     with speaker.progress() as progress:
-        result = verify_bundle(
+        result = molre_edge.verify_bundle(
             bundle_folder(bundle),
             engine,
             expect_digest=expect_digest,

@@ -185,8 +185,9 @@ def _changed(default: ParityLimits, table: Mapping[str, Any], where: str, progre
     for key in content:
         if key not in names:
             raise ConfigError(f"{where} has an unknown key '{key}', expected {', '.join(names)}")
+    changes: dict[str, Any] = {key: None if value == _OFF else value for key, value in content.items()}
     try:
-        return replace(default, **{key: None if value == _OFF else value for key, value in content.items()})
+        return replace(default, **changes)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 

@@ -6,13 +6,14 @@ an uncalibrated series, and are no diagnosis. Where each comes from is written b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.head_place import find_head
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head"]
@@ -59,7 +60,8 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
         Warnings about coverage and values.
 
     Raises:
-        ScanError: ``skull_stripped``, ``not_hounsfield``, ``not_head`` or ``no_brain_tissue``.
+        ScanError: ``skull_stripped``, ``not_hounsfield``, ``not_head``, ``no_brain_tissue``, ``no_tissue`` or
+            ``upside_down``.
     """
     _check_stripped(coarse)
     low, high = (float(value) for value in np.percentile(coarse.hu, (1, 99.5)))
@@ -69,6 +71,8 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
             f"the values run from {low:.0f} to {high:.0f} and nothing is near -1000, where air lies: they are not in "
             "Hounsfield units; give the original series, or convert the values",
         )
+    place = find_head(coarse)
+    coarse = replace(coarse, body=place.body)
     measures = _measure(coarse)
     if measures.brain_ml < _MIN_BRAIN_ML:
         area = float(np.median(measures.body))
@@ -79,7 +83,7 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
             f"{measures.brain_ml:.0f} mL of brain-like tissue lie within bone; at least {_MIN_BRAIN_ML:.0f} mL are "
             "expected: this is another part of the body, a phantom, or not in Hounsfield units",
         )
-    return tuple(_warnings(coarse, measures))
+    return (*place.warnings, *_warnings(coarse, measures))
 
 
 def _check_stripped(coarse: Coarse) -> None:

@@ -215,7 +215,7 @@ def _image_types(dataset: FileDataset) -> tuple[tuple[str, ...], ...]:
             for item in group.get("CTImageFrameTypeSequence") or ():
                 words = [str(value).strip().upper() for value in values_of(item.get("FrameType"))]
                 also = whole if name.startswith("Shared") else []  # of a mixed file, it is that of other frames
-                kinds[(*words, *(word for word in also if word not in words))] = None
+                kinds[tuple(words + [word for word in also if word not in words])] = None
     return tuple(kinds) or (tuple(whole),)
 
 

@@ -1,21 +1,31 @@
-"""Opens a DICOM file with pydicom, within bounds, and keeps only the tags that this package looks at."""
+"""Opens a DICOM file with pydicom, within bounds, and keeps only the tags that this package looks at.
+
+pydicom's own `dcmread` inflates a deflated data set whole, before anybody can look at it. So the file's parts are read
+one after the other here, by pydicom's functions for each, from a file object that bounds what is inflated and what a
+header may hold at the place where it is read. Sources: DICOM PS3.10 7.1 (meta information), PS3.5 A (syntaxes).
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.limits import MAX_FILE_BYTES, MAX_INFLATED_BYTES
+from molre_edge.scans.content import Content, Rewindable, WatchedFile, open_content
+from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
 from molre_edge.scans.quiet import quietly
+from molre_edge.scans.regular_file import PACKING_BROKEN, unreadable
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
+    from pydicom.dataset import FileMetaDataset
 
 __all__ = ["open_dicom"]
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "PatientAge", "StudyDate", "StudyID", "AccessionNumber", "SeriesInstanceUID", "SeriesDescription", "SeriesDate",
@@ -29,64 +39,157 @@ _TAGS = [
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+_PIXEL_TAGS = [
+    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "PixelData",
+]  # fmt: skip
+_PIXEL_GROUP = 0x7FE0
+_PIXEL_DATA = 0x7FE00010
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""Every item of a sequence starts with this, in one of both byte orders."""
 
 
 def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
-    """Read a file with pydicom, bounded in size.
+    """Read a file with pydicom, bounded in size and memory.
+
+    At most `MAX_HEADER_BYTES` of header with `MAX_HEADER_ITEMS` items are read, and with `pixels` at most
+    `MAX_INFLATED_BYTES` of a file that is deflated, gzipped or in an archive, or the size of another one.
 
     Args:
         path: the file; with or without preamble and file meta information.
-        pixels: read everything; otherwise stop before the pixels and keep only the tags that this package looks at.
+        pixels: read the pixels too; otherwise stop before them. Only the tags that this package looks at are kept.
+
+    Returns:
+        The data set; its meta information always names the transfer syntax that it was read with.
 
     Raises:
-        ScanError: ``corrupt_header``, ``empty_file``, ``too_large`` or ``unreadable``.
+        ScanError: ``corrupt_header``, ``empty_file``, ``too_large``, ``unsupported_syntax``, ``unsupported_format`` or
+            ``unreadable``.
     """
-    import pydicom
-
     try:
-        size = path.stat().st_size
-        if size == 0:
-            raise ScanError("empty_file", "the file has no content: copy it again from its source")
-        if size > MAX_FILE_BYTES:
-            raise ScanError("too_large", f"the file has {size} bytes; at most {MAX_FILE_BYTES} are read")
-        with quietly():
-            _check_deflated(path)
-            wanted: dict[str, Any] = {} if pixels else {"stop_before_pixels": True, "specific_tags": _TAGS}
-            dataset = pydicom.dcmread(path, force=True, **wanted)
+        with open_content(path, limit=MAX_INFLATED_BYTES) as content, quietly():
+            return _read(content, pixels)
     except ScanError:
         raise
-    except PermissionError as error:
-        raise ScanError("unreadable", "the file can't be opened: permission denied") from error
+    except PACKING_BROKEN as error:
+        raise ScanError(
+            "corrupt_pixels" if pixels else "corrupt_header",
+            "the gzipped, zipped or deflated data are damaged or end too early: copy the file again from its source",
+        ) from error
     except OSError as error:
-        raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'input/output error'}") from error
+        raise unreadable(error) from error
+    except MemoryError as error:
+        raise ScanError("too_large", "the file does not fit into this machine's memory") from error
     except Exception as error:  # pydicom raises nearly anything on broken files
         raise ScanError(
             "corrupt_header", "the DICOM header can't be read: copy the file again from its source"
         ) from error
-    return dataset
 
 
-def _check_deflated(path: Path) -> None:
-    """Refuse a deflated file that would inflate beyond the limit: pydicom inflates it whole."""
-    from pydicom.filereader import read_file_meta_info, read_preamble
+class _Watch:
+    """Counts what pydicom reads. A header longer than any is refused: its parts cost far more than its bytes."""
 
-    with path.open("rb") as file:
-        head = file.read(132)
-        if head[128:] != b"DICM":
-            return
-    try:
-        meta = read_file_meta_info(path)
-    except Exception:  # whatever is wrong with it, the reading proper will say
-        return
-    if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
-        return
-    with path.open("rb") as file:
-        read_preamble(file, False)
-        file.seek(132 + 12 + int(meta.get("FileMetaInformationGroupLength", 0)))
-        inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while block := inflate.unconsumed_tail or file.read(1 << 20):
-            total += len(inflate.decompress(block, 1 << 24))
+    def __init__(self, pixels: bool) -> None:
+        self.bytes, self.items, self.reads = 0, 0, 0
+        self._most = MAX_HEADER_BYTES + (MAX_INFLATED_BYTES * 4 if pixels else 0)
+
+    def __call__(self, data: bytes) -> None:
+        self.bytes += len(data)
+        self.items += data.count(_ITEMS[0]) + data.count(_ITEMS[1])
+        self.reads += 1
+        if self.bytes > self._most or self.items > MAX_HEADER_ITEMS or self.reads > MAX_HEADER_READS:
+            raise ScanError(
+                "too_large",
+                f"the header has more than {MAX_HEADER_BYTES} bytes or {MAX_HEADER_ITEMS} items, far more than a CT "
+                "series needs: export the series again",
+            )
+
+
+def _read(content: Content, pixels: bool) -> FileDataset:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.dataset import FileDataset
+    from pydicom.filereader import read_dataset, read_preamble
+
+    watch = _Watch(pixels)
+    block = 1 << (16 if pixels else 12)  # damage behind a header is found with the pixels that it spoils
+    file: Any = Rewindable(content.read, watch, block) if content.packed else WatchedFile(content, watch)
+    preamble = read_preamble(file, True)
+    meta = _read_meta(file)
+    syntax = str(meta.get("TransferSyntaxUID") or "").strip()
+    known = bool(syntax)
+    if syntax == _DEFLATED:
+        file = Rewindable(_inflating(file), watch, block)
+    elif not known:
+        syntax = _guess_syntax(file)
+    tags = [tag for name in (*_TAGS, *(_PIXEL_TAGS if pixels else ())) if (tag := tag_for_keyword(name)) is not None]
+
+    def stop(tag: int, _: str | None, length: int) -> bool:
+        if tag == _PIXEL_DATA and length == _UNDEFINED_LENGTH and not known:
+            raise ScanError(
+                "unsupported_syntax", "the pixels are compressed, and the file does not say how: export it again"
+            )
+        return tag > _PIXEL_DATA if pixels else tag >> 16 >= _PIXEL_GROUP
+
+    dataset = read_dataset(
+        file,
+        syntax == _IMPLICIT,
+        syntax != _BIG_ENDIAN,
+        stop_when=stop,
+        specific_tags=tags,  # type: ignore[arg-type]
+    )
+    implicit, little = dataset.original_encoding
+    if not known:
+        meta.TransferSyntaxUID = _IMPLICIT if implicit else syntax
+    if pixels and content.packed:
+        while content.read(1 << 20):  # gzip and zip keep the checksum of what was read at its end
+            pass
+    whole = FileDataset("", dataset, preamble, meta, bool(implicit), bool(little))
+    whole.set_original_encoding(implicit, little, dataset.original_character_set)
+    return whole
+
+
+def _read_meta(file: Any) -> FileMetaDataset:
+    """The file meta information: all of group 2. Its group length may lie, and is not used."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+
+    start = file.tell()
+    if file.read(2) != b"\x02\x00":
+        file.seek(start)
+        return FileMetaDataset()
+    file.seek(start)
+    return FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, _, __: tag >> 16 != 2))
+
+
+def _guess_syntax(file: Any) -> str:
+    """How a data set is encoded that does not say so: its first element has a value representation, or not."""
+    from pydicom.values import converters
+
+    start = file.tell()
+    head = file.read(6)
+    file.seek(start)
+    if head[4:6].decode("latin-1") not in converters:
+        return _IMPLICIT
+    return _BIG_ENDIAN if head[0] == 0 and head[1] else _EXPLICIT
+
+
+def _inflating(file: Any) -> Callable[[int], bytes]:
+    """Inflate the rest of a file piece by piece; refuses to inflate more than the limit."""
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+
+    def more(count: int) -> bytes:
+        nonlocal total
+        while not inflate.eof:
+            block = inflate.unconsumed_tail or file.read(count)
+            data = inflate.decompress(block, count)
+            total += len(data)
             if total > MAX_INFLATED_BYTES:
                 raise ScanError("too_large", f"the deflated file holds more than {MAX_INFLATED_BYTES} bytes")
-            if inflate.eof:
-                return
+            if data:
+                return data
+            if not block:
+                raise zlib.error("the deflated data end too early")
+        return b""
+
+    return more

@@ -1,7 +1,8 @@
 """Decodes a DICOM file's frames to stored values, and those to Hounsfield units.
 
 pydicom decodes native, deflated and RLE data, with pyjpegls JPEG-LS and with pylibjpeg-openjpeg JPEG 2000. JPEG
-Lossless goes through SimpleITK's GDCM, since pylibjpeg's decoder for it is GPL.
+Lossless goes through SimpleITK's GDCM, since pylibjpeg's decoder for it is GPL. Each is asked for its samples as they
+are; :func:`stored_values` alone makes stored values of them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,16 @@ from molre_edge.specs import HU_MIN
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
-__all__ = ["MAX_NEAR_HU", "DecodedFrame", "decode_frames", "to_hounsfield"]
+__all__ = [
+    "MAX_NEAR_HU",
+    "DecodedFrame",
+    "PixelBits",
+    "Samples",
+    "decode_frames",
+    "pixel_bits",
+    "stored_values",
+    "to_hounsfield",
+]
 
 MAX_NEAR_HU = 5.0
 """Largest error of a near-lossless value that is accepted, with a warning: below the noise of a head CT."""
@@ -39,6 +50,104 @@ DecodedFrame = tuple[npt.NDArray[np.integer[Any]], int]
 """Stored values (rows, cols), integers; and the largest error of a stored value."""
 
 
+@dataclass(frozen=True)
+class PixelBits:
+    """Where a stored value lies in its container (PS3.5 8.1.1).
+
+    Attributes:
+        allocated: bits of the container: 8, 16 or 32.
+        stored: bits of the value.
+        high: its highest bit; the bits above it and below its lowest may hold anything, such as an old overlay.
+        signed: whether it is a two's complement number.
+    """
+
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is known of a decoder's samples.
+
+    Attributes:
+        precision: bits of a sample; in native and RLE data, all of the container.
+        signed: whether the decoder's samples are signed.
+        near: their largest error.
+    """
+
+    precision: int
+    signed: bool = False
+    near: int = 0
+
+
+def pixel_bits(dataset: FileDataset) -> PixelBits:
+    """Read where stored values lie in their containers.
+
+    Raises:
+        ScanError: ``corrupt_header``, when the elements contradict each other.
+    """
+    allocated = int(dataset.get("BitsAllocated") or 16)
+    stored = int(dataset.get("BitsStored") or allocated)
+    value = dataset.get("HighBit")
+    high = stored - 1 if value is None or value == "" else int(value)
+    if allocated not in (8, 16, 32) or not (1 <= stored <= allocated and stored - 1 <= high < allocated):
+        raise ScanError(
+            "corrupt_header",
+            f"the header claims values of {stored} bits, the highest of them bit {high}, in {allocated} bits: expected "
+            "8, 16 or 32 bits with the value within; export the series again",
+        )
+    return PixelBits(allocated, stored, high, bool(dataset.get("PixelRepresentation") or 0))
+
+
+def stored_values(
+    decoded: npt.NDArray[np.integer[Any]], samples: Samples, bits: PixelBits
+) -> npt.NDArray[np.integer[Any]]:
+    """Make stored values of what any decoder returns.
+
+    Samples that reach up to the value's highest bit are whole containers: the value is taken out of them, whatever lies
+    beside it. Narrower samples are the value alone. PS3.5 8.1.1 (containers), 8.2 (compressed ones).
+
+    Args:
+        decoded: integers (rows, cols), as the decoder returns them.
+        samples: what its code stream says of them.
+        bits: what the header says of the values.
+
+    Returns:
+        Integers (rows, cols).
+
+    Raises:
+        ScanError: ``corrupt_pixels``, when it can't be told which samples are negative.
+    """
+    whole = samples.precision == bits.allocated == bits.stored == 8 * decoded.dtype.itemsize
+    if whole and (decoded.dtype.kind == "i") == bits.signed:
+        return decoded
+    wide: type[np.signedinteger[Any]] = np.int32 if max(bits.allocated, samples.precision) <= 16 else np.int64
+    kind = f"{decoded.dtype.byteorder}{'i' if samples.signed else 'u'}{decoded.dtype.itemsize}"
+    pattern = decoded.view(kind).astype(wide)
+    if not samples.signed and samples.precision < 8 * decoded.dtype.itemsize:
+        pattern &= (1 << samples.precision) - 1  # a decoder may have continued the sign
+    if samples.precision > bits.high:
+        pattern >>= bits.high + 1 - bits.stored
+    elif (
+        bits.signed
+        and not samples.signed
+        and samples.precision < bits.stored
+        and (pattern >> (samples.precision - 1)).any()
+    ):
+        raise ScanError(
+            "corrupt_pixels",
+            f"the slices were compressed with {samples.precision} bits a value without sign, and the header says "
+            f"{bits.stored} bits with sign, so it is unknown which are negative: export the series uncompressed",
+        )
+    pattern &= (1 << bits.stored) - 1
+    if bits.signed:
+        sign = 1 << (bits.stored - 1)
+        pattern = (pattern ^ sign) - sign
+    return pattern
+
+
 def decode_frames(dataset: FileDataset, header: DicomHeader) -> Iterator[DecodedFrame]:
     """Decode the frames of a file in order.
 
@@ -47,20 +156,21 @@ def decode_frames(dataset: FileDataset, header: DicomHeader) -> Iterator[Decoded
         header: its header.
 
     Yields:
-        Stored values, int16, uint16 or another integer type (rows, cols), and their largest error.
+        Stored values, integers (rows, cols), and their largest error.
 
     Raises:
-        ScanError: ``corrupt_pixels``, ``lossy`` or ``unsupported_syntax``.
+        ScanError: ``corrupt_header``, ``corrupt_pixels``, ``lossy`` or ``unsupported_syntax``.
     """
     with _decoding(header):
-        errors = _check_codestreams(dataset, header)
+        bits = pixel_bits(dataset)
+        frames_samples = _check_codestreams(dataset, header, bits)
     frames = (_decode_jpeg_lossless if header.syntax in _JPEG_LOSSLESS else _decode_with_pydicom)(dataset, header)
-    for error in errors:
+    for samples in frames_samples:
         with _decoding(header):
             frame = next(frames)
         if frame.shape != (header.rows, header.cols) or frame.dtype.kind not in "iu":
             raise ScanError("corrupt_pixels", "a decoded slice has another size than its header says")
-        yield frame, error
+        yield stored_values(frame, samples, bits), samples.near
 
 
 @contextlib.contextmanager
@@ -78,8 +188,8 @@ def _decoding(header: DicomHeader) -> Iterator[None]:
         ) from error
 
 
-def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
-    """Refuse frames whose own size is another than the header's; return the largest error of each."""
+def _check_codestreams(dataset: FileDataset, header: DicomHeader, bits: PixelBits) -> list[Samples]:
+    """Refuse frames whose own size is another than the header's; return what each says of its samples."""
     from pydicom.encaps import generate_frames
     from pydicom.uid import UID
 
@@ -87,13 +197,13 @@ def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
     if not UID(header.syntax).is_encapsulated:
         if len(dataset.PixelData) < expected * header.frame_count:
             raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")
-        return [0] * header.frame_count
-    errors = []
+        return [Samples(bits.allocated, bits.signed)] * header.frame_count
+    frames = []
     for data in generate_frames(dataset.PixelData, number_of_frames=header.frame_count):
         if len(data) > 2 * expected + 65536:
             raise ScanError("corrupt_pixels", "a compressed slice is larger than its pixels: export the series again")
         if header.syntax == _RLE:
-            errors.append(0)
+            frames.append(Samples(bits.allocated, bits.signed))
             continue
         stream = read_codestream(data)
         if stream is None:
@@ -104,16 +214,18 @@ def _check_codestreams(dataset: FileDataset, header: DicomHeader) -> list[int]:
             raise ScanError(
                 "lossy", "the slices were compressed with a transformation that loses detail: give the original"
             )
-        errors.append(stream.near)
-    if len(errors) != header.frame_count:
-        raise ScanError("corrupt_pixels", f"{header.frame_count} frames were announced, {len(errors)} are there")
-    return errors
+        frames.append(Samples(stream.precision, stream.signed, stream.near))
+    if len(frames) != header.frame_count:
+        raise ScanError("corrupt_pixels", f"{header.frame_count} frames were announced, {len(frames)} are there")
+    return frames
 
 
 def _decode_with_pydicom(dataset: FileDataset, _: DicomHeader) -> Iterator[npt.NDArray[np.integer[Any]]]:
     from pydicom.pixels.utils import iter_pixels
 
-    yield from iter_pixels(dataset, raw=True)
+    # these three would apply pydicom's own idea of unused bits and signs, another for each syntax
+    as_decoded = {"correct_unused_bits": False, "apply_j2k_sign_correction": False, "apply_jls_sign_correction": False}
+    yield from iter_pixels(dataset, raw=True, **as_decoded)
 
 
 def _decode_jpeg_lossless(dataset: FileDataset, header: DicomHeader) -> Iterator[npt.NDArray[np.integer[Any]]]:
@@ -131,8 +243,9 @@ def _decode_jpeg_lossless(dataset: FileDataset, header: DicomHeader) -> Iterator
             bare.file_meta.TransferSyntaxUID = UID(header.syntax)
             bare.SOPClassUID = bare.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
             bare.SOPInstanceUID = bare.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
-            for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
-                setattr(bare, name, dataset[name].value)
+            bare.Rows, bare.Columns = header.rows, header.cols
+            bare.BitsAllocated = bare.BitsStored = pixel_bits(dataset).allocated  # all bits, as they are
+            bare.HighBit, bare.PixelRepresentation = bare.BitsAllocated - 1, 0
             bare.SamplesPerPixel = 1
             bare.PhotometricInterpretation = "MONOCHROME2"
             bare.PixelData = encapsulate([data])

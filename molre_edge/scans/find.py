@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import status
 from molre_edge.scans.choice import reason_against, sort_by_preference
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
+from molre_edge.scans.regular_file import unreadable
 from molre_edge.scans.scan_records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
 from molre_edge.scans.series import Series, examine, group_series
 from molre_edge.scans.sniff import sniff
@@ -42,15 +44,18 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
         ScanError: ``no_such_path`` or ``too_many_files``; anything about single files is in the result.
     """
     path = Path(path)
-    files, ignored = list_files(path)
+    listing = list_files(path)
+    rejected, ignored = listing.rejected, listing.ignored
     scans: list[ScanSource] = []
-    rejected: list[RejectedScan] = []
     headers: list[DicomHeader] = []
-    for file in files:
+    for file in listing.files:
         try:
             found = _look_at(file)
         except ScanError as problem:
             rejected.append(RejectedScan(file, problem.code, str(problem)))
+            continue
+        except OSError as error:  # whatever the system says of one file is no reason to stop
+            rejected.append(RejectedScan(file, "unreadable", str(unreadable(error))))
             continue
         if isinstance(found, DicomHeader):
             headers.append(found)
@@ -63,7 +68,7 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
             ignored.append(found)
     series, copies = group_series(headers)
     ignored += copies
-    beside_each = Counter(file.parent for file in files)
+    beside_each = Counter(file.parent for file in listing.files)
     for study in _studies(series):
         newest = [header.on_disk for one in study for header in one.headers if header.on_disk is not None]
         if text := _still_arriving(newest, settle_seconds):
@@ -73,7 +78,7 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
         scans += [scan if path.is_file() else _with_folders(scan, beside_each) for scan in chosen]
         rejected += refused
         ignored += beside
-    if path.is_file():  # the user named it, so it was meant as a scan
+    if listing.files == [path]:  # the user named it, so it was meant as a scan
         rejected, ignored = rejected + ignored, []
     return FoundScans(
         tuple(sorted(scans, key=lambda scan: (scan.path, scan.files))), _readable(rejected), _readable(ignored)
@@ -84,7 +89,7 @@ def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
     kind = "other" if file.name.startswith("._") else sniff(file)  # ._name: what macOS leaves beside a file
     if kind == "nifti":
         try:
-            found = FoundFile.of(file.stat())
+            found = FoundFile.of(status(file))
         except OSError as error:
             raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'i/o error'}") from error
         check_nifti(file)

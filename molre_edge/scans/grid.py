@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse, shrink
+from molre_edge.scans.head_place import HeadPlace, find_head
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 __all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "resample", "to_grid"]
 
-_TOP_AREA_MM2 = 500.0
-"""The first slice from above with so much tissue holds the top of the head; less is a cable or noise."""
-
 
 def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
     """Resample a head to the model's grid.
 
-    In plane, a field of `grid.field_mm` is centred on the head and sampled linearly, with a triangle as wide as the
+    The head is found by its skull (:func:`molre_edge.scans.head_place.find_head`), wherever it lies in the body. In
+    plane, a field of `grid.field_mm` is centred on it and sampled linearly, with a triangle as wide as the
     coarser of both pixels, so that finer detail is averaged, not aliased. Along the slices, the head from its top
     down to the end of the scan (at most `grid.height_mm`) is split into equal bins; each is the mean of the line that
     joins the slices at their true positions. Outside the data is air, -1024.
@@ -39,7 +37,7 @@ def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
         Half floats hold whole HU exactly up to 2048, and any value within 0.016 HU in the brain's range.
 
     Raises:
-        ScanError: ``no_tissue``.
+        ScanError: ``no_tissue`` or ``upside_down``.
     """
     return resample(volume, grid)[0]
 
@@ -51,8 +49,9 @@ def resample(volume: HeadVolume, grid: Grid) -> tuple[npt.NDArray[np.float16], n
         The volume on the grid; and float64 (grid slices, slices): the share of each slice of `volume` in each bin.
     """
     coarse = shrink(volume)
-    bottom, top = head_range_mm(volume, coarse, grid.height_mm)
-    rows_mm, cols_mm = head_centre_mm(coarse, bottom, top)
+    place = find_head(coarse, grid.height_mm)
+    bottom, top = _range_mm(volume, coarse, place, grid.height_mm)
+    rows_mm, cols_mm = head_centre_mm(coarse, place, bottom, top)
     down = pixel_weights(volume.hu.shape[1], volume.pixel_mm[0], rows_mm, grid.rows, grid.pixel_mm)
     across = pixel_weights(volume.hu.shape[2], volume.pixel_mm[1], cols_mm, grid.cols, grid.pixel_mm).T
     weights = bin_weights(volume.positions_mm, volume.thickness_mm, np.linspace(bottom, top, grid.slices + 1))
@@ -88,26 +87,26 @@ def head_range_mm(volume: HeadVolume, coarse: Coarse, height_mm: float) -> tuple
     """Lower and upper end of the grid along the slice normal, in mm.
 
     Raises:
-        ScanError: ``no_tissue``.
+        ScanError: ``no_tissue`` or ``upside_down``.
     """
-    area = coarse.body.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
-    full = np.flatnonzero(area >= _TOP_AREA_MM2)
-    if not len(full):
-        raise ScanError("no_tissue", "the volume shows nothing denser than air: give a head CT")
-    highest = int(np.searchsorted(volume.positions_mm, coarse.positions_mm[full[-1]]))
+    return _range_mm(volume, coarse, find_head(coarse, height_mm), height_mm)
+
+
+def _range_mm(volume: HeadVolume, coarse: Coarse, place: HeadPlace, height_mm: float) -> tuple[float, float]:
+    highest = int(np.searchsorted(volume.positions_mm, coarse.positions_mm[place.top]))
     top = float(volume.positions_mm[highest] + volume.thickness_mm[highest] / 2)
     end = float(volume.positions_mm[0] - volume.thickness_mm[0] / 2)
     return max(end, top - height_mm), top
 
 
-def head_centre_mm(coarse: Coarse, bottom: float, top: float) -> tuple[float, float]:
+def head_centre_mm(coarse: Coarse, place: HeadPlace, bottom: float, top: float) -> tuple[float, float]:
     """Centre of the head along (rows, cols) in mm, from the centre of the volume's first pixel.
 
     It is the middle between the 1st and the 99th percentile of tissue along each axis: the middle of the head's
     bounding box, without what a cable or the tip of the nose adds.
     """
     inside = (coarse.positions_mm >= bottom) & (coarse.positions_mm <= top)
-    counts = (coarse.body * (coarse.thickness_mm * inside)[:, None, None]).sum(axis=0)
+    counts = (place.body * (coarse.thickness_mm * inside)[:, None, None]).sum(axis=0)
     return (
         _middle(counts.sum(axis=1)) * coarse.pixel_mm[0] + coarse.first_mm[0],
         _middle(counts.sum(axis=0)) * coarse.pixel_mm[1] + coarse.first_mm[1],

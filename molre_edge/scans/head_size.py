@@ -64,7 +64,9 @@ def _inside_of_skull(coarse: Coarse) -> tuple[float, float, float] | None:
     inside = _enclosed(bone) & ~bone
     brain = inside & coarse.body & (coarse.hu > _TISSUE_HU[0]) & (coarse.hu < _TISSUE_HU[1])
     area, enclosed, bones, body = (mask.sum(axis=(1, 2)) for mask in (brain, inside, bone, coarse.body))
-    rows, cols = (_extents(brain.any(axis=axis)) * side for axis, side in zip((2, 1), coarse.pixel_mm, strict=True))
+    rows, cols = (
+        _extents(np.asarray(brain.any(axis=axis))) * side for axis, side in zip((2, 1), coarse.pixel_mm, strict=True)
+    )
     head = (area > _MIN_PART * enclosed) & (bones > _MIN_BONE * body)
     # a filled oval, not a few specks between ribs or teeth
     head &= area * coarse.pixel_mm[0] * coarse.pixel_mm[1] > 0.5 * rows * cols

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from molre_edge.errors import ScanError
 
-__all__ = ["MAX_FILES", "MAX_FILE_BYTES", "MAX_FRAMES", "MAX_INFLATED_BYTES", "MAX_SIDE", "MAX_VOXELS", "check_size"]
+__all__ = [
+    "MAX_ARCHIVE_BYTES",
+    "MAX_ARCHIVE_CONTENT_BYTES",
+    "MAX_ARCHIVE_DIRECTORY_BYTES",
+    "MAX_FILES",
+    "MAX_FILE_BYTES",
+    "MAX_FRAMES",
+    "MAX_HEADER_BYTES",
+    "MAX_HEADER_ITEMS",
+    "MAX_HEADER_READS",
+    "MAX_INFLATED_BYTES",
+    "MAX_SIDE",
+    "MAX_VOXELS",
+    "check_size",
+]
 
 MAX_FILES = 100_000
 """Files under one path."""
@@ -17,7 +31,19 @@ MAX_SIDE = 4096
 MAX_VOXELS = 2**28
 """Voxels of one volume: 1024 slices of 512 x 512, 1 GiB as float32."""
 MAX_INFLATED_BYTES = 2 * MAX_VOXELS + 2**26
-"""Content of a deflated DICOM file: the largest volume at two bytes a voxel, and a header."""
+"""What a deflated or gzipped DICOM file, or one in an archive, unpacks to: the largest volume and a header."""
+MAX_HEADER_BYTES = 2**24
+"""Of a DICOM header, values included: 4096 frames with 4 kB each; usual are below 2 kB a frame."""
+MAX_HEADER_ITEMS = 200_000
+"""Items of sequences in a DICOM header, each of which costs the reader about 2 kB: 48 for each of 4096 frames."""
+MAX_HEADER_READS = 2_000_000
+"""Pieces in which a DICOM file is read, which is how often its elements are looked at."""
+MAX_ARCHIVE_BYTES = 16 * 1024**3
+"""Of a zip archive; only entries are read into memory."""
+MAX_ARCHIVE_DIRECTORY_BYTES = 2**24
+"""Of the list of a zip archive's entries: 160 bytes for each of 100,000."""
+MAX_ARCHIVE_CONTENT_BYTES = 32 * 1024**3
+"""What all entries of a zip archive claim to unpack to."""
 
 
 def check_size(slices: int, rows: int, cols: int) -> None:

@@ -5,33 +5,35 @@ Source: the NIfTI-1 and NIfTI-2 headers (nifti1.h, nifti2.h); orientation as nib
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import struct
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.content import Content, open_content
 from molre_edge.scans.limits import MAX_FILE_BYTES, check_size
+from molre_edge.scans.nifti_affine import NiftiGeometry, read_geometry
 from molre_edge.scans.quiet import quietly
-from molre_edge.scans.rectify import plan_canvas
-from molre_edge.scans.scan_records import HeadVolume, ScanWarning, SliceSource
-from molre_edge.scans.stack import MIN_SLICES, check_steps, frame_axes
+from molre_edge.scans.rectify import Canvas, plan_canvas
+from molre_edge.scans.regular_file import BROKEN
+from molre_edge.scans.scan_records import HeadVolume, SliceSource
 from molre_edge.specs import HU_MIN
 
 __all__ = ["check_nifti", "is_nifti_name", "read_nifti"]
 
 _MAX_EXTENSION_BYTES = 16 * 1024**2
+_SMALLEST_EXTENSION = 16
+"""An extension's length is a multiple of 16."""
 _Header = Any
 """nibabel's Nifti1Header or Nifti2Header, which has no types."""
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
-_BROKEN = (OSError, EOFError, zlib.error)
 
 
 def is_nifti_name(path: Path) -> bool:
-    """Whether a file is called NIfTI (``.nii`` or ``.nii.gz``, in any case)."""
+    """Whether a file is called NIfTI (``.nii`` or ``.nii.gz``, in any case); whether it is gzipped, its bytes tell."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
@@ -40,93 +42,134 @@ def check_nifti(path: Path) -> None:
 
     Raises:
         ScanError: ``empty_file``, ``corrupt_header``, ``not_3d``, ``colour``, ``orientation_unknown``, ``not_axial``,
-            ``too_few_slices``, ``coverage_too_small``, ``not_hounsfield``, ``too_large`` or ``unreadable``.
+            ``too_few_slices``, ``coverage_too_small``, ``not_hounsfield``, ``no_geometry``, ``too_large`` or
+            ``unreadable``.
     """
-    with _open(path) as file:
-        header = _read_header(file)
-    _geometry(header)
+    with open_content(path) as file:
+        header, _ = _read_header(file)
+    read_geometry(header)
 
 
 def read_nifti(path: Path) -> HeadVolume:
     """Read a NIfTI file. The content is not judged here.
 
+    Takes four bytes a voxel, eight where a sheared affine is set upright, and one plane of the file as it is stored.
+
     Raises:
         ScanError: as :func:`check_nifti`, and ``corrupt_pixels``.
     """
-    with _open(path) as file:
-        header = _read_header(file)
-        voxel_mm, axes, flips, offsets, tilt, steps = _geometry(header)
-        values = _read_values(file, header)
-    # (i, j, k) to (slices, rows, cols), as a view
-    values = np.transpose(values, axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-    slope, intercept = (float(value) if value is not None else None for value in _scaling(header))
-    canvas = plan_canvas(offsets, voxel_mm[1:], *values.shape[1:])
-    hu = np.empty((len(values), *canvas.shape), np.float32)
-    for index, plane in enumerate(values):
-        scaled = plane.astype(np.float64)
-        if slope is not None and intercept is not None:
-            scaled = scaled * slope + intercept
-        if not np.isfinite(scaled).all():
-            raise ScanError(
-                "not_hounsfield", "some values are not numbers (NaN or infinite): fill them with air, -1024 HU"
-            )
-        hu[index] = canvas.place(index, np.maximum(scaled, HU_MIN).astype(np.float32))
-    warnings: tuple[ScanWarning, ...] = ()
+    with open_content(path) as file:
+        header, start = _read_header(file)
+        geometry = read_geometry(header)
+        shape = tuple(int(side) for side in np.array(header.get_data_shape()[:3])[list(geometry.axes)])
+        canvas = plan_canvas(geometry.offsets_mm, geometry.voxel_mm[1:], *shape[1:])
+        hu = _read_values(file, header, start, geometry)
     return HeadVolume(
-        hu=hu,
-        positions_mm=steps,
-        thickness_mm=np.full(len(hu), voxel_mm[0]),
-        pixel_mm=voxel_mm[1:],
-        warnings=warnings,
-        sources=tuple(SliceSource(path, "", k + 1) for k in (range(len(hu))[::-1] if flips[0] else range(len(hu)))),
+        hu=_place(hu, canvas),
+        positions_mm=geometry.positions_mm,
+        thickness_mm=np.full(len(hu), geometry.voxel_mm[0]),
+        pixel_mm=geometry.voxel_mm[1:],
+        warnings=(),
+        sources=tuple(SliceSource(path, "", index + 1) for index in _file_order(len(hu), geometry.flips[0])),
         facts={
             "kind": "nifti",
-            "slices": len(hu),
-            "rows": values.shape[1],
-            "cols": values.shape[2],
-            "pixel_mm": list(voxel_mm[1:]),
-            "step_mm": [round(voxel_mm[0], 3)] * 2,
-            "tilt_degrees": round(tilt, 2),
+            "slices": shape[0],
+            "rows": shape[1],
+            "cols": shape[2],
+            "pixel_mm": list(geometry.voxel_mm[1:]),
+            "step_mm": [round(geometry.voxel_mm[0], 3)] * 2,
+            "tilt_degrees": round(geometry.tilt_degrees, 2),
             "tilt_corrected": canvas.sheared,
             "stored_type": str(header.get_data_dtype()),
         },
     )
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        if path.stat().st_size == 0:
-            raise ScanError("empty_file", "the file has no content: copy it again from its source")
-        return cast(BinaryIO, gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
-    except OSError as error:
-        raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'input/output error'}") from error
+def _place(hu: npt.NDArray[np.float32], canvas: Canvas) -> npt.NDArray[np.float32]:
+    if not canvas.sheared:
+        return hu
+    check_size(len(hu), *canvas.shape)
+    placed = np.empty((len(hu), *canvas.shape), np.float32)
+    for index, plane in enumerate(hu):
+        placed[index] = canvas.place(index, plane)
+    return placed
 
 
-def _read_header(file: BinaryIO) -> _Header:
+def _read_header(file: Content) -> tuple[_Header, int]:
+    """The header, and where the voxels start."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
     try:
-        start = file.read(540)
+        start = file.read(352)  # no further: a gzipped file can't be read back to its first voxel
         size = {int.from_bytes(start[:4], order) for order in _ORDERS}
         with quietly():
             nifti1: Any = Nifti1Header
             nifti2: Any = Nifti2Header
             header = None
-            if 348 in size and len(start) >= 348:
+            if 348 in size and len(start) >= 352:
                 header = nifti1(start[:348], check=False)
-            elif 540 in size and len(start) == 540:
-                header = nifti2(start, check=False)
+            elif 540 in size and len(start) == 352:
+                start += file.read(192)
+                header = nifti2(start[:540], check=False)
             if header is None or not bytes(header["magic"].tobytes()).startswith((b"n+1", b"n+2")):
                 raise ScanError("corrupt_header", "there is no NIfTI header of a single file: convert the series again")
             _check_header(header)
+            length = int(header["sizeof_hdr"])
+            extended = start[length] != 0
+            first = _voxel_start(header, length + 4, extended=extended)
+            if extended:
+                _check_extensions(file, length + 4, first, "<" if header.endianness == "<" else ">")
+            return header, first
     except ScanError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ScanError("corrupt_header", "the file ends or breaks within its header: copy it again") from error
     except Exception as error:  # nibabel raises nearly anything on broken headers
         raise ScanError("corrupt_header", "the NIfTI header can't be read: convert the series again") from error
-    return header
+
+
+def _voxel_start(header: _Header, after_header: int, *, extended: bool) -> int:
+    """Where the voxels start: `vox_offset`, of which less than the header's length means just behind it (nifti1.h)."""
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= _MAX_EXTENSION_BYTES or offset != int(offset):
+        raise ScanError(
+            "corrupt_header",
+            f"the NIfTI header says that the voxels start at byte {offset:g}: expected a whole number up to "
+            f"{_MAX_EXTENSION_BYTES}; convert the series again",
+        )
+    if offset >= after_header:
+        return int(offset)
+    if extended:
+        raise ScanError(
+            "corrupt_header",
+            f"the NIfTI header says that the voxels start at byte {offset:g}, and that an extension starts at byte "
+            f"{after_header}, so where they start is unknown: convert the series again",
+        )
+    return after_header
+
+
+def _check_extensions(file: Content, at: int, voxels: int, order: str) -> None:
+    """Refuse voxels that start within an extension; each begins with its own length."""
+    if voxels - at < _SMALLEST_EXTENSION:
+        raise ScanError(
+            "corrupt_header",
+            f"the NIfTI header says that the voxels start at byte {voxels}, and that an extension starts at byte {at}: "
+            "convert the series again",
+        )
+    data = file.read(voxels - at)
+    position = 0
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from(f"{order}i", data, position)
+        if length < 8:  # padding behind the last one
+            return
+        position += length
+        if at + position > voxels:
+            raise ScanError(
+                "corrupt_header",
+                f"the NIfTI header says that the voxels start at byte {voxels}, but an extension reaches to byte "
+                f"{at + position}: convert the series again",
+            )
 
 
 def _check_header(header: _Header) -> None:
@@ -144,58 +187,11 @@ def _check_header(header: _Header) -> None:
     if dtype.names or dtype.kind not in "iuf":
         raise ScanError("colour", "the voxels are colours or complex numbers: expected one HU value each")
     check_size(shape[2], shape[0], shape[1])
-    if not 0 <= float(header["vox_offset"]) <= _MAX_EXTENSION_BYTES:
-        raise ScanError("corrupt_header", "the NIfTI header says that the voxels start too far into the file")
     if int(header["xyzt_units"]) & 7 in (1, 3):
         raise ScanError("no_geometry", "the voxel size is not in millimetres: convert the series again")
 
 
-def _geometry(header: _Header) -> tuple[Any, ...]:
-    """Voxel (slice, row, col) in mm; axes; flips; in-plane offsets (slices, 2); tilt; positions (slices,)."""
-    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        raise ScanError(
-            "orientation_unknown",
-            "neither sform nor qform is set, so left and right are unknown: convert the series again",
-        )
-    try:
-        with quietly():
-            affine = np.asarray(header.get_best_affine(), np.float64)
-            other = np.asarray(header.get_qform(), np.float64) if int(header["qform_code"]) > 0 else affine
-    except Exception as error:
-        raise ScanError("no_geometry", "the NIfTI orientation can't be read: convert the series again") from error
-    columns = affine[:3, :3] * np.array([[-1.0], [-1.0], [1.0]])  # RAS to LPS
-    sizes = np.linalg.norm(columns, axis=0)
-    if not np.isfinite(affine).all() or not ((sizes >= 0.05) & (sizes <= 20.0)).all():
-        raise ScanError("no_geometry", "the voxel size is outside 0.05 to 20 mm: convert the series again")
-    if abs(np.linalg.det(columns / sizes)) < 0.5:
-        raise ScanError("no_geometry", "the NIfTI axes are not independent: convert the series again")
-    unit = columns / sizes
-    if np.sign(np.linalg.det(other[:3, :3])) != np.sign(np.linalg.det(affine[:3, :3])):
-        raise ScanError(
-            "orientation_unknown", "sform and qform disagree about left and right: convert the series again"
-        )
-    k = int(np.argmax(np.abs(unit[2])))
-    i, j = (axis for axis in range(3) if axis != k)
-    if abs(float(unit[:, i] @ unit[:, j])) > 0.01:
-        raise ScanError("no_geometry", "the axes of the slices are not at right angles: convert the series again")
-    transpose, flip, across, down = frame_axes(unit[:, i], unit[:, j])
-    row_axis, col_axis = (i, j) if transpose else (j, i)
-    normal = np.cross(across, down)
-    shape = header.get_data_shape()[:3]
-    if shape[k] < MIN_SLICES:
-        raise ScanError("too_few_slices", f"a volume needs at least {MIN_SLICES} slices, this has {shape[k]}")
-    step = columns[:, k] if columns[:, k] @ normal > 0 else -columns[:, k]
-    index = np.arange(shape[k])
-    along = index * float(step @ normal)
-    offsets = np.stack([index * float(step @ down), index * float(step @ across)], axis=1)
-    voxel = float(step @ normal), float(sizes[row_axis]), float(sizes[col_axis])
-    check_steps(along, [voxel[0]] * len(along))
-    flips = (bool(columns[:, k] @ normal < 0), *flip)
-    tilt = float(np.degrees(np.arccos(min(1.0, normal[2]))))
-    return voxel, (k, row_axis, col_axis), flips, offsets, tilt, along
-
-
-def _scaling(header: _Header) -> tuple[float | None, float | None]:
+def _scaling(header: _Header) -> tuple[float, float] | None:
     try:
         with quietly():
             slope, intercept = header.get_slope_inter()
@@ -203,23 +199,49 @@ def _scaling(header: _Header) -> tuple[float | None, float | None]:
         raise ScanError(
             "not_hounsfield", "the scale factor is not a usable number: convert the series again"
         ) from error
-    return slope, intercept
+    return None if slope is None or intercept is None else (float(slope), float(intercept))
 
 
-def _read_values(file: BinaryIO, header: _Header) -> npt.NDArray[np.generic]:
-    """(i, j, k) as stored, after reading no more bytes than the checked header announces."""
-    shape, dtype = header.get_data_shape()[:3], header.get_data_dtype()
-    count = int(np.prod(shape, dtype=np.int64))
-    size = count * dtype.itemsize
+def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeometry) -> npt.NDArray[np.float32]:
+    """HU, float32 (slices, rows, cols), read plane by plane of the file and no further than the header announces."""
+    sides, dtype = [int(side) for side in header.get_data_shape()[:3]], header.get_data_dtype()
+    count = sides[0] * sides[1]
+    size = count * sides[2] * dtype.itemsize
     if size > MAX_FILE_BYTES:
         raise ScanError("too_large", f"the voxels take {size} bytes; at most {MAX_FILE_BYTES} are read")
+    if not file.packed and file.size is not None and start + size > file.size:
+        raise ScanError("corrupt_pixels", "the file ends within its voxels: copy it again from its source")
+    scaling = _scaling(header)
+    shape = tuple(sides[axis] for axis in geometry.axes)
+    hu = np.empty(shape, np.float32)
+    # the same memory, seen as the file's (i, j, k)
+    flipped = hu[tuple(slice(None, None, -1 if flip else 1) for flip in geometry.flips)]
+    stored = flipped.transpose(tuple(int(axis) for axis in np.argsort(geometry.axes)))
     try:
-        file.seek(int(header["vox_offset"]))
-        data = file.read(size)
+        file.skip_to(start)
+        for index in range(sides[2]):
+            data = _read_plane(file, count * dtype.itemsize)
+            plane = np.frombuffer(data, dtype, count).reshape(sides[:2], order="F").astype(np.float64)
+            if scaling:
+                plane = plane * scaling[0] + scaling[1]
+            if not np.isfinite(plane).all():
+                raise ScanError(
+                    "not_hounsfield", "some values are not numbers (NaN or infinite): fill them with air, -1024 HU"
+                )
+            stored[:, :, index] = np.maximum(plane, HU_MIN)
         file.read(65536)  # the checksum of a gzip stream is verified at its end
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ScanError("corrupt_pixels", "the file ends or breaks within its voxels: copy it again") from error
+    return hu
+
+
+def _read_plane(file: Content, size: int) -> bytes:
+    data = file.read(size)
     if len(data) < size:
         raise ScanError("corrupt_pixels", "the file ends within its voxels: copy it again from its source")
-    values: npt.NDArray[np.generic] = np.frombuffer(data, dtype, count).reshape(shape, order="F")
-    return values
+    return data
+
+
+def _file_order(slices: int, flipped: bool) -> range:
+    """The file's own number of each slice of the volume, from 0."""
+    return range(slices)[::-1] if flipped else range(slices)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.scans.archive_path import status
+
 __all__ = [
     "Candidate",
     "FoundFile",
@@ -139,7 +141,7 @@ class ScanSource:
         for file, found in zip(self.files, self.found or (None,) * len(self.files), strict=True):
             facts = "missing"
             with contextlib.suppress(OSError):
-                found = found or FoundFile.of(file.stat())
+                found = found or FoundFile.of(status(file))
             if found is not None:
                 facts = f"{found.size}\0{found.modified_ns}"
                 facts += "".join(f"\0{index}" for index in found.frames)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import status
+from molre_edge.scans.content import content_bytes
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader, read_header, read_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native
@@ -39,7 +41,7 @@ def examine(path: Path) -> DicomHeader:
         ScanError: when it is not even known what the file is.
     """
     try:
-        on_disk = FoundFile.of(path.stat())
+        on_disk = FoundFile.of(status(path))
     except OSError as error:
         raise ScanError("unreadable", f"the file can't be read: {error.strerror or 'input/output error'}") from error
     dataset = open_dicom(path)
@@ -49,7 +51,8 @@ def examine(path: Path) -> DicomHeader:
         check_storage(header)
         header = read_image_header(path, dataset, header)
         size = header.rows * header.cols * header.frame_count * header.bits_allocated // 8
-        if is_native(header.syntax) and on_disk.size < size:
+        stored = content_bytes(path)  # None where only unpacking would tell
+        if is_native(header.syntax) and stored is not None and stored < size:
             raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")
     except ScanError as problem:
         return replace(header, problem=problem)

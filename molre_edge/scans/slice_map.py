@@ -46,5 +46,5 @@ def map_slices(sources: Sequence[SliceSource], weights: npt.NDArray[np.float64])
     found = []
     for number, row in enumerate(weights, start=1):
         for at in sorted(np.flatnonzero(row >= _MIN_SHARE), key=lambda at: -row[at]):
-            found.append(GridSlice(number, round(float(row[at]), 4), sources[at]))
+            found.append(GridSlice(number, round(float(row[at]), 4), sources[int(at)]))
     return tuple(found)

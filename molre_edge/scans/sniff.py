@@ -5,26 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.content import open_content
 from molre_edge.scans.nifti import is_nifti_name
+from molre_edge.scans.regular_file import BROKEN
 
 __all__ = ["sniff"]
 
-_DICOM_NAMES = (".dcm", ".dicom", ".dic", ".ima")
+_DICOM_NAMES = (".dcm", ".dicom", ".dic", ".ima", ".dcm.gz", ".dicom.gz", ".dic.gz", ".ima.gz")
 _OTHER_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".hdr.gz", ".v3d")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".iso", ".bz2", ".xz")
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 """Groups 0002 and 0008, with which a DICOM data set without preamble starts, in both byte orders."""
+_ANY_SIZE = 2**63
+"""Only the first bytes are read, and a film that lies beside the scans is no scan that is too large."""
 
 
 def sniff(path: Path) -> str:
-    """Name the kind of a file.
+    """Name the kind of a file, or of what is gzipped in it.
 
     Returns:
         ``dicom`` (has the preamble), ``maybe_dicom`` (may be a data set without one; nothing is lost if not),
         ``claims_dicom`` (is called DICOM), ``nifti``, or ``other``.
 
     Raises:
-        ScanError: ``unsupported_format`` for a volume or an archive of a kind that is not read, ``unreadable``.
+        ScanError: ``unsupported_format`` for a volume or an archive of a kind that is not read, ``unreadable``,
+            ``empty_file`` or ``corrupt_header``.
     """
     name = path.name.lower()
     if is_nifti_name(path):
@@ -33,16 +38,26 @@ def sniff(path: Path) -> str:
         raise ScanError(
             "unsupported_format", "this image format is not read: convert it to NIfTI or give the DICOM files"
         )
-    if name.endswith(_ARCHIVES):
-        raise ScanError("unsupported_format", "this is an archive: unpack it and give the folder")
+    if name.endswith(_ARCHIVES):  # a .zip that comes here lies within another one
+        raise ScanError(
+            "unsupported_format",
+            "this is an archive of another kind than zip, or lies in one: unpack it, give the folder",
+        )
+    claims = name.endswith(_DICOM_NAMES)
     try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError as error:
-        raise ScanError("unreadable", f"the file can't be opened: {error.strerror or 'input/output error'}") from error
+        with open_content(path, limit=_ANY_SIZE) as content:
+            start = content.read(132)
+    except ScanError as problem:
+        if problem.code == "empty_file" and not claims:
+            return "other"
+        raise
+    except BROKEN as error:
+        if not claims:
+            return "other"
+        raise ScanError("corrupt_header", "the file breaks within its header: copy it again from its source") from error
     if start[128:132] == b"DICM":
         return "dicom"
-    if name.endswith(_DICOM_NAMES):
+    if claims:
         return "claims_dicom"
     known_element = start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x00\x05", b"\x08\x00")
     explicit = start[4:6].isalpha() and start[4:6].isupper()

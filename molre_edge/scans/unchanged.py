@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import status
 from molre_edge.scans.scan_records import FoundFile, ScanSource, ScanWarning
 
 __all__ = ["changed", "check_unchanged", "new_files"]
@@ -29,7 +30,7 @@ def check_unchanged(source: ScanSource) -> None:
     """
     for file, found in zip(source.files, source.found, strict=False):
         with contextlib.suppress(OSError):
-            if not found.same_on_disk(FoundFile.of(file.stat())):
+            if not found.same_on_disk(FoundFile.of(status(file))):
                 raise changed()
 
 

@@ -116,6 +116,43 @@ def head_folder(tmp_path: Path, write_series: WriteSeries) -> Path:
 
 
 @pytest.fixture
+def join_frames() -> Callable[..., None]:
+    """Put the slices of a folder into one Enhanced CT file, top slice first; `edit(dataset)` comes last."""
+
+    def join(folder: Path, path: Path, edit: Callable[[Dataset], None] | None = None) -> None:
+        slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir(), reverse=True)]
+        whole = pydicom.dcmread(sorted(folder.iterdir())[0])
+        whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+        whole.NumberOfFrames = len(slices)
+        whole.PixelData = b"".join(one.PixelData for one in slices)
+
+        def item(**values: Any) -> list[Dataset]:
+            dataset = Dataset()
+            for name, value in values.items():
+                setattr(dataset, name, value)
+            return [dataset]
+
+        shared = Dataset()
+        shared.PixelMeasuresSequence = item(PixelSpacing=whole.PixelSpacing, SliceThickness=whole.SliceThickness)
+        shared.PlaneOrientationSequence = item(ImageOrientationPatient=whole.ImageOrientationPatient)
+        shared.PixelValueTransformationSequence = item(RescaleSlope=1, RescaleIntercept=0, RescaleType="HU")
+        each = []
+        for one in slices:
+            frame = Dataset()
+            frame.PlanePositionSequence = item(ImagePositionPatient=one.ImagePositionPatient)
+            each.append(frame)
+        whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence = [shared], each
+        for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+            delattr(whole, name)
+        del whole.RescaleSlope, whole.RescaleIntercept
+        if edit:
+            edit(whole)
+        whole.save_as(path, enforce_file_format=True)
+
+    return join
+
+
+@pytest.fixture
 def write_nifti() -> Callable[..., Path]:
     """Write the head as NIfTI, with voxel axes of the given directions (such as ``RAS``)."""
 

@@ -128,3 +128,115 @@ def test_a_broken_stream_is_refused(tmp_path: Path, write_nifti: Any) -> None:
     assert refusal(tmp_path / "text.nii") == "corrupt_header"
     (tmp_path / "empty.nii").touch()
     assert refusal(tmp_path / "empty.nii") == "empty_file"
+
+
+def changed(path: Path, out: Path, **fields: Any) -> Path:
+    """A copy of a plain NIfTI-1 file with other header fields; its voxels stay at byte 352."""
+    data = path.read_bytes()
+    header = nibabel.Nifti1Header(data[:348], check=False)
+    for name, value in fields.items():
+        header[name] = value
+    out.write_bytes(header.binaryblock + data[348:])
+    return out
+
+
+def quaternion(degrees: float, axis: int) -> dict[str, float]:
+    """The qform of voxels that run to L, P and S (half a turn about z), turned further about an axis."""
+    half = np.radians(degrees / 2)
+    turn = np.zeros(4)
+    turn[0], turn[1 + axis] = np.cos(half), np.sin(half)
+    a, b, c, d = turn  # times k, the half turn
+    result = np.array([-d, c, -b, a])
+    result *= np.sign(result[0]) or 1.0
+    return dict(zip(("quatern_b", "quatern_c", "quatern_d"), result[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "axis", "code"),
+    [(0.5, 2, None), (90, 2, "orientation_unknown"), (180, 2, "orientation_unknown"), (20, 0, "orientation_unknown"),
+     (90, 1, "orientation_unknown"), (3, 2, "orientation_unknown")],
+)  # fmt: skip
+def test_sform_and_qform_must_have_the_same_axes(
+    tmp_path: Path, write_nifti: Any, degrees: float, axis: int, code: str | None
+) -> None:
+    path = write_nifti(tmp_path / "head.nii", "LPS")
+    expected = read_scan(find_scans(path).scans[0]).hu
+    other = changed(path, tmp_path / "other.nii", **quaternion(degrees, axis))
+    if code is None:
+        np.testing.assert_array_equal(read_scan(find_scans(other).scans[0]).hu, expected)
+        return
+    [entry] = find_scans(other).rejected
+    assert entry.code == code
+    assert "the sform says" in entry.reason and "the qform says" in entry.reason
+    for field in ("qform_code", "sform_code"):  # with one of them there is nothing to disagree with
+        alone = changed(other, tmp_path / "alone.nii", **{field: 0})
+        if field == "qform_code":
+            np.testing.assert_array_equal(read_scan(find_scans(alone).scans[0]).hu, expected)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("factor", [0.8, 1.25, 1.01, 1.002, 0.0])
+def test_voxel_sizes_are_stated_once_or_equally(tmp_path: Path, write_nifti: Any, axis: int, factor: float) -> None:
+    path = write_nifti(tmp_path / "head.nii")
+    sizes = nibabel.load(path).header["pixdim"].copy()
+    sizes[axis] *= factor
+    other = changed(path, tmp_path / "other.nii", pixdim=sizes, qform_code=0)
+    found = find_scans(other)
+    if factor in (1.002, 0.0):
+        assert read_scan(found.scans[0]).pixel_mm == (2.0, 2.0)
+        return
+    [entry] = found.rejected
+    assert entry.code == "no_geometry"
+    assert f"{sizes[axis]:.4g}" in entry.reason and "2 x 2 x 5 mm" in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"), [(0.0, None), (1.0, None), (-1.0, "orientation_unknown"), (3.0, "orientation_unknown")]
+)
+def test_pixdim_0_of_zero_means_one(tmp_path: Path, write_nifti: Any, factor: float, code: str | None) -> None:
+    path = write_nifti(tmp_path / "head.nii", "LPS")
+    sizes = nibabel.load(path).header["pixdim"].copy()
+    sizes[0] = factor
+    for sform in (0, 1):
+        other = changed(path, tmp_path / "other.nii", pixdim=sizes, sform_code=sform)
+        if code is None:
+            volume = read_scan(find_scans(other).scans[0])
+            np.testing.assert_allclose(volume.hu, read_scan(find_scans(path).scans[0]).hu)
+        elif sform or factor == 3.0:
+            assert refusal(other) == code
+
+
+def test_a_sheared_sform_agrees_with_the_qform_that_is_made_from_it(tmp_path: Path, write_nifti: Any) -> None:
+    image = nibabel.load(write_nifti(tmp_path / "head.nii", "LPS"))
+    affine = image.affine.copy()
+    affine[1, 2] = 5.0 * np.tan(np.radians(18))  # a tilted gantry
+    tilted = nibabel.Nifti1Image(np.asarray(image.dataobj), affine)
+    tilted.set_sform(affine, 1)
+    tilted.set_qform(affine, 1)
+    tilted.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    tilted.to_filename(tmp_path / "tilted.nii")
+    assert read_scan(find_scans(tmp_path / "tilted.nii").scans[0]).facts["tilt_corrected"]
+
+
+@pytest.mark.parametrize("offset", [0, 100, 348, 352])
+@pytest.mark.parametrize("packed", [False, True])
+def test_voxels_never_start_within_the_header(tmp_path: Path, write_nifti: Any, offset: int, packed: bool) -> None:
+    path = write_nifti(tmp_path / "head.nii")
+    expected = read_scan(find_scans(path).scans[0]).hu
+    other = changed(path, tmp_path / "other.nii", vox_offset=offset)
+    if packed:
+        other.write_bytes(gzip.compress(other.read_bytes()))
+    np.testing.assert_array_equal(read_scan(find_scans(other).scans[0]).hu, expected)
+
+
+def test_voxels_never_start_within_an_extension(tmp_path: Path, write_nifti: Any) -> None:
+    image = nibabel.load(write_nifti(tmp_path / "head.nii"))
+    expected = read_scan(find_scans(tmp_path / "head.nii").scans[0]).hu
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+    image.to_filename(tmp_path / "longer.nii")
+    np.testing.assert_array_equal(read_scan(find_scans(tmp_path / "longer.nii").scans[0]).hu, expected)
+    for offset in (0, 352, 800):
+        assert refusal(changed(tmp_path / "longer.nii", tmp_path / "other.nii", vox_offset=offset)) == "corrupt_header"
+    for wrong in (np.nan, -16.0, 352.5, 1e9):
+        other = changed(tmp_path / "head.nii", tmp_path / "other.nii", vox_offset=wrong)
+        assert refusal(other) == "corrupt_header"

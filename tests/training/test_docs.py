@@ -6,10 +6,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from markdown_it import MarkdownIt
+from typer.main import get_command
 
+from molre_edge.cli import app
 from molre_edge.model.peft_config import _REFUSED
 from molre_edge.training.data_manifest import read_manifest
 
@@ -31,27 +35,24 @@ def test_every_command_is_shown() -> None:
     assert shown == {"synthesize", "train", "evaluate", "export", "import-peft"}
 
 
+def command(name: str) -> Any:
+    """A command of the program, as the library parses it."""
+    program: Any = get_command(app)
+    return program.get_command(typer.Context(program), name)
+
+
 @pytest.mark.parametrize("line", commands())
 def test_a_command_has_options_that_exist(line: str) -> None:
-    from typer.main import get_command
-
-    from molre_edge.cli import app
-
     program, name, *arguments = shlex.split(line)
     assert program == "molre-edge"
-    command = get_command(app).commands[name]  # type: ignore[attr-defined]
-    command.make_context(name, arguments, resilient_parsing=True)  # an unknown option raises
+    command(name).make_context(name, arguments, resilient_parsing=True)  # an unknown option raises
 
 
 def test_options_named_in_the_text_exist() -> None:
-    from typer.main import get_command
-
-    from molre_edge.cli import app
-
     known = {
         option
         for name in ("synthesize", "train", "evaluate", "import-peft")
-        for parameter in get_command(app).commands[name].params  # type: ignore[attr-defined]
+        for parameter in command(name).params
         for option in parameter.opts
     }
     named = set(re.findall(r"`(--[a-z-]+)", PAGE.read_text(encoding="utf-8")))
