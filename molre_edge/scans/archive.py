@@ -125,7 +125,7 @@ def _open(path: Path) -> _Archive:
             return _last
         bounded = _BoundedFile(file)
         try:
-            archive = zipfile.ZipFile(bounded)  # type: ignore[arg-type]
+            archive = zipfile.ZipFile(bounded)
         except OSError as error:
             bounded.close()
             raise unreadable(error) from error

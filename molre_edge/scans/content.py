@@ -39,7 +39,9 @@ class Content:
         packed: whether bytes are unpacked on the way, so that going back is not possible.
     """
 
-    def __init__(self, stream: IO[bytes], *, size: int | None, packed: bool, limit: int = MAX_FILE_BYTES) -> None:
+    def __init__(
+        self, stream: IO[bytes] | gzip.GzipFile, *, size: int | None, packed: bool, limit: int = MAX_FILE_BYTES
+    ) -> None:
         """Args: `stream`, closed with this; `limit`, the most bytes that may be unpacked."""
         self.size, self.packed = size, packed
         self._stream, self._limit, self._at = stream, limit, 0
@@ -123,7 +125,8 @@ class Rewindable:
 
     def _fill(self, end: int | None) -> None:
         while not self._ended and (end is None or len(self._data) < end):
-            block = self._more(self._block)
+            far = _BLOCK if end is None else end - len(self._data)
+            block = self._more(max(self._block, min(far, _BLOCK)))
             self._ended = not block
             self._data += block
 

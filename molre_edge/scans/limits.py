@@ -36,7 +36,7 @@ MAX_HEADER_BYTES = 2**24
 """Of a DICOM header, values included: 4096 frames with 4 kB each; usual are below 2 kB a frame."""
 MAX_HEADER_ITEMS = 200_000
 """Items of sequences in a DICOM header, each of which costs the reader about 2 kB: 48 for each of 4096 frames."""
-MAX_HEADER_READS = 2_000_000
+MAX_HEADER_READS = 1_000_000
 """Pieces in which a DICOM file is read, which is how often its elements are looked at."""
 MAX_ARCHIVE_BYTES = 16 * 1024**3
 """Of a zip archive; only entries are read into memory."""
