@@ -78,13 +78,21 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
             "the gzipped, zipped or deflated data are damaged or end too early: copy the file again from its source",
         ) from error
     except OSError as error:
-        raise unreadable(error) from error
+        raise _refusal_behind(error) or unreadable(error) from error
     except MemoryError as error:
         raise ScanError("too_large", "the file does not fit into this machine's memory") from error
     except Exception as error:  # pydicom raises nearly anything on broken files
         raise ScanError(
             "corrupt_header", "the DICOM header can't be read: copy the file again from its source"
         ) from error
+
+
+def _refusal_behind(error: BaseException) -> ScanError | None:
+    """The refusal that was raised while pydicom read: it replaces any error, even that, by an OSError of its own."""
+    cause = error.__context__
+    while cause is not None and not isinstance(cause, ScanError):
+        cause = cause.__context__
+    return cause
 
 
 class _Watch:
