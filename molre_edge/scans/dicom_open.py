@@ -118,6 +118,7 @@ def _read(content: Content, pixels: bool) -> FileDataset:
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import UID
 
     watch = _Watch(pixels)
     block = 1 << (16 if pixels else 12)  # damage behind a header is found with the pixels that it spoils
@@ -144,11 +145,11 @@ def _read(content: Content, pixels: bool) -> FileDataset:
         syntax == _IMPLICIT,
         syntax != _BIG_ENDIAN,
         stop_when=stop,
-        specific_tags=tags,  # type: ignore[arg-type]
+        specific_tags=tags,
     )
     implicit, little = dataset.original_encoding
     if not known:
-        meta.TransferSyntaxUID = _IMPLICIT if implicit else syntax
+        meta.TransferSyntaxUID = UID(_IMPLICIT if implicit else syntax)
     if pixels and content.packed:
         while content.read(1 << 20):  # gzip and zip keep the checksum of what was read at its end
             pass

@@ -224,7 +224,11 @@ def _decode_with_pydicom(dataset: FileDataset, _: DicomHeader) -> Iterator[npt.N
     from pydicom.pixels.utils import iter_pixels
 
     # these three would apply pydicom's own idea of unused bits and signs, another for each syntax
-    as_decoded = {"correct_unused_bits": False, "apply_j2k_sign_correction": False, "apply_jls_sign_correction": False}
+    as_decoded: dict[str, Any] = {
+        "correct_unused_bits": False,
+        "apply_j2k_sign_correction": False,
+        "apply_jls_sign_correction": False,
+    }
     yield from iter_pixels(dataset, raw=True, **as_decoded)
 
 

@@ -96,7 +96,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
     skull = _find_skull(coarse)
     if skull is None:
         return HeadPlace(highest, coarse.body)
-    footprint = _grow(skull.spaces.any(axis=0), _pixels(coarse, _AROUND_MM))
+    footprint = _grow(np.asarray(skull.spaces.any(axis=0)), _pixels(coarse, _AROUND_MM))
     over = coarse.body & footprint
     top, reaches_on = _top_of_head(coarse, over, int(skull.slices[-1]))
     _check_upright(coarse, over, skull)
@@ -172,7 +172,7 @@ def _elsewhere(coarse: Coarse, over: npt.NDArray[np.bool_], top: int, height_mm:
     if height_mm is not None:
         inside &= coarse.positions_mm >= end - height_mm
     body = coarse.body & inside[:, None, None]
-    face = _grow(over.any(axis=0), _pixels(coarse, 2 * _AROUND_MM))
+    face = _grow(np.asarray(over.any(axis=0)), _pixels(coarse, 2 * _AROUND_MM))
     total = int(body.sum())
     return float((body & ~face).sum() / total) if total else 0.0
 

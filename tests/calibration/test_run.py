@@ -25,7 +25,7 @@ from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.specs import Precision
 
-LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_gate_l1=0.15)
+LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_routing_l1=0.15)
 """Those of the fixture ``calibrated``."""
 
 

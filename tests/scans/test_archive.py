@@ -50,8 +50,8 @@ def test_a_zip_of_a_series_is_read_as_the_series(
 def test_a_zip_of_two_studies_is_two_scans(tmp_path: Path, write_series: Any) -> None:
     for name, value in (("one", 40.0), ("two", 45.0)):
         stack = np.full((35, 128, 128), -1000.0)
-        stack[:, 20:108, 20:108] = 900.0
-        stack[:, 26:102, 26:102] = value
+        stack[:, 20:108, 12:116] = 900.0
+        stack[:, 26:102, 18:110] = value
         write_series(tmp_path / "both" / name, stack=stack)
     archive = zip_folder(tmp_path / "both", tmp_path / "both.zip")
     scans = find_scans(archive).scans
@@ -155,16 +155,18 @@ def test_encrypted_and_broken_archives_are_refused_by_name(tmp_path: Path, head_
         assert (entry.path, entry.code) == (tmp_path / name, "empty_file" if not content else "unsupported_format")
 
 
-def test_a_changed_archive_changes_the_fingerprint_and_is_not_read_as_before(tmp_path: Path, head_folder: Path) -> None:
+def test_an_archive_that_was_replaced_is_not_read_as_before(tmp_path: Path, head_folder: Path) -> None:
     archive = zip_folder(head_folder, tmp_path / "study.zip")
     [scan] = find_scans(archive).scans
     before = scan.fingerprint()
     assert before == find_scans(archive).scans[0].fingerprint()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("notes.txt", "replaced")
-    assert scan.fingerprint() != before
-    with pytest.raises(ScanError, match="has changed"):
+    assert scan.fingerprint() == before  # of the archive as it was found
+    with pytest.raises(ScanError) as caught:
         read_scan(scan)
+    assert caught.value.code == "changed"
+    assert find_scans(archive).scans == ()
     archive.unlink()
     with pytest.raises(ScanError) as caught:
         read_scan(scan)
