@@ -108,6 +108,15 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
     above_mm = float(coarse.positions_mm[highest] - coarse.positions_mm[top])
     if above_mm <= _SAME_TOP_MM:
         top = highest
+    elif reaches_on and _touches_edge(over[skull.slices]):  # bone can't close a skull that the picture cuts
+        top = highest
+        warnings.append(
+            ScanWarning(
+                "head_place_uncertain",
+                "the edge of the picture cuts the skull, so the skull does not show where the head ends: the field "
+                "begins at the highest tissue",
+            )
+        )
     elif reaches_on:
         warnings.append(
             ScanWarning(
@@ -138,6 +147,11 @@ def _top_of_head(coarse: Coarse, over: npt.NDArray[np.bool_], start: int) -> tup
     if coarse.positions_mm[top] <= allowed:
         return top, False
     return int(np.flatnonzero(coarse.positions_mm <= coarse.positions_mm[start] + _ABOVE_MM / 2)[-1]), True
+
+
+def _touches_edge(mask: npt.NDArray[np.bool_]) -> bool:
+    """Whether a mask (slices, rows, cols) reaches an edge of the picture in any slice."""
+    return bool(mask[:, [0, -1], :].any() or mask[:, :, [0, -1]].any())
 
 
 def _check_upright(coarse: Coarse, over: npt.NDArray[np.bool_], skull: _Skull) -> None:

@@ -15,6 +15,8 @@ from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, generate_uid
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, ScanSource, find_scans, read_scan, to_grid
+from molre_edge.scans.coarse import shrink
+from molre_edge.scans.head_place import find_head
 from molre_edge.specs import Grid
 
 GRID = Grid(slices=16, rows=96, cols=96)
@@ -310,7 +312,7 @@ def test_contrast_bone_kernel_and_derived_slices_are_accepted_with_a_warning(tmp
 
 
 def test_incomplete_heads_are_accepted_with_a_warning(tmp_path: Path, write_series: Any) -> None:
-    write_series(tmp_path / "low", [(-127, -127, z) for z in Z if z < 40])
+    write_series(tmp_path / "low", [(-127, -127, z) for z in Z if -70 < z < 40])  # below it would close like a vertex
     assert codes(read(tmp_path / "low")) == {"vertex_missing"}
     write_series(tmp_path / "high", [(-127, -127, z) for z in Z if z > 0])
     assert codes(read(tmp_path / "high")) == {"base_missing"}
@@ -318,7 +320,9 @@ def test_incomplete_heads_are_accepted_with_a_warning(tmp_path: Path, write_seri
 
 def test_a_head_that_is_cut_off_is_accepted_with_a_warning(tmp_path: Path, write_series: Any) -> None:
     write_series(tmp_path / "a", [(-65.0, -127.0, z) for z in Z], shape=(128, 90))
-    assert codes(read(tmp_path / "a")) == {"head_cut_off"}
+    volume = read(tmp_path / "a")
+    assert codes(volume) == {"head_cut_off", "head_place_uncertain"}
+    assert find_head(shrink(volume)).top == int(np.flatnonzero(shrink(volume).body.any(axis=(1, 2)))[-1])
 
 
 def test_truncated_pixels_are_refused_and_named(head_folder: Path) -> None:
