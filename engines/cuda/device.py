@@ -165,7 +165,7 @@ def open_device(backend: str | None = None) -> Device:
     reasons = []
     for name in [backend] if backend else BACKENDS:
         try:
-            module = importlib.import_module(f"molre_edge.engines.{BACKENDS[name]}")
+            module = importlib.import_module(f"molre_edge.engines.cuda.{BACKENDS[name]}")
             device: Device = module.open_device(probe.gpus[0])
             return device
         except (ImportError, OSError, RuntimeError) as error:  # not installed, or built for another driver

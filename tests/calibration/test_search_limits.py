@@ -22,10 +22,12 @@ def numbers(shift: float = 0.0, turn: float = 0.0, gates: float = 0.0) -> Parity
 
 def test_it_is_the_largest_share_of_a_limit() -> None:
     assert sensitivity(numbers(), INT8) == 0
-    assert sensitivity(numbers(shift=0.1), INT8) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
+    assert sensitivity(numbers(shift=0.1), INT8) == pytest.approx(0.1 / 0.2)
+    only_dp = ParityLimits("dp only", max_abs_dp=0.05)
+    assert sensitivity(numbers(shift=0.1), only_dp) == pytest.approx((1 / (1 + math.exp(-0.1)) - 0.5) / 0.05)
     assert sensitivity(numbers(turn=0.1), INT8) == pytest.approx((1 - math.cos(0.1)) / 0.01, rel=1e-3)
     assert sensitivity(numbers(gates=0.1), INT8) == pytest.approx(2.0, rel=1e-5)
-    assert sensitivity(numbers(gates=0.1), ParityLimits("dp only", max_abs_dp=0.05)) == 0
+    assert sensitivity(numbers(gates=0.1), only_dp) == 0
     assert sensitivity(numbers(shift=float("nan")), INT8) == math.inf
 
 

@@ -245,7 +245,7 @@ def test_stacks_side_by_side_stay_one_volume(
 
 def test_a_sharp_and_a_smooth_kernel_side_by_side_are_two_volumes(tmp_path: Path, write_series: Any) -> None:
     write_series(
-        tmp_path, edit=lambda dataset, index: setattr(dataset, "ConvolutionKernel", "H31s" if index < 20 else "H70h")
+        tmp_path, edit=lambda dataset, index: setattr(dataset, "ConvolutionKernel", "H70h" if index < 15 else "H31s")
     )
     volume = only(find_scans(tmp_path))
     assert len(volume.hu) == 20

@@ -179,4 +179,4 @@ def test_a_pipe_in_the_place_of_a_found_file_is_refused_at_once(drop: Path, head
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(timeout=60)
-    assert refused == ["unreadable"] * 3
+    assert refused == ["changed"] * 3

@@ -23,7 +23,7 @@ from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
-from molre_edge.progress import Silent
+from molre_edge.progress import SILENT, Silent
 from molre_edge.specs import Precision
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built where TensorRT-RTX is installed: Linux on x86-64")
@@ -404,7 +404,7 @@ def test_ctrl_c_while_the_finished_engine_is_inspected_is_not_lost(
 def test_an_engine_whose_layers_can_not_be_read_is_kept_and_says_so(
     fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt import build as tensorrt_build
     from molre_edge.engines.tensorrt.layers import read_layers
 
     monkeypatch.setattr(
@@ -439,7 +439,7 @@ def test_layers_are_taken_from_the_inspector_unless_the_log_tells_more(
     by_inspector: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt import build as tensorrt_build
 
     monkeypatch.setattr(tensorrt_build, "inspect_layers", lambda *_, host_code: inspected)
     monkeypatch.setattr(tensorrt_build, "read_layers", lambda text: logged)
@@ -453,7 +453,7 @@ def test_layers_are_taken_from_the_inspector_unless_the_log_tells_more(
 @pytest.mark.usefixtures("full")
 @without_warning
 def test_attentions_of_float16_are_counted_by_the_inspector_too(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    from molre_edge.engines import tensorrt_build
+    from molre_edge.engines.tensorrt import build as tensorrt_build
     from molre_edge.engines.tensorrt.api import TensorRT
 
     fused = BuiltLayer("_gemm_mha_v2_1", "kgen", "Half", 0)
@@ -462,9 +462,9 @@ def test_attentions_of_float16_are_counted_by_the_inspector_too(fresh: Bundle, m
     import tensorrt_rtx
 
     library = TensorRT(tensorrt_rtx, "TensorRT", "11.4.0")
-    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), None) == 2
+    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), SILENT) == 2
     monkeypatch.setattr(tensorrt_build, "inspect_layers", lambda *_, host_code: ())
-    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), None) is None  # not known
+    assert tensorrt_build._fused_in_fp16(fresh, library, BuildOptions(target=Target.HERE), SILENT) is None  # not known
 
 
 @without_warning

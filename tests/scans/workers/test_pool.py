@@ -115,7 +115,7 @@ def test_a_bug_of_ours_costs_its_scan_and_tells_its_place_but_not_its_words(
     with Readers(GRID, 0) as here:
         [error] = here.read(sources[:1])
     assert isinstance(error, ScanError) and error.code == "reader_failed"
-    assert "ZeroDivisionError at test_readers.py:" in str(error) and "Muster" not in str(error)
+    assert "ZeroDivisionError at test_pool.py:" in str(error) and "Muster" not in str(error)
 
 
 def test_readers_that_can_not_start_end_the_run_and_not_scan_after_scan(
