@@ -71,7 +71,7 @@ class OnnxRuntimeRunner:
             MissingDependencyError: ONNX Runtime is not installed.
         """
         if not self._graph:
-            raise EngineError(f"{self.name} was used before and has let its graph go; make a new runner")
+            raise EngineError(f"{self.name} was closed and can't be used again. Create a new runner")
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -94,7 +94,10 @@ class OnnxRuntimeRunner:
             ) from error
         names = {value.name for value in session.get_outputs()}
         if not {"logits", "embedding"} <= names or len(session.get_inputs()) != 1:
-            raise EngineError(f"{self.name}: the graph's outputs are {', '.join(sorted(names))}; it is none of ours")
+            raise EngineError(
+                f"{self.name}: the graph's outputs are {', '.join(sorted(names))}. Expected "
+                "those of a bundle: export the checkpoint again"
+            )
         self._graph = b""  # the session has its own copy
         self._session = session
         return self
@@ -145,7 +148,7 @@ class OnnxRuntimeRunner:
             values = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
-                f"{self.name} failed on a batch of {len(volume)}: {_line(error)}. Where memory ran out, take "
+                f"{self.name} failed on a batch of {len(volume)}: {_line(error)}. If memory ran out, use "
                 f"smaller batches"
             ) from error
         done = time.perf_counter()

@@ -160,7 +160,8 @@ def open_device(backend: str | None = None) -> Device:
     probe = probe_driver()
     if probe.problem is not None:
         raise EngineError(
-            f"{probe.problem}. A TensorRT engine needs an NVIDIA GPU and its driver; 'molre-edge doctor' tells more"
+            f"{probe.problem}. A TensorRT engine needs an NVIDIA GPU and its driver; 'molre-edge doctor' shows what "
+            "is missing"
         )
     reasons = []
     for name in [backend] if backend else BACKENDS:

@@ -65,7 +65,8 @@ class BuiltFor:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
-                f"{engine.path.with_suffix('.json')}: does not say what the engine was built for ({str(error)[:200]}); "
+                f"{engine.path.with_suffix('.json')}: does not name the engine's target "
+                f"({str(error)[:200]}); "
                 f"build it again with 'molre-edge build'"
             ) from error
 

@@ -45,7 +45,7 @@ class TensorRTNetwork:
 
         Raises:
             DeviceMemoryError: the GPU's memory does not suffice.
-            EngineError: the library refuses it, or it is none of ours.
+            EngineError: the library refuses it, or it is not an engine of a bundle's graph.
         """
         self._trt, trt, self._cache = tensorrt, tensorrt.module, cache
         watch = Watch()
@@ -66,7 +66,10 @@ class TensorRTNetwork:
                 specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
             if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
                 told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
-                raise EngineError(f"the engine's tensors are {told}; it is none of ours")
+                raise EngineError(
+                    f"the engine's tensors are {told}. Expected those of a "
+                    "bundle's graph: build the engine again with 'molre-edge build'"
+                )
             (self.input,), self.outputs = specs[True], tuple(specs[False])
             low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
             self.batch = (int(low[0]), int(usual[0]), int(high[0]))

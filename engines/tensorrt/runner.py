@@ -92,7 +92,7 @@ class TensorRTRunner:
             MissingDependencyError: TensorRT is not installed.
         """
         if not self._plan:
-            raise EngineError(f"{self.name} was used before and has let its engine go; make a new runner")
+            raise EngineError(f"{self.name} was closed and can't be used again. Create a new runner")
         with contextlib.ExitStack() as stack:
             device = self._open_device()  # before the library: one of its variants ends the process without a driver
             stack.callback(device.close)

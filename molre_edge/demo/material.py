@@ -86,7 +86,7 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
     foreign = there if MARK not in there else there - _OURS
     if foreign:
         raise ConfigError(
-            f"{folder}: holds {sorted(foreign)[0]}, which is no demo's; move it away or name another folder"
+            f"{folder}: holds {sorted(foreign)[0]}, which is not part of a demo. Move it away, or name another folder"
         )
     if there and not force:
         what = "a demo already" if (folder / "edge-runs" / "fp16" / "report.html").is_file() else "an unfinished demo"

@@ -104,12 +104,12 @@ def _of_safetensors(path: Path) -> Found:
             header = read_header(file)
         metadata, shapes = json.loads(header.metadata.get(_METADATA, "{}")), header.shapes
         if metadata.get("format") != _FORMAT or not isinstance(metadata.get("config"), dict):
-            raise ValueError(f"its metadata have no {_METADATA!r} of ours")
+            raise ValueError(f"its metadata have no valid entry {_METADATA!r}")
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from error
     except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: a safetensors file that is no checkpoint of molre-edge ({plain(str(error))}); "
+            f"{path}: a safetensors file, but not a checkpoint of molre-edge ({plain(str(error))}); "
             f"docs/checkpoint.md says what one holds"
         ) from error
     renamed = {}

@@ -109,7 +109,7 @@ def read_entries(path: Path) -> list[Entry]:
         raise RunError(f"{path}: damaged ({error}); start a new run") from error
     ids = [row.scan for row in rows]
     if not all(map(_ID.fullmatch, ids)) or len(set(ids)) < len(ids):
-        raise RunError(f"{path}: damaged (an id that is none, or is there twice); start a new run")
+        raise RunError(f"{path}: damaged (an id is invalid or appears twice). Start a new run")
     return rows
 
 

@@ -102,7 +102,7 @@ def stack_frames(frames: Sequence[Frame], rows: int, cols: int) -> Stack:
     lengths = np.linalg.norm(across), np.linalg.norm(down)
     if max(abs(lengths[0] - 1.0), abs(lengths[1] - 1.0), abs(float(across @ down))) > 0.01:
         raise ScanError(
-            "no_geometry", "the slices' directions are no right-angled unit vectors: export the series again"
+            "no_geometry", "the slices' directions are not perpendicular unit vectors: export the series again"
         )
     across, down = across / lengths[0], down / lengths[1]
     transpose, flip, right_to_left, front_to_back = frame_axes(across, down)

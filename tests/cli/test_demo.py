@@ -17,7 +17,7 @@ def test_a_folder_of_somebody_s_work_is_left_alone_whatever_its_names_are(
     (Path("work") / name).write_text("mine")
     done = invoke("demo", "work", *force)
     assert done.exit_code == 1
-    assert f"work: holds {name}, which is no demo's" in done.stderr
+    assert f"work: holds {name}, which is not part of a demo" in done.stderr
     assert (Path("work") / name).read_text() == "mine"
 
 

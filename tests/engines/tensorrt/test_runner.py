@@ -280,7 +280,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_facts_say_so(
         ("memory", DeviceMemoryError, "can't load the engine:\n- out of memory"),
         ("context", EngineError, "can't make an execution context"),
         ("enqueue", EngineError, "TensorRT can't run the engine:\n- Cask failure on purpose"),
-        ("tensors", EngineError, "the engine's tensors are other_.*; it is none of ours"),
+        ("tensors", EngineError, "the engine's tensors are other_.*Expected those of a bundle's graph"),
         ("profile", EngineError, "does not take a batch of 1 :\n- Unable to switch the profile\n- Failed in setOpt"),
         ("scratch", DeviceMemoryError, "a batch of 1, the smallest that the engine takes, does not fit"),
     ],
@@ -420,7 +420,7 @@ def test_an_old_engine_s_json_without_what_it_was_built_for_is_refused(engines: 
     (engine,) = (engine for engine in list_engines(engines) if engine.path.stem == "here-fp32")
     for part in ("target", "precision", "runtime", "options"):
         lacking = replace(engine, facts={name: value for name, value in engine.facts.items() if name != part})
-        with pytest.raises(BundleError, match=r"here-fp32\.json: does not say what the engine was built for"):
+        with pytest.raises(BundleError, match=r"here-fp32\.json: does not name the engine's target"):
             TensorRTRunner.from_bundle(engines, lacking)
 
 
