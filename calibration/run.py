@@ -20,7 +20,8 @@ from molre_edge.calibration.scan_labels import labels_of
 from molre_edge.calibration.search import search
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import ConfigError, MissingDependencyError
-from molre_edge.parity import DEFAULT_LIMITS, ParityLimits, load_limits
+from molre_edge.parity import ParityLimits
+from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.scans import FoundScans, RejectedScan, find_scans
 from molre_edge.specs import DISCLAIMER, Precision, RangeMethod
@@ -134,9 +135,7 @@ def calibrate_bundle(
         validation_scans=validation_scans,
         conv3d=conv3d,
     )
-    by_precision = (
-        limits if isinstance(limits, Mapping) else DEFAULT_LIMITS if limits is None else load_limits(Path(limits))
-    )
+    by_precision = limits_by_precision(limits, progress=progress)
     opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
     root = Path(scans)
     found = find_scans(root)
@@ -144,7 +143,7 @@ def calibrate_bundle(
         opened,
         found,
         settings,
-        by_precision.get(Precision.INT8, DEFAULT_LIMITS[Precision.INT8]),
+        by_precision[Precision.INT8],
         labels=labels_of(None if labels is None else Path(labels), opened, found, root, progress.info),
         threads=threads,
         progress=progress,

@@ -42,6 +42,7 @@ def synthesize(
             findings=None if findings is None else split_names("--findings", findings),
             prevalence=prevalence,
             shape=parse_size("--size", size),
+            processes=None,
             progress=progress,
         )
     speaker.say(f"{result.scans} scans and manifest.csv: {result.folder}")

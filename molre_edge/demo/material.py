@@ -115,4 +115,4 @@ def make_scans(folder: Path) -> None:
 
 def make_data(folder: Path, progress: Progress = SILENT) -> None:
     """Write 240 synthetic heads, each of :data:`LEARNED` in three of ten, in ``train``, ``val`` and ``test``."""
-    molre_edge.synthesize_scans(folder, scans=SCANS_TO_LEARN, findings=LEARNED, progress=progress)
+    molre_edge.synthesize_scans(folder, scans=SCANS_TO_LEARN, findings=LEARNED, processes=None, progress=progress)

@@ -382,6 +382,7 @@ def synthesize_scans(
     findings: Sequence[str] | None = None,
     prevalence: float = 0.3,
     shape: tuple[int, int, int] = (16, 128, 128),
+    processes: int | None = 1,
     progress: Progress = SILENT,
 ) -> SynthesisResult:
     """Make synthetic head CTs with findings, and the manifest for training: 60 % train, 20 % val, 20 % test.
@@ -393,6 +394,8 @@ def synthesize_scans(
         findings: draw each of these by itself; None for plausible draws of all.
         prevalence: of each of `findings`.
         shape: (slices, rows, cols) of a scan.
+        processes: number of processes that make scans; None for one on each core. With more than one, a script needs
+            ``if __name__ == "__main__":`` around its own code, since each process imports it.
         progress: receives events.
 
     Raises:
@@ -414,7 +417,7 @@ def synthesize_scans(
         shape=shape,
         findings=findings,
         prevalence=prevalence,
-        processes=usable_cores(),
+        processes=usable_cores() if processes is None else processes,
         on_scan=counter(progress, scans, "scans"),
     )
     return SynthesisResult(folder, scans)
