@@ -96,7 +96,7 @@ def test_indices_lead_to_scans_and_findings(full_report: Callable[..., Report]) 
     assert data["scans"][worst["scan"]] in {f"scan-{i + 1:04d}" for i in range(24)}
     entry = data["numbers"]["per_finding"][worst["finding"]]
     assert entry["finding"] == data["findings"][worst["finding"]]
-    assert entry["max_abs_dp"] == data["numbers"]["max_abs_dp"]
+    assert entry["max_abs_dlogit"] == data["numbers"]["max_abs_dlogit"] == worst["max_abs_dlogit"]
 
 
 def test_a_number_that_is_not_finite_becomes_null_and_a_note_says_where(full_report: Callable[..., Report]) -> None:
