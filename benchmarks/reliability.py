@@ -1,6 +1,6 @@
 """What is left after kill -9 at random moments, and whether 1,000 scans with bad ones among them are all accounted for.
 
-    python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --gates TOML --kills 20
+    python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
 
 `kill` runs each command of COMMANDS once to its end, then kills it again and again: half of the times at a moment
@@ -41,7 +41,7 @@ class Assets:
     checkpoint: Path
     bundle: Path
     scans: Path
-    gates: Path | None = None
+    limits: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -140,25 +140,25 @@ def _copy_bundle(assets: Assets, work: Path) -> None:
     shutil.copytree(assets.bundle, work / "bundle")
 
 
-def _gates(assets: Assets) -> list[object]:
-    return [] if assets.gates is None else ["--gates", assets.gates]
+def _limits(assets: Assets) -> list[object]:
+    return [] if assets.limits is None else ["--limits", assets.limits]
 
 
 COMMANDS: dict[str, Command] = {
     "export": Command(
-        lambda a, w: ["export", a.checkpoint, "-o", w / "bundle", "--golden-volumes", 3, "--force", *_gates(a)],
+        lambda a, w: ["export", a.checkpoint, "-o", w / "bundle", "--golden-volumes", 3, "--force", *_limits(a)],
         lambda a, w: None,
         _export_state,
         _export_check,
     ),
     "export over a bundle": Command(
-        lambda a, w: ["export", a.checkpoint, "-o", w / "bundle", "--golden-volumes", 3, "--force", *_gates(a)],
+        lambda a, w: ["export", a.checkpoint, "-o", w / "bundle", "--golden-volumes", 3, "--force", *_limits(a)],
         _copy_bundle,
         lambda w: _export_state(w) if (w / "bundle").exists() or _hidden_old(w) else _fail("the old bundle is lost"),
         _export_check,
     ),
     "calibrate": Command(
-        lambda a, w: ["calibrate", a.scans, "--bundle", w / "bundle", *_gates(a)],
+        lambda a, w: ["calibrate", a.scans, "--bundle", w / "bundle", *_limits(a)],
         _copy_bundle,
         _calibrate_state,
         _calibrate_check,
@@ -445,8 +445,8 @@ def main() -> None:
     parts = parser.add_subparsers(dest="what", required=True)
     kill = parts.add_parser("kill")
     kill.add_argument("work", type=Path)
-    for name in ("checkpoint", "bundle", "scans", "gates"):
-        kill.add_argument(f"--{name}", type=Path, required=name != "gates")
+    for name in ("checkpoint", "bundle", "scans", "limits"):
+        kill.add_argument(f"--{name}", type=Path, required=name != "limits")
     kill.add_argument("--kills", type=int, default=20)
     kill.add_argument("--seed", type=int, default=0)
     kill.add_argument("--command", nargs="+", choices=COMMANDS, default=list(COMMANDS))
@@ -458,7 +458,7 @@ def main() -> None:
     scans.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.what == "kill":
-        given = [path and path.resolve() for path in (options.checkpoint, options.bundle, options.scans, options.gates)]
+        given = [path and path.resolve() for path in (options.checkpoint, options.bundle, options.scans, options.limits)]
         work, assets = options.work.resolve(), Assets(*given)
         result: dict[str, Any] = {}
         for name in options.command:
