@@ -458,7 +458,8 @@ def main() -> None:
     scans.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.what == "kill":
-        given = [path and path.resolve() for path in (options.checkpoint, options.bundle, options.scans, options.limits)]
+        paths = (options.checkpoint, options.bundle, options.scans, options.limits)
+        given = [path and path.resolve() for path in paths]
         work, assets = options.work.resolve(), Assets(*given)
         result: dict[str, Any] = {}
         for name in options.command:
