@@ -70,9 +70,10 @@ def read_regular(path: Path, *, largest: int, links: bool = True) -> bytes:
     with open_regular(path, largest=largest) as file:
         if not links and not os.path.samestat(entry, os.fstat(file.fileno())):
             raise OSError(0, "replaced while it was opened", str(path))
-        content = file.read(largest + 1)  # it may grow
-    if len(content) > largest:
-        raise OSError(0, f"more than {largest} bytes long, which is the limit", str(path))
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # a buffer of the file's size, not of the limit's
+    if len(content) > size:
+        raise OSError(0, "grew while it was read", str(path))
     return content
 
 

@@ -115,7 +115,7 @@ def test_a_bad_scan_among_good_ones_is_told_and_gives_exit_code_4(
     done = invoke("train", own, *TINY, "--epochs", 1, "--cache", cache, "--json")
     assert done.exit_code == 4
     assert [row["scan"] for row in json.loads(done.stdout)["problems"]] == ["bad.nii.gz"]
-    assert "warning: bad.nii.gz can't be used: the file ends" in done.stderr
+    assert "warning: bad.nii.gz can't be used: there is no NIfTI header" in done.stderr
     assert Path("ckpt.pt").is_file()
 
 

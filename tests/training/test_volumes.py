@@ -85,7 +85,7 @@ def test_a_bad_scan_among_good_ones_is_named_and_the_rest_goes_on(
 def test_no_usable_scan_at_all_is_an_error_with_the_first_reason(cases: tuple[Case, ...], tmp_path: Path) -> None:
     for case in cases:
         case.path.write_bytes(b"text")
-    words = f"none of the 2 scans can be used; the first is {cases[0].name}: the file ends"
+    words = f"none of the 2 scans can be used; the first is {cases[0].name}: there is no NIfTI header"
     with pytest.raises(ConfigError, match=words):
         prepare_volumes(cases, GRID, tmp_path / "cache")
 

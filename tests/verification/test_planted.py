@@ -53,7 +53,7 @@ def test_an_engine_one_logit_off_is_not_used(bundle: Bundle, altered: Any, preci
 def test_a_run_of_an_engine_one_logit_off_fails(
     run: Callable[..., Any], altered: Any, tiny_scans: Path, precision: Precision
 ) -> None:
-    summary = run(tiny_scans, runner=altered(WRONG["one logit more"]), gate=DEFAULT_LIMITS[precision])
+    summary = run(tiny_scans, runner=altered(WRONG["one logit more"]), limits=DEFAULT_LIMITS[precision])
     assert summary.exit_code == 3
     assert "max_abs_dlogit" in {check.name for check in summary.verdict.failed}
     assert "Largest |Δlogit|" in summary.report.read_text(encoding="utf-8")
