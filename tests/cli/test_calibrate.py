@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,6 @@ def test_calibrate_and_infer_end_in_a_parity_report_that_passes(
     digest = Bundle.open(Path("edge-bundle")).digest
     assert f"Digest: {digest}" in done.stdout
     assert "times as fast as float16" in done.stdout
-    said = re.search(r"\d+ of \d+ layers in INT8 \(\d+% of the weights\)", done.stdout)
-    page = " ".join(Path("edge-bundle/calibration/report.html").read_text().split())
-    assert said is not None and said[0] in page  # one number, one wording
     again = invoke(*words, "--json")
     assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["digest"]) == (True, digest)
     run = invoke("infer", tiny_scans, "--engine", "int8", "--gates", "gates.toml", "--reference", "golden", "-o", "run")
@@ -64,11 +60,11 @@ def test_labels_are_judged_by_both_commands(
     Path("gates.toml").write_text(gates)
     done = invoke(*words, "--labels", "labels.csv")
     assert done.exit_code == 0, done.stderr
-    assert "all 4 scans, as ONNX Runtime runs it: passed: 7 of 7" in done.stdout
+    assert "all 4 scans, as ONNX Runtime runs it: passed: 9 of 9" in done.stdout
     more = ["--gates", "gates.toml", "--labels", "labels.csv", "--reference", tiny_checkpoint, "-o", "run"]
     run = invoke("infer", tiny_scans, "--engine", "int8", *more)
     assert run.exit_code == 0, run.stderr
-    assert "7 of 7 checks kept their limits" in run.stdout
+    assert "9 of 9 checks kept their limits" in run.stdout
 
 
 def test_an_impossible_budget_ends_with_3_and_writes_nothing(invoke: Any, words: list[str]) -> None:
