@@ -25,15 +25,19 @@ pytest_plugins = ["report_fixtures", "run_fixtures"]
 """Fixtures that several areas share, in tests/fixtures."""
 
 _COSTLY = {"tiny_bundle", "tiny_checkpoint", "tiny_data", "wheel_path", "stand_in", "spawn"}
-_LONG = ("edge", "benchmarks", "training", "calibration", "synthetic", "test_demo.py", "test_readme.py")
+_LONG = (
+    "benchmarks", "calibration", "edge", "engines", "export", "model", "reports/test_browser.py",
+    "reports/test_plots.py", "reports/test_charts.py", "repository/test_lean_imports.py", "scans", "synthetic",
+    "test_demo.py", "test_locks.py", "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need an exported model, the wheel or a process a command; `make test-fast` skips them."""
     tests = Path(__file__).parent
     for item in items:
-        area = item.path.relative_to(tests).parts[0]
-        if area in _LONG or _COSTLY & set(getattr(item, "fixturenames", ())):
+        place = item.path.relative_to(tests).as_posix()
+        if place.startswith(_LONG) or _COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.chain)
 
 

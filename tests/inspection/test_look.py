@@ -87,7 +87,7 @@ def test_safetensors_are_told_from_their_header_alone(
 def test_safetensors_that_are_no_checkpoint_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"no checkpoint of molre-edge"):
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of molre-edge"):
         inspect_path(path)
 
 
