@@ -31,7 +31,7 @@ demo: venv
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# An answer within two minutes: no exported model, no wheel, no training.
+# A first answer: no exported model, no wheel, no scans, no training.
 test-fast: venv
 	$(BIN)/pytest -m "not chain and not slow" $(PYTEST_ARGS)
 

@@ -129,5 +129,5 @@ def test_a_failure_within_the_graph_names_the_batch(bundle: Bundle, volumes: Vol
     graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 75]), "shape"))
     with OnnxRuntimeRunner(graph.SerializeToString(), Precision.FP32, cpu_only=True) as runner:
         assert len(runner.run(volumes[:1]).outputs) == 1
-        with pytest.raises(EngineError, match=r"onnxruntime:fp32 failed on a batch of 2: .* take smaller batches"):
+        with pytest.raises(EngineError, match=r"onnxruntime:fp32 failed on a batch of 2: .* use smaller batches"):
             runner.run(volumes[:2])

@@ -63,7 +63,7 @@ def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
 )
 def test_a_damaged_table_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "scans.csv").write_text(text)
-    with pytest.raises(RunError, match=r"damaged .*Start a new run"):
+    with pytest.raises(RunError, match=r"damaged .*[Ss]tart a new run"):
         read_entries(tmp_path / "scans.csv")
 
 

@@ -384,7 +384,7 @@ def test_outside_a_with_block_it_is_not_ready(engines: Bundle, setting: Setting,
             use()
     with runner:
         pass
-    with pytest.raises(EngineError, match="was used before"), runner:
+    with pytest.raises(EngineError, match="was closed and can't be used again"), runner:
         pass
 
 
