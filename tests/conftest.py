@@ -26,7 +26,8 @@ pytest_plugins = ["report_fixtures", "run_fixtures"]
 
 _COSTLY = {"tiny_bundle", "tiny_checkpoint", "tiny_data", "wheel_path", "stand_in", "spawn"}
 _LONG = (
-    "benchmarks", "calibration", "cli/test_synthesize.py", "edge", "engines", "export", "model", "reports/test_browser.py",
+    "benchmarks", "calibration", "cli/test_synthesize.py", "edge", "engines", "export", "model",
+    "reports/test_browser.py",
     "reports/test_plots.py", "reports/test_charts.py", "repository/test_lean_imports.py", "scans", "synthetic",
     "test_demo.py", "test_locks.py", "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
 )  # fmt: skip
