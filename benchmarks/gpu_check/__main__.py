@@ -44,7 +44,7 @@ _SHORTEST = 20.0
 
 
 def main() -> None:
-    """Run it. The exit code is 1 where something failed; what can't run here is no failure."""
+    """Run it. The exit code is 1 where something failed; what can't run here does not count as a failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; again for more")
     parser.add_argument("--step", choices=STEPS, action="append", help="this step alone; again for more")

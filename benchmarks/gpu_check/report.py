@@ -73,7 +73,7 @@ class Report:
     def check(self, name: str, work: Callable[[], dict[str, Any] | None], *, gpu: bool = True) -> bool:
         """Run a check, which gives figures, raises :class:`CanNotRunError`, or fails by any other error.
 
-        A package that is not installed is no failure.
+        A package that is not installed does not count as a failure.
 
         Returns:
             Whether it was done.
