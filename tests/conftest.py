@@ -56,6 +56,15 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_before() -> Iterator[None]:
+    """A test that leaves PyTorch with fewer threads makes later ones slow, and their last digits others."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    yield
+    assert before is None or sys.modules["torch"].get_num_threads() == before, "the number of threads was not set back"
+
+
 @pytest.fixture(scope="session")
 def sources(root: Path) -> dict[str, Path]:
     """Every file that is to be installed: its path in the installed package -> where it lies in the repository."""

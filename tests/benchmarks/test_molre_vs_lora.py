@@ -25,6 +25,7 @@ def comparison(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         raise InterruptedError
 
     monkeypatch.setattr(module, "data", begun)
+    monkeypatch.setattr(module.torch, "set_num_threads", lambda count: None)  # it would be this process's, for good
     return module
 
 
