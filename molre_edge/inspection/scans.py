@@ -5,6 +5,7 @@ Scans have the names that ``infer`` would use, ``scan-0001`` and so on, because 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,11 @@ def _facts_of(source: ScanSource) -> dict[str, Any]:
     return {**volume.facts, "span_mm": round(span, 1), "warnings": warnings}
 
 
+def _first(rows: Sequence[object]) -> str:
+    """What a title says of a table that does not hold all rows."""
+    return f", the first {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
+
+
 def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths: bool) -> tuple[Table, ...]:
     paths = ("path",) if with_paths else ()
     good = [fact for fact in scans if fact["status"] == "usable"]
@@ -102,7 +108,7 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
         for fact in (*scans, *left)
         if fact["status"] == "refused" or (fact["status"] == "ignored" and fact["code"] != _NO_SCAN)
     ]
-    title = "Left out" if len(bad) <= _MOST_ROWS else f"Left out, the first {_MOST_ROWS} of {len(bad)}"
+    title = f"Left out{_first(bad)}"
     rows = []
     for fact in good:
         low, high = fact["step_mm"]
@@ -128,7 +134,7 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
     tables = (
         Table("Scans that can be used", columns, tuple(tuple(map(plain, row)) for row in rows)),
         Table(
-            "Volumes of the studies, and why one was chosen",
+            f"Volumes of the studies, and why one was chosen{_first(volumes)}",
             ("scan", "volume", "slices", "status", "reason"),
             tuple(tuple(map(plain, row)) for row in volumes[:_MOST_ROWS]),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -168,6 +169,22 @@ def test_a_bad_scan_in_a_batch_ends_with_4_and_is_shown_with_its_reason(infer: A
     assert bad["path"] == "water.nii.gz" and bad["code"] and bad["reason"]
     assert f"{bad['scan']} cannot be used: {bad['reason']}" in words_of(done.stderr)
     assert bad["code"] in done.stdout
+
+
+def test_a_study_that_is_still_arriving_is_left_for_later(infer: Any, tiny_scans: Path, tmp_path: Path) -> None:
+    for name in ("there", "arriving"):
+        shutil.copytree(tiny_scans / "head-1", tmp_path / "drop" / name)
+    for path in (tmp_path / "drop" / "there").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2.3.1"  # a study of its own
+        dataset.save_as(path)
+        os.utime(path, (1e9, 1e9))
+    done = infer(tmp_path / "drop", *GOLDEN, "--settle", "600", "-o", "run")
+    assert done.exit_code == 4
+    assert {row["path"]: row["code"] for row in rows(Path("run/scans.csv"))} == {
+        "there": "",
+        "arriving": "still_arriving",
+    }
 
 
 def test_an_engine_that_does_not_answer_as_pytorch_did_is_refused_before_any_scan(infer: Any, mixed: Path) -> None:

@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
@@ -213,6 +214,24 @@ def test_scans_are_told_with_geometry_and_reasons_but_not_by_name(tiny_scans: Pa
     }
     assert "PATIENT" not in json.dumps({**found.to_dict(), "path": ""})
     assert inspect_path(folder, with_paths=True).facts["scans"][0]["path"] == "NAME^OF^PATIENT"
+
+
+def test_the_volumes_of_a_study_are_listed_with_the_reason_for_the_choice(tiny_scans: Path, tmp_path: Path) -> None:
+    for name, number, kernel in (("a", 1, "H70h"), ("b", 2, "H31s")):
+        shutil.copytree(tiny_scans / "head-1", tmp_path / name)
+        for path in (tmp_path / name).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.ConvolutionKernel, dataset.SeriesInstanceUID = kernel, f"1.2.{ord(name)}"
+            dataset.SeriesNumber = number
+            dataset.save_as(path)
+    found = inspect_path(tmp_path)
+    [table] = [table for table in found.tables if table.title.startswith("Volumes")]
+    assert [row[1:] for row in table.rows] == [
+        ("series 2", "12", "chosen", "it has a smooth kernel, not a sharp one"),
+        ("series 1", "12", "not_chosen", "the chosen one has a smooth kernel, not a sharp one"),
+    ]
+    [scan] = found.facts["scans"]
+    assert [volume["name"] for volume in scan["volumes"]] == [row[1] for row in table.rows]
 
 
 def test_ids_are_those_of_infer(tiny_scans: Path) -> None:

@@ -72,3 +72,45 @@ def test_hounsfield_in_words_is_the_unit(tmp_path: Path, write_series: Any) -> N
 def test_the_only_volume_says_so(tmp_path: Path, write_series: Any) -> None:
     write(write_series, tmp_path, axial(2.5, 137.5, 5))
     assert chosen(tmp_path)[1] == "the only usable volume of the study"
+
+
+RULES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("is a standard CT, not a multi-energy image", {}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "VMI"]}),
+    ("has one image at each position", {}, {"positions": [p for p in axial(2.5, 137.5, 5) for _ in range(2)]}),
+    ("has original, not derived slices", {}, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}),
+    ("has a field of view of a head", {}, {"pixel": (9.0, 9.0)}),  # 40 x 9 = 360 mm
+    ("names the head as the body part", {}, {"BodyPartExamined": ""}),
+    ("covers more of the head", {}, {"positions": axial(2.5, 112.5, 5)}),
+    ("has slices at most 6 mm apart", {}, {"positions": axial(4.0, 136.0, 8), "thickness": 8.0}),
+    ("has a smooth kernel, not a sharp one", {}, {"ConvolutionKernel": "H70h"}),
+    ("is without contrast agent", {}, {"ContrastBolusAgent": "IOHEXOL"}),
+    ("has finer slices", {}, {"positions": axial(3.0, 135.0, 6), "thickness": 6.0}),
+    ("has the lower series number", {"SeriesNumber": 1}, {"SeriesNumber": 2}),
+]
+"""Every rule of docs/scans.md in its order: in words, what the better volume has, and the other."""
+
+
+@pytest.mark.parametrize("at", range(len(RULES)), ids=[words for words, _, _ in RULES])
+def test_each_rule_comes_before_all_that_follow_it(tmp_path: Path, write_series: Any, at: int) -> None:
+    """The better volume by one rule is the worse by every later one that its slices can break too."""
+    words, better, worse = RULES[at]
+    for _, good, bad in RULES[at + 1 :]:
+        better = {**bad, **better}
+        worse = {**good, **worse}
+    plain = {"positions": axial(2.5, 137.5, 5), "pixel": (6.0, 6.0), "thickness": 5.0}
+    for name, attributes in (("better", {**plain, **better}), ("worse", {**plain, **worse})):
+        stack = np.full((len(attributes["positions"]), 40, 40), -1000.0)
+        write_series(tmp_path / name, stack=stack, study="1.2.3", **attributes)
+    [scan] = find_scans(tmp_path).scans
+    assert (scan.path.name, scan.candidates[0].reason) == ("better", f"it {words}")
+    assert scan.candidates[1].reason == f"the chosen one {words}"
+
+
+def test_among_equals_the_choice_is_by_uid_and_the_same_everywhere(tmp_path: Path, write_series: Any) -> None:
+    for name, uid in (("a", "1.2.9"), ("b", "1.2.5")):
+        write(write_series, tmp_path / name, axial(2.5, 137.5, 5), SeriesInstanceUID=uid)
+    [scan] = find_scans(tmp_path).scans
+    assert scan.path.name == "b"
+    assert (
+        scan.candidates[1].reason == "the chosen one is equal in all that counts and comes first by UID, path or name"
+    )

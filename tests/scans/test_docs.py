@@ -36,3 +36,8 @@ def test_every_code_is_documented_and_no_other() -> None:
     rows = re.findall(r"^\| ((?:`[a-z_0-9]+`(?:, )?)+) \|", text, re.MULTILINE)
     documented = {code for row in rows for code in re.findall(r"`([a-z_0-9]+)`", row)}
     assert documented <= codes
+
+
+def test_every_code_is_seen_in_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "scans").rglob("test_*.py"))
+    assert [code for code in sorted(codes_in_source()) if f'"{code}"' not in tests] == []

@@ -207,13 +207,15 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there_and_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ScanError, match="neither a file nor a folder"):
+    with pytest.raises(ScanError, match="neither a file nor a folder") as caught:
         find_scans(tmp_path / "nothing")
+    assert caught.value.code == "no_such_path"
     for index in range(5):
         (tmp_path / f"{index}.txt").touch()
     monkeypatch.setattr("molre_edge.scans.walk.MAX_FILES", 3)
-    with pytest.raises(ScanError, match="more than 3 files"):
+    with pytest.raises(ScanError, match="more than 3 files") as caught:
         find_scans(tmp_path)
+    assert caught.value.code == "too_many_files"
 
 
 def test_fingerprints_follow_names_sizes_and_times(head_folder: Path, tmp_path: Path) -> None:

@@ -357,6 +357,73 @@ def test_a_code_stream_larger_than_its_header_is_refused_before_decoding(tmp_pat
     assert refusal(tmp_path / "a") == "corrupt_pixels"
 
 
+@pytest.mark.parametrize(("error", "outcome"), [(2, "near_lossless"), (5, "near_lossless"), (6, "lossy")])
+def test_near_lossless_is_read_up_to_5_hu_and_told(
+    tmp_path: Path, write_series: Any, head_folder: Path, error: int, outcome: str
+) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        dataset.compress("1.2.840.10008.1.2.4.81", encoding_plugin="pyjpegls", jls_error=error)
+
+    write_series(tmp_path / "b", edit=edit)
+    if outcome == "lossy":
+        assert refusal(tmp_path / "b") == outcome
+        return
+    volume = read(tmp_path / "b")
+    assert codes(volume) == {outcome} and f"up to {error} HU" in volume.warnings[0].text
+    assert np.abs(volume.hu - read(head_folder).hu).max() <= error
+
+
+def test_a_syntax_that_allows_loss_without_any_is_read_with_a_warning(
+    tmp_path: Path, write_series: Any, head_folder: Path
+) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        dataset.compress("1.2.840.10008.1.2.4.90", encoding_plugin="pylibjpeg")  # reversible
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.91"
+
+    write_series(tmp_path / "b", edit=edit)
+    volume = read(tmp_path / "b")
+    assert codes(volume) == {"compression_unclear"}
+    np.testing.assert_array_equal(volume.hu, read(head_folder).hu)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.102"])
+def test_a_syntax_that_is_not_read_is_named(tmp_path: Path, write_series: Any, syntax: str) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate([b"anything"])
+        dataset["PixelData"].VR = "OB"
+
+    write_series(tmp_path / "a", edit=edit)
+    [entry] = find_scans(tmp_path / "a").rejected
+    assert entry.code == "unsupported_syntax" and "Explicit VR Little Endian" in entry.reason
+
+
+def test_an_unspecified_unit_is_judged_by_the_values(tmp_path: Path, write_series: Any, head_folder: Path) -> None:
+    write_series(tmp_path / "a", RescaleType="US")
+    volume = read(tmp_path / "a")
+    assert codes(volume) == {"unit_unspecified"}
+    np.testing.assert_array_equal(volume.hu, read(head_folder).hu)
+    write_series(tmp_path / "b", RescaleType="US", RescaleIntercept=1024)
+    assert refusal(tmp_path / "b") == "not_hounsfield"
+
+
+def test_brain_of_unusual_density_is_told_of(tmp_path: Path, write_series: Any) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        values = np.frombuffer(dataset.PixelData, "<i2")
+        dataset.PixelData = np.where(values == 35, 75, values).astype("<i2").tobytes()
+
+    write_series(tmp_path / "a", edit=edit)
+    assert codes(read(tmp_path / "a")) == {"unusual_brain_values"}
+
+
+def test_a_damaged_copy_of_a_slice_is_left_out(head_folder: Path) -> None:
+    whole = (head_folder / "010.dcm").read_bytes()
+    (head_folder / "again.dcm").write_bytes(whole[:-10000])
+    [scan] = find_scans(head_folder).scans
+    assert [(e.path.name, e.code) for e in find_scans(head_folder).ignored] == [("again.dcm", "duplicate_file")]
+    assert len(read_scan(scan).hu) == 35 and codes(read_scan(scan)) == set()
+
+
 def test_a_deflated_bomb_is_refused(head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = head_folder / "000.dcm"
     dataset = pydicom.dcmread(path)
@@ -389,5 +456,6 @@ def test_a_source_whose_file_has_gone_is_a_scan_error(head_folder: Path) -> None
     with pytest.raises(ScanError) as caught:
         read_scan(source)
     assert caught.value.code == "unreadable"
-    with pytest.raises(ScanError, match="no files"):
+    with pytest.raises(ScanError, match="no files") as caught:
         read_scan(ScanSource(head_folder, (), "dicom"))
+    assert caught.value.code == "no_files"

@@ -72,6 +72,10 @@ def two(write_series: Any, folder: Path, first: dict[str, Any], second: dict[str
         ({}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "VMI"]}),
         ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}),
         ({}, {"RescaleType": "ED"}),
+        ({}, {"FrameOfReferenceUID": "1.2.3.6"}),
+        ({"SeriesDescription": "5 mm"}, {"SeriesDescription": "5 mm, again"}),
+        ({"ProtocolName": "Head"}, {"ProtocolName": "Head helical"}),
+        ({"SeriesTime": "101500"}, {"SeriesTime": "113000"}),
     ],
 )
 def test_interleaved_stacks_of_one_series_are_taken_apart(
