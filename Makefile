@@ -4,11 +4,14 @@
 VENV ?= .venv
 PACKAGE ?= --editable '.[dev]'
 DEMO ?= edge-demo
+# Files of tests that run at a time: `make test JOBS=0` runs them in one process.
+JOBS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 # The pins are those of Python 3.11; a later Python takes them too, where their wheels exist for it.
 CONSTRAINTS := constraints/py311.txt
 TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
+PARALLEL := --numprocesses $(JOBS) --dist loadfile
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
@@ -29,11 +32,11 @@ demo: venv
 	$(BIN)/molre-edge demo "$(DEMO)"
 
 test: venv
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 # A first answer: no exported model, no wheel, no scans, no training.
 test-fast: venv
-	$(BIN)/pytest -m "not chain and not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) -m "not chain and not slow" $(PYTEST_ARGS)
 
 # `build` is removed first: setuptools would pack again what an earlier build left there.
 lint: venv

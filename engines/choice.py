@@ -9,6 +9,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
 from molre_edge.engines.cuda.driver import DriverProbe, probe_driver
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.engines.openvino_runner import OpenVinoRunner
 from molre_edge.engines.runner import Runner
 from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_here
 from molre_edge.engines.tensorrt.known_problems import known_problem
@@ -45,7 +46,7 @@ def choose_engine(
         bundle: an open bundle.
         checkpoint: the PyTorch model's file, for ``torch``.
         backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
-        threads: CPU threads of ONNX Runtime.
+        threads: CPU threads of ONNX Runtime and OpenVINO.
 
     Raises:
         UsageError: an unknown word.
@@ -62,6 +63,8 @@ def choose_engine(
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
     if runtime == "onnxruntime":
         return EngineChoice(OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads), "asked for")
+    if runtime == "openvino":
+        return EngineChoice(OpenVinoRunner.from_bundle(bundle, precision, threads=threads), "asked for")
     bundle.graph(precision)
     found = _find_tensorrt(bundle, precision, runtime, probe_driver())
     if isinstance(found, EngineChoice):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.runner import RunResult, check_volume
+from molre_edge.engines.runner import RunResult, check_volume, one_line
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
@@ -89,7 +89,7 @@ class OnnxRuntimeRunner:
             session = ort.InferenceSession(self._graph, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
-                f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {_line(error)}. Install the "
+                f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {one_line(error)}. Install the "
                 f"version named in the bundle's manifest, or export the checkpoint again"
             ) from error
         names = {value.name for value in session.get_outputs()}
@@ -148,7 +148,7 @@ class OnnxRuntimeRunner:
             values = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
-                f"{self.name} failed on a batch of {len(volume)}: {_line(error)}. If memory ran out, use "
+                f"{self.name} failed on a batch of {len(volume)}: {one_line(error)}. If memory ran out, use "
                 f"smaller batches"
             ) from error
         done = time.perf_counter()
@@ -170,8 +170,3 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
     return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
-
-
-def _line(error: Exception) -> str:
-    """ONNX Runtime's errors run over several lines."""
-    return " ".join(str(error).split()).rstrip(".")

@@ -14,7 +14,7 @@ from molre_edge.errors import EngineError
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision, TensorSpec
 
-__all__ = ["RunResult", "Runner", "StreamingRunner", "check_volume", "run_stream"]
+__all__ = ["RunResult", "Runner", "StreamingRunner", "check_volume", "one_line", "run_stream"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +96,8 @@ def check_volume(volume: npt.NDArray[np.float16], spec: TensorSpec) -> None:
             f"input {spec}: expected float16 HU of that shape, got {volume.dtype} {list(volume.shape)}. "
             f"Bring the scan to the bundle's grid (molre_edge.scans.to_grid)"
         )
+
+
+def one_line(error: Exception) -> str:
+    """A runtime's error for a message: they run over several lines."""
+    return " ".join(str(error).split()).rstrip(".")

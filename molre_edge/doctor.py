@@ -100,6 +100,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
     jetson = _l4t(root) is not None
     probe = probe_driver()
     onnxruntime = _safely("ONNX Runtime", _onnxruntime)
+    openvino = _safely("OpenVINO", _openvino)
     torch = _torch()
     backends = _backends(probe)
     tensorrt = _tensorrt(jetson=jetson)
@@ -109,6 +110,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
         _safely("Python", _python),
         Part("molre-edge", OK, __version__),
         onnxruntime,
+        openvino,
         torch,
         *_extras(),
         gpu,
@@ -126,6 +128,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
     reach = None if usable else "neither pycuda nor cuda-python is usable here"
     can_run = {
         "onnxruntime": None if onnxruntime.state == OK else onnxruntime.found,
+        "openvino": None if openvino.state == OK else openvino.found,
         "tensorrt": _why_not(tensorrt, probe, reach),
         "tensorrt-rtx": _why_not(rtx, probe, reach) or _not_for_rtx(probe.gpus[0]),
         "torch": None if torch.state == OK else torch.found,
@@ -179,6 +182,12 @@ def _onnxruntime() -> Part:
         return Part(name, PROBLEM, f"can't be loaded ({error})", needed, f"{install} --force-reinstall")
     providers = [each.removesuffix("ExecutionProvider") for each in onnxruntime.get_available_providers()]
     return Part(name, OK, f"{onnxruntime.__version__}, with {', '.join(providers)}")
+
+
+def _openvino() -> Part:
+    name, needed, install = "OpenVINO", "a second CPU runtime", "pip install 'molre-edge[openvino]'"
+    version = _version("openvino") if _is_there("openvino") else None
+    return Part(name, OK, version) if version else Part(name, MISSING, "not installed", needed, install)
 
 
 def _torch() -> Part:

@@ -25,7 +25,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Describes a machine of that kind, with these packages and system files, and diagnoses it."""
 
     def make(probe: DriverProbe, processor: str, packages: dict[str, str], files: dict[str, str]) -> Diagnosis:
-        modules = {"tensorrt_rtx", "tensorrt", "torch", "onnxruntime"}
+        modules = {"tensorrt_rtx", "tensorrt", "torch", "onnxruntime", "openvino"}
         monkeypatch.setattr(doctor, "probe_driver", lambda: probe)
         monkeypatch.setattr(platform, "machine", lambda: processor)
         monkeypatch.setattr(doctor, "_is_there", lambda module: module in packages and module in modules)
@@ -64,6 +64,8 @@ def test_a_jetson_is_told_its_jetpack_and_gets_tensorrt_from_there(machine: Any)
     assert part(found, "cuda-python").install == "pip install 'cuda-bindings==12.*'"
     assert found.can_run["tensorrt"] == "not installed"
     assert found.can_run["onnxruntime"] is None and found.anything_runs
+    assert found.can_run["openvino"] == "not installed"
+    assert part(found, "OpenVINO").install == "pip install 'molre-edge[openvino]'"
 
 
 def test_a_jetson_with_all_of_it_runs_tensorrt_and_not_rtx(machine: Any) -> None:

@@ -51,6 +51,18 @@ def test_a_runtime_that_was_loaded_before_is_told() -> None:
     assert loaded and "loaded before molre_edge" in str(problem)
 
 
+def test_openvino_that_was_loaded_before_is_told() -> None:
+    stand_in = "import types; sys.modules['openvino_telemetry'] = types.ModuleType('openvino_telemetry')"
+    _, problem, _ = in_process(stand_in)
+    assert "OpenVINO was loaded before molre_edge" in str(problem)
+
+
+def test_openvino_finds_no_module_to_send_with() -> None:
+    code = "import importlib.util, molre_edge; print(importlib.util.find_spec('openvino_telemetry'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "None\n"
+
+
 def test_the_program_keeps_the_hugging_face_libraries_off_the_network() -> None:
     code = """
 import os, sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,8 +31,9 @@ _MIN_VOLUMES = 8
 
 
 def all_engines(bundle: Bundle) -> list[str]:
-    """A word for each runner that the bundle offers: its graphs on ONNX Runtime, and its engines."""
-    words = [f"onnxruntime:{precision}" for precision in bundle.graphs]
+    """A word for each runner of the bundle: its graphs on ONNX Runtime and, if installed, OpenVINO; and its engines."""
+    runtimes = ("onnxruntime", "openvino") if importlib.util.find_spec("openvino") else ("onnxruntime",)
+    words = [f"{runtime}:{precision}" for runtime in runtimes for precision in bundle.graphs]
     try:
         built = [BuiltFor.of(engine) for engine in list_engines(bundle)]
     except BundleError:  # 'verify' and 'inspect' report it
@@ -55,7 +57,7 @@ def find_candidates(
         words: the engines that the user named; None for all that the bundle offers.
         plain: the bundle's checkpoint, to export the model without its adapters; None to leave that out.
         backbone_weights: the Hugging Face folder, for a checkpoint without them.
-        threads: CPU threads of ONNX Runtime.
+        threads: CPU threads of ONNX Runtime and OpenVINO.
         progress: receives progress events.
 
     Raises:
