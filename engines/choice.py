@@ -107,6 +107,7 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
 
 def _why(engine: EngineFile, bundle: Bundle, probe: DriverProbe, *, forced: bool) -> str:
     asked, built = "asked for; " if forced else "", BuiltFor.of(engine)
-    problem = known_problem(bundle, built.precision, str(engine.facts["runtime"].get("name")), built.version)
+    library = str(engine.facts["runtime"].get("name"))
+    problem = known_problem(bundle, built.precision, library, built.version, [probe.gpus[0].sm])
     warning = f"; but {problem}" if problem else ""
     return f"{asked}{engine.path.name} fits the {probe.gpus[0]} of this machine{warning}"

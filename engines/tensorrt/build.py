@@ -51,7 +51,8 @@ def build_tensorrt(
     facts = bundle.graph(precision)
     quantised = Quantised.of(bundle) if precision is Precision.INT8 else None
     graph = bundle.read(facts.file)
-    target, problem = _target(options), known_problem(bundle, precision, tensorrt.name, tensorrt.version)
+    target = _target(options)
+    problem = known_problem(bundle, precision, tensorrt.name, tensorrt.version, target["compute_capabilities"])
     cache = timing_cache_path(bundle.folder, "".join(target["compute_capabilities"]), tensorrt.version)
     measured = read_timing_cache(cache) if options.keeps_timing_cache else b""
     start = time.perf_counter()

@@ -1,6 +1,9 @@
-"""Versions of TensorRT that are known to answer wrongly for a backbone, from public reports."""
+"""Versions of TensorRT that are known to answer wrongly for a backbone, on some GPUs or all, from public reports."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.tensorrt.api import version_numbers
@@ -12,23 +15,70 @@ _ISSUE = "https://github.com/NVIDIA/TensorRT/issues/"
 _HALF = (Precision.FP16, Precision.INT8)
 """An int8 graph is float16 wherever it is not INT8."""
 _ALL = (Precision.FP32, *_HALF)
-
-_KNOWN = (
-    ((10, 3), "dinov3", _HALF, "answers wrongly for DINOv3 in float16", f"{_ISSUE}4723"),
-    ((10, 4), "dinov3", _ALL, "answers wrongly for DINOv3, in float32 too", f"{_ISSUE}4742"),
-    ((10, 15), "dinov3-vitl", _ALL, "answers wrongly for DINOv3 ViT-L", f"{_ISSUE}4723"),
-)
-"""Version, how the backbone's id begins, precisions, what was reported, and where."""
+_WITH_ATTENTION = ("dinov3", "siglip", "headct-vit", "pillar0", "davit")
 
 
-def known_problem(bundle: Bundle, precision: Precision, name: str, version: str) -> str | None:
-    """What is known against a version of the library for the bundle's backbone, as a sentence; None if nothing is."""
+@dataclass(frozen=True)
+class _Report:
+    """What was reported of TensorRT.
+
+    Attributes:
+        lowest: first version, (major, minor).
+        highest: last version that was reported; later ones were not tried or are right.
+        backbones: how the backbone's id begins.
+        precisions: of the graph.
+        what: what the version does.
+        where: number of the issue.
+        sm: GPU that it was seen on, if others were right or not tried; empty for any.
+    """
+
+    lowest: tuple[int, int]
+    highest: tuple[int, int]
+    backbones: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    what: str
+    where: int
+    sm: str = ""
+
+
+_REPORTS = (
+    _Report((10, 3), (10, 3), ("dinov3",), _HALF, "answers wrongly for DINOv3 in float16", 4723),
+    _Report((10, 4), (10, 4), ("dinov3",), _ALL, "answers wrongly for DINOv3, in float32 too", 4742),
+    _Report((10, 15), (10, 15), ("dinov3-vitl",), _ALL, "answers wrongly for DINOv3 ViT-L", 4723),
+    _Report(
+        (10, 0), (10, 16), _WITH_ATTENTION, _HALF,
+        "answers wrongly on consumer Blackwell GPUs (sm120) where it fuses a transformer's attention in float16", 4837,
+        sm="sm120",
+    ),
+)  # fmt: skip
+
+
+def known_problem(
+    bundle: Bundle, precision: Precision, name: str, version: str, capabilities: Collection[str]
+) -> str | None:
+    """What is known against a version of the library for the bundle's backbone.
+
+    Args:
+        bundle: an open bundle.
+        precision: of the graph.
+        name: of the library: ``TensorRT`` or ``TensorRT-RTX``.
+        version: of the library.
+        capabilities: of the GPUs that the engine is for, such as ``sm120``.
+
+    Returns:
+        A sentence; None if nothing is known.
+    """
     backbone = str(bundle.manifest["config"]["backbone"]["id"])
-    for numbers, prefix, precisions, what, where in _KNOWN:
-        same = name == "TensorRT" and version_numbers(version)[:2] == numbers
-        if same and backbone.startswith(prefix) and precision in precisions:
+    for report in _REPORTS:
+        if (
+            name == "TensorRT"
+            and report.lowest <= version_numbers(version)[:2] <= report.highest
+            and backbone.startswith(report.backbones)
+            and precision in report.precisions
+            and (not report.sm or report.sm in capabilities)
+        ):
             return (
-                f"{name} {version} was reported to be one that {what} ({where}): run 'molre-edge verify' before you "
-                f"use its answers, and prefer another version"
+                f"{name} {version} was reported to be one that {report.what} ({_ISSUE}{report.where}): run "
+                f"'molre-edge verify' before you use its answers, and prefer another version"
             )
     return None

@@ -46,7 +46,8 @@ def test_words_name_a_precision_and_sometimes_a_runtime(word: str, runtime: str 
 )
 def test_other_words_are_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(
-        UsageError, match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'openvino:', 'tensorrt:' or"
+        UsageError,
+        match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'openvino:', 'tensorrt:' or",
     ):
         parse_engine(word)
 

@@ -376,7 +376,25 @@ def test_a_timing_cache_counts_as_reused_only_where_the_library_took_it(
 def test_what_is_known_of_float16_is_told_of_int8_graphs_which_are_float16_elsewhere(
     version: str, precision: Precision, warns: bool, fresh: Bundle
 ) -> None:
-    assert (known_problem(fresh, precision, "TensorRT", version) is not None) is warns
+    assert (known_problem(fresh, precision, "TensorRT", version, ["sm86"]) is not None) is warns
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "sm", "warns"),
+    [
+        ("10.16.1", Precision.FP16, "sm120", True),
+        ("10.9.0", Precision.INT8, "sm120", True),
+        ("10.16.1", Precision.FP16, "sm89", False),
+        ("10.16.1", Precision.FP32, "sm120", False),
+        ("11.4.0", Precision.FP16, "sm120", False),
+    ],
+)
+def test_what_was_seen_on_one_kind_of_gpu_is_told_there_alone(
+    version: str, precision: Precision, sm: str, warns: bool, fresh: Bundle
+) -> None:
+    found = known_problem(fresh, precision, "TensorRT", version, [sm])
+    assert (found is not None and "issues/4837" in found) is warns
+    assert known_problem(fresh, precision, "TensorRT-RTX", version, [sm]) is None
 
 
 @pytest.mark.usefixtures("full")
