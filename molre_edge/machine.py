@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "usable_cores"]
+__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "usable_cores", "usable_memory"]
 
 
 NOT_TOLD = "not available here"
@@ -18,6 +19,41 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def usable_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take; None if the system does not tell.
+
+    The least of what Linux calls available and of what is left in each control group (version 1 or 2) that the process
+    is in, as containers and services are; files that the kernel only caches count as free.
+
+    Args:
+        root: where ``proc`` and ``sys`` are.
+    """
+    fields = dict(line.partition(":")[::2] for line in _text(root / "proc" / "meminfo").splitlines())
+    available = fields.get("MemAvailable", "").split()
+    told = [1024 * int(available[0])] if available and available[0].isdecimal() else []
+    return min([*told, *_left_in_groups(root)], default=None)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Bytes that each of the process's control groups with a limit still allows."""
+    for line in _text(root / "proc" / "self" / "cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        base = root / "sys" / "fs" / "cgroup"
+        if not controllers:  # version 2
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            base, names = base / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]  # outside of a container's view: ".."
+        for depth in range(len(parts) + 1):  # a limit holds for all groups below it
+            folder = base.joinpath(*parts[:depth])
+            limit, used = (_text(folder / name).strip() for name in names[:2])
+            if limit.isdecimal() and used.isdecimal():
+                cached = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+                yield max(0, int(limit) - int(used) + int(cached.get(names[2], "0")))
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -22,19 +22,22 @@ from itertools import islice
 from types import TracebackType
 
 from molre_edge.errors import RunError, ScanError
-from molre_edge.machine import usable_cores
+from molre_edge.machine import usable_cores, usable_memory
 from molre_edge.scans import ScanSource
 from molre_edge.scans.workers.prepare import Prepared, pack_job, prepare, receive, send, unpack
 from molre_edge.scans.workers.worker import READY
 from molre_edge.specs import Grid
 
-__all__ = ["CRASHED", "TOO_SLOW", "Readers", "default_readers"]
+__all__ = ["CRASHED", "READER_BYTES", "TOO_SLOW", "Readers", "default_readers"]
 
 CRASHED = "reader_crashed"
 TOO_SLOW = "reader_too_slow"
 """Codes of scans that ended their reader, or that it was ended for."""
 READ_SECONDS = 600.0
 """A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
+
+READER_BYTES = 3 << 30
+"""Memory that one reader takes at most, its libraries included: for the largest volume that is read."""
 
 _MOST_READERS = 4
 _FEW_PROCESSES = (
@@ -45,8 +48,10 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "IT
 
 
 def default_readers() -> int:
-    """One reader for two cores, at least 1 and at most 4: each holds a whole scan in memory."""
-    return max(1, min(_MOST_READERS, usable_cores() // 2))
+    """One reader for two cores, 1 to 4, and no more than fit into half of the usable memory."""
+    memory = usable_memory()
+    fit = _MOST_READERS if memory is None else memory // 2 // READER_BYTES
+    return max(1, min(_MOST_READERS, usable_cores() // 2, fit))
 
 
 class Readers:
