@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "usable_cores", "usable_memory"]
+__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "startable_threads", "usable_cores", "usable_memory"]
 
 
 NOT_TOLD = "not available here"
@@ -19,6 +20,29 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def startable_threads(most: int) -> int:
+    """How many threads this process may start now, up to `most`; each is started and ends at once.
+
+    Linux counts threads as processes, so limits of a user (``ulimit -u``), of a service (``TasksMax=``) and of a
+    container (``--pids-limit``) are all in it.
+    """
+    end, started = threading.Event(), list[threading.Thread]()
+    stack = threading.stack_size(1 << 20)  # they do nothing
+    try:
+        for _ in range(most):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:  # "can't start new thread"
+        pass
+    finally:
+        threading.stack_size(stack)
+        end.set()
+        for thread in started:
+            thread.join()
+    return len(started)
 
 
 def usable_memory(root: Path = Path("/")) -> int | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from few_processes import run_with_few_processes
 
-from molre_edge.machine import usable_memory
+from molre_edge.machine import startable_threads, usable_memory
 
 GIB = 1 << 30
 NO_LIMIT = 9223372036854771712
@@ -58,3 +61,16 @@ def test_where_the_system_does_not_tell_there_is_no_figure(tmp_path: Path) -> No
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemAvailable:\nnonsense\n")
     assert usable_memory(tmp_path) is None
+
+
+def test_threads_that_can_be_started_are_counted_and_gone_afterwards() -> None:
+    before = threading.active_count()
+    assert startable_threads(5) == 5
+    assert startable_threads(0) == 0
+    assert threading.active_count() == before
+
+
+def test_no_more_threads_are_counted_than_a_user_may_have(tmp_path: Path) -> None:
+    count = "from molre_edge.machine import startable_threads; print(startable_threads(50))"
+    done = run_with_few_processes([sys.executable, "-c", count], 8, tmp_path)
+    assert done.stdout == "7\n", done.stderr  # and itself

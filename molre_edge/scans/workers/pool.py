@@ -41,8 +41,8 @@ READER_BYTES = 3 << 30
 
 _MOST_READERS = 4
 _FEW_PROCESSES = (
-    "a process or thread that reads scans can't be started ({}): allow this user or service more of them (ulimit -u, "
-    "TasksMax=), or use --readers 0"
+    "a process or thread that reads scans can't be started ({}): allow this user, service or container more of them "
+    "(ulimit -u, TasksMax=, --pids-limit), or use --readers 0"
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 

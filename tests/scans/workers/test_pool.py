@@ -13,6 +13,7 @@ from typing import Any
 import nibabel  # noqa: F401  (before another of that name is put in its place)
 import numpy as np
 import pytest
+from few_processes import run_with_few_processes
 
 from molre_edge.errors import RunError, ScanError
 from molre_edge.scans import ScanSource, find_scans
@@ -127,6 +128,31 @@ def test_readers_that_can_not_start_end_the_run_and_not_scan_after_scan(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with Readers(GRID, 1) as ahead, pytest.raises(RunError, match="--readers 0"):
         list(ahead.read(sources))
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 3])
+def test_where_few_processes_are_allowed_it_says_so_and_leaves_none(
+    tiny_scans: Path, tmp_path: Path, allowed: int
+) -> None:
+    code = f"""
+from pathlib import Path
+from molre_edge.errors import RunError
+from molre_edge.scans import find_scans
+from molre_edge.scans.workers.pool import Readers
+from molre_edge.specs import Grid
+
+sources = find_scans(Path({str(tiny_scans)!r})).scans
+try:
+    with Readers(Grid(slices=4, rows=32, cols=32), 2) as ahead:
+        list(ahead.read(sources))
+except RunError as error:
+    print(error)
+"""
+    start = ["env", "OPENBLAS_NUM_THREADS=1", sys.executable, "-c", code]
+    done = run_with_few_processes(start, allowed, tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert "allow this user, service or container more of them (ulimit -u" in done.stdout
+    assert "--readers 0" in done.stdout
 
 
 def test_a_module_in_the_current_folder_is_not_taken_for_a_library(
