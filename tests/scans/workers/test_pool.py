@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -172,6 +173,16 @@ def test_leaving_the_block_ends_the_processes(sources: tuple[ScanSource, ...]) -
         next(ahead.read(sources * 5))
         raise KeyboardInterrupt
     assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of it")
+def test_a_reader_leaves_no_core_file(sources: tuple[ScanSource, ...]) -> None:
+    with Readers(GRID, 1) as ahead:
+        list(ahead.read(sources[:1]))
+        reader = Path("/proc", str(ahead._all[0]._process.pid))
+        assert re.search(r"Max core file size +0 +0 ", (reader / "limits").read_text())
+        if os.geteuid() != 0:
+            assert (reader / "environ").stat().st_uid == 0  # not dumpable: also none for a program that collects them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
