@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
-from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest, hold_bundle
+from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError
@@ -120,7 +120,7 @@ def write_result(
     bundle that had an int8 graph, which was about to be replaced, may be left without one.
 
     Args:
-        bundle: an open bundle.
+        bundle: an open bundle that the caller holds.
         graph: the file of the int8 graph.
         facts: of that graph, for the manifest.
         report: for programs.
@@ -129,20 +129,6 @@ def write_result(
         parity: the manifest's section on the parity of the graph.
         notes: of this calibration; they replace those of an earlier one.
     """
-    with hold_bundle(bundle, "molre-edge calibrate"):
-        return _keep(bundle, graph, facts, report, page, section, parity, notes)
-
-
-def _keep(
-    bundle: Bundle,
-    graph: bytes,
-    facts: GraphFacts,
-    report: Mapping[str, Any],
-    page: str,
-    section: Mapping[str, Any],
-    parity: Mapping[str, Any],
-    notes: Sequence[str],
-) -> str:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     contents = {GRAPH: graph, REPORT: text.encode(), PAGE: page.encode()}
     plain = {name: value for name, value in bundle.manifest.items() if name != "calibration"}

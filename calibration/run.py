@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle
+from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle, hold_bundle
 from molre_edge.calibration.confirm import confirm
 from molre_edge.calibration.keep import keep
 from molre_edge.calibration.prepare import Inputs, hash_inputs, prepare, warn_of_rejected
@@ -120,6 +120,7 @@ def calibrate_bundle(
         CalibrationError: too few scans, no layer to quantise, or the bundle was altered meanwhile.
         ParityFailedError: no set of layers keeps the limits. The message names the worst findings and layers.
         BundleError: the bundle has no float32 graph, is altered, or has another digest.
+        InUseError: another process writes the bundle.
         ConfigError: a setting or the file of limits is invalid.
         RunError: the labels can't be read, or name none of the scans.
         ScanError: there are no scans.
@@ -176,14 +177,15 @@ def calibrate(
     """
     started = time.perf_counter() if started is None else started
     check_writable(bundle)
-    inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
-    report = cached_report(bundle, inputs.key)
-    if report is not None:
-        return _unchanged(inputs, report, started)
-    prepared = prepare(inputs)
-    candidate, trials = search(prepared)
-    confirmed = confirm(prepared, candidate, trials)
-    digest, report = keep(prepared, confirmed)
+    with hold_bundle(bundle, "molre-edge calibrate"):
+        inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
+        report = cached_report(bundle, inputs.key)
+        if report is not None:
+            return _unchanged(inputs, report, started)
+        prepared = prepare(inputs)
+        candidate, trials = search(prepared)
+        confirmed = confirm(prepared, candidate, trials)
+        digest, report = keep(prepared, confirmed)
     return _result(bundle, digest, report, prepared.rejected, started)
 
 

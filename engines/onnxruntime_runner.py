@@ -88,6 +88,11 @@ class OnnxRuntimeRunner:
         try:
             session = ort.InferenceSession(self._graph, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
+            if "pthread_create" in str(error):
+                raise EngineError(
+                    f"ONNX Runtime can't start its {self._threads} threads: allow this user, service or container "
+                    f"more of them (ulimit -u, TasksMax=, --pids-limit), or use fewer with --threads"
+                ) from error
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} can't load the {self.precision} graph: {one_line(error)}. Install the "
                 f"version named in the bundle's manifest, or export the checkpoint again"

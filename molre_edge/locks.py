@@ -82,7 +82,7 @@ def _locked(path: Path, flags: int, folder: Path, file: Path) -> Iterator[int | 
                 yield None
                 return
             raise InUseError(
-                f"{folder}: in use by {_owner(file)}. Wait until it has finished, or name another folder"
+                f"{folder}: in use by {_owner(file)}. Wait until it has finished, or write to another place"
             ) from error
         try:
             current = os.path.samestat(os.fstat(handle), os.stat(path))

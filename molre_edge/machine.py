@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "usable_cores"]
+__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "startable_threads", "usable_cores", "usable_memory"]
 
 
 NOT_TOLD = "not available here"
@@ -18,6 +20,64 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def startable_threads(most: int) -> int:
+    """How many threads this process may start now, up to `most`; each is started and ends at once.
+
+    Linux counts threads as processes, so limits of a user (``ulimit -u``), of a service (``TasksMax=``) and of a
+    container (``--pids-limit``) are all in it.
+    """
+    end, started = threading.Event(), list[threading.Thread]()
+    stack = threading.stack_size(1 << 20)  # they do nothing
+    try:
+        for _ in range(most):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:  # "can't start new thread"
+        pass
+    finally:
+        threading.stack_size(stack)
+        end.set()
+        for thread in started:
+            thread.join()
+    return len(started)
+
+
+def usable_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take; None if the system does not tell.
+
+    The least of what Linux calls available and of what is left in each control group (version 1 or 2) that the process
+    is in, as containers and services are; files that the kernel only caches count as free.
+
+    Args:
+        root: where ``proc`` and ``sys`` are.
+    """
+    fields = dict(line.partition(":")[::2] for line in _text(root / "proc" / "meminfo").splitlines())
+    available = fields.get("MemAvailable", "").split()
+    told = [1024 * int(available[0])] if available and available[0].isdecimal() else []
+    return min([*told, *_left_in_groups(root)], default=None)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Bytes that each of the process's control groups with a limit still allows."""
+    for line in _text(root / "proc" / "self" / "cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        base = root / "sys" / "fs" / "cgroup"
+        if not controllers:  # version 2
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            base, names = base / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]  # outside of a container's view: ".."
+        for depth in range(len(parts) + 1):  # a limit holds for all groups below it
+            folder = base.joinpath(*parts[:depth])
+            limit, used = (_text(folder / name).strip() for name in names[:2])
+            if limit.isdecimal() and used.isdecimal():
+                cached = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+                yield max(0, int(limit) - int(used) + int(cached.get(names[2], "0")))
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

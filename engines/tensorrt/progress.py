@@ -22,6 +22,8 @@ LAYER_LOG = "Layers:\n"
 """How the one message begins in which the builder lists what it built."""
 
 _MOST_PROBLEMS = 20
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, a service that is stopped, a terminal that is closed. Windows has no SIGHUP."""
 
 
 class Watch:
@@ -89,24 +91,36 @@ class Watch:
 def watching(trt: Any, progress: Progress = SILENT) -> Iterator[tuple[Watch, Any, Any]]:
     """A watch, and the logger and progress monitor that feed it, for one build.
 
-    Ctrl-C within the block cancels the build and is raised when the builder has let go, at the latest when the block
-    ends; other work of the library's can't be stopped.
+    A signal that would raise KeyboardInterrupt, such as Ctrl-C, cancels the build when the builder next tells how far
+    it is, and is raised when it has let go, at the latest when the block ends; other work of the library's can't be
+    stopped. The second signal ends the process.
     """
     watch = Watch(progress)
+    with _stopped_by_signals(watch), listening(trt, watch) as logger:
+        yield watch, logger, _monitor(trt, watch)
+    if watch.stopped is not None:
+        raise watch.stopped
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(watch: Watch) -> Iterator[None]:
+    """Within the block, the first of those signals stops the watch; the next is the system's to handle."""
+    on_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in _SIGNALS if on_main and hasattr(signal, name)]
+    caught = [number for number in numbers if signal.getsignal(number) is signal.default_int_handler]
 
     def stop(number: int, frame: FrameType | None) -> None:
         watch.stopped = KeyboardInterrupt()
+        for each in caught:
+            signal.signal(each, signal.SIG_DFL)
 
-    on_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, stop) if on_main else None
+    for number in caught:
+        signal.signal(number, stop)
     try:
-        with listening(trt, watch) as logger:
-            yield watch, logger, _monitor(trt, watch)
+        yield
     finally:
-        if on_main:
-            signal.signal(signal.SIGINT, before)
-    if watch.stopped is not None:
-        raise watch.stopped
+        for number in caught:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typer.main import get_command as command_of
 
 from molre_edge.cli.commands import COMMANDS
 from molre_edge.cli.examples import example
+from molre_edge.machine import startable_threads, usable_cores
 
 __all__ = ["HELP_NAMES", "Program"]
 
@@ -80,7 +81,23 @@ def _renamed(word: str, known: set[str]) -> str:
     return f"{present}{equals}{value}"
 
 
+def _check_threads() -> None:
+    """End where libraries would fail in the midst of their work, or when they are imported, each in another way."""
+    cores = usable_cores()
+    needed = 4 * cores + 4  # NumPy's, ONNX Runtime's, PyTorch's and SimpleITK's, one a core, and our own
+    there = startable_threads(needed)
+    if there < needed:
+        typer.echo(
+            f"error: only {there} more processes or threads can be started here, and {needed} may be needed on {cores} "
+            f"CPU cores: allow this user, service or container more of them (ulimit -u, TasksMax=, --pids-limit), or "
+            f"fewer cores (taskset -c 0)",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
 def _imported(name: str) -> Any:
+    _check_threads()
     word = name.replace("-", "_")
     function = getattr(import_module(f"molre_edge.cli.{word}"), word)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -17,13 +17,14 @@ import torch
 
 from molre_edge.errors import ConfigError
 from molre_edge.files import sha256_of, write_whole
+from molre_edge.locks import hold
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.placement import count_parameters
 from molre_edge.progress import SILENT, Progress, counter
 from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import Trained, TrainSettings, train_model
-from molre_edge.training.resume import alone, check_data, data_digest, is_finished, make_plan, take_back, take_up
+from molre_edge.training.resume import check_data, data_digest, is_finished, make_plan, take_back, take_up
 from molre_edge.training.samples import FeatureSamples, has_fixed_features, make_samples, predict
 from molre_edge.training.state import TrainingState, save_state
 from molre_edge.training.thresholds import set_thresholds
@@ -119,8 +120,8 @@ def fit(
 
     Raises:
         ConfigError: a split is empty, or none of its scans can be used.
-        RunError: another checkpoint or training exists there, another process is training there, or the loss was not
-            finite.
+        RunError: another checkpoint or training exists there, or the loss was not finite.
+        InUseError: another process is training there.
     """
     if model.config.findings != manifest.findings:
         raise ConfigError(
@@ -132,7 +133,7 @@ def fit(
     asked = {"sensitivity": sensitivity, "with_backbone": with_backbone}
     plan = make_plan(model, manifest, settings)
     take_up(out, state_file, plan, asked, force=force)  # refuses before anything is made
-    with alone(folder, out):
+    with hold(folder, "molre-edge train"):
         state = take_up(out, state_file, plan, asked, force=force)  # another training may just have ended
         if is_finished(state, out):
             take_back(model, out)

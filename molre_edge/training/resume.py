@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,32 +20,7 @@ from molre_edge.training.loop import TrainSettings
 from molre_edge.training.state import TrainingState, differences, load_state
 from molre_edge.training.volumes import Volumes
 
-__all__ = ["alone", "check_data", "data_digest", "is_finished", "make_plan", "take_back", "take_up"]
-
-
-@contextlib.contextmanager
-def alone(folder: Path, out: Path) -> Iterator[None]:
-    """Lock the training's folder. The kernel releases the lock when the process ends, however it ends.
-
-    Args:
-        folder: of the training. It is created, with a file ``lock`` in it that stays.
-        out: the checkpoint to write, for the message.
-
-    Raises:
-        RunError: another process is training there.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{out}: another training is writing this checkpoint; wait until it ends, or choose another name with "
-                f"-o"
-            ) from error
-        yield
+__all__ = ["check_data", "data_digest", "is_finished", "make_plan", "take_back", "take_up"]
 
 
 def make_plan(model: HeadCTClassifier, manifest: Manifest, settings: TrainSettings) -> dict[str, Any]:

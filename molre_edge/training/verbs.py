@@ -95,7 +95,8 @@ def train_model(
     Raises:
         UsageError: arguments that do not fit together.
         ConfigError: no usable scans in a split, or a value out of its range.
-        RunError: something else is there already, or another process is training there.
+        RunError: something else is there already.
+        InUseError: another process is training there.
         MissingDependencyError: torch is not installed.
     """
     data, out = Path(data), Path(out)

@@ -1,9 +1,14 @@
-"""Small versions of what benchmarks/reliability.py does at length: kills at random moments, and scans with bad ones."""
+"""Small versions of what benchmarks/reliability.py does at length: kills, and scans with bad ones among them."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import os
+import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,47 +16,113 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def reliability(root: Path) -> ModuleType:
-    """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("reliability", root / "benchmarks" / "reliability.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+def scripts(root: Path) -> Iterator[dict[str, ModuleType]]:
+    """The scripts, as modules, by the last word of their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root / "benchmarks"))
+        yield {name: importlib.import_module(f"reliability_{name}") for name in ("commands", "kills", "calls", "scans")}
 
 
 def test_a_run_killed_at_random_moments_loses_nothing_and_asks_nothing_twice(
-    reliability: ModuleType, tiny_checkpoint: Path, tiny_bundle: Path, tiny_scans: Path, tmp_path: Path
+    scripts: dict[str, ModuleType], tiny_checkpoint: Path, tiny_bundle: Path, tiny_scans: Path, tmp_path: Path
 ) -> None:
-    assets = reliability.Assets(tiny_checkpoint, tiny_bundle, tiny_scans)
-    found = reliability.kill_often("infer", assets, tmp_path / "kills", kills=2, seed=1)
+    assets = scripts["commands"].Assets(tiny_checkpoint, tiny_bundle, tiny_scans)
+    found = scripts["kills"].kill_often("infer", assets, tmp_path / "kills", kills=2, seed=1)
     assert found["problems"] == []
     assert sum(found["found"].values()) == 2
 
 
 def test_of_many_scans_with_bad_ones_every_one_is_accounted_for(
-    reliability: ModuleType, tiny_bundle: Path, tmp_path: Path
+    scripts: dict[str, ModuleType], tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    found = reliability.many(tmp_path / "many", tiny_bundle, 40, 0.2, seed=2, words=("--readers", "2"))
+    found = scripts["scans"].many(tmp_path / "many", tiny_bundle, 40, 0.2, seed=2, words=("--readers", "2"))
     assert found["problems"] == []
     assert found["spoilt"] == 8 and found["codes"]["good"] == {"done": 32}
-    assert set(found["codes"]) == {"good", *reliability.BAD}
+    assert set(found["codes"]) == {"good", *scripts["scans"].BAD}
 
 
 def test_the_harness_sees_what_is_half_written_lost_or_done_twice(
-    reliability: ModuleType, tiny_bundle: Path, tmp_path: Path
+    scripts: dict[str, ModuleType], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     outputs = tmp_path / "run" / "outputs"
     outputs.mkdir(parents=True)
     (outputs / "scan-0001.npz").write_bytes(b"PK")
+    commands = scripts["commands"].COMMANDS
     with pytest.raises(Exception, match="damaged"):
-        reliability.COMMANDS["infer"].state(tmp_path)
+        commands["infer"].state(tmp_path)
     (tmp_path / "run" / ".scans.csv.x.partial.csv").touch()
-    assert reliability.leftovers(tmp_path) == ["run/.scans.csv.x.partial.csv"]
+    assert scripts["kills"].leftovers(tmp_path) == ["run/.scans.csv.x.partial.csv"]
     with pytest.raises(AssertionError, match="lost"):
-        reliability.COMMANDS["export over a bundle"].state(tmp_path)
+        commands["export over a bundle"].state(tmp_path)
+    (tmp_path / "ckpt.pt").write_bytes(b"PK")
+    with pytest.raises(Exception, match="ckpt"):
+        commands["train"].state(tmp_path)
     (tmp_path / "run" / "scans.csv").write_text("scan,path,status,code,reason\nscan-0001,a/x,pending,,\n")
     (tmp_path / "run" / "findings.csv").write_text("scan\nscan-0002\n")
-    _, problems = reliability.account(tmp_path / "run", {"a": "", "b": "cut file"})
+    _, problems = scripts["scans"].account(tmp_path / "run", {"a": "", "b": "cut file"})
     assert len(problems) == 3
+
+
+CHANGES = """
+import ctypes, os, sys
+counter = ctypes.CDLL(os.environ["LD_PRELOAD"])
+counter.watch(os.fsencode(os.getcwd()), int(sys.argv[1]), -1)
+with open(".a", "wb") as file:  # 1
+    file.write(b"content")
+    file.flush()  # 2
+    os.fsync(file.fileno())  # 3
+open(".a", "rb").close()  # reading changes nothing
+open(sys.argv[2], "w").close()  # elsewhere
+os.mkdir("folder")  # 4
+os.replace(".a", "folder/a")  # 5
+rename = ctypes.CDLL(None).renameat2
+rename(-100, b"folder", -100, b"folder/../b", 0)  # 6
+os.chdir("b")
+os.unlink("a")  # 7
+print(counter.calls_seen())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("gcc"), reason="needs Linux and gcc")
+def test_a_process_is_killed_just_before_each_call_that_changes_a_file(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    forks = scripts["calls"].Forks(tmp_path)
+    file, empty = {"content"}, {""}
+    left = [set[str](), empty, file, file, {"folder", *file}, file, file]
+    for nth, expected in [(0, set[str]()), *enumerate(left, start=1)]:
+        work = tmp_path / str(nth)
+        work.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", CHANGES, str(nth), str(tmp_path / "elsewhere")],
+            env={**os.environ, "LD_PRELOAD": str(forks.library)},
+            cwd=work,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (-signal.SIGKILL if nth else 0), done.stderr
+        assert done.stdout == ("" if nth else "7\n")
+        found = {path.read_text() if path.is_file() else path.name for path in work.rglob("*")}
+        assert found - {"b"} - ({"folder"} if nth == 6 else set()) == expected, nth
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("gcc"), reason="needs Linux and gcc")
+def test_a_command_in_a_fork_ends_as_in_a_process_of_its_own(
+    scripts: dict[str, ModuleType], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    class Verify:
+        @staticmethod
+        def words(assets: object, work: Path) -> list[object]:
+            return ["verify", "--bundle", tiny_bundle, "--engine", "onnxruntime:fp32", "--out", work / "result.json"]
+
+    assets = scripts["commands"].Assets(Path(), tiny_bundle, Path())
+    work = tmp_path / "work"
+    work.mkdir()
+    with scripts["calls"].Forks(tmp_path) as forks:
+        assert forks.run(Verify, assets, work) == 0, Path(f"{work}.said").read_text()
+        calls = Path(f"{work}.calls").read_text().splitlines()
+        assert any("rename result.json" in call for call in calls)
+        (work / "result.json").unlink()
+        last = next(number for number, call in enumerate(calls, start=1) if "rename result.json" in call)
+        assert forks.run(Verify, assets, work, last) == -signal.SIGKILL
+        assert not (work / "result.json").exists()

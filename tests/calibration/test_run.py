@@ -20,7 +20,8 @@ from molre_edge.calibration.evidence import answers
 from molre_edge.calibration.run import calibrate_bundle
 from molre_edge.calibration.samples import VolumeReader, content_of, describe_scans, split_scans
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.errors import BundleError, CalibrationError, ConfigError, ParityFailedError
+from molre_edge.errors import BundleError, CalibrationError, ConfigError, InUseError, ParityFailedError
+from molre_edge.locks import hold
 from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.specs import Precision
@@ -184,6 +185,27 @@ def test_other_settings_replace_the_graph_and_leave_one_set_of_notes(
     assert result.report["summary"]["layers"] > calibrated[0].report["summary"]["layers"]
     bundle.read("graphs/int8.onnx")
     assert sum("int8" in note for note in bundle.manifest["notes"]) == len(result.report["notes"]) == 2
+
+
+def test_the_bundle_is_held_from_the_first_moment_to_the_last(
+    bundle: Path, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from molre_edge.calibration import run as module
+
+    refused = list[str]()
+
+    def second(*_: Any, **__: Any) -> Any:
+        with pytest.raises(InUseError, match=r"in use by process \d+ .*molre-edge calibrate") as error:
+            calibrate_bundle(tiny_scans, bundle)
+        refused.append(str(error.value))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", second)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_bundle(tiny_scans, bundle)
+    assert len(refused) == 1
+    with hold(bundle, "molre-edge build"):
+        pass
 
 
 def test_a_bundle_that_changes_meanwhile_is_left_alone(

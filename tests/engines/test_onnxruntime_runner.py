@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from few_processes import run_with_few_processes
 
 from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -131,3 +133,21 @@ def test_a_failure_within_the_graph_names_the_batch(bundle: Bundle, volumes: Vol
         assert len(runner.run(volumes[:1]).outputs) == 1
         with pytest.raises(EngineError, match=r"onnxruntime:fp32 failed on a batch of 2: .* use smaller batches"):
             runner.run(volumes[:2])
+
+
+def test_threads_that_can_not_be_started_are_told_with_what_to_do(bundle: Bundle, tmp_path: Path) -> None:
+    code = f"""
+from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.errors import EngineError
+from molre_edge.specs import Precision
+
+try:
+    with OnnxRuntimeRunner.from_bundle(Bundle.open({str(bundle.folder)!r}), Precision.FP32, threads=20):
+        pass
+except EngineError as error:
+    print(error)
+"""
+    start = ["env", "OPENBLAS_NUM_THREADS=1", sys.executable, "-c", code]
+    done = run_with_few_processes(start, 10, tmp_path / "work")
+    assert "can't start its 20 threads: allow this user" in done.stdout and "--threads" in done.stdout, done.stderr

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from molre_edge.errors import ConfigError, RunError
+from molre_edge.errors import ConfigError, InUseError, RunError
 from molre_edge.files import sha256_of
 from molre_edge.model.checkpoint import load_checkpoint
 from molre_edge.model.checkpoint_file import read_checkpoint_file
@@ -87,7 +87,7 @@ def same_weights(one: Path, two: Path) -> bool:
 def test_it_leaves_a_checkpoint_metrics_and_a_plot(train: Train, tmp_path: Path) -> None:
     fitted = train()
     assert fitted.folder == training_folder(tmp_path / "ckpt.pt") == tmp_path / "ckpt-training"
-    assert {path.name for path in fitted.folder.iterdir()} == {"lock", "metrics.csv", "metrics.png", "state.pt"}
+    assert {path.name for path in fitted.folder.iterdir()} == {"metrics.csv", "metrics.png", "state.pt"}
     assert (fitted.folder / "metrics.png").read_bytes().startswith(b"\x89PNG")
     rows = metrics(fitted.folder)
     assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc"]
@@ -102,7 +102,9 @@ def test_a_second_training_of_one_checkpoint_is_refused_while_the_first_runs(tra
     class Second(Recorder):
         def step(self, name: str) -> None:
             for force in (False, True):
-                with pytest.raises(RunError, match=r"ckpt\.pt: another training is writing this checkpoint") as caught:
+                with pytest.raises(
+                    InUseError, match=r"ckpt-training: in use by process \d+ .*molre-edge train"
+                ) as caught:
                     train(force=force)
                 refusals.append(str(caught.value))
 

@@ -22,13 +22,13 @@ from itertools import islice
 from types import TracebackType
 
 from molre_edge.errors import RunError, ScanError
-from molre_edge.machine import usable_cores
+from molre_edge.machine import usable_cores, usable_memory
 from molre_edge.scans import ScanSource
 from molre_edge.scans.workers.prepare import Prepared, pack_job, prepare, receive, send, unpack
 from molre_edge.scans.workers.worker import READY
 from molre_edge.specs import Grid
 
-__all__ = ["CRASHED", "TOO_SLOW", "Readers", "default_readers"]
+__all__ = ["CRASHED", "READER_BYTES", "TOO_SLOW", "Readers", "default_readers"]
 
 CRASHED = "reader_crashed"
 TOO_SLOW = "reader_too_slow"
@@ -36,17 +36,22 @@ TOO_SLOW = "reader_too_slow"
 READ_SECONDS = 600.0
 """A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
 
+READER_BYTES = 3 << 30
+"""Memory that one reader takes at most, its libraries included: for the largest volume that is read."""
+
 _MOST_READERS = 4
 _FEW_PROCESSES = (
-    "a process or thread that reads scans can't be started ({}): allow this user or service more of them (ulimit -u, "
-    "TasksMax=), or use --readers 0"
+    "a process or thread that reads scans can't be started ({}): allow this user, service or container more of them "
+    "(ulimit -u, TasksMax=, --pids-limit), or use --readers 0"
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
 def default_readers() -> int:
-    """One reader for two cores, at least 1 and at most 4: each holds a whole scan in memory."""
-    return max(1, min(_MOST_READERS, usable_cores() // 2))
+    """One reader for two cores, 1 to 4, and no more than fit into half of the usable memory."""
+    memory = usable_memory()
+    fit = _MOST_READERS if memory is None else memory // 2 // READER_BYTES
+    return max(1, min(_MOST_READERS, usable_cores() // 2, fit))
 
 
 class Readers:

@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,18 +183,46 @@ def test_an_error_of_who_watches_the_progress_stops_the_build_and_leaves_nothing
     assert not (fresh.folder / "engines").exists()
 
 
-def test_ctrl_c_stops_the_build_and_leaves_an_older_engine_alone(spoilt: Bundle) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_stops_the_build_and_leaves_an_older_engine_alone(name: str, spoilt: Bundle) -> None:
     before = {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()}
-    handler = signal.getsignal(signal.SIGINT)
+    number = getattr(signal, name)
 
     class Signals(Silent):
         def count(self, done: int, total: int | None, unit: str) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(spoilt, Precision.FP16, OPTIONS, progress=Signals())
+    earlier = signal.signal(number, signal.default_int_handler)  # as the program does for all three
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(spoilt, Precision.FP16, OPTIONS, progress=Signals())
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, earlier)
     assert {path.name: path.read_bytes() for path in (spoilt.folder / "engines").iterdir()} == before
-    assert signal.getsignal(signal.SIGINT) is handler
+
+
+TWO_SIGNALS = """
+import os, signal
+from molre_edge.engines.tensorrt.progress import watching
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program does
+
+class Library:
+    ILogger = type("ILogger", (), {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2})
+    IProgressMonitor = object
+
+with watching(Library):
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("goes on to where it can stop", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still there")
+"""
+
+
+def test_a_second_signal_ends_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", TWO_SIGNALS], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "goes on to where it can stop\n"), done.stderr
 
 
 def test_progress_grows_to_the_whole(fresh: Bundle) -> None:
@@ -259,8 +289,6 @@ def test_int8_is_refused_where_there_is_no_int8_graph(fresh: Bundle) -> None:
 def test_a_library_that_is_not_installed_is_named_with_its_extra(
     target: Target, module: str, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, module, None)
     extra = {Target.RTX: "rtx", Target.HERE: "tensorrt"}[target]
     with pytest.raises(MissingDependencyError, match=rf"{module}, which is not installed: .*molre-edge\[{extra}\]"):
@@ -505,7 +533,6 @@ def test_the_library_takes_the_calls_of_a_timing_cache_and_of_flags() -> None:
 
 def test_on_a_jetson_tensorrt_comes_from_jetpack(monkeypatch: pytest.MonkeyPatch) -> None:
     import platform
-    import sys
 
     from molre_edge.engines.tensorrt.api import load_tensorrt
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel  # noqa: F401  (before another of that name is put in its place)
 import numpy as np
 import pytest
+from few_processes import run_with_few_processes
 
 from molre_edge.errors import RunError, ScanError
 from molre_edge.scans import ScanSource, find_scans
+from molre_edge.scans.limits import MAX_VOXELS
 from molre_edge.scans.workers import pool as module
-from molre_edge.scans.workers.pool import CRASHED, TOO_SLOW, Readers, default_readers
+from molre_edge.scans.workers.pool import CRASHED, READER_BYTES, TOO_SLOW, Readers, default_readers
 from molre_edge.scans.workers.prepare import Prepared, prepare
 from molre_edge.specs import Grid
 
@@ -127,6 +131,31 @@ def test_readers_that_can_not_start_end_the_run_and_not_scan_after_scan(
         list(ahead.read(sources))
 
 
+@pytest.mark.parametrize("allowed", [1, 2, 3])
+def test_where_few_processes_are_allowed_it_says_so_and_leaves_none(
+    tiny_scans: Path, tmp_path: Path, allowed: int
+) -> None:
+    code = f"""
+from pathlib import Path
+from molre_edge.errors import RunError
+from molre_edge.scans import find_scans
+from molre_edge.scans.workers.pool import Readers
+from molre_edge.specs import Grid
+
+sources = find_scans(Path({str(tiny_scans)!r})).scans
+try:
+    with Readers(Grid(slices=4, rows=32, cols=32), 2) as ahead:
+        list(ahead.read(sources))
+except RunError as error:
+    print(error)
+"""
+    start = ["env", "OPENBLAS_NUM_THREADS=1", sys.executable, "-c", code]
+    done = run_with_few_processes(start, allowed, tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert "allow this user, service or container more of them (ulimit -u" in done.stdout
+    assert "--readers 0" in done.stdout
+
+
 def test_a_module_in_the_current_folder_is_not_taken_for_a_library(
     sources: tuple[ScanSource, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +173,16 @@ def test_leaving_the_block_ends_the_processes(sources: tuple[ScanSource, ...]) -
         next(ahead.read(sources * 5))
         raise KeyboardInterrupt
     assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of it")
+def test_a_reader_leaves_no_core_file(sources: tuple[ScanSource, ...]) -> None:
+    with Readers(GRID, 1) as ahead:
+        list(ahead.read(sources[:1]))
+        reader = Path("/proc", str(ahead._all[0]._process.pid))
+        assert re.search(r"Max core file size +0 +0 ", (reader / "limits").read_text())
+        if os.geteuid() != 0:
+            assert (reader / "environ").stat().st_uid == 0  # not dumpable: also none for a program that collects them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
@@ -195,7 +234,43 @@ def test_an_answer_of_another_shape_is_none(sources: tuple[ScanSource, ...]) -> 
             unpack(bad_head, bad_values, GRID)
 
 
-@pytest.mark.parametrize(("cores", "readers"), [(1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])
-def test_by_default_half_the_cores_read(monkeypatch: pytest.MonkeyPatch, cores: int, readers: int) -> None:
+@pytest.mark.parametrize(
+    ("cores", "gib", "readers"),
+    [
+        (1, None, 1),
+        (2, None, 1),
+        (4, None, 2),
+        (8, None, 4),
+        (64, None, 4),
+        (6, 6.5, 1),  # a Jetson with 8 GB: half of it is the engine's
+        (2, 1.0, 1),
+        (8, 13.0, 2),
+        (64, 500.0, 4),
+    ],
+)
+def test_by_default_half_the_cores_read_and_half_the_memory_is_enough_for_them(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gib: float | None, readers: int
+) -> None:
     monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(module, "usable_memory", lambda: None if gib is None else int(gib * 2**30))
     assert default_readers() == readers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of it")
+def test_a_reader_takes_no_more_memory_than_is_counted_for_it(
+    sources: tuple[ScanSource, ...], tmp_path: Path, write_series: Any, write_enhanced: Any
+) -> None:
+    """Measured on one file of many frames, the costliest kind, and scaled to the largest volume."""
+    slices = write_series(tmp_path / "slices", shape=(384, 384), pixel=(0.66, 0.66))
+    (tmp_path / "one").mkdir()
+    write_enhanced(tmp_path / "one" / "head.dcm", slices)
+
+    with Readers(GRID, 1) as ahead:
+        status = Path("/proc", str(ahead._all[0]._process.pid), "status")
+        peaks = []
+        for source in (sources[0], *find_scans(tmp_path / "one").scans):
+            assert all(isinstance(result, Prepared) for result in ahead.read([source]))
+            peaks.append(1024 * int(status.read_text().split("VmHWM:")[1].split()[0]))
+    growth = (peaks[1] - peaks[0]) / (len(slices) * 384 * 384)
+    assert growth > 4  # it was the volume that was measured
+    assert peaks[0] + growth * MAX_VOXELS < READER_BYTES
