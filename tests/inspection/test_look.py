@@ -215,9 +215,9 @@ def test_scans_are_told_with_geometry_and_reasons_but_not_by_name(tiny_scans: Pa
     assert inspect_path(folder, with_paths=True).facts["scans"][0]["path"] == "NAME^OF^PATIENT"
 
 
-def test_ids_are_those_of_infer(tiny_scans: Path) -> None:
+def test_rows_are_those_of_infer(tiny_scans: Path) -> None:
     found = inspect_path(tiny_scans, most=2)
-    assert [fact["scan"] for fact in found.facts["scans"]] == [f"scan-000{n}" for n in range(1, 5)]
+    assert [fact["row"] for fact in found.facts["scans"]] == [1, 2, 3, 4]
     assert [fact["status"] for fact in found.facts["scans"]] == ["usable", "usable", "not read", "not read"]
     assert "2 not read" in found.summary
 
