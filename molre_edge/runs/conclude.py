@@ -93,7 +93,8 @@ def write_results(
         for entry in store.entries
         if entry.status == "rejected"
     )
-    facts = _facts(how, pair, rejected, answers.warnings, timing, notes)
+    rows = {entry.scan: entry.row for entry in store.entries}
+    facts = _facts(how, pair, rejected, answers.warnings, timing, notes, rows)
     report = build_report(facts, pair, how.limits, how.limits_source)
     _, page = write_report(store.folder, report, show(report))
     store.finish(how.to_dict())
@@ -161,6 +162,7 @@ def _facts(
     warnings: Mapping[str, tuple[str, ...]],
     timing: tuple[TimingRow, ...],
     notes: tuple[str, ...],
+    rows: Mapping[str, int],
 ) -> RunFacts:
     return RunFacts(
         title=f"Parity of {how.engine.name}",
@@ -176,6 +178,7 @@ def _facts(
         command=how.command,
         versions=how.versions,
         notes=(f"reference: {how.why}", *notes, *how.bundle_notes),
+        rows=rows,
     )
 
 

@@ -127,14 +127,31 @@ class StoredRun:
             bundle=BundleFacts(**_known(BundleFacts, data["bundle"])),
             findings=self.findings,
             thresholds=tuple(float(value) for value in data["thresholds"]),
-            failed=tuple(FailedScan(**_known(FailedScan, each)) for each in data["failed"]),
-            warnings={str(scan): tuple(map(str, texts)) for scan, texts in data["warnings"].items()},
+            failed=self._failed(),
+            warnings=self._warnings(),
             timing=tuple(TimingRow(**_known(TimingRow, row)) for row in data["timing"]),
             command=str(data["command"]),
             versions={str(name): str(version) for name, version in data["versions"].items()},
             notes=notes if not note or note in notes else (*notes, note),
+            rows={entry.scan: entry.row for entry in self.entries},
         )
         return build_report(facts, pair, limits, source)
+
+    def _failed(self) -> tuple[FailedScan, ...]:
+        """Scans that were not used; report.json lists the first ones."""
+        listed = tuple(FailedScan(**_known(FailedScan, each)) for each in self.data["failed"])
+        if len(listed) == self.data.get("failed_count", len(listed)) or not self.entries:
+            return listed
+        refused = (entry for entry in self.entries if entry.status == "rejected")
+        return tuple(FailedScan(scan=each.scan, code=each.code, reason=each.reason) for each in refused)
+
+    def _warnings(self) -> dict[str, tuple[str, ...]]:
+        """Warnings by scan; report.json lists those of the first scans, the answers have all."""
+        listed = {str(scan): tuple(map(str, texts)) for scan, texts in self.data["warnings"].items()}
+        if len(listed) == self.data.get("warned_count", len(listed)):
+            return listed
+        told = ((record.scan, tuple(text for _, text in record.warnings)) for record in self.records())
+        return {scan: texts for scan, texts in told if texts}
 
     def _pair(self, labels: Labels) -> Pair | None:
         with _sound(self.folder):
