@@ -10,6 +10,7 @@ from typing import Any
 from molre_edge.parity import ParityNumbers, Verdict
 from molre_edge.reports.parity_report import FailedScan, TimingRow
 from molre_edge.runs.scan_findings import ScanFindings
+from molre_edge.runs.slices import SLICES_FILE
 from molre_edge.specs import DISCLAIMER
 
 __all__ = ["InferResult"]
@@ -57,6 +58,15 @@ class InferResult:
     seconds: float = 0.0
 
     @property
+    def slices(self) -> Path | None:
+        """``slices.csv``: the images that each slice on the model's grid was made of. None where no scan was answered.
+
+        It holds paths and UIDs, which may identify patients.
+        """
+        path = self.folder / SLICES_FILE
+        return path if path.is_file() else None
+
+    @property
     def parity_failed(self) -> bool:
         """Whether parity was judged and failed."""
         return self.verdict is not None and not self.verdict.passed
@@ -80,6 +90,7 @@ class InferResult:
         return {
             "run": str(self.folder),
             "report": str(self.report),
+            "slices": None if self.slices is None else str(self.slices),
             "engine": self.engine,
             "bundle": self.bundle,
             "shard": self.shard,

@@ -368,6 +368,7 @@ def test_stdout_is_one_json_object_and_nothing_else(spawn: Any, mixed: Path, alo
     assert done.returncode == 4
     result = json.loads(done.stdout)
     assert (result["run"], result["scans"], result["exit_code"]) == ("run", 1, 4)
+    assert {row["scan"] for row in rows(Path(result["slices"]))} == {each["scan"] for each in result["findings"]}
     assert result["parity"]["passed"] is True
     bad = next(row["scan"] for row in rows(Path("run/scans.csv")) if row["status"] == "rejected")
     assert [each["scan"] for each in result["rejected"]] == [bad]
