@@ -33,6 +33,7 @@ from molre_edge.specs import Grid, Precision
 
 __all__ = ["Target", "damage", "make_targets", "steps_of"]
 
+_SCAN = "scan-aaaaaaaaaaaaaaaa"
 _GRID = Grid(slices=4, rows=32, cols=32)
 EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80")
 
@@ -69,22 +70,23 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     golden_shapes |= {spec.name: spec.shape for spec in next(iter(opened.graphs.values())).outputs}
     logits, gates = np.zeros((1, len(opened.findings)), np.float32), np.full((1, 1, 2, 3), 1 / 3, np.float32)
     outputs = Outputs(logits, np.zeros((1, 8), np.float32), gates)
-    write_record(work / "scan-0001.npz", Record("scan-0001", outputs, None, {"read": 1.0}, facts={"kind": "dicom"}))
+    write_record(work / f"{_SCAN}.npz", Record(_SCAN, outputs, None, {"read": 1.0}, facts={"kind": "dicom"}))
     write_entries(
-        work / "scans.csv", [Entry("scan-0001", "a", "a/1", "f", "done"), Entry("scan-0002", "b", "b", "", "ignored")]
+        work / "scans.csv",
+        [Entry(_SCAN, "a", "a/1", "f", "done"), Entry("scan-bbbbbbbbbbbbbbbb", "b", "b", "", "ignored")],
     )
     (work / "labels.csv").write_text("scan," + ",".join(opened.findings[:3]) + "\nhead-1,1,0,\n")
     (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\n")
     head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
     finished = {**head, "finished": True, "task": {"all_series": False}}
-    write_record(work / "answers.npz", Record("scan-0001", outputs, outputs, {"read": 1.0}))
+    write_record(work / "answers.npz", Record(_SCAN, outputs, outputs, {"read": 1.0}))
     answered, gate = (work / "answers.npz").read_bytes(), DEFAULT_LIMITS[Precision.FP16]
     numbers = compare(outputs, outputs, findings=opened.findings, thresholds=opened.thresholds)
     report = Report(
         title="a run", created="2026-11-02T10:15:04+00:00", findings=opened.findings,
         engine=EngineFacts(name="onnxruntime:fp16", precision="fp16", runtime="ONNX Runtime", device="CPU"),
         reference=ReferenceFacts(kind="pytorch checkpoint"), bundle=BundleFacts(digest=opened.digest, grid=vars(_GRID)),
-        thresholds=tuple(opened.thresholds), scans=("scan-0001",), numbers=numbers, limits=gate,
+        thresholds=tuple(opened.thresholds), scans=(_SCAN,), numbers=numbers, limits=gate,
         verdict=judge(numbers, gate), notes=("a note",),
         timing=(TimingRow(who="engine", phase="compute", median_ms=1, p90_ms=1, p95_ms=1, p99_ms=1, n=1),),
     )  # fmt: skip
@@ -133,7 +135,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         folder = path.parent / "run"
         (folder / "outputs").mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps(finished))
-        (folder / "outputs" / "scan-0001.npz").write_bytes(answered)
+        (folder / "outputs" / f"{_SCAN}.npz").write_bytes(answered)
         path.rename(folder / "report.json")
         open_run(folder).report()
 
@@ -151,9 +153,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         "run.json": Target(json.dumps(head).encode(), "head", run_json),
         "report.json": Target(json.dumps(report.to_dict()).encode(), "report", report_json),
         "scans.csv": Target((work / "scans.csv").read_bytes(), "scans.csv", read_entries),
-        "answers": Target(
-            (work / "scan-0001.npz").read_bytes(), "scan-0001.npz", lambda path: read_record(path, "scan-0001")
-        ),
+        "answers": Target((work / f"{_SCAN}.npz").read_bytes(), f"{_SCAN}.npz", lambda path: read_record(path, _SCAN)),
         "checkpoint, .pt": Target(checkpoint.read_bytes(), "ckpt.pt", load_checkpoint, head=6000),
         "checkpoint, .safetensors": Target(safe.read_bytes(), "ckpt.safetensors", load_checkpoint, head=6000),
         "labels": Target(

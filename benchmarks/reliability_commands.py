@@ -14,6 +14,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.errors import BundleError
 from molre_edge.runs.answers import read_record
+from molre_edge.runs.scan_table import read_entries
 
 __all__ = ["COMMANDS", "Assets", "Command", "answered", "check_bundle"]
 
@@ -142,8 +143,7 @@ def _infer_state(work: Path) -> str:
     (work / "answered").write_text(str(answered(work)))
     if not (run / "scans.csv").exists():
         return "not begun"
-    with (run / "scans.csv").open(newline="") as file:
-        scans = sum(row["status"] in ("pending", "done") for row in csv.DictReader(file))
+    scans = sum(entry.status in ("pending", "done") for entry in read_entries(run / "scans.csv", torn=True))
     return "all answered" if answered(work) == scans else "some answered" if answered(work) else "none answered"
 
 
@@ -198,6 +198,7 @@ COMMANDS: dict[str, Command] = {
     "infer": Command(
         lambda a, w: [
             *("infer", a.scans, "--engine", "fp32", "--reference", "golden", "--bundle", a.bundle, "-o", w / "run"),
+            *("--id-secret", w.parent / "ids.secret"),
             *(["--resume"] if (w / "run" / "run.json").exists() else []),
         ],
         _no_preparation,

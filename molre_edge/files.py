@@ -99,11 +99,18 @@ def short_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`. It becomes `path` if the block succeeds, and is removed if the block fails."""
+def write_whole(path: Path, *, clear: bool = True) -> Iterator[Path]:
+    """A temporary file beside `path`. It becomes `path` if the block succeeds, and is removed if the block fails.
+
+    Args:
+        path: of the file; its folder is made.
+        clear: look for leftovers of dead processes first. That lists the folder; leave it out where it holds many files
+            and was cleared before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = f".partial{path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ''}"
-    _clear(path, suffix)
+    if clear:
+        _clear(path, suffix)
 
     def make() -> Path:
         handle, name = tempfile.mkstemp(prefix=f".{short_name(path.name)}.", suffix=suffix, dir=path.parent)

@@ -93,6 +93,25 @@ def infer(
         bool,
         typer.Option("--images", help="Show a slice of each of the worst scans in the report. PATIENTS' IMAGES."),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Answer the I-th of N parts of the scans, such as 1/8; 'report --merge' makes one run of all. Needs "
+            "--id-secret.",
+        ),
+    ] = None,
+    id_secret: Annotated[
+        Path | None,
+        typer.Option(
+            "--id-secret",
+            dir_okay=False,
+            metavar="FILE",
+            help="The key of the scans' ids, made if the file does not exist; shards of one run share it. Default: a "
+            "new key for each run.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -120,10 +139,13 @@ def infer(
             threads=threads,
             readers=readers,
             images=images,
+            shard=shard,
+            id_secret=id_secret,
             progress=progress,
         )
     show_run(result, speaker)
-    speaker.result(result.to_dict())
+    if as_json:  # not built otherwise: it holds the findings of every scan
+        speaker.result(result.to_dict())
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -167,7 +189,7 @@ def show_run(result: InferResult, speaker: Speaker) -> None:
     speaker.say(f"Findings: {result.folder / 'findings.csv'}  (ids and paths: {result.folder / 'scans.csv'})")
     speaker.say(f"Report: {result.report}")
     speaker.say(DISCLAIMER, style="dim")
-    if not result.scans:
+    if not result.scans and result.shard is None:
         speaker.complain("no scan could be used; the reasons are in scans.csv")
     if result.verdict is not None and result.parity_failed:
         failed = ", ".join(check.name for check in result.verdict.failed) or "nothing could be judged"

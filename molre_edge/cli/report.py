@@ -58,20 +58,29 @@ def report(
         Path | None,
         typer.Option("--scans", exists=True, help="The scans of the run, for --images and labels beside them."),
     ] = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="The runs are all shards of one run (infer --shard): make that run in -o, by default in "
+            "./edge-runs/<UTC time>.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the parity report of a run again, or put several runs of one model side by side.
+    """Write the parity report of a run again, put several runs of one model side by side, or merge shards.
 
     It reads the answers that the runs stored: no engine, no bundle and no torch is needed. Numbers, limits and verdict
     are computed again. Writes report.html, report.json and junit.xml. --labels and --limits need -o.
 
-    Exit codes: 0 done; 1 no run, a damaged one, or runs that cannot be compared; 2 usage; 3 parity failed in a run.
+    Exit codes: 0 done; 1 no run, a damaged one, or runs that cannot be compared or merged; 2 usage; 3 parity failed in
+    a run.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
         result = molre_edge.report_runs(
-            runs, out=out, labels=labels, limits=limits, scans=scans, images=images, progress=progress
+            runs, out=out, labels=labels, limits=limits, scans=scans, images=images, merge=merge, progress=progress
         )
     _show(result, speaker)
     speaker.result(result.to_dict())

@@ -24,7 +24,8 @@ def inspect_run(folder: Path) -> Inspection:
     Raises:
         RunError: the folder is not a run, or is damaged.
     """
-    head, entries = read_head(folder), read_entries(folder / SCANS_FILE)
+    head = read_head(folder)
+    entries = read_entries(folder / SCANS_FILE, torn=head.get("finished") is not True)
     counts = Counter(entry.status for entry in entries)
     reasons = Counter((entry.status, entry.code) for entry in entries if entry.code)
     report, timing = _json(folder / "report.json"), _json(folder / "timing.json")

@@ -1,6 +1,6 @@
 """Describes a scan or a folder of scans: the series, their geometry and warnings, and what ``infer`` would refuse.
 
-Scans have the names that ``infer`` would use, ``scan-0001`` and so on, because file names may contain names of people.
+Scans are numbered as the rows of ``infer``'s scans.csv, because file names may contain names of people.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
     base = path if path.is_dir() else path.parent
     scans: list[dict[str, Any]] = []
     for number, source in enumerate(found.scans, start=1):
-        fact: dict[str, Any] = {"scan": f"scan-{number:04d}", "kind": source.kind, "files": len(source.files)}
+        fact: dict[str, Any] = {"row": number, "kind": source.kind, "files": len(source.files)}
         fact["volumes"] = [asdict(candidate) for candidate in source.candidates]
         if with_paths:
             fact["path"] = path_text(source.path, base)
@@ -64,7 +64,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
     for status, group in (("refused", found.rejected), ("ignored", found.ignored)):
         for entry in group:
             number = len(scans) + len(left) + 1
-            fact = {"scan": f"scan-{number:04d}", "status": status, "code": entry.code, "reason": entry.reason}
+            fact = {"row": number, "status": status, "code": entry.code, "reason": entry.reason}
             fact["files"] = entry.files
             left.append(fact | ({"path": path_text(entry.path, base)} if with_paths else {}))
     facts = {"path": str(path), "scans": scans, "left_out": left}
@@ -115,7 +115,7 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
         step = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         rows.append(
             (
-                *(fact[name] for name in ("scan", *paths, "kind")),
+                *(fact[name] for name in ("row", *paths, "kind")),
                 f"{fact['slices']} x {fact['rows']} x {fact['cols']}",
                 " x ".join(f"{value:.3g}" for value in fact["pixel_mm"]),
                 step,
@@ -123,10 +123,10 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
                 ", ".join(warning["code"] for warning in fact["warnings"]) or "–",
             )
         )
-    columns = ("scan", *paths, "kind", "slices x rows x cols", "pixel mm", "step mm", "tilt", "warnings")
+    columns = ("row", *paths, "kind", "slices x rows x cols", "pixel mm", "step mm", "tilt", "warnings")
     notes = {(w["code"], w["text"]) for fact in good for w in fact["warnings"]}
     volumes = [
-        (fact["scan"], *(str(each[name]) for name in ("name", "slices", "status", "reason")))
+        (str(fact["row"]), *(str(each[name]) for name in ("name", "slices", "status", "reason")))
         for fact in scans
         if len(fact["volumes"]) > 1
         for each in fact["volumes"]
@@ -135,15 +135,15 @@ def _tables(scans: list[dict[str, Any]], left: list[dict[str, Any]], with_paths:
         Table("Scans that can be used", columns, tuple(tuple(map(plain, row)) for row in rows)),
         Table(
             f"Volumes of the studies, and why one was chosen{_first(volumes)}",
-            ("scan", "volume", "slices", "status", "reason"),
+            ("row", "volume", "slices", "status", "reason"),
             tuple(tuple(map(plain, row)) for row in volumes[:_MOST_ROWS]),
         ),
         Table("Warnings", ("code", "meaning"), tuple(sorted((plain(c), plain(t)) for c, t in notes))),
         Table(
             title,
-            ("scan", *paths, "status", "code", "reason", "files"),
+            ("row", *paths, "status", "code", "reason", "files"),
             tuple(
-                tuple(plain(str(fact[name])) for name in ("scan", *paths, "status", "code", "reason", "files"))
+                tuple(plain(str(fact[name])) for name in ("row", *paths, "status", "code", "reason", "files"))
                 for fact in bad[:_MOST_ROWS]
             ),
         ),

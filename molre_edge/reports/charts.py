@@ -201,10 +201,16 @@ def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityL
     if numbers.gates is not None and numbers.gates.experts > 1:
         panels.append(("routing, L1", _rows_largest(numbers.gates.l1), limits.max_routing_l1))
 
+    beyond = np.zeros(numbers.n, dtype=bool)
+    for _, values, limit in panels:
+        beyond |= False if limit is None else values > limit
+    drawn = np.array(_thin(np.nan_to_num(panels[1][1], nan=0.0), beyond))
+
     def paint(figure: Figure) -> None:
         every = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        at = np.arange(1, numbers.n + 1)
-        for axes, (name, values, limit) in zip(every, panels, strict=True):
+        at = drawn + 1
+        for axes, (name, all_values, limit) in zip(every, panels, strict=True):
+            values = all_values[drawn]
             shown = np.maximum(values, _FLOOR)
             known = [float(value) for value in (*shown[np.isfinite(shown)], *((limit,) if limit else ()))]
             low = 10.0 ** math.floor(math.log10(max(min(known, default=1e-6), _FLOOR)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.text import cosine, digits_beside, number, percent
 from molre_edge.parity.verdict import Check
 from molre_edge.reports import charts
+from molre_edge.reports.large import SHOWN, failures_by_code, warnings_by_text
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.routing_maps import gate_maps
 from molre_edge.reports.template import render_template
@@ -61,11 +64,11 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         "state": "none" if report.verdict is None else "pass" if report.verdict.passed else "fail",
         "checks": [check_row(check) for check in report.verdict.checks] if report.verdict else [],
         "numbers": numbers,
-        "warned": [(scan, texts) for scan, texts in report.warnings.items() if texts],
+        **_left_out(report),
         "times": charts.times(rows),
-        "shown_flips": _SHOWN_FLIPS,
         "slices": slices,
         "pictures": bool(slices),
+        "points": charts.POINTS,
     }
     if numbers is None or limits is None:
         return context
@@ -78,12 +81,31 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         "routing": _routing(numbers.gates, limits) if numbers.gates and numbers.gates.experts > 1 else None,
         "worst": [
             {
-                "scan": report.scans[each.scan],
+                "scan": _named(report, report.scans[each.scan]),
                 "finding": None if each.finding is None else report.findings[each.finding],
                 "numbers": each,
             }
             for each in numbers.worst
         ],
+    }
+
+
+def _named(report: Report, scan: str) -> str:
+    """A scan for people: its row, where that is known, and its id."""
+    return f"{report.rows[scan]} · {scan}" if scan in report.rows else scan
+
+
+def _left_out(report: Report) -> dict[str, Any]:
+    """Scans that were not used, and warnings: one by one, or counted by reason where they are many."""
+    named = partial(_named, report)
+    warned = [(named(scan), texts) for scan, texts in islice(report.warnings.items(), SHOWN) if texts]
+    few = len(report.failed) <= SHOWN, len(report.warnings) <= SHOWN
+    return {
+        "named": named,
+        "failed": [(named(each.scan), each) for each in report.failed] if few[0] else [],
+        "failed_by_code": [] if few[0] else failures_by_code(report.failed, named),
+        "warned": warned if few[1] else [],
+        "warned_by_text": [] if few[1] else warnings_by_text(report.warnings, named),
     }
 
 
@@ -145,9 +167,10 @@ def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for each in numbers.per_finding:
         flips = [
-            {"scan": report.scans[flip.scan], "reference": flip.reference, "engine": flip.engine} for flip in each.flips
+            {"scan": _named(report, report.scans[flip.scan]), "reference": flip.reference, "engine": flip.engine}
+            for flip in each.flips[:_SHOWN_FLIPS]
         ]
-        row = {"numbers": each, "flips": flips, "strip": _strip(each.dp, scale)}
+        row = {"numbers": each, "flips": flips, "more": len(each.flips) - len(flips), "strip": _strip(each.dp, scale)}
         groups.setdefault(of[each.finding], []).append(row)
     limit = report.limits.max_abs_dp if report.limits else None
     inside = limit is not None and 0 < limit <= scale
@@ -155,7 +178,7 @@ def _groups(report: Report, numbers: ParityNumbers) -> list[dict[str, Any]]:
         {
             "name": name,
             "rows": rows,
-            "flips": sum(len(row["flips"]) for row in rows),
+            "flips": sum(len(row["numbers"].flips) for row in rows),
             "limit": 50.0 * limit / scale if limit is not None and inside else None,
         }
         for name, rows in groups.items()

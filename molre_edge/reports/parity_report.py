@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from molre_edge.parity.limits import ParityLimits
@@ -14,6 +15,7 @@ from molre_edge.parity.verdict import Verdict
 from molre_edge.specs import DISCLAIMER
 
 __all__ = [
+    "LISTED",
     "REPORT_KIND",
     "SCHEMA_VERSION",
     "BundleFacts",
@@ -30,6 +32,10 @@ _NOT_FINITE = "is null because it was not a finite number"
 
 SCHEMA_VERSION = 2
 """Of report.json. Raise it if a field goes away or changes its meaning, not if a field is added."""
+
+LISTED = 1000
+"""Scans and volumes that report.json lists one by one; of more, it has counts, distributions and the worst."""
+_LISTED_FLIPS = 100  # of a finding
 
 REPORT_KIND = "molre-edge parity report"
 """The value of ``kind`` in report.json."""
@@ -173,6 +179,7 @@ class Report:
         command: the exact command line.
         versions: library -> version.
         notes: sentences for the reader, such as which mode of a runtime rounds to half precision.
+        rows: scan id -> its row in scans.csv, where that is known; only the page shows them.
     """
 
     title: str
@@ -196,6 +203,7 @@ class Report:
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a report whose parts contradict each other.
@@ -236,10 +244,12 @@ class Report:
             "findings": list(self.findings),
             "thresholds": [float(value) for value in self.thresholds],
             "scans": list(self.scans),
-            "failed": [asdict(scan) for scan in self.failed],
-            "warnings": {scan: list(texts) for scan, texts in self.warnings.items()},
+            "failed": [asdict(scan) for scan in self.failed[:LISTED]],
+            "failed_count": len(self.failed),
+            "warnings": {scan: list(texts) for scan, texts in islice(self.warnings.items(), LISTED)},
+            "warned_count": len(self.warnings),
             "timing": [asdict(row) for row in self.timing],
-            "numbers": self.numbers.to_dict() if self.numbers else None,
+            "numbers": _shortened(self.numbers),
             "command": self.command,
             "versions": dict(self.versions),
         }
@@ -247,6 +257,23 @@ class Report:
         plain: dict[str, Any] = _plain(data, "", lost)
         plain["notes"] = [*self.notes, *(f"{where} {_NOT_FINITE}" for where in lost)]
         return plain
+
+
+def _shortened(numbers: ParityNumbers | None) -> dict[str, Any] | None:
+    """Numbers for report.json, without what has an entry for each volume where there are more than it lists."""
+    if numbers is None:
+        return None
+    data = numbers.to_dict()
+    for each, finding in zip(data["per_finding"], numbers.per_finding, strict=True):
+        each["flip_count"] = len(finding.flips)
+    if numbers.n > LISTED:
+        data["cosine"] = []
+        if data["gates"] is not None:
+            data["gates"]["max_l1_per_scan"] = []
+        data["nonfinite"] = data["nonfinite"][:LISTED]
+        for each in data["per_finding"]:
+            each["flips"] = each["flips"][:_LISTED_FLIPS]
+    return data
 
 
 def lasting_notes(notes: Iterable[str]) -> tuple[str, ...]:

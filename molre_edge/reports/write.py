@@ -7,6 +7,7 @@ from pathlib import Path
 
 from molre_edge.files import write_json, write_whole
 from molre_edge.reports.junit import write_junit
+from molre_edge.reports.large import write_volumes
 from molre_edge.reports.parity_page import render
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import Comparison
@@ -17,6 +18,8 @@ __all__ = ["write_comparison", "write_report"]
 
 def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] = ()) -> tuple[Path, Path]:
     """Write ``report.json``, ``report.html`` and ``junit.xml`` into a folder, each completely or not at all.
+
+    Over many volumes, ``volumes.csv`` has what the others leave out.
 
     Args:
         folder: created if missing; reports in it are replaced.
@@ -34,6 +37,7 @@ def write_report(folder: Path | str, report: Report, slices: Sequence[KeySlice] 
         # the command line may contain a name that is not UTF-8; the page shows an escape, as the JSON does
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     write_junit(Path(folder), [(report.engine.name, report)])
+    write_volumes(Path(folder), report)
     return paths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from molre_edge.errors import RunError
 from molre_edge.files import write_whole
 from molre_edge.parity import Outputs
 
-__all__ = ["Record", "read_record", "write_record"]
+__all__ = ["Record", "read_record", "read_records", "record_path", "write_record"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,14 @@ class Record:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a scan's answers whole: arrays as they are, everything else as JSON in the array ``head``."""
+def write_record(path: Path, record: Record, *, clear: bool = True) -> None:
+    """Write a scan's answers whole: arrays as they are, everything else as JSON in the array ``head``.
+
+    Args:
+        path: of the archive.
+        record: to write.
+        clear: as of :func:`molre_edge.files.write_whole`.
+    """
     arrays: dict[str, Any] = {}
     for who, outputs in (("engine", record.engine), ("reference", record.reference)):
         if outputs is None:
@@ -58,7 +64,7 @@ def write_record(path: Path, record: Record) -> None:
         "facts": dict(record.facts),
     }
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-    with write_whole(path) as partial, partial.open("wb") as file:
+    with write_whole(path, clear=clear) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
 
@@ -90,6 +96,24 @@ def read_record(path: Path, scan: str) -> Record:
         raise RunError(
             f"{path}: damaged ({str(error)[:200]}). Continue the run with --resume, which runs this scan again"
         ) from error
+
+
+def record_path(folder: Path, scan: str) -> Path:
+    """Where a run keeps a scan's answers."""
+    return folder / "outputs" / f"{scan}.npz"
+
+
+def read_records(folder: Path, scans: Iterable[str]) -> Iterator[Record]:
+    """Answers of a run, read one by one.
+
+    Args:
+        folder: of the run.
+        scans: ids.
+
+    Raises:
+        RunError: one is damaged.
+    """
+    return (read_record(record_path(folder, scan), scan) for scan in scans)
 
 
 def _check_archive(path: Path) -> None:

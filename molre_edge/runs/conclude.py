@@ -1,45 +1,37 @@
-"""From the stored answers of a run to its results: findings, times, parity and the report."""
+"""From the stored answers of a run to its results: findings, times, parity and the report.
+
+One pass over the answers: of a scan that was not compared with the reference, only its times stay in memory.
+"""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
-
-import numpy as np
 
 from molre_edge import __version__
-from molre_edge.bundle.bundle import Bundle, GoldenSet
-from molre_edge.engines.runner import Runner
+from molre_edge.bundle.bundle import GoldenSet
 from molre_edge.errors import MolreEdgeError, RunError
 from molre_edge.files import write_json
 from molre_edge.parity import Outputs
-from molre_edge.reports.parity_report import (
-    BundleFacts,
-    EngineFacts,
-    FailedScan,
-    KeySlice,
-    ReferenceFacts,
-    Report,
-    TimingRow,
-)
+from molre_edge.reports.parity_report import FailedScan, KeySlice, ReferenceFacts, Report, TimingRow
 from molre_edge.reports.write import write_report
 from molre_edge.runs import pictures
 from molre_edge.runs.answers import Record, write_record
+from molre_edge.runs.circumstances import Circumstances
 from molre_edge.runs.context import RunContext
-from molre_edge.runs.findings_files import write_findings
+from molre_edge.runs.findings_files import FindingsWriter
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.labels import write_known_labels
-from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
+from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Compared, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report
-from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
 from molre_edge.runs.store import RunStore
-from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, timing_json, timing_rows
-from molre_edge.scans import ScanWarning
+from molre_edge.runs.stored_findings import StoredFindings
+from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, Times, timing_json
 
-__all__ = ["conclude"]
+__all__ = ["conclude", "write_results"]
+
+Pictures = Callable[[Report], Sequence[KeySlice]]
 
 
 def conclude(store: RunStore, context: RunContext, *, golden: GoldenSet | None, labels: Labels | None) -> InferResult:
@@ -51,113 +43,157 @@ def conclude(store: RunStore, context: RunContext, *, golden: GoldenSet | None, 
         golden: needed for the reference kind ``golden``.
         labels: of the run's scans, by their ids.
     """
-    bundle, runner = context.bundle, context.runner
-    records = store.records()
-    pair = _pair(records, context, golden, labels, store)
-    write_known_labels(store.folder, labels or {}, bundle.findings)
-    notes = (*context.notes, *_notes(context, pair, labels))
-    timing = _timing(records, context)
-    scans = tuple(_findings(record, bundle) for record in records)
-    write_findings(store.folder, scans, names=bundle.findings, engine=runner.name, bundle=bundle.digest)
-    write_json(store.folder / "timing.json", timing_json(timing, _measured_on(context, len(records))))
-    rejected = tuple(
-        FailedScan(scan=entry.scan, code=entry.code, reason=entry.reason)
-        for entry in store.entries
-        if entry.status == "rejected"
-    )
-    facts = RunFacts(
-        title=f"Parity of {runner.name}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        engine=_engine_facts(runner),
-        reference=_reference_facts(context, 0 if pair is None else len(pair.names)),
-        bundle=_bundle_facts(bundle, runner),
-        findings=bundle.findings,
-        thresholds=tuple(float(value) for value in bundle.thresholds),
-        failed=rejected,
-        warnings={record.scan: tuple(text for _, text in record.warnings) for record in records if record.warnings},
-        timing=timing,
-        command=context.command,
-        versions=_versions(bundle),
-        notes=(
-            f"reference: {context.reference.why}",
-            *notes,
-            *(str(note) for note in bundle.manifest.get("notes", ())),
-        ),
-    )
-    report = build_report(facts, pair, context.limits, context.limits_source)
-    _, page = write_report(store.folder, report, _pictures(report, store, context))
-    store.finish()
-    return InferResult(
-        folder=store.folder,
-        report=page,
-        engine=runner.name,
-        bundle=bundle.digest,
-        scans=scans,
-        rejected=rejected,
-        numbers=report.numbers,
-        verdict=report.verdict,
-        timing=timing,
-        compared=_compared(pair, context, len(records)),
-        notes=notes,
-    )
-
-
-def _pair(
-    records: Sequence[Record], context: RunContext, golden: GoldenSet | None, labels: Labels | None, store: RunStore
-) -> Pair | None:
-    """What reference and engine both answered; the engine answers the golden volumes here, if those are compared."""
-    if context.reference.kind == "none":
-        return None
+    answered = None
     if context.reference.kind == "golden":
         if golden is None:
             raise RunError("the golden answers are missing; verify the bundle with 'molre-edge verify'")
         volumes = golden.volumes
         got = Outputs.stack([context.runner.run(volumes[i : i + 1]).outputs for i in range(len(volumes))])
         answered = Record(GOLDEN, engine=got, reference=golden.outputs, engine_ms={})
-        write_record(store.folder / GOLDEN_FILE, answered)
-        return Pair.of_golden(golden.outputs, got)
-    return Pair.of_records(records, labels or {})
+    return write_results(
+        store,
+        Circumstances.of(context),
+        golden=answered,
+        labels=labels or {},
+        show=lambda report: _pictures(report, store, context),
+    )
 
 
-def _notes(context: RunContext, pair: Pair | None, labels: Labels | None) -> list[str]:
+def write_results(
+    store: RunStore,
+    how: Circumstances,
+    *,
+    golden: Record | None,
+    labels: Labels,
+    show: Pictures = lambda report: (),
+) -> InferResult:
+    """Write the results of stored answers, and mark their run as finished.
+
+    Args:
+        store: the run's folder, begun.
+        how: the run was made.
+        golden: what the engine and the reference answered for the golden volumes, where they were compared on those.
+        labels: of the run's scans, by their ids.
+        show: makes pictures for a report.
+    """
+    if golden is not None:
+        write_record(store.folder / GOLDEN_FILE, golden)
+    write_known_labels(store.folder, labels, how.findings)
+    answers = _read(store, how)
+    pair = _pair(how, golden, answers.compared, labels)
+    notes = (*how.notes, *_notes(how, pair))
+    timing = (*answers.engine.rows(how.engine.name, ENGINE_PHASES),)
+    if how.reference_runner:
+        timing += (*answers.reference.rows(f"{how.reference_runner} (reference)", REFERENCE_PHASES),)
+    count = store.count("done")
+    measured_on = {**how.measured_on, "scans": count, "molre-edge": __version__}
+    write_json(store.folder / "timing.json", timing_json(timing, measured_on))
+    rejected = tuple(
+        FailedScan(scan=entry.scan, code=entry.code, reason=entry.reason)
+        for entry in store.entries
+        if entry.status == "rejected"
+    )
+    rows = {entry.scan: entry.row for entry in store.entries}
+    facts = _facts(how, pair, rejected, answers.warnings, timing, notes, rows)
+    report = build_report(facts, pair, how.limits, how.limits_source)
+    _, page = write_report(store.folder, report, show(report))
+    store.finish(how.to_dict())
+    return InferResult(
+        folder=store.folder,
+        report=page,
+        engine=how.engine.name,
+        bundle=how.bundle.digest,
+        scans=StoredFindings.of(store, how.findings, how.thresholds),
+        rejected=rejected,
+        numbers=report.numbers,
+        verdict=report.verdict,
+        timing=timing,
+        compared=_compared(pair, how, count),
+        notes=notes,
+        shard=store.shard,
+    )
+
+
+@dataclass
+class _Answers:
+    """What one pass over the answers keeps.
+
+    Attributes:
+        engine: times of the engine.
+        reference: times of the reference.
+        compared: answers of scans that the reference answered too.
+        warnings: scan id -> its warnings.
+    """
+
+    engine: Times = field(default_factory=Times)
+    reference: Times = field(default_factory=Times)
+    compared: Compared = field(default_factory=Compared)
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _read(store: RunStore, how: Circumstances) -> _Answers:
+    """One pass over the answers, which writes the findings."""
+    answers = _Answers()
+    texts: dict[tuple[str, ...], tuple[str, ...]] = {}  # few different ones
+    with FindingsWriter(store.folder, how.findings, engine=how.engine.name, bundle=how.bundle.digest) as findings:
+        for record in store.records():
+            findings.add(StoredFindings.made(record, how.findings, how.thresholds))
+            answers.engine.add(record.engine_ms)
+            answers.reference.add(record.reference_ms)
+            if how.reference == "checkpoint":
+                answers.compared.add(record)
+            if record.warnings:
+                told = tuple(text for _, text in record.warnings)
+                answers.warnings[record.scan] = texts.setdefault(told, told)
+    return answers
+
+
+def _pair(how: Circumstances, golden: Record | None, compared: Compared, labels: Labels) -> Pair | None:
+    """What reference and engine both answered."""
+    if how.reference == "golden" and golden is not None and golden.reference is not None:
+        return Pair.of_golden(golden.reference, golden.engine)
+    return compared.pair(labels)
+
+
+def _facts(
+    how: Circumstances,
+    pair: Pair | None,
+    rejected: tuple[FailedScan, ...],
+    warnings: Mapping[str, tuple[str, ...]],
+    timing: tuple[TimingRow, ...],
+    notes: tuple[str, ...],
+    rows: Mapping[str, int],
+) -> RunFacts:
+    return RunFacts(
+        title=f"Parity of {how.engine.name}",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        engine=how.engine,
+        reference=_reference_facts(how, 0 if pair is None else len(pair.names)),
+        bundle=how.bundle,
+        findings=how.findings,
+        thresholds=how.thresholds,
+        failed=rejected,
+        warnings=warnings,
+        timing=timing,
+        command=how.command,
+        versions=how.versions,
+        notes=(f"reference: {how.why}", *notes, *how.bundle_notes),
+        rows=rows,
+    )
+
+
+def _notes(how: Circumstances, pair: Pair | None) -> list[str]:
     """What the user asked for and does not get."""
-    notes, kind = [], context.reference.kind
-    if pair is None and kind != "none":
+    notes = []
+    if pair is None and how.reference != "none":
         notes.append("no scan was compared with the reference, so parity is not judged")
-    if labels is not None and kind != "checkpoint":
-        found = "the golden answers" if kind == "golden" else "none"
+    if how.labels_given and how.reference != "checkpoint":
+        found = "the golden answers" if how.reference == "golden" else "none"
         notes.append(
             f"the labels were not used: AUC needs a PyTorch model that answers the same scans, and the reference of "
             f"this run is {found}"
         )
     return notes
-
-
-def _findings(record: Record, bundle: Bundle) -> ScanFindings:
-    return ScanFindings(
-        scan=record.scan,
-        findings=findings_of(record.engine, bundle.findings, bundle.thresholds),
-        gates=mean_gates(record.engine),
-        warnings=tuple(ScanWarning(code, text) for code, text in record.warnings),
-        facts=record.facts,
-        milliseconds=record.engine_ms,
-    )
-
-
-def _timing(records: Sequence[Record], context: RunContext) -> tuple[TimingRow, ...]:
-    rows = timing_rows(context.runner.name, ENGINE_PHASES, [record.engine_ms for record in records])
-    if context.reference_runner is not None:
-        samples = [record.reference_ms for record in records if record.reference_ms]
-        rows += timing_rows(f"{context.reference_runner.name} (reference)", REFERENCE_PHASES, samples)
-    return tuple(rows)
-
-
-def _measured_on(context: RunContext, count: int) -> Mapping[str, Any]:
-    """What the times were measured on."""
-    facts = {"engine": context.runner.facts, "batch": 1, "readers": context.readers, "scans": count}
-    if context.reference_runner is not None:
-        facts["reference"] = context.reference_runner.facts
-    return {**facts, "molre-edge": __version__}
 
 
 def _pictures(report: Report, store: RunStore, context: RunContext) -> tuple[KeySlice, ...]:
@@ -174,58 +210,20 @@ def _pictures(report: Report, store: RunStore, context: RunContext) -> tuple[Key
     return slices
 
 
-def _compared(pair: Pair | None, context: RunContext, done: int) -> str:
+def _compared(pair: Pair | None, how: Circumstances, done: int) -> str:
     """What the verdict is about: with golden answers, it is not about the scans of this run."""
     if pair is None:
         return ""
     count = len(pair.names)
-    if context.reference.kind == "golden":
+    if how.reference == "golden":
         return f"on {count} golden volumes of the bundle, not on these scans"
     return f"on all {count} scans" if count == done else f"on {count} of {done} scans"
 
 
-def _engine_facts(runner: Runner) -> EngineFacts:
-    facts = dict(runner.facts)
-    runtime = f"{facts.pop('runtime')} {facts.pop('version')}"
-    device, threads = str(facts.pop("device")), facts.pop("threads", None)
-    details = {name: str(value) for name, value in facts.items()}
-    return EngineFacts(
-        name=runner.name,
-        precision=str(runner.precision),
-        runtime=runtime,
-        device=device,
-        threads=threads,
-        details=details,
-    )
-
-
-def _reference_facts(context: RunContext, count: int) -> ReferenceFacts:
-    runner = context.reference_runner
-    if context.reference.kind == "golden":
+def _reference_facts(how: Circumstances, count: int) -> ReferenceFacts:
+    if how.reference == "golden":
         return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle")
-    if runner is None or not count:
+    if how.reference == "none" or not count:
         return ReferenceFacts(kind="none")
-    details = {name: str(value) for name, value in runner.facts.items()}
-    return ReferenceFacts(kind="pytorch checkpoint", volumes=f"{count} scans of this run", details=details)
-
-
-def _bundle_facts(bundle: Bundle, runner: Runner) -> BundleFacts:
-    graph = None
-    if not runner.name.startswith("torch"):
-        graph = str(bundle.manifest["files"][bundle.graph(runner.precision).file])
-    return BundleFacts(
-        digest=bundle.digest,
-        checkpoint_sha256=bundle.checkpoint_sha256,
-        graph_sha256=graph,
-        grid=asdict(bundle.grid),
-    )
-
-
-def _versions(bundle: Bundle) -> dict[str, str]:
-    return {
-        "molre-edge": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        **{f"{name} at export": str(version) for name, version in bundle.manifest["tool"].items()},
-    }
+    volumes = f"{count} scans of this run"
+    return ReferenceFacts(kind="pytorch checkpoint", volumes=volumes, details=how.reference_details)

@@ -15,6 +15,7 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.judging import Limits
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import WORDS, Reference
+from molre_edge.runs.scan_ids import Shard
 from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["InferOptions", "RunContext"]
@@ -56,19 +57,25 @@ class InferOptions:
     threads: int | None = None
     readers: int | None = None
     images: bool = False
+    shard: str | None = None
+    id_secret: Path | None = field(default=None, metadata=_NEVER)
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range before anything is opened.
+        """Refuse numbers out of range, and a shard that could not be merged, before anything is opened.
 
         Raises:
             UsageError: with the option, its value and its range.
         """
-        for name, low, high in (
-            ("reference_scans", 1, None),
-            ("threads", 1, None),
-            ("readers", 0, 64),
-            ("settle", 0, None),
-        ):
+        if self.shard is not None:
+            Shard.parse(self.shard)
+            if self.id_secret is None:
+                raise UsageError("--shard needs --id-secret FILE: name the same file for all shards of a run")
+            if self.reference_scans is not None:
+                raise UsageError(
+                    "--reference-scans N does not fit to --shard, as the first N scans of a run are not known to its "
+                    "shards; compare all scans, or none (--reference golden)"
+                )
+        for name, low, high in _NUMBERS:
             value = getattr(self, name)
             if value is not None and (value < low or (high is not None and value > high)):
                 to = f" to {high}" if high is not None else " up"

@@ -21,16 +21,16 @@ from molre_edge.reports.parity_report import (
     lasting_notes,
 )
 from molre_edge.reports.stored import read_report
-from molre_edge.runs.answers import Record, read_record
+from molre_edge.runs.answers import Record, read_record, read_records
 from molre_edge.runs.folder_lock import holder_of
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
-from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
+from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Compared, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report
 from molre_edge.runs.scan_table import Entry, read_entries
 from molre_edge.runs.store import SCANS_FILE, read_head
 from molre_edge.specs import Grid, Precision
 
-__all__ = ["StoredRun", "open_run"]
+__all__ = ["StoredRun", "finished_head", "open_run"]
 
 _REPORT = "report.json"
 
@@ -43,7 +43,7 @@ class StoredRun:
         folder: the run's.
         data: the content of its report.json, under the names of this version; `limits` are :class:`ParityLimits`.
         entries: rows of scans.csv; none where that file was left out when the run was handed on.
-        records: the answers, in the order of the ids.
+        scans: ids of the answered scans, in the order of the rows.
         golden: the answers for the golden volumes, where they were the reference.
         labels: that the run was given.
         all_series: whether every series of a study was taken.
@@ -52,7 +52,7 @@ class StoredRun:
     folder: Path
     data: Mapping[str, Any]
     entries: tuple[Entry, ...]
-    records: tuple[Record, ...]
+    scans: tuple[str, ...]
     golden: Record | None
     labels: Labels
     all_series: bool
@@ -83,6 +83,14 @@ class StoredRun:
         with _sound(self.folder):
             return None if self.data["bundle"].get("grid") is None else Grid(**self.data["bundle"]["grid"])
 
+    def records(self) -> Iterator[Record]:
+        """The answers, in the order of the rows, read one by one.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        return read_records(self.folder, self.scans)
+
     def report(
         self,
         *,
@@ -102,11 +110,12 @@ class StoredRun:
         Raises:
             RunError: report.json is damaged, or does not fit the answers.
         """
+        pair = self._pair(self.labels if labels is None else labels)
         with _sound(self.folder):
-            return self._report(limits, limits_source, self.labels if labels is None else labels, note)
+            return self._report(limits, limits_source, pair, note)
 
-    def _report(self, limits: ParityLimits | None, source: str, labels: Labels, note: str) -> Report:
-        data, pair = self.data, self._pair(labels)
+    def _report(self, limits: ParityLimits | None, source: str, pair: Pair | None, note: str) -> Report:
+        data = self.data
         if limits is None and pair is not None:
             limits, source = data["limits"], str(data["limits_source"])
         notes = lasting_notes(str(each) for each in data["notes"])
@@ -118,31 +127,52 @@ class StoredRun:
             bundle=BundleFacts(**_known(BundleFacts, data["bundle"])),
             findings=self.findings,
             thresholds=tuple(float(value) for value in data["thresholds"]),
-            failed=tuple(FailedScan(**_known(FailedScan, each)) for each in data["failed"]),
-            warnings={str(scan): tuple(map(str, texts)) for scan, texts in data["warnings"].items()},
+            failed=self._failed(),
+            warnings=self._warnings(),
             timing=tuple(TimingRow(**_known(TimingRow, row)) for row in data["timing"]),
             command=str(data["command"]),
             versions={str(name): str(version) for name, version in data["versions"].items()},
             notes=notes if not note or note in notes else (*notes, note),
+            rows={entry.scan: entry.row for entry in self.entries},
         )
         return build_report(facts, pair, limits, source)
 
+    def _failed(self) -> tuple[FailedScan, ...]:
+        """Scans that were not used; report.json lists the first ones."""
+        listed = tuple(FailedScan(**_known(FailedScan, each)) for each in self.data["failed"])
+        if len(listed) == self.data.get("failed_count", len(listed)) or not self.entries:
+            return listed
+        refused = (entry for entry in self.entries if entry.status == "rejected")
+        return tuple(FailedScan(scan=each.scan, code=each.code, reason=each.reason) for each in refused)
+
+    def _warnings(self) -> dict[str, tuple[str, ...]]:
+        """Warnings by scan; report.json lists those of the first scans, the answers have all."""
+        listed = {str(scan): tuple(map(str, texts)) for scan, texts in self.data["warnings"].items()}
+        if len(listed) == self.data.get("warned_count", len(listed)):
+            return listed
+        told = ((record.scan, tuple(text for _, text in record.warnings)) for record in self.records())
+        return {scan: texts for scan, texts in told if texts}
+
     def _pair(self, labels: Labels) -> Pair | None:
-        kind = self.data["reference"]["kind"]
-        if kind == "none":
-            return None
-        if kind == "golden answers":
-            if self.golden is None or self.golden.reference is None:
-                raise RunError(f"{GOLDEN_FILE} is missing")
-            return Pair.of_golden(self.golden.reference, self.golden.engine)
-        return Pair.of_records(self.records, labels)
+        with _sound(self.folder):
+            kind = self.data["reference"]["kind"]
+            if kind == "golden answers":
+                if self.golden is None or self.golden.reference is None:
+                    raise RunError(f"{GOLDEN_FILE} is missing")
+                return Pair.of_golden(self.golden.reference, self.golden.engine)
+        compared = Compared()
+        if kind != "none":
+            for record in self.records():
+                compared.add(record)
+        with _sound(self.folder):
+            return compared.pair(labels)
 
 
-def open_run(folder: Path) -> StoredRun:
-    """Read a finished run.
+def finished_head(folder: Path) -> dict[str, Any]:
+    """The description of a run that is finished.
 
     Raises:
-        RunError: no run there, one that is running or was interrupted, or a damaged one.
+        RunError: no run there, or one that is running or was interrupted.
     """
     head, holder = read_head(folder), holder_of(folder)
     if holder is not None:
@@ -152,6 +182,16 @@ def open_run(folder: Path) -> StoredRun:
             f"{folder}: this run was interrupted before its end. Continue it first: molre-edge infer SCANS -o {folder} "
             f"--resume, with the scans, engine and options that it was started with"
         )
+    return head
+
+
+def open_run(folder: Path) -> StoredRun:
+    """Read a finished run.
+
+    Raises:
+        RunError: no run there, one that is running or was interrupted, or a damaged one.
+    """
+    head = finished_head(folder)
     try:
         data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -160,20 +200,21 @@ def open_run(folder: Path) -> StoredRun:
         data, notes = read_report(data)
         data["notes"] = [*data["notes"], *notes]
         findings = [str(name) for name in data["findings"]]
+        compared = [str(name) for name in data["scans"]]
         all_series = bool(head["task"]["all_series"])
     entries = read_entries(folder / SCANS_FILE)
     names = [entry.scan for entry in entries if entry.status == "done"]
     if not entries:
-        names = sorted(
-            (path.stem for path in (folder / "outputs").glob("scan-*.npz")), key=lambda name: (len(name), name)
-        )
+        stored = {path.stem for path in (folder / "outputs").glob("scan-*.npz")}
+        names = [name for name in compared if name in stored]  # in the order of the run's rows
+        names += sorted(stored.difference(names))
     golden = folder / GOLDEN_FILE
     labels = folder / KNOWN_LABELS
     return StoredRun(
         folder=folder,
         data=data,
         entries=tuple(entries),
-        records=tuple(read_record(folder / "outputs" / f"{name}.npz", name) for name in names),
+        scans=tuple(names),
         golden=read_record(golden, GOLDEN) if golden.is_file() else None,
         labels={name: values for _, name, values in read_labels(labels, findings).rows} if labels.is_file() else {},
         all_series=all_series,

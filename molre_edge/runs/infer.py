@@ -22,13 +22,12 @@ from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.labels import read_labels
 from molre_edge.runs.reference import Reference, choose_reference
 from molre_edge.runs.run import run_scans
-from molre_edge.runs.store import RunStore, Task, new_folder
+from molre_edge.runs.scan_ids import IdSecret
+from molre_edge.runs.store import DEFAULT_RUNS, RunStore, Task, new_folder
 from molre_edge.scans.workers.pool import default_readers
 from molre_edge.specs import DEFAULT_BUNDLE
 
-__all__ = ["DEFAULT_RUNS", "infer_scans"]
-
-DEFAULT_RUNS = Path("edge-runs")
+__all__ = ["infer_scans"]
 
 
 def infer_scans(
@@ -49,6 +48,8 @@ def infer_scans(
     threads: int | None = None,
     readers: int | None = None,
     images: bool = False,
+    shard: str | None = None,
+    id_secret: StrPath | None = None,
     progress: Progress = SILENT,
 ) -> InferResult:
     """Run a bundle on scans: findings per scan, times by phase, and parity with the reference.
@@ -74,6 +75,10 @@ def infer_scans(
         threads: CPU threads of ONNX Runtime. Default: all cores.
         readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4.
         images: show slices of the worst scans in the report. These are images of patients.
+        shard: ``I/N`` answers the I-th of N parts of the scans; ``report_runs(..., merge=True)`` makes one run of them.
+            Needs `id_secret`.
+        id_secret: file with the key of the scans' ids, made if it does not exist. Runs with the same key give a scan
+            the same id. Default: a new key.
         progress: receives events.
 
     Returns:
@@ -105,6 +110,8 @@ def infer_scans(
         threads=threads,
         readers=readers,
         images=images,
+        shard=shard,
+        id_secret=_path(id_secret),
     )
     start = time.perf_counter()
     with _ready(options, progress) as (store, context), _resumable(store, progress):
@@ -137,6 +144,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         scans=Task.hide(options.scans),
         all_series=options.all_series,
         threads=options.threads,
+        shard=options.shard,
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
@@ -186,11 +194,12 @@ def _reference_runner(reference: Reference, options: InferOptions, stack: contex
 
 
 def _store(options: InferOptions, task: Task, progress: Progress) -> RunStore:
+    secret = None if options.id_secret is None else IdSecret.shared(options.id_secret)
     if options.resume:
         folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
         progress.info(f"Resuming {folder}")
-        return RunStore.resume(folder, task)
-    return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task)
+        return RunStore.resume(folder, task, secret)
+    return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task, secret)
 
 
 def _path(given: StrPath | None) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from molre_edge.parity import ParityNumbers, Verdict
 from molre_edge.reports.parity_report import FailedScan, TimingRow
 from molre_edge.runs.scan_findings import ScanFindings
+from molre_edge.runs.slices import SLICES_FILE
 from molre_edge.specs import DISCLAIMER
 
 __all__ = ["InferResult"]
@@ -31,13 +32,14 @@ class InferResult:
         report: the HTML report.
         engine: name of the runner, such as ``onnxruntime:fp16``.
         bundle: digest of the bundle.
-        scans: the answers of each scan, in the order of the ids.
+        scans: the answers of each scan, in the order of the rows; each is read from the run's folder when it is used.
         rejected: scans that could not be used, with the reason.
         numbers: parity; None if nothing was compared.
         verdict: the same, judged.
         timing: rows by runner and phase.
         compared: in words, what parity was judged on; empty if nothing was compared.
         notes: what the user should know about how this was found.
+        shard: which part of the scans this run answers, ``I/N``; None answers all.
         seconds: wall time of this start, from its first step to the report.
     """
 
@@ -45,14 +47,24 @@ class InferResult:
     report: Path
     engine: str
     bundle: str
-    scans: tuple[ScanFindings, ...]
+    scans: Sequence[ScanFindings]
     rejected: tuple[FailedScan, ...]
     numbers: ParityNumbers | None
     verdict: Verdict | None
     timing: tuple[TimingRow, ...]
     compared: str
     notes: tuple[str, ...]
+    shard: str | None = None
     seconds: float = 0.0
+
+    @property
+    def slices(self) -> Path | None:
+        """``slices.csv``: the images that each slice on the model's grid was made of. None where no scan was answered.
+
+        It holds paths and UIDs, which may identify patients.
+        """
+        path = self.folder / SLICES_FILE
+        return path if path.is_file() else None
 
     @property
     def parity_failed(self) -> bool:
@@ -61,10 +73,10 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan could be used, 4 some could not, else 0."""
+        """3 parity failed, 1 no scan could be used, 4 some could not, else 0. A shard may be empty: 0, or 4."""
         if self.parity_failed:
             return 3
-        if not self.scans:
+        if not self.scans and self.shard is None:
             return 1
         return 4 if self.rejected else 0
 
@@ -78,8 +90,10 @@ class InferResult:
         return {
             "run": str(self.folder),
             "report": str(self.report),
+            "slices": None if self.slices is None else str(self.slices),
             "engine": self.engine,
             "bundle": self.bundle,
+            "shard": self.shard,
             "scans": len(self.scans),
             "findings": [scan.to_dict() for scan in self.scans],
             "rejected": [asdict(scan) for scan in self.rejected],

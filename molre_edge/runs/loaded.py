@@ -21,7 +21,7 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.engine import check_engine, pick_engine
 from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
-from molre_edge.scans import ScanSource, find_scans
+from molre_edge.scans import GridSlice, ScanSource, find_scans
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
 
@@ -36,6 +36,9 @@ class Prediction(Answer):
         path: the series' folder or file that was read. It may carry the name of a patient.
         kind: ``dicom`` or ``nifti``.
         files: how many files were read.
+        slices: the images that each slice of the model's grid was made of: number of the slice from 1, inferior to
+            superior, share, and the source's file, SOP Instance UID and frame; the largest share first. They identify a
+            person's images.
         outputs: logits, embedding and gates as the engine returned them, one volume.
         engine: name of the runner.
         bundle: digest of the bundle.
@@ -44,12 +47,13 @@ class Prediction(Answer):
     path: Path
     kind: str
     files: int
+    slices: tuple[GridSlice, ...]
     outputs: Outputs
     engine: str
     bundle: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, in the words of ``findings.jsonl``. The path stays out: it may carry the name of a patient."""
+        """Plain data, in the words of ``findings.jsonl``. Path and slices stay out: they may identify a patient."""
         return {
             "engine": self.engine,
             "bundle": self.bundle,
@@ -100,6 +104,7 @@ class LoadedModel:
             path=source.path,
             kind=source.kind,
             files=len(source.files),
+            slices=prepared.slices,
             findings=findings_of(answered.outputs, self.findings, self.thresholds),
             gates=mean_gates(answered.outputs),
             warnings=prepared.warnings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from molre_edge.parity import Outputs
 from molre_edge.runs.answers import Record
 
-__all__ = ["GOLDEN", "GOLDEN_FILE", "Labels", "Pair"]
+__all__ = ["GOLDEN", "GOLDEN_FILE", "Compared", "Labels", "Pair"]
 
 GOLDEN = "golden"
 GOLDEN_FILE = "golden.npz"
@@ -42,14 +42,28 @@ class Pair:
         """Of the golden volumes, which have no labels."""
         return cls(tuple(f"golden-{i + 1:02d}" for i in range(len(expected))), expected, got)
 
-    @classmethod
-    def of_records(cls, records: Sequence[Record], labels: Labels) -> Pair | None:
-        """Of a run's scans that the reference answered too; None where there is none."""
-        both = [(record, record.reference) for record in records if record.reference is not None]
-        if not both:
+
+class Compared:
+    """Collects the answers of scans that the reference answered too."""
+
+    def __init__(self) -> None:
+        """Hold none."""
+        self._names: list[str] = []
+        self._expected: list[Outputs] = []
+        self._got: list[Outputs] = []
+
+    def add(self, record: Record) -> None:
+        """Take over a scan's answers, if the reference's are among them."""
+        if record.reference is not None:
+            self._names.append(record.scan)
+            self._expected.append(record.reference)
+            self._got.append(record.engine)
+
+    def pair(self, labels: Labels) -> Pair | None:
+        """What both answered; None where the reference answered no scan."""
+        if not self._names:
             return None
-        names = tuple(record.scan for record, _ in both)
-        expected = Outputs.stack([outputs for _, outputs in both])
+        expected = Outputs.stack(self._expected)
         unknown = np.full(expected.logits.shape[1], np.nan)
-        truth = np.stack([labels.get(name, unknown) for name in names]) if labels else None
-        return cls(names, expected, Outputs.stack([record.engine for record, _ in both]), truth)
+        truth = np.stack([labels.get(name, unknown) for name in self._names]) if labels else None
+        return Pair(tuple(self._names), expected, Outputs.stack(self._got), truth)

@@ -20,8 +20,9 @@ from molre_edge.runs import pictures
 from molre_edge.runs.finished import StoredRun, open_run
 from molre_edge.runs.judging import Limits, UserLimits, read_limits
 from molre_edge.runs.labels import read_labels
+from molre_edge.runs.merge import merge_shards
 from molre_edge.runs.sides import sides_of
-from molre_edge.runs.store import RUN_FILE, new_folder
+from molre_edge.runs.store import DEFAULT_RUNS, RUN_FILE, new_folder
 from molre_edge.specs import DISCLAIMER
 
 __all__ = ["DEFAULT_REPORTS", "RemadeRun", "ReportResult", "report_runs"]
@@ -90,9 +91,10 @@ def report_runs(
     limits: Limits = None,
     scans: StrPath | None = None,
     images: bool = False,
+    merge: bool = False,
     progress: Progress = SILENT,
 ) -> ReportResult:
-    """Write the parity report of a finished run again, or put several runs of one model side by side.
+    """Write the parity report of a finished run again, put several runs side by side, or make one run of its shards.
 
     It works from the answers that the runs stored, so it needs no engine, no bundle and no torch. Numbers and verdict
     are computed again. Writes ``report.html``, ``report.json`` and ``junit.xml``.
@@ -106,16 +108,23 @@ def report_runs(
         limits: judge by these parity limits instead: a TOML file, or values by precision. Needs `out`.
         scans: the scans of the run, for `images` and for labels beside them.
         images: show a slice of each of the worst scans; needs `scans` and a single run. These are images of patients.
+        merge: `runs` are all shards of one run (``infer_scans(shard=...)``); `out` becomes that run, with the files
+            that a single process would have left. Default: ``edge-runs/<UTC time>``.
         progress: receives events.
 
     Raises:
         UsageError: arguments that do not fit together.
-        RunError: no finished run, a damaged one, or `out` is the folder of another run.
+        RunError: no finished run, a damaged one, or `out` is the folder of another run; a shard that is missing, there
+            twice, or of another run.
         ParityError: the runs cannot be compared.
         ConfigError: the limits are invalid.
     """
     folders = [Path(runs)] if isinstance(runs, str | os.PathLike) else [Path(run) for run in runs]
     target, place = (None if out is None else Path(out)), (None if scans is None else Path(scans))
+    if merge:
+        if labels is not None or limits is not None or scans is not None or images:
+            raise UsageError("--merge takes no --labels, --limits, --scans or --images: merge first, then report again")
+        return _merged(folders, target, progress)
     _check(folders, target, place, given=labels is not None or limits is not None, images=images)
     stored = [open_run(folder) for folder in folders]
     own_limits = read_limits(limits, progress)
@@ -132,6 +141,11 @@ def report_runs(
         RemadeRun(folder, name, report.verdict) for folder, name, report in zip(folders, names, reports, strict=True)
     )
     return ReportResult(page, tuple(remade), notes)
+
+
+def _merged(folders: Sequence[Path], out: Path | None, progress: Progress) -> ReportResult:
+    merged = merge_shards(folders, out or new_folder(DEFAULT_RUNS), progress)
+    return ReportResult(merged.report, (RemadeRun(merged.folder, merged.engine, merged.verdict),), merged.notes)
 
 
 def _check(folders: Sequence[Path], out: Path | None, scans: Path | None, *, given: bool, images: bool) -> None:

@@ -13,6 +13,7 @@ from molre_edge.runs.conclude import conclude
 from molre_edge.runs.context import RunContext
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.interrupt import finish_first
+from molre_edge.runs.pairs import Labels
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
 from molre_edge.scans import FoundScans, find_scans
@@ -23,7 +24,7 @@ __all__ = ["run_scans"]
 
 
 def run_scans(store: RunStore, context: RunContext) -> InferResult:
-    """Run an engine over scans, in the order of their ids, while readers read the next ones.
+    """Run an engine over scans, in the order of their rows, while readers read the next ones.
 
     One bad scan never stops the run: it is listed with its reason. A scan's answers are on disk before the engine gets
     the next one. Nothing is written before bundle, scans and labels were checked.
@@ -43,7 +44,7 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
     progress.step("looking for scans")
     found = _found(context)
     todo = store.enter(found, context.scans)
-    labels = None if context.labels is None else context.labels.of(store.entries, context.scans)
+    labels = _labels(store, context)
     golden = bundle.golden() if context.reference.kind == "golden" or todo else None
     store.begin()
     done, total = store.count("done"), len(todo) + store.count("done")
@@ -89,6 +90,16 @@ def _found(context: RunContext) -> FoundScans:
     )
 
 
+def _labels(store: RunStore, context: RunContext) -> Labels | None:
+    """Labels of the run's scans. A shard needs none of its own, so lines are brought together with all scans."""
+    if context.labels is None:
+        return None
+    mine = {entry.scan for entry in store.entries}
+    every = {entry.scan: entry for entry in (*store.seen, *store.entries)}
+    found = context.labels.of(every.values(), context.scans)
+    return {scan: values for scan, values in found.items() if scan in mine}
+
+
 def _start(todo: int, done: int, rejected: int) -> str:
     earlier = f", {done} done before" if done else ""
     refused = f", {rejected} cannot be used" if rejected else ""
@@ -101,8 +112,7 @@ def _left_to_compare(store: RunStore, context: RunContext, todo: int) -> int:
         return 0
     if context.reference_scans is None:
         return todo
-    compared = sum(record.reference is not None for record in store.records())
-    return min(todo, max(context.reference_scans - compared, 0))
+    return min(todo, max(context.reference_scans - store.compared, 0))
 
 
 def _warm_up(context: RunContext, golden: GoldenSet, left: int) -> None:

@@ -38,6 +38,7 @@ class RunFacts:
     command: str
     versions: Mapping[str, str]
     notes: tuple[str, ...]
+    rows: Mapping[str, int]
 
 
 def build_report(facts: RunFacts, pair: Pair | None, limits: ParityLimits | None, limits_source: str) -> Report:

@@ -5,26 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_whole
+from molre_edge.runs.scan_ids import is_scan_id
 
-__all__ = ["Entry", "as_it_was", "as_text", "path_text", "read_entries", "write_csv", "write_entries"]
+__all__ = [
+    "Entry",
+    "append_entry",
+    "as_it_was",
+    "as_text",
+    "csv_line",
+    "path_text",
+    "read_entries",
+    "table_order",
+    "write_csv",
+    "write_entries",
+]
 
-_ID = re.compile(r"scan-[0-9]{4,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One row: a scan's anonymous id, and what only this file may say about it.
 
     Attributes:
-        scan: ``scan-0001`` and so on.
+        scan: of :meth:`molre_edge.runs.scan_ids.IdSecret.scan_id`.
         path: its folder or file, relative to the scans' root.
         key: its first file, relative to the root; tells series of one folder apart.
         fingerprint: of its files' names, sizes and times; empty for what was left out by its headers.
@@ -33,6 +45,7 @@ class Entry:
         reason: the same in a sentence.
         files: how many.
         warnings: of a scan that was read.
+        row: number in the table, from 1, for people; given anew at each start of a run.
     """
 
     scan: str
@@ -44,11 +57,7 @@ class Entry:
     reason: str = ""
     files: int = 0
     warnings: str = ""
-
-    @property
-    def number(self) -> int:
-        """The number in its id."""
-        return int(self.scan.removeprefix("scan-"))
+    row: int = 0
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -69,7 +78,14 @@ def _runs(cell: str) -> bool:
     return cell.lstrip("'").startswith(_FORMULA)
 
 
-_COLUMNS = [field.name for field in fields(Entry)]
+_COLUMNS = ["row", *(field.name for field in fields(Entry) if field.name != "row")]
+_REPEATED = ("status", "code", "reason", "warnings")  # few different texts, held once
+
+
+def table_order(entry: Entry) -> tuple[Any, ...]:
+    """The order of the rows: scans, then what was rejected by its headers, then what was ignored, each by its path."""
+    group = 0 if entry.fingerprint else 2 if entry.status == "ignored" else 1
+    return group, entry.path.split("/"), entry.key.split("/"), entry.scan
 
 
 def path_text(path: Path, base: Path) -> str:
@@ -85,38 +101,98 @@ def path_text(path: Path, base: Path) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def write_entries(path: Path, entries: Sequence[Entry]) -> None:
+def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     """Write the table whole."""
-    write_csv(path, _COLUMNS, [list(asdict(entry).values()) for entry in entries])
+    write_csv(path, _COLUMNS, (_cells(entry) for entry in entries))
 
 
-def read_entries(path: Path) -> list[Entry]:
-    """Read the table; no file is an empty one.
+def append_entry(path: Path, entry: Entry) -> None:
+    """Append the new state of a scan to a table that exists: the last row of an id counts.
+
+    A row is a single write, so a killed process leaves at most the last row torn.
+    """
+    with path.open("ab", buffering=0) as file:
+        file.write(csv_line(_cells(entry)).encode())
+
+
+def read_entries(path: Path, *, torn: bool = False) -> list[Entry]:
+    """Read the table, in one pass; no file is an empty one.
+
+    Args:
+        path: of the table.
+        torn: the run may have been cut: the last row of an id counts, and a last row that is not whole is left out.
+            Otherwise both are damage.
+
+    Returns:
+        Entries in the order of their first rows, each as its last row has it.
 
     Raises:
         RunError: damaged.
     """
+    entries: dict[str, Entry] = {}
+    problem: Exception | None = None
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != _COLUMNS:
-                raise ValueError("other columns")
-            cells = ({name: as_it_was(cell) for name, cell in row.items()} for row in reader)
-            rows = [Entry(**{**row, "files": int(row["files"])}) for row in cells]  # type: ignore[arg-type]
+            reader = csv.reader(_whole_lines(file) if torn else file)
+            if next(reader, None) != _COLUMNS:
+                raise ValueError("other columns than this version writes")
+            while True:
+                try:
+                    cells = next(reader, None)
+                    if cells is None:
+                        break
+                    entry = _entry(cells)
+                except (ValueError, csv.Error) as error:
+                    if not torn or problem is not None:
+                        raise
+                    problem = error
+                    continue
+                if problem is not None:  # what was not whole is not the last row
+                    raise problem
+                if entry.scan in entries and not torn:
+                    raise ValueError("an id appears twice")
+                entries[entry.scan] = entry
     except FileNotFoundError:
         return []
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: damaged ({error}); start a new run") from error
-    ids = [row.scan for row in rows]
-    if not all(map(_ID.fullmatch, ids)) or len(set(ids)) < len(ids):
-        raise RunError(f"{path}: damaged (an id is invalid or appears twice). Start a new run")
-    return rows
+    return list(entries.values())
 
 
-def write_csv(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table whole. No cell of it is a formula."""
+def _whole_lines(file: Iterable[str]) -> Iterator[str]:
+    """The lines that end."""
+    return (line for line in file if line.endswith("\n"))
+
+
+def _entry(cells: Sequence[str]) -> Entry:
+    if len(cells) != len(_COLUMNS):
+        raise ValueError(f"a row with {len(cells)} cells, expected {len(_COLUMNS)}")
+    row: dict[str, Any] = {name: as_it_was(cell) for name, cell in zip(_COLUMNS, cells, strict=True)}
+    if not is_scan_id(row["scan"]):
+        raise ValueError("an id is invalid")
+    for name in _REPEATED:
+        row[name] = sys.intern(row[name])
+    return Entry(**{**row, "files": int(row["files"]), "row": int(row["row"])})
+
+
+def _cells(entry: Entry) -> list[Any]:
+    """In the order of the columns. Texts from outside stay within their line."""
+    return [
+        _UNPRINTABLE.sub(" ", cell) if isinstance(cell, str) else cell
+        for cell in (getattr(entry, name) for name in _COLUMNS)
+    ]
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One row of a table. No cell of it is a formula."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([as_text(cell) for cell in row] for row in (names, *rows))
-    with write_whole(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8", newline="")
+    csv.writer(text, lineterminator="\n").writerow([as_text(cell) for cell in cells])
+    return text.getvalue()
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table whole, row by row. No cell of it is a formula."""
+    with write_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([as_text(cell) for cell in names])
+        writer.writerows([as_text(cell) for cell in row] for row in rows)

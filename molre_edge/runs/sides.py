@@ -25,8 +25,8 @@ def sides_of(runs: Sequence[tuple[StoredRun, Report]]) -> list[Side]:
     sides = []
     for name, (run, report) in zip(names, runs, strict=True):
         places = {entry.scan: entry.scan if by_id else f"{entry.path}\0{entry.key}" for entry in run.entries}
-        keys = [f"scan\0{places.get(record.scan, record.scan)}" for record in run.records]
-        answers = [record.engine for record in run.records]
+        keys = [f"scan\0{places.get(scan, scan)}" for scan in run.scans]
+        answers = [record.engine for record in run.records()]
         if run.golden is not None and run.golden.reference is not None:
             rows = run.golden.reference.logits
             keys += [f"golden\0{i}\0{hashlib.sha256(row.tobytes()).hexdigest()}" for i, row in enumerate(rows)]

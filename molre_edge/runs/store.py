@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,20 +14,33 @@ from typing import Any
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_json
-from molre_edge.runs.answers import Record, read_record, write_record
+from molre_edge.runs.answers import Record, read_record, read_records, record_path, write_record
+from molre_edge.runs.entering import digest_of, enter_all
 from molre_edge.runs.folder_lock import LOCK_FILE, FolderLock, holder_of
-from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_entries
-from molre_edge.runs.slices import add_slices, keep_slices
+from molre_edge.runs.scan_ids import SECRET_FILE, IdSecret, Shard
+from molre_edge.runs.scan_table import Entry, append_entry, read_entries, table_order, write_entries
+from molre_edge.runs.slices import add_slices, arrange_slices
 from molre_edge.scans import FoundScans, GridSlice, ScanSource
 
-__all__ = ["GONE", "RUN_FILE", "SCANS_FILE", "RunStore", "Task", "new_folder", "read_head"]
+__all__ = [
+    "DEFAULT_RUNS",
+    "GONE",
+    "RUN_FILE",
+    "SCANS_FILE",
+    "RunStore",
+    "Task",
+    "difference",
+    "new_folder",
+    "read_head",
+]
 
+DEFAULT_RUNS = Path("edge-runs")
 RUN_FILE = "run.json"
 SCANS_FILE = "scans.csv"
 GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
-_FORMAT = "molre-edge-run"
+_FORMAT, _VERSION = "molre-edge-run", 2
 _MAX_HEAD_BYTES = 1 << 20  # a longer one is read in part, which is not valid JSON
 _HALF_WRITTEN = ".*.partial*"  # names of molre_edge.files for files that are being written
 
@@ -43,6 +56,7 @@ class Task:
         scans: SHA-256 of the scans' resolved path: paths carry names of people.
         all_series: whether every series of a study is taken.
         threads: CPU threads asked for; None leaves them to the engine.
+        shard: the part of the scans that is answered, ``I/N``; None answers all.
     """
 
     bundle: str
@@ -51,6 +65,7 @@ class Task:
     scans: str
     all_series: bool
     threads: int | None = None
+    shard: str | None = None
 
     @staticmethod
     def hide(path: Path) -> str:
@@ -63,24 +78,37 @@ class RunStore:
 
     Attributes:
         folder: ``edge-runs/<UTC time>`` by default.
-        entries: rows of ``scans.csv``, in the order of their ids.
+        seen: entries of all scans that the last :meth:`enter` found, those of other shards included.
+        compared: how many stored answers of an earlier start hold the reference's too.
     """
 
-    def __init__(self, folder: Path, task: Task, entries: list[Entry], started: str, lock: FolderLock) -> None:
+    def __init__(
+        self, folder: Path, task: Task, secret: IdSecret, entries: list[Entry], started: str, lock: FolderLock
+    ) -> None:
         """Use :meth:`create` or :meth:`resume`."""
         self.folder = folder
+        self.seen: tuple[Entry, ...] = ()
+        self.compared = 0
         self._lock = lock
         self._task = task
+        self._secret = secret
         self._started = started
-        self.entries = entries
+        self._entries = {entry.scan: entry for entry in entries}
+        self._counts = Counter(entry.status for entry in entries)
+        self._found = ""
         self._base = folder
 
     @classmethod
-    def create(cls, folder: Path, task: Task) -> RunStore:
+    def create(cls, folder: Path, task: Task, secret: IdSecret | None = None) -> RunStore:
         """Start a run in a new or empty folder; nothing is written into it before :meth:`begin`.
 
         The folder is this process's alone until :meth:`close` or :meth:`finish`. Files that an interrupted run left
         half written do not count, so that a run that was interrupted at its very start is simply started again.
+
+        Args:
+            folder: of the run.
+            task: of the run.
+            secret: of its ids; a new one by default.
 
         Raises:
             RunError: the folder contains something already, or another process uses it.
@@ -94,36 +122,40 @@ class RunStore:
         except RunError:
             lock.release()
             raise
-        return cls(folder, task, [], datetime.now(timezone.utc).isoformat(timespec="seconds"), lock)
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(folder, task, secret or IdSecret.new(), [], started, lock)
 
     @classmethod
-    def resume(cls, folder: Path, task: Task) -> RunStore:
+    def resume(cls, folder: Path, task: Task, secret: IdSecret | None = None) -> RunStore:
         """Continue a run. The folder is this process's alone until :meth:`close` or :meth:`finish`.
 
         Raises:
-            RunError: no run there, one of another bundle, engine, reference or folder of scans, or one that another
-                process works on.
+            RunError: no run there, one of another bundle, engine, reference, folder of scans or secret, or one that
+                another process works on.
         """
         read_head(folder)  # before a lock is put into a folder that is not a run
         lock = _taken(folder)
         try:
-            return cls._resumed(folder, task, lock)
+            return cls._resumed(folder, task, secret, lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def _resumed(cls, folder: Path, task: Task, lock: FolderLock) -> RunStore:
+    def _resumed(cls, folder: Path, task: Task, secret: IdSecret | None, lock: FolderLock) -> RunStore:
         head = read_head(folder)
         theirs = head.get("task")
         if not isinstance(theirs, dict):
             raise RunError(f"{folder / RUN_FILE}: damaged. Start a new run")
-        for name, value in asdict(task).items():
-            if theirs.get(name) != value:
-                hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
-                what = f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
-                raise RunError(f"{folder}: that run had {what}. Start a new run, or resume it with its own options")
-        return cls(folder, task, read_entries(folder / SCANS_FILE), str(head.get("started", "")), lock)
+        if head.get("version") != _VERSION:
+            raise RunError(f"{folder}: that run was made by another version of molre-edge. Start a new run")
+        if apart := difference(theirs, asdict(task)):
+            raise RunError(f"{folder}: that run had {apart}. Start a new run, or resume it with its own options")
+        known = IdSecret.read(folder / SECRET_FILE)
+        if secret is not None and secret != known:
+            raise RunError(f"{folder}: that run had another secret of its ids. Name the file that it was started with")
+        entries = read_entries(folder / SCANS_FILE, torn=True)
+        return cls(folder, task, known, entries, str(head.get("started", "")), lock)
 
     @staticmethod
     def newest_unfinished(root: Path, task: Task) -> Path:
@@ -144,52 +176,67 @@ class RunStore:
             f"-o, or start a new run without --resume"
         )
 
+    @property
+    def shard(self) -> str | None:
+        """Which part of the scans the run answers, ``I/N``; None answers all."""
+        return self._task.shard
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Rows of ``scans.csv``, in their order."""
+        return list(self._entries.values())
+
     def enter(self, found: FoundScans, root: Path) -> list[tuple[Entry, ScanSource]]:
-        """Give every scan its id; scans of an earlier start keep theirs. Nothing is written before :meth:`begin`.
+        """Give every scan its id and row. Nothing is written before :meth:`begin`.
 
         Returns:
-            The scans whose answers are still missing, or are of files that have changed since.
+            The scans of this shard whose answers are still missing, or are of files that have changed since.
         """
         base = self._base = root if root.is_dir() else root.parent
-        known: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
-        for entry in self.entries:
-            known[entry.key, entry.path].append(entry)
-        number = max((entry.number for entry in self.entries), default=0)
+        everything = enter_all(found, base, self._secret)
+        self.seen = tuple(entry for entry, _ in everything)
+        self._found = digest_of(entry.scan for entry in self.seen)
+        shard = None if self.shard is None else Shard.parse(self.shard)
         rows: list[Entry] = []
-        todo: list[tuple[Entry, ScanSource]] = []
-
-        def identify(path: str, key: str) -> tuple[str, Entry | None]:
-            nonlocal number
-            if known[key, path]:
-                old = known[key, path].pop(0)
-                return old.scan, old
-            number += 1
-            return f"scan-{number:04d}", None
-
-        for source in found.scans:
-            path, key = path_text(source.path, base), path_text(source.files[0], base)
-            scan, old = identify(path, key)
-            mark = source.fingerprint()
-            entry = Entry(scan, path, key, mark, "pending", files=len(source.files))
-            if old is not None and old.fingerprint == mark:
-                entry = self._as_it_stands(old)
-            if entry.status == "pending":
-                todo.append((entry, source))
+        sources: dict[str, ScanSource] = {}
+        self.compared = 0
+        for entry, source in everything:
+            if shard is not None and not shard.holds(entry.scan):
+                continue
+            old = self._entries.pop(entry.scan, None)
+            if source is not None:
+                if old is not None and old.fingerprint == entry.fingerprint:
+                    entry = self._as_it_stands(old)
+                if entry.status == "pending":
+                    sources[entry.scan] = source
             rows.append(entry)
-        for status, group in (("rejected", found.rejected), ("ignored", found.ignored)):
-            for item in group:
-                path, key = path_text(item.path, base), f"{status}:{item.code}"
-                scan, _ = identify(path, key)
-                rows.append(Entry(scan, path, key, "", status, item.code, item.reason, files=item.files))
-        paths = {entry.path for entry in rows}
-        for entry in (entry for left in known.values() for entry in left):
+        self._take([*rows, *self._vanished({entry.path for entry in self.seen})])
+        return [(entry, sources[entry.scan]) for entry in self._entries.values() if entry.scan in sources]
+
+    def adopt(self, entries: Iterable[Entry], found: str) -> None:
+        """Take over the entries of other runs, whose answers are put into this folder after :meth:`begin`.
+
+        Args:
+            entries: as they stand.
+            found: digest of what those runs found.
+        """
+        self._found = found
+        self._take(entries)
+
+    def _take(self, entries: Iterable[Entry]) -> None:
+        """Put entries into the order of the table, and number its rows."""
+        rows = enumerate(sorted(entries, key=table_order), start=1)
+        self._entries = {entry.scan: replace(entry, row=row) for row, entry in rows}
+        self._counts = Counter(entry.status for entry in self._entries.values())
+
+    def _vanished(self, paths: set[str]) -> Iterator[Entry]:
+        """Scans of an earlier start that are not there any more; answers that they have are kept."""
+        for entry in self._entries.values():
             if entry.fingerprint and entry.path not in paths:
                 entry = self._as_it_stands(entry)
                 reason = "the scan was there at an earlier start and is not any more"
                 gone = replace(entry, status="rejected", code=GONE, reason=reason)
-                rows.append(gone if entry.status == "pending" else entry)
-        self.entries = sorted(rows, key=lambda entry: entry.number)
-        return todo
+                yield gone if entry.status == "pending" else entry
 
     def _as_it_stands(self, entry: Entry) -> Entry:
         """An entry of an earlier start, with results that were stored after its last note."""
@@ -199,19 +246,22 @@ class RunStore:
             record = read_record(self._record_path(entry.scan), entry.scan)
         except RunError:  # not answered yet, or damaged: asked again
             return replace(entry, status="pending", code="", reason="", warnings="")
+        self.compared += record.reference is not None
         return _done(entry, record)
 
     def begin(self) -> None:
         """Write description and table before the first answer; remove what an earlier start left half done."""
         outputs = self.folder / "outputs"
+        self._secret.write(self.folder / SECRET_FILE, replace=True)
         self._write_head(finished=False)
         outputs.mkdir(exist_ok=True)
-        self._write_entries()
-        kept = {entry.scan for entry in self.entries if entry.status == "done"}
+        write_entries(self.folder / SCANS_FILE, self._entries.values())
+        kept = self._with_status("done")
+        known = set(kept)
         for path in outputs.glob("*.npz"):
-            if path.stem not in kept:
+            if path.stem not in known:
                 path.unlink()
-        keep_slices(self.folder, kept)
+        arrange_slices(self.folder, kept)
         for folder in (self.folder, outputs):
             for path in folder.glob(_HALF_WRITTEN):
                 path.unlink(missing_ok=True)
@@ -225,45 +275,62 @@ class RunStore:
     def add(self, entry: Entry, record: Record, slices: Sequence[GridSlice] = ()) -> None:
         """Store a scan's answers and the images of its slices. From then on the scan is done, whatever happens."""
         add_slices(self.folder, entry.scan, slices, self._base)
-        write_record(self._record_path(entry.scan), record)
-        self._replace(_done(entry, record))
+        write_record(self._record_path(entry.scan), record, clear=False)
+        self._note(_done(entry, record))
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:
         """Note why a scan can't be used."""
-        self._replace(replace(entry, status="rejected", code=code, reason=reason))
-        self._write_entries()
+        self._note(replace(entry, status="rejected", code=code, reason=reason))
 
-    def records(self) -> list[Record]:
-        """All answers, in the order of the ids.
+    def records(self) -> Iterator[Record]:
+        """All answers, in the order of the rows, read one by one.
 
         Raises:
             RunError: one is damaged.
         """
-        done = [entry.scan for entry in self.entries if entry.status == "done"]
-        return [read_record(self._record_path(scan), scan) for scan in done]
+        return read_records(self.folder, self._with_status("done"))
 
     def count(self, status: str) -> int:
         """How many scans have a status."""
-        return sum(entry.status == status for entry in self.entries)
+        return self._counts[status]
 
-    def finish(self) -> None:
-        """Mark the run as finished, and let other processes have the folder."""
-        self._write_entries()
-        self._write_head(finished=True)
+    def finish(self, conclusion: Mapping[str, Any] | None = None) -> None:
+        """Mark the run as finished, and let other processes have the folder.
+
+        Args:
+            conclusion: plain data about the run, kept in its description.
+        """
+        write_entries(self.folder / SCANS_FILE, self._entries.values())
+        arrange_slices(self.folder, self._with_status("done"))
+        self._write_head(finished=True, conclusion=conclusion)
         self._lock.release()
 
-    def _write_head(self, *, finished: bool) -> None:
-        head = {"format": _FORMAT, "version": 1, "started": self._started, "finished": finished}
-        write_json(self.folder / RUN_FILE, {**head, "task": asdict(self._task)})
+    def _write_head(self, *, finished: bool, conclusion: Mapping[str, Any] | None = None) -> None:
+        head: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "started": self._started, "finished": finished}
+        head |= {"ids": self._secret.mark, "found": self._found, "task": asdict(self._task)}
+        write_json(self.folder / RUN_FILE, head if conclusion is None else {**head, "conclusion": dict(conclusion)})
 
-    def _write_entries(self) -> None:
-        write_entries(self.folder / SCANS_FILE, self.entries)
+    def _with_status(self, status: str) -> list[str]:
+        return [entry.scan for entry in self._entries.values() if entry.status == status]
 
-    def _replace(self, entry: Entry) -> None:
-        self.entries = [entry if old.scan == entry.scan else old for old in self.entries]
+    def _note(self, entry: Entry) -> None:
+        """Take over the new state of a scan, and append it to the table."""
+        self._counts[self._entries[entry.scan].status] -= 1
+        self._counts[entry.status] += 1
+        self._entries[entry.scan] = entry
+        append_entry(self.folder / SCANS_FILE, entry)
 
     def _record_path(self, scan: str) -> Path:
-        return self.folder / "outputs" / f"{scan}.npz"
+        return record_path(self.folder, scan)
+
+
+def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """In words, what sets a run's task apart from another one; empty if nothing does."""
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
+            return f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
+    return ""
 
 
 def new_folder(root: Path) -> Path:
@@ -284,7 +351,7 @@ def new_folder(root: Path) -> Path:
 def _check_free(folder: Path) -> None:
     if not folder.exists():
         return
-    ours = {folder / LOCK_FILE, *folder.glob(_HALF_WRITTEN)}
+    ours = {folder / LOCK_FILE, folder / SECRET_FILE, *folder.glob(_HALF_WRITTEN)}  # of a start that did not get far
     if not (folder.is_dir() and set(folder.iterdir()) <= ours):
         raise RunError(
             f"{folder}: exists already. Choose another folder with -o, or continue an interrupted run with --resume"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from molre_edge.reports.parity_report import TimingRow
 
-__all__ = ["ENGINE_PHASES", "REFERENCE_PHASES", "timing_json", "timing_rows"]
+__all__ = ["ENGINE_PHASES", "REFERENCE_PHASES", "Times", "timing_json"]
 
 ENGINE_PHASES: Mapping[str, str] = {
     "read": "opening the scan's files, decoding pixels, checks",
@@ -35,36 +37,44 @@ REFERENCE_PHASES: Mapping[str, str] = {
 _WITHOUT_RATE = {"read", "geometry", "to_device", "from_device", "post"}
 
 
-def timing_rows(who: str, phases: Mapping[str, str], samples: Sequence[Mapping[str, float]]) -> list[TimingRow]:
-    """Median and percentiles of each phase.
+class Times:
+    """Collects the times of scans: 8 bytes a phase and scan."""
 
-    Args:
-        who: the runner's name.
-        phases: name -> what it includes.
-        samples: milliseconds by phase, one mapping a scan.
-    """
-    rows = []
-    for phase, includes in phases.items():
-        values = np.array([sample[phase] for sample in samples if phase in sample])
-        if not len(values):
-            continue
-        median, p90, p95, p99 = (float(v) for v in np.percentile(values, [50, 90, 95, 99]))
-        total = float(values.sum())
-        rate = None if phase in _WITHOUT_RATE or total <= 0 else 1e3 * len(values) / total
-        rows.append(
-            TimingRow(
-                who=who,
-                phase=phase,
-                median_ms=median,
-                p90_ms=p90,
-                p95_ms=p95,
-                p99_ms=p99,
-                n=len(values),
-                scans_per_second=rate,
-                includes=includes,
-            )
-        )
-    return rows
+    def __init__(self) -> None:
+        """Hold none."""
+        self._values: dict[str, array[float]] = {}
+
+    def add(self, milliseconds: Mapping[str, float]) -> None:
+        """Take over the times of a scan, by phase."""
+        for phase, value in milliseconds.items():
+            self._values.setdefault(phase, array("d")).append(value)
+
+    def rows(self, who: str, phases: Mapping[str, str]) -> list[TimingRow]:
+        """Median and percentiles of each phase that has times.
+
+        Args:
+            who: the runner's name.
+            phases: name -> what it includes.
+        """
+        known = {phase: np.asarray(self._values[phase]) for phase in phases if phase in self._values}
+        return [_row(who, phase, values, phases[phase]) for phase, values in known.items()]
+
+
+def _row(who: str, phase: str, values: npt.NDArray[np.float64], includes: str) -> TimingRow:
+    median, p90, p95, p99 = (float(v) for v in np.percentile(values, [50, 90, 95, 99]))
+    total = float(values.sum())
+    rate = None if phase in _WITHOUT_RATE or total <= 0 else 1e3 * len(values) / total
+    return TimingRow(
+        who=who,
+        phase=phase,
+        median_ms=median,
+        p90_ms=p90,
+        p95_ms=p95,
+        p99_ms=p99,
+        n=len(values),
+        scans_per_second=rate,
+        includes=includes,
+    )
 
 
 def timing_json(rows: Iterable[TimingRow], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_the_harness_sees_what_is_half_written_lost_or_done_twice(
 ) -> None:
     outputs = tmp_path / "run" / "outputs"
     outputs.mkdir(parents=True)
-    (outputs / "scan-0001.npz").write_bytes(b"PK")
+    (outputs / "scan-aaaaaaaaaaaaaaaa.npz").write_bytes(b"PK")
     commands = scripts["commands"].COMMANDS
     with pytest.raises(Exception, match="damaged"):
         commands["infer"].state(tmp_path)
@@ -57,8 +57,8 @@ def test_the_harness_sees_what_is_half_written_lost_or_done_twice(
     (tmp_path / "ckpt.pt").write_bytes(b"PK")
     with pytest.raises(Exception, match="ckpt"):
         commands["train"].state(tmp_path)
-    (tmp_path / "run" / "scans.csv").write_text("scan,path,status,code,reason\nscan-0001,a/x,pending,,\n")
-    (tmp_path / "run" / "findings.csv").write_text("scan\nscan-0002\n")
+    (tmp_path / "run" / "scans.csv").write_text("scan,path,status,code,reason\nscan-aaaaaaaaaaaaaaaa,a/x,pending,,\n")
+    (tmp_path / "run" / "findings.csv").write_text("scan\nscan-bbbbbbbbbbbbbbbb\n")
     _, problems = scripts["scans"].account(tmp_path / "run", {"a": "", "b": "cut file"})
     assert len(problems) == 3
 

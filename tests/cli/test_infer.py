@@ -33,6 +33,7 @@ FILES = {
     "findings.csv",
     "findings.jsonl",
     "golden.npz",
+    "ids.secret",
     "junit.xml",
     "outputs",
     "report.html",
@@ -87,13 +88,33 @@ def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: 
     done = infer(tiny_scans, *GOLDEN, "-o", "run")
     assert done.exit_code == 0
     assert {path.name for path in Path("run").iterdir()} == FILES
-    assert [path.name for path in sorted(Path("run/outputs").iterdir())] == [f"scan-000{n}.npz" for n in range(1, 5)]
+    table = rows(Path("run/scans.csv"))
+    assert [row["row"] for row in table] == ["1", "2", "3", "4"]
+    assert {path.stem for path in Path("run/outputs").iterdir()} == {row["scan"] for row in table}
     assert "Parity passed" in done.stdout and "4 scans answered" in done.stdout
     assert "not a diagnosis" in words_of(done.stdout)
     assert (
         "Engine: onnxruntime:fp32" in done.stderr
         and "Reference: the bundle's golden answers, as asked for" in done.stderr
     )
+
+
+def test_shards_share_a_secret_and_are_merged_into_the_run_that_all_scans_make(
+    infer: Any, invoke: Any, tiny_scans: Path
+) -> None:
+    assert infer(tiny_scans, *GOLDEN, "-o", "one", "--id-secret", "ids.secret").exit_code == 0
+    for i in (1, 2):
+        done = infer(tiny_scans, *GOLDEN, "-o", f"part-{i}", "--shard", f"{i}/2", "--id-secret", "ids.secret", "--json")
+        assert (done.exit_code, json.loads(done.stdout)["shard"]) == (0, f"{i}/2")
+    done = invoke("report", "--merge", "part-1", "part-2", "-o", "merged", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["runs"][0]["run"] == "merged"
+    for name in ("scans.csv", "findings.csv", "slices.csv"):
+        assert Path("merged", name).read_bytes() == Path("one", name).read_bytes()
+    done = invoke("report", "--merge", "part-1")
+    assert done.exit_code == 1 and "missing: shard 2/2" in done.stderr
+    done = infer(tiny_scans, *GOLDEN, "--shard", "1/2")
+    assert done.exit_code == 2 and "--shard needs --id-secret FILE" in done.stderr
 
 
 def test_the_default_folder_is_named_by_the_time_and_two_in_one_second_get_one_each(
@@ -118,7 +139,7 @@ def test_by_default_the_pytorch_model_beside_the_bundle_is_the_reference(
     report = json.loads(Path("run/report.json").read_text())
     assert report["engine"]["name"] == "onnxruntime:fp16"
     assert report["reference"]["kind"] == "pytorch checkpoint"
-    assert report["scans"] == ["scan-0001", "scan-0002"]
+    assert report["scans"] == [row["scan"] for row in rows(Path("run/scans.csv"))][:2]
     assert report["command"] == "molre-edge infer SCANS --engine fp16 --reference-scans 2"
     assert {row["who"] for row in report["timing"]} == {"onnxruntime:fp16", "torch:fp32 (reference)"}
     assert "The PyTorch reference adds about" in done.stderr and "for 2 scans" in done.stderr
@@ -364,8 +385,10 @@ def test_stdout_is_one_json_object_and_nothing_else(spawn: Any, mixed: Path, alo
     assert done.returncode == 4
     result = json.loads(done.stdout)
     assert (result["run"], result["scans"], result["exit_code"]) == ("run", 1, 4)
+    assert {row["scan"] for row in rows(Path(result["slices"]))} == {each["scan"] for each in result["findings"]}
     assert result["parity"]["passed"] is True
-    assert [each["scan"] for each in result["rejected"]] == ["scan-0002"]
+    bad = next(row["scan"] for row in rows(Path("run/scans.csv")) if row["status"] == "rejected")
+    assert [each["scan"] for each in result["rejected"]] == [bad]
     [line] = [json.loads(line) for line in Path("run/findings.jsonl").read_text().splitlines()]
     [told] = result["findings"]
     assert told == {key: line[key] for key in told} and told["findings"]
@@ -440,13 +463,13 @@ def test_without_pytorch_the_golden_answers_are_the_reference_and_it_says_so(
 # -------------------------------------------------------------------------------------- cut, and gone on with
 
 MOMENTS = {
-    "before the first answer": 2,
-    "amid the answers": 4,
-    "after the last answer": 6,
-    "before the report": 10,
-    "before the end": 12,
+    "before the first answer": 3,
+    "amid the answers": 5,
+    "after the last answer": 7,
+    "before the report": 11,
+    "before the end": 13,
 }
-"""How many files of a run of four scans are in place: its description, the table, four answers, six results."""
+"""How many files of a run of four scans are in place: secret, description, table, four answers, results."""
 
 
 @pytest.fixture(scope="module")
@@ -459,11 +482,18 @@ def uncut(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("uncut") / "run"
     words = ["infer", str(tiny_scans), *GOLDEN, "--bundle", str(tiny_bundle), "-o", str(out)]
     assert CliRunner().invoke(app, words).exit_code == 0
-    return {name: (out / name).read_text() for name in ("findings.csv", "scans.csv")}
+    return named_tables(out)
+
+
+def named_tables(run: Path) -> dict[str, str]:
+    """Tables of a run with paths in the place of ids, which are other ones in each run."""
+    paths = {row["scan"]: row["path"] for row in rows(run / "scans.csv")}
+    tables = {name: (run / name).read_text() for name in ("findings.csv", "scans.csv")}
+    return {name: re.sub(r"scan-[a-z2-7]{16}", lambda found: paths[found[0]], text) for name, text in tables.items()}
 
 
 def check_whole(run: Path, uncut: dict[str, str]) -> None:
-    assert {name: (run / name).read_text() for name in uncut} == uncut
+    assert named_tables(run) == uncut
     assert {path.name for path in run.iterdir()} == FILES
     assert len(list((run / "outputs").iterdir())) == 4
     assert json.loads((run / "run.json").read_text())["finished"] is True
@@ -475,7 +505,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
 ) -> None:
     killed = spawn("infer", tiny_scans, *GOLDEN, "--bundle", tiny_bundle, "-o", "run", driver=("SIGKILL", files))
     assert killed.returncode == -9
-    answered = min(max(files - 2, 0), 4)
+    answered = min(max(files - 3, 0), 4)
     done = infer(tiny_scans, *GOLDEN, "-o", "run", "--resume")
     assert done.exit_code == 0
     before = f", {answered} done before" if answered else ""
@@ -587,25 +617,24 @@ def test_a_finished_run_takes_in_what_changed_appeared_and_vanished(
         shutil.copytree(tiny_scans / name, scans / name)
     assert infer(scans, *GOLDEN, "-o", "run").exit_code == 0
     first = {row["scan"]: row["positive"] for row in rows(Path("run/findings.csv"))}
+    before = {row["path"]: row["scan"] for row in rows(Path("run/scans.csv"))}
     shutil.rmtree(scans / "head-1")
     shutil.rmtree(scans / "head-2")
     shutil.copytree(tiny_scans / "head-3", scans / "head-2", copy_function=shutil.copyfile)
     shutil.copy(tiny_scans / "head-4.nii.gz", scans)
     done = infer(scans, *GOLDEN, "-o", "run", "--resume")
     assert done.exit_code == 0 and "2 to do, 1 done before" in done.stderr
-    table = {row["path"]: (row["scan"], row["status"]) for row in rows(Path("run/scans.csv"))}
-    assert table == {
-        "head-1": ("scan-0001", "done"),
-        "head-2": ("scan-0002", "done"),
-        "head-4.nii.gz": ("scan-0003", "done"),
-    }
+    table = {row["path"]: (row["row"], row["status"]) for row in rows(Path("run/scans.csv"))}
+    assert table == {"head-1": ("1", "done"), "head-2": ("2", "done"), "head-4.nii.gz": ("3", "done")}
+    assert before.items() <= {row["path"]: row["scan"] for row in rows(Path("run/scans.csv"))}.items()
     second = {row["scan"]: row["positive"] for row in rows(Path("run/findings.csv"))}
-    assert second["scan-0001"] == first["scan-0001"] and second["scan-0002"] != first["scan-0002"]
+    one, two = before["head-1"], before["head-2"]
+    assert second[one] == first[one] and second[two] != first[two]
 
 
 def test_a_damaged_run_is_told_and_a_damaged_answer_is_asked_again(infer: Any, tiny_scans: Path) -> None:
     assert infer(tiny_scans, *GOLDEN, "-o", "run").exit_code == 0
-    Path("run/outputs/scan-0002.npz").write_bytes(b"PK")
+    next(Path("run/outputs").iterdir()).write_bytes(b"PK")
     done = infer(tiny_scans, *GOLDEN, "-o", "run", "--resume")
     assert done.exit_code == 0 and "1 to do, 3 done before" in done.stderr
     Path("run/scans.csv").write_text("nonsense")

@@ -50,7 +50,8 @@ def made(tiny_bundle: Path, tiny_scans: Path, tiny_checkpoint: Path, tmp_path_fa
         ("golden", "fp32", "golden", None),
         ("none", "fp32", "none", None),
     ):
-        infer_scans(tiny_scans, engine, bundle=tiny_bundle, out=root / name, reference=reference, labels=labels)
+        options = {"bundle": tiny_bundle, "reference": reference, "labels": labels, "id_secret": root / "ids.secret"}
+        infer_scans(tiny_scans, engine, out=root / name, **options)
     return root
 
 
@@ -321,9 +322,10 @@ def test_two_boxes_without_a_reference_are_compared_with_each_other(invoke: Invo
 def test_scans_are_matched_by_their_place_and_not_by_their_id(invoke: Invoke, runs: Path) -> None:
     run = runs / "fp16"
     table = (run / "scans.csv").read_text()
-    first, second = (run / "outputs" / f"scan-000{n}.npz" for n in (1, 2))
-    swap = {"scan-0001": "scan-0002", "scan-0002": "scan-0001"}
-    (run / "scans.csv").write_text(re.sub(r"scan-000[12]", lambda found: swap[found[0]], table))
+    one, two = sorted(set(re.findall(r"scan-[a-z2-7]{16}", table)))[:2]
+    first, second = (run / "outputs" / f"{scan}.npz" for scan in (one, two))
+    swap = {one: two, two: one}
+    (run / "scans.csv").write_text(re.sub(f"{one}|{two}", lambda found: swap[found[0]], table))
     data = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
@@ -334,9 +336,9 @@ def test_scans_are_matched_by_their_place_and_not_by_their_id(invoke: Invoke, ru
 
 
 def test_runs_on_some_of_the_same_scans_are_compared_on_those_and_it_is_said(invoke: Invoke, runs: Path) -> None:
-    (runs / "none" / "outputs" / "scan-0001.npz").unlink()
     lines = (runs / "none" / "scans.csv").read_text().splitlines(keepends=True)
-    (runs / "none" / "scans.csv").write_text("".join(line for line in lines if not line.startswith("scan-0001")))
+    (runs / "none" / "outputs" / f"{lines[1].split(',')[1]}.npz").unlink()
+    (runs / "none" / "scans.csv").write_text("".join([lines[0], *lines[2:]]))
     assert invoke("report", runs / "fp32", runs / "none", "-o", "both").exit_code == 0
     data = data_of(Path("both"))
     assert data["between"][0]["numbers"]["n"] == 3

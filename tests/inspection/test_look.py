@@ -234,9 +234,9 @@ def test_the_volumes_of_a_study_are_listed_with_the_reason_for_the_choice(tiny_s
     assert [volume["name"] for volume in scan["volumes"]] == [row[1] for row in table.rows]
 
 
-def test_ids_are_those_of_infer(tiny_scans: Path) -> None:
+def test_rows_are_those_of_infer(tiny_scans: Path) -> None:
     found = inspect_path(tiny_scans, most=2)
-    assert [fact["scan"] for fact in found.facts["scans"]] == [f"scan-000{n}" for n in range(1, 5)]
+    assert [fact["row"] for fact in found.facts["scans"]] == [1, 2, 3, 4]
     assert [fact["status"] for fact in found.facts["scans"]] == ["usable", "usable", "not read", "not read"]
     assert "2 not read" in found.summary
 

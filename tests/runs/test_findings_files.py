@@ -12,7 +12,7 @@ import pytest
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.findings import RESERVED_NAMES
 from molre_edge.parity import Outputs
-from molre_edge.runs.findings_files import write_findings
+from molre_edge.runs.findings_files import FindingsWriter
 from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
 
 
@@ -26,7 +26,8 @@ def write(folder: Path, bundle: Bundle, logit: float, gates: np.ndarray | None =
         facts={},
         milliseconds={"compute": 1.0},
     )
-    write_findings(folder, [scan], names=bundle.findings, engine="e", bundle=bundle.digest)
+    with FindingsWriter(folder, bundle.findings, engine="e", bundle=bundle.digest) as findings:
+        findings.add(scan)
     return (folder / "findings.jsonl").read_text()
 
 
@@ -59,3 +60,10 @@ def test_every_line_is_strict_json(logit: float, bundle: Bundle, tmp_path: Path)
 
     line = json.loads(write(tmp_path, bundle, logit, np.full((1, 1, 1, 2), np.nan)), parse_constant=refuse)
     assert line["gates"] == [[None, None]]
+
+
+def test_an_error_leaves_no_findings(bundle: Bundle, tmp_path: Path) -> None:
+    writer = FindingsWriter(tmp_path, bundle.findings, engine="e", bundle=bundle.digest)
+    with pytest.raises(RuntimeError), writer:
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

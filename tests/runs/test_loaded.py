@@ -39,6 +39,9 @@ def test_it_answers_a_study_as_a_run_does(
     run = infer_scans(tiny_scans / "head-2", "fp32", bundle=tiny_bundle, out=tmp_path / "run", reference="none")
     [scan] = run.scans
     answer = model.predict(tiny_scans / "head-2")
+    assert {each.slice for each in answer.slices} == set(range(1, model.grid.slices + 1))
+    source = answer.slices[0].source
+    assert (source.path.parent, bool(source.sop_uid), source.frame) == (tiny_scans / "head-2", True, 1)
     assert answer.findings == scan.findings and answer.positive == scan.positive
     assert (answer.gates, answer.facts) == (scan.gates, scan.facts)
     assert (answer.engine, answer.bundle) == (run.engine, run.bundle) == ("onnxruntime:fp32", model.bundle)

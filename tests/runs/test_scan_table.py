@@ -12,7 +12,7 @@ import pytest
 from molre_edge.errors import RunError
 from molre_edge.runs.scan_table import Entry, path_text, read_entries, write_csv, write_entries
 
-ENTRY = Entry("scan-0007", "folder", "folder/1.dcm", "f" * 64, "done", files=30, warnings="contrast")
+ENTRY = Entry("scan-bbbbbbbbbbbbbbbb", "folder", "folder/1.dcm", "f" * 64, "done", files=30, warnings="contrast")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ ENTRY = Entry("scan-0007", "folder", "folder/1.dcm", "f" * 64, "done", files=30,
 )
 def test_any_path_is_a_row_of_one_line_that_reads_back_as_written(name: str, text: str, tmp_path: Path) -> None:
     assert path_text(Path("/scans") / name, Path("/scans")) == text
-    entry = Entry("scan-0001", text, text, "", "pending")
+    entry = Entry("scan-aaaaaaaaaaaaaaaa", text, text, "", "pending")
     write_entries(tmp_path / "scans.csv", [entry, ENTRY])
     assert (tmp_path / "scans.csv").read_text().count("\n") == 3
     assert read_entries(tmp_path / "scans.csv") == [entry, ENTRY]
@@ -44,7 +44,7 @@ def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
 def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
     write_entries(tmp_path / "scans.csv", [ENTRY])
     [header, _] = csv.reader((tmp_path / "scans.csv").read_text().splitlines())
-    assert header == ["scan", "path", "key", "fingerprint", "status", "code", "reason", "files", "warnings"]
+    assert header == ["row", "scan", "path", "key", "fingerprint", "status", "code", "reason", "files", "warnings"]
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_the_columns_are_the_documented_ones(tmp_path: Path) -> None:
     [
         "",
         "nonsense",
-        "scan,path\nscan-0001,a\n",
-        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a,a,,done,,,many,\n",
-        "scan,path,key,fingerprint,status,code,reason,files,warnings\n../../x,a,a,,done,,,1,\n",
-        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a,a,,done,,,1,\nscan-0001,b,b,,done,,,1,\n",
-        "scan,path,key,fingerprint,status,code,reason,files,warnings,more\nscan-0001,a,a,,done,,,1,,\n",
-        "scan,path,key,fingerprint,status,code,reason,files,warnings\nscan-0001,a\n",
+        "scan,path\nscan-aaaaaaaaaaaaaaaa,a\n",
+        "row,scan,path,key,fingerprint,status,code,reason,files,warnings\n1,scan-aaaaaaaaaaaaaaaa,a,a,,done,,,many,\n",
+        "row,scan,path,key,fingerprint,status,code,reason,files,warnings\n1,../../x,a,a,,done,,,1,\n",
+        "row,scan,path,key,fingerprint,status,code,reason,files,warnings\n1,scan-aaaaaaaaaaaaaaaa,a,a,,done,,,1,\n1,scan-aaaaaaaaaaaaaaaa,b,b,,done,,,1,\n",
+        "row,scan,path,key,fingerprint,status,code,reason,files,warnings,more\n1,scan-aaaaaaaaaaaaaaaa,a,a,,done,,,1,,\n",
+        "row,scan,path,key,fingerprint,status,code,reason,files,warnings\n1,scan-aaaaaaaaaaaaaaaa,a\n",
     ],
     ids=["empty", "nonsense", "columns missing", "no number", "no id", "an id twice", "columns added", "cut"],
 )

@@ -17,6 +17,8 @@ from molre_edge.parity import Outputs
 from molre_edge.runs.answers import Record
 from molre_edge.runs.finished import open_run
 from molre_edge.runs.folder_lock import LOCK_FILE
+from molre_edge.runs.scan_ids import IdSecret
+from molre_edge.runs.scan_table import read_entries
 from molre_edge.runs.store import RunStore, Task, new_folder, read_head
 from molre_edge.scans import FoundScans, RejectedScan, ScanSource
 
@@ -61,6 +63,15 @@ def ids(store: RunStore) -> dict[str, str]:
     return {entry.path: entry.scan for entry in store.entries}
 
 
+def paths(store: RunStore) -> list[str]:
+    return [entry.path for entry in store.entries]
+
+
+def name_of(store: RunStore, record: Record) -> str:
+    """The path of the scan that a record answers."""
+    return next(entry.path for entry in store.entries if entry.scan == record.scan)
+
+
 def states(store: RunStore) -> dict[str, str]:
     return {entry.path: entry.code or entry.status for entry in store.entries}
 
@@ -70,7 +81,7 @@ def test_a_new_run_writes_nothing_before_it_begins(folder: Path, root: Path, tas
     store.enter(found(root, "ab"), root)
     assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
     store.begin()
-    assert {path.name for path in folder.iterdir()} == {LOCK_FILE, "outputs", "run.json", "scans.csv"}
+    assert {path.name for path in folder.iterdir()} == {LOCK_FILE, "ids.secret", "outputs", "run.json", "scans.csv"}
 
 
 def test_a_run_that_did_not_begin_leaves_nothing_and_one_that_did_stays(folder: Path, root: Path, task: Task) -> None:
@@ -91,7 +102,7 @@ def test_a_folder_that_holds_something_is_no_place_for_a_new_run(there: str, fol
         RunStore.create(folder, task)
 
 
-@pytest.mark.parametrize("litter", [[], [".run.json.x.partial.json"]])
+@pytest.mark.parametrize("litter", [[], [".run.json.x.partial.json", "ids.secret"]])
 def test_an_empty_folder_is_a_place_for_a_new_run(litter: list[str], folder: Path, task: Task) -> None:
     folder.mkdir()
     for name in litter:
@@ -99,37 +110,52 @@ def test_an_empty_folder_is_a_place_for_a_new_run(litter: list[str], folder: Pat
     assert RunStore.create(folder, task).folder == folder
 
 
-def test_ids_count_from_one_in_the_order_of_the_scans(folder: Path, root: Path, task: Task) -> None:
-    store = start(folder, task, root, "ab", rejected=[("c", "not_ct")])
-    assert ids(store) == {"a": "scan-0001", "b": "scan-0002", "c": "scan-0003"}
+def test_rows_count_from_one_by_path_and_what_was_rejected_comes_last(folder: Path, root: Path, task: Task) -> None:
+    store = start(folder, task, root, "bd", rejected=[("a", "not_ct")])
+    assert [(entry.row, entry.path) for entry in store.entries] == [(1, "b"), (2, "d"), (3, "a")]
+
+
+def test_an_id_depends_on_the_scan_and_the_secret_and_on_nothing_else(tmp_path: Path, root: Path, task: Task) -> None:
+    secret = IdSecret.new()
+    alone = RunStore.create(tmp_path / "alone", task, secret)
+    alone.enter(found(root, "b"), root)
+    among = RunStore.create(tmp_path / "among", task, secret)
+    among.enter(found(root, "abcd", rejected=[("e", "not_ct")]), root)
+    other = RunStore.create(tmp_path / "other", task)
+    other.enter(found(root, "b"), root)
+    assert ids(alone)["b"] == ids(among)["b"] != ids(other)["b"]
+    assert len(set(ids(among).values())) == 5
 
 
 def test_going_on_asks_for_what_is_missing_and_keeps_the_rest(folder: Path, root: Path, task: Task) -> None:
     start(folder, task, root, "abc", answered="b")
     again = RunStore.resume(folder, task)
     todo = again.enter(found(root, "abc"), root)
-    assert [(entry.scan, source.path.name) for entry, source in todo] == [("scan-0001", "a"), ("scan-0003", "c")]
+    assert [(entry.path, source.path.name) for entry, source in todo] == [("a", "a"), ("c", "c")]
     again.begin()
     [kept] = again.records()
-    assert kept.scan == "scan-0002" and (kept.engine.logits == ord("b")).all()
+    assert name_of(again, kept) == "b" and (kept.engine.logits == ord("b")).all()
 
 
 def test_a_scan_that_changed_is_asked_again_under_its_id(folder: Path, root: Path, task: Task) -> None:
-    start(folder, task, root, "ab", answered="ab")
+    before = ids(start(folder, task, root, "ab", answered="ab"))
     (root / "a").write_text("other content")
     again = RunStore.resume(folder, task)
     todo = again.enter(found(root, "ab"), root)
-    assert [entry.scan for entry, _ in todo] == ["scan-0001"]
+    assert [entry.scan for entry, _ in todo] == [before["a"]]
     again.begin()
-    assert [r.scan for r in again.records()] == ["scan-0002"]
-    assert not (folder / "outputs" / "scan-0001.npz").exists()
+    assert [r.scan for r in again.records()] == [before["b"]]
+    assert not (folder / "outputs" / f"{before['a']}.npz").exists()
 
 
-def test_a_scan_that_appeared_gets_the_next_id(folder: Path, root: Path, task: Task) -> None:
-    start(folder, task, root, "bd", answered="b")
+def test_a_scan_that_appeared_gets_its_row_by_its_path_and_the_others_keep_their_ids(
+    folder: Path, root: Path, task: Task
+) -> None:
+    before = ids(start(folder, task, root, "bd", answered="b"))
     again = RunStore.resume(folder, task)
     again.enter(found(root, "abcd"), root)
-    assert ids(again) == {"b": "scan-0001", "d": "scan-0002", "a": "scan-0003", "c": "scan-0004"}
+    assert [(entry.row, entry.path) for entry in again.entries] == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+    assert before.items() <= ids(again).items()
 
 
 def test_answers_of_a_scan_that_vanished_are_kept(folder: Path, root: Path, task: Task) -> None:
@@ -139,7 +165,7 @@ def test_answers_of_a_scan_that_vanished_are_kept(folder: Path, root: Path, task
     again.begin()
     assert [entry.path for entry, _ in todo] == ["b"]
     assert states(again) == {"a": "done", "b": "pending"}
-    assert [r.scan for r in again.records()] == ["scan-0001"]
+    assert [name_of(again, r) for r in again.records()] == ["a"]
 
 
 def test_a_scan_that_vanished_before_it_was_answered_is_told_and_asked_when_it_is_back(
@@ -152,7 +178,8 @@ def test_a_scan_that_vanished_before_it_was_answered_is_told_and_asked_when_it_i
     assert states(again) == {"a": "done", "b": "gone"}
     again.close()
     back = RunStore.resume(folder, task)
-    assert [(entry.scan, entry.path) for entry, _ in back.enter(found(root, "ab"), root)] == [("scan-0002", "b")]
+    assert [entry.path for entry, _ in back.enter(found(root, "ab"), root)] == ["b"]
+    assert ids(back) == ids(again)
     assert states(back) == {"a": "done", "b": "pending"}
 
 
@@ -164,14 +191,18 @@ def test_a_scan_that_is_refused_by_its_headers_now_has_no_answers_any_more(
     again.enter(found(root, "b", rejected=[("a", "not_ct")]), root)
     again.begin()
     assert states(again) == {"a": "not_ct", "b": "done"}
-    assert [r.scan for r in again.records()] == ["scan-0002"]
+    assert [name_of(again, r) for r in again.records()] == ["b"]
 
 
 def test_a_scan_refused_on_its_content_is_not_read_again_unless_it_changed(
     folder: Path, root: Path, task: Task
 ) -> None:
-    store = start(folder, task, root, "ab")
-    store.reject(store.entries[0], "no_tissue", "nothing denser than air")
+    start(folder, task, root, "ab")
+    store = RunStore.resume(folder, task)
+    [(first, _), _] = store.enter(found(root, "ab"), root)
+    store.begin()
+    store.reject(first, "no_tissue", "nothing denser than air")
+    store.close()
     again = RunStore.resume(folder, task)
     assert [entry.path for entry, _ in again.enter(found(root, "ab"), root)] == ["b"]
     assert states(again) == {"a": "no_tissue", "b": "pending"}
@@ -182,12 +213,13 @@ def test_a_scan_refused_on_its_content_is_not_read_again_unless_it_changed(
 
 def test_two_refused_series_of_one_folder_keep_an_id_each(folder: Path, root: Path, task: Task) -> None:
     twins = [("c", "not_head"), ("c", "not_head")]
-    start(folder, task, root, "a", rejected=twins)
+    first = [entry.scan for entry in start(folder, task, root, "a", rejected=twins).entries]
+    assert len(set(first)) == 3
     for _ in range(2):
         again = RunStore.resume(folder, task)
         again.enter(found(root, "a", rejected=twins), root)
         again.begin()
-        assert [entry.scan for entry in again.entries] == ["scan-0001", "scan-0002", "scan-0003"]
+        assert [entry.scan for entry in again.entries] == first
         again.close()
 
 
@@ -196,10 +228,10 @@ def test_two_series_of_one_folder_are_told_apart_by_their_first_files(folder: Pa
     store = RunStore.create(folder, task)
     todo = store.enter(twins, root)
     store.begin()
-    store.add(todo[1][0], record("scan-0002", 7))
+    store.add(todo[1][0], record(todo[1][0].scan, 7))
     store.close()
     again = RunStore.resume(folder, task)
-    assert [(entry.scan, entry.key) for entry, _ in again.enter(twins, root)] == [("scan-0001", "a")]
+    assert [(entry.scan, entry.key) for entry, _ in again.enter(twins, root)] == [(todo[0][0].scan, "a")]
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"latin-\xe9"), "line\nbreak", "carriage\rreturn", '"quoted", [bold]'])
@@ -212,22 +244,78 @@ def test_a_scan_of_any_name_is_known_again(name: str, folder: Path, root: Path, 
     store.close()
     again = RunStore.resume(folder, task)
     assert again.enter(found(root, [name]), root) == []
-    assert [entry.scan for entry in again.entries] == ["scan-0001"]
+    assert [each.scan for each in again.entries] == [entry.scan]
 
 
 def test_a_damaged_answer_is_asked_again(folder: Path, root: Path, task: Task) -> None:
-    start(folder, task, root, "ab", answered="ab")
-    (folder / "outputs" / "scan-0002.npz").write_bytes(b"PK")
+    before = ids(start(folder, task, root, "ab", answered="ab"))
+    (folder / "outputs" / f"{before['b']}.npz").write_bytes(b"PK")
     again = RunStore.resume(folder, task)
-    assert [entry.scan for entry, _ in again.enter(found(root, "ab"), root)] == ["scan-0002"]
+    assert [entry.path for entry, _ in again.enter(found(root, "ab"), root)] == ["b"]
+
+
+def test_a_row_is_appended_for_each_scan_and_nothing_is_written_again(folder: Path, root: Path, task: Task) -> None:
+    store = RunStore.create(folder, task)
+    todo = store.enter(found(root, "abc"), root)
+    store.begin()
+    table = folder / "scans.csv"
+    before = table.read_bytes()
+    store.add(todo[0][0], record(todo[0][0].scan))
+    store.reject(todo[1][0], "no_tissue", "a reason,\nin two lines")
+    appended = table.read_bytes()
+    assert appended.startswith(before)
+    assert [line.split(",")[5] for line in appended[len(before) :].decode().splitlines()] == ["done", "rejected"]
+    assert [entry.status for entry in read_entries(table, torn=True)] == ["done", "rejected", "pending"]
+    store.finish()
+    assert table.read_text().count("\n") == 4
+    assert [entry.row for entry in read_entries(table)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "torn", ["2,scan-torn", '2,scan-aaaaaaaaaaaaaaaa,b,b,ff,rejec"', "2,scan-aaaaaaaaaaaaaaaa,b\n"]
+)
+def test_a_last_row_that_a_kill_left_torn_is_dropped(torn: str, folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab", answered="a")
+    with (folder / "scans.csv").open("a") as file:
+        file.write(torn)
+    again = RunStore.resume(folder, task)
+    assert [entry.path for entry, _ in again.enter(found(root, "ab"), root)] == ["b"]
+    again.begin()
+    assert states(again) == {"a": "done", "b": "pending"}
+    assert torn not in (folder / "scans.csv").read_text()
+
+
+def test_a_torn_row_among_others_is_damage(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab")
+    lines = (folder / "scans.csv").read_text().splitlines()
+    (folder / "scans.csv").write_text("\n".join([lines[0], lines[1][:30], lines[2], ""]))
+    with pytest.raises(RunError, match=r"scans\.csv: damaged"):
+        RunStore.resume(folder, task)
+
+
+def test_a_run_whose_secret_is_gone_or_another_is_not_resumed(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a")
+    with pytest.raises(RunError, match=r"another secret of its ids\. Name the file"):
+        RunStore.resume(folder, task, IdSecret.new())
+    (folder / "ids.secret").unlink()
+    with pytest.raises(RunError, match=r"ids\.secret: the secret of the ids can't be read"):
+        RunStore.resume(folder, task)
+
+
+def test_a_run_of_an_earlier_version_is_not_resumed(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a")
+    head = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**head, "version": 1}))
+    with pytest.raises(RunError, match=r"made by another version of molre-edge\. Start a new run"):
+        RunStore.resume(folder, task)
 
 
 def test_beginning_clears_away_half_written_files_and_answers_of_nobody(folder: Path, root: Path, task: Task) -> None:
-    start(folder, task, root, "a", answered="a")
+    [answered] = ids(start(folder, task, root, "a", answered="a")).values()
     litter = [
         folder / ".findings.csv.x1.partial.csv",
-        folder / "outputs" / ".scan-0001.npz.x2.partial.npz",
-        folder / "outputs" / "scan-0099.npz",
+        folder / "outputs" / f".{answered}.npz.x2.partial.npz",
+        folder / "outputs" / "scan-aaaaaaaaaaaaaaaa.npz",
     ]
     for path in litter:
         path.touch()
@@ -235,7 +323,7 @@ def test_beginning_clears_away_half_written_files_and_answers_of_nobody(folder: 
     again.enter(found(root, "a"), root)
     again.begin()
     assert not any(path.exists() for path in litter)
-    assert (folder / "outputs" / "scan-0001.npz").exists()
+    assert (folder / "outputs" / f"{answered}.npz").exists()
 
 
 @pytest.mark.parametrize(
@@ -278,10 +366,10 @@ def test_a_folder_without_a_run_is_refused(content: str | bytes | None, folder: 
 
 def test_a_run_without_its_task_or_with_a_damaged_table_is_refused(folder: Path, root: Path, task: Task) -> None:
     start(folder, task, root, "a")
-    (folder / "scans.csv").write_text("scan,path\nscan-0001,a\n")
+    (folder / "scans.csv").write_text("scan,path\nscan-aaaaaaaaaaaaaaaa,a\n")
     with pytest.raises(RunError, match=r"scans\.csv: damaged"):
         RunStore.resume(folder, task)
-    (folder / "run.json").write_text('{"format": "molre-edge-run"}')
+    (folder / "run.json").write_text('{"format": "molre-edge-run", "version": 2}')
     with pytest.raises(RunError, match=r"run\.json: damaged"):
         RunStore.resume(folder, task)
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
 
-from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, timing_json, timing_rows
+from molre_edge.reports.parity_report import TimingRow
+from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, Times, timing_json
+
+
+def timing_rows(who: str, phases: Mapping[str, str], samples: Iterable[Mapping[str, float]]) -> list[TimingRow]:
+    times = Times()
+    for sample in samples:
+        times.add(sample)
+    return times.rows(who, phases)
+
 
 SAMPLES = [{"read": 10.0 * n, "compute": float(n)} for n in range(1, 101)]
 

@@ -49,7 +49,7 @@ READ = {
     "golden": lambda path: Bundle.open(path).golden(),
     "engines": lambda path: list_engines(Bundle.open(path)),
     "run": read_head,
-    "answers": lambda path: read_record(path, "scan-0001"),
+    "answers": lambda path: read_record(path, "scan-aaaaaaaaaaaaaaaa"),
 }
 
 def peak():
@@ -143,7 +143,7 @@ def _make(scans: Path, bundle: Path, work: Path) -> list[tuple[str, Path, str, i
             add("run", f"run, {name}", "RunError").mkdir()
             (work / f"run, {name}" / "run.json").write_bytes(text)
 
-    _zip(add("answers", "answers/scan-0001.npz", "RunError"), "head.npy", 512)
+    _zip(add("answers", "answers/scan-aaaaaaaaaaaaaaaa.npz", "RunError"), "head.npy", 512)
     folder = add("golden", "golden", "BundleError")
     _rewrite_golden(bundle, folder)
     return cases
