@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.content import Content, Rewindable, WatchedFile, open_content
+from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
 from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
 from molre_edge.scans.quiet import quietly
-from molre_edge.scans.regular_file import PACKING_BROKEN, unreadable
+from molre_edge.scans.regular_file import PACKING_BROKEN, open_regular, unreadable
+from molre_edge.scans.scan_records import FoundFile
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
     from pydicom.dataset import FileMetaDataset
 
-__all__ = ["open_dicom"]
+__all__ = ["open_dicom", "open_plain"]
 
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -43,6 +46,8 @@ _PIXEL_TAGS = [
     "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "PixelData",
 ]  # fmt: skip
+_PLAIN_HEADER_BYTES = (1 << 14, 1 << 20)
+"""How much of a file is read for an ordinary header: enough for nearly all, then for those with much private data."""
 _PIXEL_GROUP = 0x7FE0
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -85,6 +90,28 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
         raise ScanError(
             "corrupt_header", "the DICOM header can't be read: copy the file again from its source"
         ) from error
+
+
+def open_plain(path: Path) -> tuple[PlainHeader, FoundFile] | None:
+    """Read the header of an ordinary CT slice, opening its file once.
+
+    Returns:
+        The header, and size and times of the very file that was read; None where :func:`open_dicom` has to look.
+    """
+    if archive_of(path) is not None:
+        return None
+    try:
+        file, facts = open_regular(path, limit=MAX_INFLATED_BYTES)
+        with file:
+            data = file.read(_PLAIN_HEADER_BYTES[0])
+            try:
+                plain = parse_plain(data)
+            except TooShort:
+                data += file.read(_PLAIN_HEADER_BYTES[1] - len(data))
+                plain = parse_plain(data)
+    except (ScanError, OSError, TooShort):  # the ordinary way says what is wrong
+        return None
+    return None if plain is None else (plain, FoundFile.of(facts))
 
 
 def _refusal_behind(error: BaseException) -> ScanError | None:
