@@ -125,9 +125,13 @@ def _refusal_behind(error: BaseException) -> ScanError | None:
 class _Watch:
     """Counts what pydicom reads. A header longer than any is refused: its parts cost far more than its bytes."""
 
-    def __init__(self, pixels: bool) -> None:
+    def __init__(self) -> None:
         self.bytes, self.items, self.reads = 0, 0, 0
-        self._most = MAX_HEADER_BYTES + (MAX_INFLATED_BYTES * 4 if pixels else 0)
+        self._most = MAX_HEADER_BYTES
+
+    def header_ends(self) -> None:
+        """What follows are pixels."""
+        self._most = MAX_HEADER_BYTES + MAX_INFLATED_BYTES * 4
 
     def __call__(self, data: bytes) -> None:
         self.bytes += len(data)
@@ -147,7 +151,7 @@ def _read(content: Content, pixels: bool) -> FileDataset:
     from pydicom.filereader import read_dataset, read_preamble
     from pydicom.uid import UID
 
-    watch = _Watch(pixels)
+    watch = _Watch()
     block = 1 << (16 if pixels else 12)  # damage behind a header is found with the pixels that it spoils
     file: Any = Rewindable(content.read, watch, block) if content.packed else WatchedFile(content, watch)
     preamble = read_preamble(file, True)
@@ -165,6 +169,8 @@ def _read(content: Content, pixels: bool) -> FileDataset:
             raise ScanError(
                 "unsupported_syntax", "the pixels are compressed, and the file does not say how: export it again"
             )
+        if tag == _PIXEL_DATA:
+            watch.header_ends()
         return tag > _PIXEL_DATA if pixels else tag >> 16 >= _PIXEL_GROUP
 
     dataset = read_dataset(
