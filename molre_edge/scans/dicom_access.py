@@ -71,12 +71,15 @@ class Attributes:
         value = self.get(name)
         if value is None:
             return ""
+        if type(value) is str:
+            return value.strip()
         return " ".join(str(part) for part in values_of(value)).strip()
 
     def number(self, name: str) -> float | None:
         """The value as a finite number, or None when it is absent or is not one: for what only describes."""
+        stored = self.get(name)
         try:
-            value = float(values_of(self.get(name))[0])
+            value = float(stored if type(stored) in (int, float) else values_of(stored)[0])
         except (TypeError, ValueError, IndexError):
             return None
         return value if abs(value) < 1e9 else None

@@ -178,6 +178,8 @@ def _unreadable(dataset: FileDataset) -> ScanError:
 
 def _text(dataset: Any, name: str) -> str:
     value = dataset.get(name)
+    if type(value) is str:
+        return value.strip()
     return "" if value is None else " ".join(str(part) for part in values_of(value)).strip()
 
 

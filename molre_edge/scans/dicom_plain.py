@@ -12,11 +12,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = ["PLAIN_TAGS", "PlainHeader", "TooShort", "parse_plain"]
 
-_Value = str | int | float | list[str] | list[float] | list[int] | None
+_Value = str | int | float | tuple[str, ...] | tuple[float, ...] | None
+_KEPT = 1024
+"""So many converted values are kept: most are the same in all slices of a series."""
 
 _SYNTAXES = {b"1.2.840.10008.1.2": True}
 """Transfer syntaxes with implicit value representations; all others that are read here are explicit."""
@@ -86,6 +89,7 @@ class PlainHeader:
             self._values[entry.name] = entry.convert(data)
 
 
+@lru_cache(_KEPT)
 def _uid(data: bytes) -> str:
     data = data.rstrip(b"\0 ")
     if data and not _UID.fullmatch(data):
@@ -100,11 +104,13 @@ def _plain(data: bytes) -> bytes:
     return data
 
 
-def _text(data: bytes) -> str | list[str]:
-    values = [part.rstrip(b" ").decode("ascii") for part in _plain(data).split(b"\\")]
+@lru_cache(_KEPT)
+def _text(data: bytes) -> str | tuple[str, ...]:
+    values = tuple(part.rstrip(b" ").decode("ascii") for part in _plain(data).split(b"\\"))
     return values[0] if len(values) == 1 else values
 
 
+@lru_cache(_KEPT)
 def _one_text(data: bytes) -> str:
     data = _plain(data)
     if b"\\" in data:
@@ -112,12 +118,14 @@ def _one_text(data: bytes) -> str:
     return data.decode("ascii")
 
 
-def _words(data: bytes) -> str | list[str]:
-    values = [part.decode("ascii") for part in _plain(data).split(b"\\")]
+@lru_cache(_KEPT)
+def _words(data: bytes) -> str | tuple[str, ...]:
+    values = tuple(part.decode("ascii") for part in _plain(data).split(b"\\"))
     return values[0] if len(values) == 1 else values
 
 
-def _decimals(data: bytes) -> float | list[float] | None:
+@lru_cache(_KEPT)
+def _decimals(data: bytes) -> float | tuple[float, ...] | None:
     data = _plain(data)
     if not data:
         return None
@@ -125,9 +133,10 @@ def _decimals(data: bytes) -> float | list[float] | None:
     for part in parts:
         if not _DECIMAL.fullmatch(part):
             raise NotPlain
-    return float(parts[0]) if len(parts) == 1 else [float(part) for part in parts]
+    return float(parts[0]) if len(parts) == 1 else tuple(float(part) for part in parts)
 
 
+@lru_cache(_KEPT)
 def _integer(data: bytes) -> int | None:
     data = _plain(data)
     if not data:

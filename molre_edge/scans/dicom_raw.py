@@ -154,6 +154,6 @@ def _values(stored: npt.NDArray[np.uint16], plain: PlainHeader) -> npt.NDArray[n
     if plain.get("BitsStored") == 16:
         return stored.view(kind)
     moved = stored << np.uint16(15 - plain.get("HighBit"))
-    values = moved.view(kind)
+    values: npt.NDArray[np.integer[Any]] = moved.view(kind)
     values >>= 16 - plain.get("BitsStored")
     return values

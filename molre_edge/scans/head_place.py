@@ -7,14 +7,15 @@ closed by bone over such an area in axial slices.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.labels import label_parts
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["HeadPlace", "find_head"]
@@ -227,12 +228,12 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     block = [max(1, round(_SEARCH_MM / side)) for side in coarse.pixel_mm]
     cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] * block[0] * block[1] / 100.0
     bone, brain = _blocks(coarse.hu[keep], block)
-    levels = [_closed_spaces(bone, brain, cm2, closing) for closing in range(_MAX_CLOSING + 1)]
+    levels = _Levels(bone, brain, cm2)
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
     ml = thickness * cm2 / 10.0  # of a pixel in each slice
-    for tight in levels:
-        heads = _label(tight.astype(np.uint8))
-        volumes = [float(((heads == n).sum(axis=(1, 2)) * ml).sum()) for n in range(1, heads.max() + 1)]
+    for tight in range(_MAX_CLOSING + 1):
+        heads = label_parts(levels.whole(tight))
+        volumes = _volumes(heads, ml)
         if volumes:
             break
     else:
@@ -241,7 +242,8 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     _extend(spaces, levels)
     if float((spaces.sum(axis=(1, 2)) * ml).sum()) < _MIN_SKULL_ML:
         return None
-    others = sum(_other_heads(level, spaces, ml) for level in levels[:2])
+    others = _other_heads(heads if tight == 0 else label_parts(levels.whole(0)), spaces, ml)
+    others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
@@ -250,13 +252,19 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     return _Skull(np.array(keep)[through], full, others)
 
 
-def _other_heads(closed: npt.NDArray[np.bool_], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
+def _other_heads(heads: npt.NDArray[np.uint32], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
     """How many spaces of a head's volume lie elsewhere; `ml` is the volume of a pixel in each slice."""
-    heads = _label(closed.astype(np.uint8))
-    for number in np.unique(heads[mine]):
-        heads[heads == number] = 0
-    found = [float(((heads == number).sum(axis=(1, 2)) * ml).sum()) for number in np.unique(heads) if number]
-    return sum(volume >= _MIN_SKULL_ML for volume in found)
+    is_mine = np.bincount(heads[mine], minlength=1) > 0
+    volumes = enumerate(_volumes(heads, ml), start=1)
+    return sum(volume >= _MIN_SKULL_ML for number, volume in volumes if not is_mine[number : number + 1].any())
+
+
+def _volumes(heads: npt.NDArray[np.uint32], ml: npt.NDArray[np.float64]) -> list[float]:
+    """The volume of each label from 1 on, in mL; `ml` is that of a pixel in each slice."""
+    count = int(heads.max()) + 1
+    offsets = np.arange(len(heads))[:, None, None] * count
+    pixels = np.bincount((heads + offsets).ravel(), minlength=len(heads) * count).reshape(len(heads), count)
+    return [float((np.ascontiguousarray(pixels[:, number]) * ml).sum()) for number in range(1, count)]
 
 
 def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -274,39 +282,67 @@ def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[
 
 
 def _closed_spaces(
-    bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closing: int
-) -> npt.NDArray[np.bool_]:
-    """Spaces of a skull's size, with brain, that bone closes in its slice but for gaps up to 2 `closing` pixels."""
+    bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closings: Sequence[int]
+) -> list[npt.NDArray[np.bool_]]:
+    """Spaces of a skull's size, with brain, that bone closes in its slice but for gaps up to 2 `closing` pixels.
+
+    Returns:
+        For each closing, bool (slices, rows, cols).
+    """
     count, rows, cols = bone.shape
-    free = np.zeros((2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps the slices apart
-    free[::2] = 1
-    free[::2, 1:-1, 1:-1] = ~_grow(bone, (closing, closing))
-    labels = _label(free)[::2]
-    labels[labels == labels[:, :1, :1]] = 0
-    labels = labels[:, 1:-1, 1:-1]
-    sizes = np.bincount(labels.ravel())
-    filled = np.bincount(labels.ravel(), weights=brain.ravel())
-    # what closing took away all around a disc of the same area is added
-    radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
-    area = np.pi * radius**2
-    good = (
-        (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1]) & (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
-    )
-    good[0] = False
-    spaces: npt.NDArray[np.bool_] = _grow(good[labels], (closing, closing)) & ~bone
-    return spaces
+    free = np.zeros((len(closings), 2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps slices apart
+    free[:, ::2] = 1
+    for number, closing in enumerate(closings):
+        free[number, ::2, 1:-1, 1:-1] = ~_grow(bone, (closing, closing))
+    whole = label_parts(free.reshape(-1, rows + 2, cols + 2)).reshape(free.shape)[:, ::2]
+    result = []
+    for labels, closing in zip(whole, closings, strict=True):
+        labels[labels == labels[:, :1, :1]] = 0
+        inner = labels[:, 1:-1, 1:-1].ravel()
+        sizes = np.bincount(inner)
+        filled = np.bincount(inner, weights=brain.ravel())
+        # what closing took away all around a disc of the same area is added
+        radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
+        area = np.pi * radius**2
+        good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1])
+        good &= (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
+        good[0] = False
+        result.append(_grow(good[inner].reshape(bone.shape), (closing, closing)) & ~bone)
+    return result
 
 
-def _extend(spaces: npt.NDArray[np.bool_], levels: list[npt.NDArray[np.bool_]]) -> None:
+class _Levels:
+    """The spaces that bone closes but for openings of each size: of all slices, or only of those that are asked for."""
+
+    def __init__(self, bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float) -> None:
+        self._bone, self._brain, self._cm2 = bone, brain, cm2
+        self._whole = dict(enumerate(_closed_spaces(bone, brain, cm2, (0, 1))))
+
+    def whole(self, closing: int) -> npt.NDArray[np.bool_]:
+        """Of all slices: bool (slices, rows, cols)."""
+        if closing not in self._whole:
+            (self._whole[closing],) = _closed_spaces(self._bone, self._brain, self._cm2, (closing,))
+        return self._whole[closing]
+
+    def at(self, index: int) -> Iterator[npt.NDArray[np.bool_]]:
+        """Of one slice, from tightly closed to less so: bool (rows, cols)."""
+        for closing in (0, 1):
+            yield self._whole[closing][index]
+        one, others = slice(index, index + 1), range(2, _MAX_CLOSING + 1)
+        for spaces in _closed_spaces(self._bone[one], self._brain[one], self._cm2, others):
+            yield spaces[0]
+
+
+def _extend(spaces: npt.NDArray[np.bool_], levels: _Levels) -> None:
     """Go on from slice to slice, up and down, over spaces that are closed less tightly but lie over one another."""
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     for start, way in ((through[-1], 1), (through[0], -1)):
         last, at = start, start + way
         while 0 <= at < len(spaces) and abs(at - last) <= 2:  # one slice may fail
-            for level in levels:
-                common = int((level[at] & spaces[last]).sum())
-                if common >= 0.5 * min(int(level[at].sum()), int(spaces[last].sum())) and common:
-                    spaces[at] |= level[at]
+            for closed in levels.at(at):
+                common = int((closed & spaces[last]).sum())
+                if common >= 0.5 * min(int(closed.sum()), int(spaces[last].sum())) and common:
+                    spaces[at] |= closed
                     last = at
                     break
             at += way
@@ -316,24 +352,21 @@ def _extend_upwards(
     spaces: npt.NDArray[np.bool_], bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float
 ) -> None:
     """Go on upwards over brain with bone on three of four sides: where a part of the skull was removed."""
-    seen = np.logical_or.accumulate
-    sides = (
-        seen(bone, axis=1).astype(np.uint8) + seen(bone[:, ::-1], axis=1)[:, ::-1]
-        + seen(bone, axis=2) + seen(bone[:, :, ::-1], axis=2)[:, :, ::-1]
-    )  # fmt: skip
     footprint = spaces.any(axis=0)
     at = int(np.flatnonzero(spaces.any(axis=(1, 2)))[-1]) + 1
     while at < len(spaces):
-        space = (sides[at] >= 3) & ~bone[at] & brain[at] & footprint
+        space = (_sides(bone[at]) >= 3) & ~bone[at] & brain[at] & footprint
         if space.sum() * cm2 < _OPEN_CM2:
             return
         spaces[at] |= space
         at += 1
 
 
-def _label(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    import SimpleITK as sitk
-
-    connected: Any = sitk.ConnectedComponent
-    labels: npt.NDArray[np.int64] = sitk.GetArrayFromImage(connected(sitk.GetImageFromArray(mask))).astype(np.int64)
-    return labels
+def _sides(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """On how many sides of each pixel of a slice there is bone."""
+    seen = np.logical_or.accumulate
+    sides: npt.NDArray[np.uint8] = (
+        seen(bone, axis=0).astype(np.uint8) + seen(bone[::-1], axis=0)[::-1]
+        + seen(bone, axis=1) + seen(bone[:, ::-1], axis=1)[:, ::-1]
+    )  # fmt: skip
+    return sides

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.scans.dicom_frames import Frame
+from molre_edge.scans.labels import label_parts
 from molre_edge.specs import HU_MIN
 
 __all__ = ["Hounsfield", "to_hounsfield"]
@@ -81,10 +82,7 @@ def _whole(
 
 def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The connected parts of a mask that touch the picture's border."""
-    import SimpleITK as sitk
-
-    connected: Any = sitk.ConnectedComponent
-    labels = sitk.GetArrayFromImage(connected(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    labels = label_parts(mask)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
     return touching

@@ -73,7 +73,7 @@ class Traits:
     @property
     def image_words(self) -> frozenset[str]:
         """The values of the image type, and the words within each: some makers write several into one."""
-        return frozenset(part for value in self.image_type for part in (value, *value.split()))
+        return _words_of(self.image_type)
 
     @property
     def derived(self) -> bool:
@@ -83,7 +83,13 @@ class Traits:
     @property
     def multi_energy(self) -> str:
         """The word that makes it a multi-energy image, else empty."""
-        return next((word for word in MULTI_ENERGY if word in self.image_words), "")
+        words = self.image_words
+        return next((word for word in MULTI_ENERGY if word in words), "")
+
+
+@lru_cache(256)
+def _words_of(image_type: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(part for value in image_type for part in (value, *value.split()))
 
 
 def read_file_identity(dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
