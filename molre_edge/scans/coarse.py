@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from molre_edge.scans.labels import label_parts
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN
 
-__all__ = ["TISSUE_HU", "Coarse", "enclosed", "find_body", "shrink"]
+__all__ = ["BONE_HU", "TISSUE_HU", "Coarse", "enclosed", "find_body", "shrink"]
 
 TISSUE_HU = -300.0
 """Above this is tissue or something as dense; below are air, foam and cloth."""
+BONE_HU = 200.0
 _TARGET_MM = 2.0
 _PAIRWISE = 8
 """From so many values on NumPy sums in pairs."""
@@ -44,6 +46,16 @@ class Coarse:
     thickness_mm: npt.NDArray[np.float64]
     pixel_mm: tuple[float, float]
     first_mm: tuple[float, float]
+
+    @cached_property
+    def bone(self) -> npt.NDArray[np.bool_]:
+        """Where there is bone of the body: bool, same shape."""
+        return (self.hu > BONE_HU) & self.body
+
+    @cached_property
+    def in_bone(self) -> npt.NDArray[np.bool_]:
+        """What has bone on all four sides in its slice, and is none: bool, same shape."""
+        return enclosed(self.bone) & ~self.bone
 
 
 def shrink(volume: HeadVolume) -> Coarse:
@@ -100,8 +112,8 @@ def _block_means(plane: Hounsfield, block: Sequence[int], memory: npt.NDArray[np
     else:
         whole = np.minimum(plane, np.int16(HU_MAX), out=memory[: plane.shape[0], : plane.shape[1]])
         wide: npt.NDArray[Any] = whole if down <= _NO_OVERFLOW else whole.astype(np.int32)
-        lines = _sum_of([wide[row::down] for row in range(down)]).astype(np.int32)
-        total = _sum_of([lines[:, col::across] for col in range(across)]).astype(np.float32)
+        lines = _sum_of([wide[row::down] for row in range(down)]).astype(np.float32)
+        total = lines.reshape(len(lines), -1, across) @ np.ones(across, np.float32)
     result: npt.NDArray[np.float32] = total / np.float32(down * across)
     return result
 
@@ -141,15 +153,25 @@ def enclosed(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     Args:
         bone: bool (slices, rows, cols).
     """
-    inside = np.ones_like(bone)
-    for axis in (1, 2):
-        along = np.arange(bone.shape[axis])
-        along = along[:, None] if axis == 1 else along
-        first = np.expand_dims(bone.argmax(axis=axis), axis)
-        last = bone.shape[axis] - 1 - np.expand_dims(np.flip(bone, axis).argmax(axis=axis), axis)
-        any_bone = np.expand_dims(bone.any(axis=axis), axis)
-        inside &= (along >= np.where(any_bone, first, bone.shape[axis])) & (along <= last)
+    rows, cols = bone.shape[1:]
+    top, bottom = _ends(np.ascontiguousarray(bone.transpose(0, 2, 1)))
+    left, right = _ends(bone)
+    down, across = np.arange(rows, dtype=np.int16)[:, None], np.arange(cols, dtype=np.int16)
+    inside: npt.NDArray[np.bool_] = down >= top[:, None, :]
+    inside &= down <= bottom[:, None, :]
+    inside &= across >= left[:, :, None]
+    inside &= across <= right[:, :, None]
     return inside
+
+
+def _ends(bone: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Where the first and the last bone of each line lies; first behind last where there is none."""
+    length = bone.shape[2]
+    first = bone.argmax(axis=2)
+    last = length - 1 - np.ascontiguousarray(bone[:, :, ::-1]).argmax(axis=2)
+    none = ~np.take_along_axis(bone, first[:, :, None], axis=2)[:, :, 0]
+    first[none] = length
+    return first.astype(np.int16), last.astype(np.int16)
 
 
 def _neighbours(mask: npt.NDArray[np.bool_], *, all_of_them: bool) -> npt.NDArray[np.bool_]:

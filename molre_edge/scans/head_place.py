@@ -316,6 +316,7 @@ class _Levels:
 
     def __init__(self, bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float) -> None:
         self._bone, self._brain, self._cm2 = bone, brain, cm2
+        self._wide: dict[int, list[npt.NDArray[np.bool_]]] = {}
         self._whole = dict(enumerate(_closed_spaces(bone, brain, cm2, (0, 1))))
 
     def whole(self, closing: int) -> npt.NDArray[np.bool_]:
@@ -324,13 +325,16 @@ class _Levels:
             (self._whole[closing],) = _closed_spaces(self._bone, self._brain, self._cm2, (closing,))
         return self._whole[closing]
 
-    def at(self, index: int) -> Iterator[npt.NDArray[np.bool_]]:
-        """Of one slice, from tightly closed to less so: bool (rows, cols)."""
+    def at(self, index: int, way: int) -> Iterator[npt.NDArray[np.bool_]]:
+        """Of one slice, from tightly closed to less so: bool (rows, cols). Next comes the one `way` further."""
         for closing in (0, 1):
             yield self._whole[closing][index]
-        one, others = slice(index, index + 1), range(2, _MAX_CLOSING + 1)
-        for spaces in _closed_spaces(self._bone[one], self._brain[one], self._cm2, others):
-            yield spaces[0]
+        if index not in self._wide:  # at least two are asked for at each end, and one call costs as much as two
+            both = sorted({index, min(max(index + way, 0), len(self._bone) - 1)})
+            wide = _closed_spaces(self._bone[both], self._brain[both], self._cm2, range(2, _MAX_CLOSING + 1))
+            for number, each in enumerate(both):
+                self._wide[each] = [spaces[number] for spaces in wide]
+        yield from self._wide[index]
 
 
 def _extend(spaces: npt.NDArray[np.bool_], levels: _Levels) -> None:
@@ -339,7 +343,7 @@ def _extend(spaces: npt.NDArray[np.bool_], levels: _Levels) -> None:
     for start, way in ((through[-1], 1), (through[0], -1)):
         last, at = start, start + way
         while 0 <= at < len(spaces) and abs(at - last) <= 2:  # one slice may fail
-            for closed in levels.at(at):
+            for closed in levels.at(at, way):
                 common = int((closed & spaces[last]).sum())
                 if common >= 0.5 * min(int(closed.sum()), int(spaces[last].sum())) and common:
                     spaces[at] |= closed

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import Coarse, enclosed
+from molre_edge.scans.coarse import Coarse
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head_size"]
 
-_BONE_HU = 200.0
 _TISSUE_HU = (-15.0, 90.0)
 _MIN_PART = 0.6
 """Of what bone encloses in a slice: brain fills more."""
@@ -60,8 +59,7 @@ def check_head_size(coarse: Coarse) -> tuple[ScanWarning, ...]:
 
 def _inside_of_skull(coarse: Coarse) -> tuple[float, float, float] | None:
     """Length, breadth and height in mm, of slices that show a head; None when there are too few."""
-    bone = (coarse.hu > _BONE_HU) & coarse.body
-    inside = enclosed(bone) & ~bone
+    bone, inside = coarse.bone, coarse.in_bone
     brain = inside & coarse.body & (coarse.hu > _TISSUE_HU[0]) & (coarse.hu < _TISSUE_HU[1])
     area, closed, bones, body = (mask.sum(axis=(1, 2)) for mask in (brain, inside, bone, coarse.body))
     rows, cols = (

@@ -74,9 +74,10 @@ def _whole(
     if low < least:
         np.maximum(stored, stored.dtype.type(least), out=same)
         stored = same
-    # modulo 65536, so signed and unsigned values alike
-    bits = out.view(np.uint16)
-    np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=bits)
+    if intercept:  # modulo 65536, so signed and unsigned values alike
+        np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=out.view(np.uint16))
+    elif stored is not same:
+        same[...] = stored
     return out
 
 
