@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import BONE_HU, Coarse
+from molre_edge.scans.coarse import BONE_HU, Coarse, areas
 from molre_edge.scans.head_place import find_head
 from molre_edge.scans.scan_records import ScanWarning
 
@@ -106,7 +106,7 @@ def _measure(coarse: Coarse) -> _Measures:
     bone, inside = coarse.bone, coarse.in_bone
     brain = inside & coarse.body & (coarse.hu > _BRAIN_HU[0]) & (coarse.hu < _BRAIN_HU[1])
     cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] / 100.0
-    body, bones, closed, area = (mask.sum(axis=(1, 2)) * cm2 for mask in (coarse.body, bone, inside, brain))
+    body, bones, closed, area = (areas(mask) * cm2 for mask in (coarse.body, bone, inside, brain))
     brainy = (
         (area > _MIN_BRAIN_AREA_CM2) & (area > _MIN_BRAIN_PART * closed)
         & (bones > _MIN_BONE_PART * body) & (body < _MAX_HEAD_AREA_CM2)

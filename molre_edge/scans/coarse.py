@@ -15,7 +15,7 @@ from molre_edge.scans.labels import label_parts
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN
 
-__all__ = ["BONE_HU", "TISSUE_HU", "Coarse", "enclosed", "find_body", "shrink"]
+__all__ = ["BONE_HU", "TISSUE_HU", "Coarse", "areas", "enclosed", "find_body", "shrink"]
 
 TISSUE_HU = -300.0
 """Above this is tissue or something as dense; below are air, foam and cloth."""
@@ -110,7 +110,7 @@ def _block_means(plane: Hounsfield, block: Sequence[int], memory: npt.NDArray[np
             return means
         total = _sum_of([_sum_of([bounded[row::down, col::across] for col in range(across)]) for row in range(down)])
     else:
-        whole = np.minimum(plane, np.int16(HU_MAX), out=memory[: plane.shape[0], : plane.shape[1]])
+        whole = np.clip(plane, np.int16(HU_MIN), np.int16(HU_MAX), out=memory[: plane.shape[0], : plane.shape[1]])
         wide: npt.NDArray[Any] = whole if down <= _NO_OVERFLOW else whole.astype(np.int32)
         lines = _sum_of([wide[row::down] for row in range(down)]).astype(np.float32)
         total = lines.reshape(len(lines), -1, across) @ np.ones(across, np.float32)
@@ -145,6 +145,11 @@ def find_body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     sizes[0] = 0
     largest = labels == int(np.argmax(sizes))
     return _neighbours(largest, all_of_them=False) & tissue
+
+
+def areas(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How many pixels of each slice are in a mask, int64 (slices,)."""
+    return np.array([np.count_nonzero(plane) for plane in mask], np.int64)
 
 
 def enclosed(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -51,10 +51,6 @@ class TooShort(Exception):
     """The header goes on behind the bytes that were given."""
 
 
-class _Raw(NamedTuple):
-    value: bytes
-
-
 class PlainHeader:
     """Values of a header by their keywords, with as much of the interface of pydicom's data set as is used here.
 
@@ -68,7 +64,7 @@ class PlainHeader:
         """Args: see the class."""
         self.file_meta, self.implicit, self.pixels_at = file_meta, implicit, 0
         self._values: dict[str, _Value] = {}
-        self._raw: dict[int, _Raw] = {}
+        self._stored: dict[str, str] = {}
 
     def get(self, name: str) -> Any:
         """A value, or None when it is absent."""
@@ -77,14 +73,14 @@ class PlainHeader:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
-    def get_item(self, tag: int) -> _Raw | None:
-        """What is stored of a value that identifies."""
-        return self._raw.get(tag)
+    def identity(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Values that identify, as stored: without padding, in upper case; empty where there are none."""
+        return tuple([self._stored.get(name, "") for name in names])
 
-    def add(self, tag: int, entry: _Entry, data: bytes) -> None:
+    def add(self, entry: _Entry, data: bytes) -> None:
         """Take over an element's stored value."""
         if entry.identifies:
-            self._raw[tag] = _Raw(data)
+            self._stored[entry.name] = data.decode("latin-1").strip(" \0^").upper()
         if entry.convert is not None:
             self._values[entry.name] = entry.convert(data)
 
@@ -324,7 +320,7 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
             if tag in _PADDING:
                 padding[tag] = vr, value
             else:
-                header.add(tag, entry, value)
+                header.add(entry, value)
         elif tag == _CHARACTER_SET and not _CHARACTER_SETS.fullmatch(bytes(data[at:end]).rstrip(b"\0 ")):
             raise NotPlain
         at = end

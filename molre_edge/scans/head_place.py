@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.coarse import BONE_HU, Coarse, areas
 from molre_edge.scans.labels import label_parts
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["HeadPlace", "find_head"]
 
-_BONE_HU = 200.0
 _BRAIN_HU = (-15.0, 90.0)
 """Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _SEARCH_MM = 4.0
@@ -89,7 +88,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
     Raises:
         ScanError: ``no_tissue``; ``upside_down``.
     """
-    area = coarse.body.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(coarse.body) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     full = np.flatnonzero(area >= _TOP_AREA_MM2)
     if not len(full):
         raise ScanError("no_tissue", "the volume shows nothing denser than air: give a head CT")
@@ -140,7 +139,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
 
 def _top_of_head(coarse: Coarse, over: npt.NDArray[np.bool_], start: int) -> tuple[int, bool]:
     """The highest slice of unbroken tissue over the skull, and whether it reaches farther than a skull can."""
-    area = over.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(over) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     top = start
     while top + 1 < len(area) and area[top + 1] >= _TOP_AREA_MM2:
         top += 1
@@ -161,7 +160,7 @@ def _check_upright(coarse: Coarse, over: npt.NDArray[np.bool_], skull: _Skull) -
     Below a skull comes a face or a neck, or the end of the scan in the midst of them; above it comes air. Where both
     are the other way round, the head is.
     """
-    area = over.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(over) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     low, high = int(skull.slices[0]), int(skull.slices[-1])
     above, below = high, low
     while above + 1 < len(area) and area[above + 1] >= _TOP_AREA_MM2:
@@ -240,7 +239,7 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
         return None
     spaces = heads == 1 + int(np.argmax(volumes))
     _extend(spaces, levels)
-    if float((spaces.sum(axis=(1, 2)) * ml).sum()) < _MIN_SKULL_ML:
+    if float((areas(spaces) * ml).sum()) < _MIN_SKULL_ML:
         return None
     others = _other_heads(heads if tight == 0 else label_parts(levels.whole(0)), spaces, ml)
     others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
@@ -262,8 +261,9 @@ def _other_heads(heads: npt.NDArray[np.uint32], mine: npt.NDArray[np.bool_], ml:
 def _volumes(heads: npt.NDArray[np.uint32], ml: npt.NDArray[np.float64]) -> list[float]:
     """The volume of each label from 1 on, in mL; `ml` is that of a pixel in each slice."""
     count = int(heads.max()) + 1
-    offsets = np.arange(len(heads))[:, None, None] * count
-    pixels = np.bincount((heads + offsets).ravel(), minlength=len(heads) * count).reshape(len(heads), count)
+    places = np.flatnonzero(heads)
+    keys = heads.ravel()[places] + places // heads[0].size * count
+    pixels = np.bincount(keys, minlength=len(heads) * count).reshape(len(heads), count)
     return [float((np.ascontiguousarray(pixels[:, number]) * ml).sum()) for number in range(1, count)]
 
 
@@ -278,7 +278,7 @@ def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[
             np.maximum(densest, part, out=densest)
             mean += part
     mean /= block[0] * block[1]
-    return densest > _BONE_HU, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
+    return densest > BONE_HU, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
 
 
 def _closed_spaces(
@@ -290,15 +290,13 @@ def _closed_spaces(
         For each closing, bool (slices, rows, cols).
     """
     count, rows, cols = bone.shape
-    free = np.zeros((len(closings), 2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps slices apart
-    free[:, ::2] = 1
+    free = np.ones((len(closings), count, rows + 3, cols + 2), np.uint8)
+    free[:, :, -1] = 0  # a line between the slices, which lie one below the other in one picture
     for number, closing in enumerate(closings):
-        free[number, ::2, 1:-1, 1:-1] = ~_grow(bone, (closing, closing))
-    whole = label_parts(free.reshape(-1, rows + 2, cols + 2)).reshape(free.shape)[:, ::2]
+        free[number, :, 1:-2, 1:-1] = ~_grow(bone, (closing, closing))
     result = []
-    for labels, closing in zip(whole, closings, strict=True):
-        labels[labels == labels[:, :1, :1]] = 0
-        inner = labels[:, 1:-1, 1:-1].ravel()
+    for labels, closing in zip(label_parts(free.reshape(-1, cols + 2)).reshape(free.shape), closings, strict=True):
+        inner = labels[:, 1:-2, 1:-1].ravel()
         sizes = np.bincount(inner)
         filled = np.bincount(inner, weights=brain.ravel())
         # what closing took away all around a disc of the same area is added
@@ -306,7 +304,8 @@ def _closed_spaces(
         area = np.pi * radius**2
         good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1])
         good &= (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
-        good[0] = False
+        outside = np.append(labels[:, 0, 0], 0)
+        good[outside[outside < len(good)]] = False
         result.append(_grow(good[inner].reshape(bone.shape), (closing, closing)) & ~bone)
     return result
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.coarse import Coarse, areas
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head_size"]
@@ -61,7 +61,7 @@ def _inside_of_skull(coarse: Coarse) -> tuple[float, float, float] | None:
     """Length, breadth and height in mm, of slices that show a head; None when there are too few."""
     bone, inside = coarse.bone, coarse.in_bone
     brain = inside & coarse.body & (coarse.hu > _TISSUE_HU[0]) & (coarse.hu < _TISSUE_HU[1])
-    area, closed, bones, body = (mask.sum(axis=(1, 2)) for mask in (brain, inside, bone, coarse.body))
+    area, closed, bones, body = (areas(mask) for mask in (brain, inside, bone, coarse.body))
     rows, cols = (
         _extents(np.asarray(brain.any(axis=axis))) * side for axis, side in zip((2, 1), coarse.pixel_mm, strict=True)
     )

@@ -72,7 +72,7 @@ def _whole(
         return out
     same = out.view(stored.dtype)
     if low < least:
-        np.maximum(stored, stored.dtype.type(least), out=same)
+        np.clip(stored, stored.dtype.type(least), np.iinfo(stored.dtype).max, out=same)  # far faster than np.maximum
         stored = same
     if intercept:  # modulo 65536, so signed and unsigned values alike
         np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=out.view(np.uint16))

@@ -14,6 +14,7 @@ from typing import Any
 
 from molre_edge.scans.contrast import has_contrast
 from molre_edge.scans.dicom_access import Attributes
+from molre_edge.scans.dicom_plain import PlainHeader
 
 __all__ = ["HOUNSFIELD_TYPES", "ORIGIN", "PATIENT", "SERIES", "Traits", "read_file_identity", "read_traits"]
 
@@ -160,6 +161,8 @@ def _tag(name: str) -> int:
 
 
 def _raw(dataset: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(dataset, PlainHeader):
+        return dataset.identity(names)
     values = []
     for name in names:
         item = dataset.get_item(_tag(name))
