@@ -43,8 +43,8 @@ _CUT_MM = 30.0
 class _Measures:
     """Per slice, float64 (slices,): areas in cm2; and the volume of brain slices in mL."""
 
-    body: npt.NDArray[np.float64]
-    brain: npt.NDArray[np.float64]
+    body: npt.NDArray[np.floating]
+    brain: npt.NDArray[np.floating]
     brain_ml: float
     median_hu: float
 

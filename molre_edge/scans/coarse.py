@@ -140,10 +140,13 @@ def find_body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     eroded = _neighbours(tissue, all_of_them=True)
     if not eroded.any():
         return np.zeros_like(tissue)
-    labels = label_parts(eroded)
+    rows, cols = (np.flatnonzero(eroded.any(axis=(0, across))) for across in (2, 1))
+    box = slice(None), slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    labels = label_parts(eroded[box])
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    largest = labels == int(np.argmax(sizes))
+    largest = np.zeros_like(tissue)
+    largest[box] = labels == int(np.argmax(sizes))
     return _neighbours(largest, all_of_them=False) & tissue
 
 

@@ -227,6 +227,8 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     block = [max(1, round(_SEARCH_MM / side)) for side in coarse.pixel_mm]
     cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] * block[0] * block[1] / 100.0
     bone, brain = _blocks(coarse.hu[keep], block)
+    around = _around(bone)
+    bone, brain = bone[around], brain[around]
     levels = _Levels(bone, brain, cm2)
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
     ml = thickness * cm2 / 10.0  # of a pixel in each slice
@@ -247,8 +249,19 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
     grown = spaces[through].repeat(block[0], axis=1).repeat(block[1], axis=2)
-    full[:, : grown.shape[1], : grown.shape[2]] = grown
+    top, left = (part.start * side for part, side in zip(around[1:], block, strict=True))
+    full[:, top : top + grown.shape[1], left : left + grown.shape[2]] = grown
     return _Skull(np.array(keep)[through], full, others)
+
+
+def _around(bone: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The part of the picture that holds all bone: nothing beyond is closed, so it need not be searched."""
+    parts = []
+    for across in (2, 1):
+        found = np.flatnonzero(bone.any(axis=(0, across)))
+        margin = _MAX_CLOSING + 1
+        parts.append(slice(max(found[0] - margin, 0), found[-1] + 1 + margin) if len(found) else slice(0, 1))
+    return slice(None), parts[0], parts[1]
 
 
 def _other_heads(heads: npt.NDArray[np.uint32], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
