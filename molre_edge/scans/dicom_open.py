@@ -16,7 +16,13 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.content import Content, Rewindable, WatchedFile, open_content
 from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
-from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
+from molre_edge.scans.limits import (
+    MAX_DICOM_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_ITEMS,
+    MAX_HEADER_READS,
+    MAX_INFLATED_BYTES,
+)
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.regular_file import PACKING_BROKEN, open_regular, unreadable
 from molre_edge.scans.scan_records import FoundFile
@@ -59,7 +65,7 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
     """Read a file with pydicom, bounded in size and memory.
 
     At most `MAX_HEADER_BYTES` of header with `MAX_HEADER_ITEMS` items are read, and with `pixels` at most
-    `MAX_INFLATED_BYTES` of a file that is deflated, gzipped or in an archive, or the size of another one.
+    `MAX_INFLATED_BYTES` of a file that is deflated, gzipped or in an archive, or `MAX_DICOM_BYTES` of another one.
 
     Args:
         path: the file; with or without preamble and file meta information.
@@ -73,7 +79,7 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
             ``unreadable``.
     """
     try:
-        with open_content(path, limit=MAX_INFLATED_BYTES) as content, quietly():
+        with open_content(path, limit=MAX_DICOM_BYTES, unpacked=MAX_INFLATED_BYTES) as content, quietly():
             return _read(content, pixels)
     except ScanError:
         raise
@@ -101,7 +107,7 @@ def open_plain(path: Path) -> tuple[PlainHeader, FoundFile] | None:
     if archive_of(path) is not None:
         return None
     try:
-        file, facts = open_regular(path, limit=MAX_INFLATED_BYTES)
+        file, facts = open_regular(path, limit=MAX_DICOM_BYTES)
         with file:
             data = file.read(_PLAIN_HEADER_BYTES[0])
             try:
@@ -131,7 +137,7 @@ class _Watch:
 
     def header_ends(self) -> None:
         """What follows are pixels."""
-        self._most = MAX_HEADER_BYTES + MAX_INFLATED_BYTES * 4
+        self._most = MAX_HEADER_BYTES + MAX_DICOM_BYTES * 4
 
     def __call__(self, data: bytes) -> None:
         self.bytes += len(data)

@@ -19,7 +19,7 @@ from molre_edge.scans.dicom_header import DicomHeader, read_plain_header, with_f
 from molre_edge.scans.dicom_kind import check_kind, check_storage
 from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
-from molre_edge.scans.limits import MAX_INFLATED_BYTES, MAX_VOXELS
+from molre_edge.scans.limits import MAX_DICOM_BYTES, MAX_VOXELS
 from molre_edge.scans.regular_file import open_regular
 from molre_edge.scans.scan_records import FoundFile
 
@@ -69,7 +69,7 @@ class RawSlices:
     def _read(self, path: Path, found: FoundFile | None) -> tuple[DicomHeader, Hounsfield] | None:
         if archive_of(path) is not None:
             return None
-        file, facts = open_regular(path, limit=MAX_INFLATED_BYTES)
+        file, facts = open_regular(path, limit=MAX_DICOM_BYTES)
         with file:
             count = _fill(file, self._buffer, 0, _FIRST_BYTES)
             try:

@@ -17,7 +17,7 @@ from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames
 from molre_edge.scans.dicom_raw import RawSlices
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
-from molre_edge.scans.limits import MAX_VOXELS
+from molre_edge.scans.limits import MAX_VOXELS, check_memory
 from molre_edge.scans.scan_records import FoundFile, ScanSource
 from molre_edge.scans.unchanged import changed
 
@@ -40,6 +40,7 @@ class Slices:
     _planes: dict[_Key, Hounsfield] = field(default_factory=dict)
     _worst: float = 0.0
     _voxels: int = 0
+    _floats: int = 0
     _problem: ScanError | None = None
 
     def check(self) -> float:
@@ -73,8 +74,16 @@ class Slices:
 
     def _add_raw(self, header: DicomHeader, plane: Hounsfield) -> None:
         self.headers.append(header)
-        self._planes[header.path, 0] = plane
         self._voxels += plane.size
+        self._keep(header.path, 0, plane)
+
+    def _keep(self, path: Path, index: int, plane: Hounsfield) -> None:
+        self._planes[path, index] = plane
+        self._floats += plane.size if plane.dtype != np.int16 else 0
+        try:
+            check_memory(self._floats, False)
+        except ScanError as too_large:
+            self._problem = self._problem or too_large
 
     def _add(self, path: Path, found: FoundFile | None) -> None:
         """Read a file with pydicom. What is wrong with its pixels is told later, after all headers."""
@@ -100,8 +109,10 @@ class Slices:
         try:
             for index, (stored, error) in enumerate(decode_frames(dataset, header)):
                 if (frame := wanted.get(index)) is not None:
-                    self._planes[path, index] = to_hounsfield(stored, frame, header.padding)
+                    self._keep(path, index, to_hounsfield(stored, frame, header.padding))
                     self._worst = max(self._worst, error * abs(frame.slope))
+                if self._problem is not None:
+                    return
         except ScanError as undecoded:
             self._problem = undecoded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from molre_edge.scans.dicom_kind import check_frame_kind, may_be_lossy, syntax_n
 from molre_edge.scans.dicom_slices import Slices, read_slices
 from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
-from molre_edge.scans.limits import check_size
+from molre_edge.scans.limits import check_memory, check_size
 from molre_edge.scans.rectify import Canvas, plan_canvas
 from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning, SliceSource
 from molre_edge.scans.split import split_frames
@@ -105,6 +106,7 @@ def _put_in_order(slices: Slices, stack: Stack, canvas: Canvas) -> Hounsfield:
         return slab[:count]
     shape = count, *canvas.shape
     whole = slices.whole and not canvas.sheared
+    check_memory(math.prod(shape), whole)
     hu: Hounsfield = np.empty(shape, np.int16) if whole else np.empty(shape, np.float32)
     for index, frame in enumerate(stack.frames):
         hu[index] = canvas.place(index, _turn(slices.pop(frame), stack))

@@ -27,8 +27,8 @@ def check_interleaved(hu: Hounsfield) -> None:
         ScanError: ``mixed_volumes``.
     """
     strides = [max(1, side // _SAMPLES) for side in hu.shape[1:]]
-    small = np.ascontiguousarray(hu[:, :: strides[0], :: strides[1]]).astype(np.float32, copy=False)
-    small = np.clip(small, *_RANGE_HU)
+    small = hu[:, :: strides[0], :: strides[1]].astype(np.float32)
+    np.clip(small, *_RANGE_HU, out=small)
     if len(small) < 2 * _MOST_SCANS:
         return
     apart = [_difference(small, lag) for lag in range(1, _MOST_SCANS + 1)]
