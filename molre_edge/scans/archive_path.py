@@ -16,6 +16,8 @@ def is_archive_name(path: Path) -> bool:
 
 def archive_of(path: Path) -> Path | None:
     """The zip archive that holds an entry's path, or None for a path of the file system."""
+    if ".zip" not in str(path).lower():
+        return None
     for parent in path.parents:
         if is_archive_name(parent):
             try:

@@ -156,12 +156,13 @@ class WatchedFile:
         return self._at
 
 
-def open_content(path: Path, *, limit: int = MAX_FILE_BYTES) -> Content:
+def open_content(path: Path, *, limit: int = MAX_FILE_BYTES, unpacked: int | None = None) -> Content:
     """Open a file, or an entry of a zip archive, at its first byte; a gzipped one is unpacked on the way.
 
     Args:
         path: the file; or the path of a zip archive with the entry's name behind it.
-        limit: the most bytes that may be read or unpacked.
+        limit: the most bytes that may be read.
+        unpacked: the most bytes that may be unpacked, `limit` by default.
 
     Raises:
         ScanError: ``unreadable``, ``empty_file``, ``too_large``, ``unsupported_format`` or ``corrupt_header``.
@@ -180,8 +181,8 @@ def open_content(path: Path, *, limit: int = MAX_FILE_BYTES) -> Content:
         file.close()
         raise ScanError("corrupt_header", "the file breaks within its header: copy it again from its source") from error
     if start == _GZIP:
-        return Content(_Closing(file), size=None, packed=True, limit=limit)
-    return Content(file, size=size, packed=packed, limit=limit)
+        return Content(_Closing(file), size=None, packed=True, limit=unpacked or limit)
+    return Content(file, size=size, packed=packed, limit=(unpacked or limit) if packed else limit)
 
 
 class _Closing(gzip.GzipFile):

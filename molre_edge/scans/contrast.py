@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from molre_edge.scans.dicom_access import Attributes
 
@@ -37,6 +38,7 @@ _AGENT_WORDS = frozenset(
 """Words that may follow a denial. Any other (``non-ionic``) makes the text name an agent."""
 
 
+@lru_cache(256)
 def names_no_agent(text: str) -> bool:
     """Whether the free text of Contrast/Bolus Agent says that none was given: ``NO CONTRAST``, ``N/A``, ``ohne KM``.
 

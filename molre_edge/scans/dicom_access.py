@@ -16,6 +16,8 @@ from molre_edge.errors import ScanError
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
+    from molre_edge.scans.dicom_plain import PlainHeader
+
 __all__ = ["Attributes", "frame_attributes", "values_of"]
 
 _MACROS = (
@@ -45,7 +47,7 @@ def values_of(value: Any) -> list[Any]:
 class Attributes:
     """The attributes that hold for one frame of a file."""
 
-    def __init__(self, places: Sequence[Any], dataset: FileDataset, groups: Sequence[Any] = ()) -> None:
+    def __init__(self, places: Sequence[Any], dataset: FileDataset | PlainHeader, groups: Sequence[Any] = ()) -> None:
         """Args: `places` are data sets, the most specific first; `groups` are the frame's and the shared groups."""
         self._places = places
         self._groups = groups
@@ -69,12 +71,15 @@ class Attributes:
         value = self.get(name)
         if value is None:
             return ""
+        if type(value) is str:
+            return value.strip()
         return " ".join(str(part) for part in values_of(value)).strip()
 
     def number(self, name: str) -> float | None:
         """The value as a finite number, or None when it is absent or is not one: for what only describes."""
+        stored = self.get(name)
         try:
-            value = float(values_of(self.get(name))[0])
+            value = float(stored if type(stored) in (int, float) else values_of(stored)[0])
         except (TypeError, ValueError, IndexError):
             return None
         return value if abs(value) < 1e9 else None
@@ -95,7 +100,7 @@ class Attributes:
         return None
 
 
-def frame_attributes(dataset: FileDataset, count: int) -> Iterator[Attributes]:
+def frame_attributes(dataset: FileDataset | PlainHeader, count: int) -> Iterator[Attributes]:
     """The attributes of each frame, in order.
 
     Args:

@@ -17,6 +17,8 @@ from molre_edge.scans.traits import Traits, read_file_identity, read_traits
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
+    from molre_edge.scans.dicom_plain import PlainHeader
+
 __all__ = ["Frame", "read_frames"]
 
 
@@ -49,7 +51,7 @@ class Frame:
     traits: Traits
 
 
-def read_frames(path: Path, dataset: FileDataset, count: int) -> Iterator[Frame]:
+def read_frames(path: Path, dataset: FileDataset | PlainHeader, count: int) -> Iterator[Frame]:
     """Place every frame of a file, from its functional groups or, for a classic image, from its top level.
 
     Args:

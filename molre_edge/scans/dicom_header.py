@@ -14,6 +14,7 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_access import Attributes, frame_attributes, values_of
 from molre_edge.scans.dicom_frames import Frame, read_frames
 from molre_edge.scans.dicom_open import open_dicom
+from molre_edge.scans.dicom_plain import PlainHeader
 from molre_edge.scans.limits import check_size
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.scan_records import FoundFile
@@ -22,7 +23,7 @@ from molre_edge.scans.traits import read_file_identity
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
-__all__ = ["DicomHeader", "read_header", "read_image_header"]
+__all__ = ["DicomHeader", "read_header", "read_image_header", "read_plain_header", "with_frames"]
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,32 @@ def read_image_header(path: Path, dataset: FileDataset | None = None, header: Di
     """
     dataset = dataset if dataset is not None else open_dicom(path)
     header = header or _checked(path, dataset)
-    check_size(header.frame_count, header.rows, header.cols)
     try:
         with quietly():
-            frames = tuple(read_frames(path, dataset, header.frame_count))
+            return with_frames(header, dataset)
     except ScanError:
         raise
     except Exception as error:
         raise _unreadable(dataset) from error
-    return replace(header, frames=frames)
+
+
+def with_frames(header: DicomHeader, dataset: FileDataset | PlainHeader) -> DicomHeader:
+    """The header with its slices.
+
+    Raises:
+        ScanError: as :func:`read_image_header`; and whatever a value that breaks its type raises.
+    """
+    check_size(header.frame_count, header.rows, header.cols)
+    return replace(header, frames=tuple(read_frames(header.path, dataset, header.frame_count)))
+
+
+def read_plain_header(path: Path, plain: PlainHeader, on_disk: FoundFile | None = None) -> DicomHeader | None:
+    """As :func:`read_header`, of what :func:`parse_plain` made of a file; None where pydicom has to look."""
+    try:
+        header = _header(path, plain, on_disk)
+    except (ScanError, ValueError, TypeError, OverflowError):
+        return None
+    return header if header.sop_class or header.modality else None
 
 
 def _checked(path: Path, dataset: FileDataset) -> DicomHeader:
@@ -160,6 +178,8 @@ def _unreadable(dataset: FileDataset) -> ScanError:
 
 def _text(dataset: Any, name: str) -> str:
     value = dataset.get(name)
+    if type(value) is str:
+        return value.strip()
     return "" if value is None else " ".join(str(part) for part in values_of(value)).strip()
 
 
@@ -168,7 +188,7 @@ def _number(dataset: Any, name: str, default: int) -> int:
     return default if value is None or value == "" else int(value)
 
 
-def _header(path: Path, dataset: FileDataset) -> DicomHeader:
+def _header(path: Path, dataset: FileDataset | PlainHeader, on_disk: FoundFile | None = None) -> DicomHeader:
     meta = getattr(dataset, "file_meta", {})
     frame_count = max(_number(dataset, "NumberOfFrames", 1), 1)
     attributes = _first_frame(dataset, frame_count)
@@ -196,17 +216,18 @@ def _header(path: Path, dataset: FileDataset) -> DicomHeader:
         samples=_number(dataset, "SamplesPerPixel", 1),
         bits_allocated=_number(dataset, "BitsAllocated", 16),
         padding=_padding(dataset),
+        on_disk=on_disk,
     )
 
 
-def _first_frame(dataset: FileDataset, count: int) -> Attributes:
+def _first_frame(dataset: FileDataset | PlainHeader, count: int) -> Attributes:
     try:
         return next(frame_attributes(dataset, count))
     except ScanError:  # whatever is wrong with the groups, reading the slices says so
         return Attributes([dataset], dataset)
 
 
-def _image_types(dataset: FileDataset) -> tuple[tuple[str, ...], ...]:
+def _image_types(dataset: FileDataset | PlainHeader) -> tuple[tuple[str, ...], ...]:
     """Image Type with each Frame Type; one entry for each kind of frame."""
     whole = [str(value).strip().upper() for value in values_of(dataset.get("ImageType"))]
     kinds: dict[tuple[str, ...], None] = {}
@@ -226,15 +247,17 @@ def _body_part(attributes: Attributes) -> str:
     return str(regions[0].get("CodeMeaning") or "").strip().upper() if regions else ""
 
 
-def _implied_syntax(dataset: FileDataset) -> str:
+def _implied_syntax(dataset: FileDataset | PlainHeader) -> str:
     """The syntax that pydicom guessed for a file without meta information."""
+    if isinstance(dataset, PlainHeader):
+        return ""
     implicit, little = dataset.original_encoding
     if little is False:
         return "1.2.840.10008.1.2.2"
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
 
 
-def _padding(dataset: FileDataset) -> tuple[int, int] | None:
+def _padding(dataset: FileDataset | PlainHeader) -> tuple[int, int] | None:
     """Lowest and highest stored value that stand for no tissue (PS3.3 C.7.5.1.1.2)."""
     value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
     if value is None or isinstance(value, bytes):

@@ -15,6 +15,7 @@ __all__ = [
     "LOSSLESS",
     "check_frame_kind",
     "check_kind",
+    "check_native_size",
     "check_storage",
     "is_media_directory",
     "is_native",
@@ -191,3 +192,18 @@ def check_storage(header: DicomHeader) -> None:
         raise ScanError(
             "unsupported_syntax", f"stored in {syntax_name(header.syntax)}: export as Explicit VR Little Endian"
         )
+
+
+def check_native_size(header: DicomHeader, size: int | None) -> None:
+    """Refuse a file that is too small for the pixels that it stores as they are.
+
+    Args:
+        header: of the file.
+        size: of the file in bytes; None where it is not known.
+
+    Raises:
+        ScanError: ``corrupt_pixels``.
+    """
+    pixels = header.rows * header.cols * header.frame_count * header.bits_allocated // 8
+    if is_native(header.syntax) and size is not None and size < pixels:
+        raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")

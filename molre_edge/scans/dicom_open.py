@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.content import Content, Rewindable, WatchedFile, open_content
-from molre_edge.scans.limits import MAX_HEADER_BYTES, MAX_HEADER_ITEMS, MAX_HEADER_READS, MAX_INFLATED_BYTES
+from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
+from molre_edge.scans.limits import (
+    MAX_DICOM_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_ITEMS,
+    MAX_HEADER_READS,
+    MAX_INFLATED_BYTES,
+)
 from molre_edge.scans.quiet import quietly
-from molre_edge.scans.regular_file import PACKING_BROKEN, unreadable
+from molre_edge.scans.regular_file import PACKING_BROKEN, open_regular, unreadable
+from molre_edge.scans.scan_records import FoundFile
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
     from pydicom.dataset import FileMetaDataset
 
-__all__ = ["open_dicom"]
+__all__ = ["open_dicom", "open_plain"]
 
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -43,6 +52,8 @@ _PIXEL_TAGS = [
     "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "PixelData",
 ]  # fmt: skip
+_PLAIN_HEADER_BYTES = (1 << 14, 1 << 20)
+"""How much of a file is read for an ordinary header: enough for nearly all, then for those with much private data."""
 _PIXEL_GROUP = 0x7FE0
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -54,7 +65,7 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
     """Read a file with pydicom, bounded in size and memory.
 
     At most `MAX_HEADER_BYTES` of header with `MAX_HEADER_ITEMS` items are read, and with `pixels` at most
-    `MAX_INFLATED_BYTES` of a file that is deflated, gzipped or in an archive, or the size of another one.
+    `MAX_INFLATED_BYTES` of a file that is deflated, gzipped or in an archive, or `MAX_DICOM_BYTES` of another one.
 
     Args:
         path: the file; with or without preamble and file meta information.
@@ -68,7 +79,7 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
             ``unreadable``.
     """
     try:
-        with open_content(path, limit=MAX_INFLATED_BYTES) as content, quietly():
+        with open_content(path, limit=MAX_DICOM_BYTES, unpacked=MAX_INFLATED_BYTES) as content, quietly():
             return _read(content, pixels)
     except ScanError:
         raise
@@ -87,6 +98,28 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
         ) from error
 
 
+def open_plain(path: Path) -> tuple[PlainHeader, FoundFile] | None:
+    """Read the header of an ordinary CT slice, opening its file once.
+
+    Returns:
+        The header, and size and times of the very file that was read; None where :func:`open_dicom` has to look.
+    """
+    if archive_of(path) is not None:
+        return None
+    try:
+        file, facts = open_regular(path, limit=MAX_DICOM_BYTES)
+        with file:
+            data = file.read(_PLAIN_HEADER_BYTES[0])
+            try:
+                plain = parse_plain(data)
+            except TooShort:
+                data += file.read(_PLAIN_HEADER_BYTES[1] - len(data))
+                plain = parse_plain(data)
+    except (ScanError, OSError, TooShort):  # the ordinary way says what is wrong
+        return None
+    return None if plain is None else (plain, FoundFile.of(facts))
+
+
 def _refusal_behind(error: BaseException) -> ScanError | None:
     """The refusal that was raised while pydicom read: it replaces any error, even that, by an OSError of its own."""
     cause = error.__context__
@@ -98,9 +131,13 @@ def _refusal_behind(error: BaseException) -> ScanError | None:
 class _Watch:
     """Counts what pydicom reads. A header longer than any is refused: its parts cost far more than its bytes."""
 
-    def __init__(self, pixels: bool) -> None:
+    def __init__(self) -> None:
         self.bytes, self.items, self.reads = 0, 0, 0
-        self._most = MAX_HEADER_BYTES + (MAX_INFLATED_BYTES * 4 if pixels else 0)
+        self._most = MAX_HEADER_BYTES
+
+    def header_ends(self) -> None:
+        """What follows are pixels."""
+        self._most = MAX_HEADER_BYTES + MAX_DICOM_BYTES * 4
 
     def __call__(self, data: bytes) -> None:
         self.bytes += len(data)
@@ -120,7 +157,7 @@ def _read(content: Content, pixels: bool) -> FileDataset:
     from pydicom.filereader import read_dataset, read_preamble
     from pydicom.uid import UID
 
-    watch = _Watch(pixels)
+    watch = _Watch()
     block = 1 << (16 if pixels else 12)  # damage behind a header is found with the pixels that it spoils
     file: Any = Rewindable(content.read, watch, block) if content.packed else WatchedFile(content, watch)
     preamble = read_preamble(file, True)
@@ -138,6 +175,8 @@ def _read(content: Content, pixels: bool) -> FileDataset:
             raise ScanError(
                 "unsupported_syntax", "the pixels are compressed, and the file does not say how: export it again"
             )
+        if tag == _PIXEL_DATA:
+            watch.header_ends()
         return tag > _PIXEL_DATA if pixels else tag >> 16 >= _PIXEL_GROUP
 
     dataset = read_dataset(

@@ -1,4 +1,4 @@
-"""Decodes a DICOM file's frames to stored values, and those to Hounsfield units.
+"""Decodes a DICOM file's frames to stored values.
 
 pydicom decodes native, deflated and RLE data, with pyjpegls JPEG-LS and with pylibjpeg-openjpeg JPEG 2000. JPEG
 Lossless goes through SimpleITK's GDCM, since pylibjpeg's decoder for it is GPL. Each is asked for its samples as they
@@ -19,11 +19,9 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.codestream import read_codestream
-from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import syntax_name
 from molre_edge.scans.quiet import quietly, stderr_of_libraries
-from molre_edge.specs import HU_MIN
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
@@ -36,13 +34,10 @@ __all__ = [
     "decode_frames",
     "pixel_bits",
     "stored_values",
-    "to_hounsfield",
 ]
 
 MAX_NEAR_HU = 5.0
 """Largest error of a near-lossless value that is accepted, with a warning: below the noise of a head CT."""
-PADDING_IS_TISSUE_HU = -500.0
-"""A padding value above this (some writers say 0) also occurs in tissue: it is replaced only from the border in."""
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
@@ -260,36 +255,3 @@ def _decode_jpeg_lossless(dataset: FileDataset, header: DicomHeader) -> Iterator
             if said:
                 raise ScanError("corrupt_pixels", "a compressed slice is damaged: copy the file again from its source")
             yield sitk.GetArrayFromImage(image)[0]
-
-
-def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected parts of a mask that touch the picture's border."""
-    import SimpleITK as sitk
-
-    connected: Any = sitk.ConnectedComponent
-    labels = sitk.GetArrayFromImage(connected(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
-    return touching
-
-
-def to_hounsfield(
-    stored: npt.NDArray[np.integer[Any]], frame: Frame, padding: tuple[int, int] | None
-) -> npt.NDArray[np.float32]:
-    """Rescale stored values; padding and everything below become air.
-
-    Args:
-        stored: integers (rows, cols).
-        frame: for slope and intercept.
-        padding: lowest and highest stored value outside the picture, or None.
-
-    Returns:
-        float32 (rows, cols), HU, at least -1024.
-    """
-    hu = stored.astype(np.float64) * frame.slope + frame.intercept
-    if padding is not None:
-        outside = (stored >= padding[0]) & (stored <= padding[1])
-        if max(value * frame.slope + frame.intercept for value in padding) > PADDING_IS_TISSUE_HU and outside.any():
-            outside = _from_border(outside)
-        hu[outside] = HU_MIN
-    return np.maximum(hu, HU_MIN).astype(np.float32)

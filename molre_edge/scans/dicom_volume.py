@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.dicom_header import DicomHeader, read_image_header
-from molre_edge.scans.dicom_kind import check_frame_kind, check_kind, check_storage, may_be_lossy, syntax_name
-from molre_edge.scans.dicom_open import open_dicom
-from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames, to_hounsfield
+from molre_edge.scans.dicom_header import DicomHeader
+from molre_edge.scans.dicom_kind import check_frame_kind, may_be_lossy, syntax_name
+from molre_edge.scans.dicom_slices import Slices, read_slices
+from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
-from molre_edge.scans.limits import check_size
-from molre_edge.scans.rectify import plan_canvas
+from molre_edge.scans.limits import check_memory, check_size
+from molre_edge.scans.rectify import Canvas, plan_canvas
 from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning, SliceSource
 from molre_edge.scans.split import split_frames
 from molre_edge.scans.stack import SAME_POSITION_MM, Stack, check_steps, stack_frames
 from molre_edge.scans.statements import check_statements
 from molre_edge.scans.text import plain_text
 from molre_edge.scans.traits import HOUNSFIELD_TYPES
-from molre_edge.scans.unchanged import changed
 
 __all__ = ["check_volume", "read_dicom"]
 
@@ -71,23 +70,21 @@ def read_dicom(source: ScanSource) -> HeadVolume:
     Raises:
         ScanError: the first reason against it, ``changed`` when a header is not the one that was found.
     """
-    headers = _headers(source)
+    slices = read_slices(source)
+    headers = slices.headers
     frames = [frame for header in headers for frame in header.frames]
     if not source.found and len(parts := split_frames(frames)) > 1:
         axis = parts[0].axes[0] if parts[0].axes else parts[1].axes[0]
         raise ScanError("mixed_volumes", f"the files differ in {axis.element}: look for scans in their folder instead")
     stack, statements = check_volume(frames)
-    slices, errors = _decode(headers)
+    errors = slices.check()
     stack, warnings = _one_image_a_position(stack, slices)
     thickness, step_warnings = check_steps(stack.positions_mm, [frame.thickness_mm for frame in stack.frames])
-    first = _turn(slices[_key(stack.frames[0])], stack)
+    first = _turn(slices.get(stack.frames[0]), stack)
     canvas = plan_canvas(stack.offsets_mm, stack.pixel_mm, *first.shape)
     check_size(len(stack.frames), *canvas.shape)
-    hu = np.empty((len(stack.frames), *canvas.shape), np.float32)
-    for index, frame in enumerate(stack.frames):
-        hu[index] = canvas.place(index, _turn(slices.pop(_key(frame)), stack))
     return HeadVolume(
-        hu=hu,
+        hu=_put_in_order(slices, stack, canvas),
         positions_mm=stack.positions_mm,
         thickness_mm=thickness,
         pixel_mm=stack.pixel_mm,
@@ -97,57 +94,50 @@ def read_dicom(source: ScanSource) -> HeadVolume:
     )
 
 
-def _headers(source: ScanSource) -> list[DicomHeader]:
-    """The headers of a scan's files, each with the frames that belong to the scan."""
-    headers = []
-    for file, found in zip(source.files, source.found or (None,) * len(source.files), strict=True):
-        header = read_image_header(file)
-        check_kind(header)
-        check_storage(header)
-        if found is not None and found.digest and found.digest != header.digest():
-            raise changed()
-        if found is not None and found.frames:
-            chosen = set(found.frames)
-            header = replace(header, frames=tuple(frame for frame in header.frames if frame.index in chosen))
-        headers.append(header)
-    return headers
+def _put_in_order(slices: Slices, stack: Stack, canvas: Canvas) -> Hounsfield:
+    """The volume, from slices as they are stored; each is given up as soon as it is in its place."""
+    count, slab = len(stack.frames), slices.slab
+    if slab is not None and not canvas.sheared and slab.shape[1:] == canvas.shape:
+        numbers = {header.path: number for number, header in enumerate(slices.headers)}
+        _permute(slab, [numbers[frame.path] for frame in stack.frames])
+        if stack.transpose or any(stack.flip):
+            for index in range(count):
+                slab[index] = _turn(slab[index], stack).copy()
+        return slab[:count]
+    shape = count, *canvas.shape
+    whole = slices.whole and not canvas.sheared
+    check_memory(math.prod(shape), whole)
+    hu: Hounsfield = np.empty(shape, np.int16) if whole else np.empty(shape, np.float32)
+    for index, frame in enumerate(stack.frames):
+        hu[index] = canvas.place(index, _turn(slices.pop(frame), stack))
+    return hu
 
 
-def _key(frame: Frame) -> tuple[Path, int]:
-    return frame.path, frame.index
+def _permute(slab: npt.NDArray[np.int16], order: Sequence[int]) -> None:
+    """Bring the slices of a stack into an order in place, with one slice of memory; those left out go anywhere."""
+    whole = [*order, *sorted(set(range(len(slab))) - set(order))]
+    done = [place == source for place, source in enumerate(whole)]
+    for first in range(len(whole)):
+        if done[first]:
+            continue
+        kept, place = slab[first].copy(), first
+        while not done[place]:
+            done[place] = True
+            source = whole[place]
+            slab[place] = kept if source == first else slab[source]
+            place = source
 
 
-def _decode(headers: Sequence[DicomHeader]) -> tuple[dict[tuple[Path, int], npt.NDArray[np.float32]], float]:
-    """All slices as stored, float32 (rows, cols) HU, and the largest error in HU that their compression made."""
-    slices: dict[tuple[Path, int], npt.NDArray[np.float32]] = {}
-    worst = 0.0
-    for header in headers:
-        dataset = open_dicom(header.path, pixels=True)
-        wanted = {frame.index: frame for frame in header.frames}
-        for index, (stored, error) in enumerate(decode_frames(dataset, header)):
-            if (frame := wanted.get(index)) is not None:
-                slices[_key(frame)] = to_hounsfield(stored, frame, header.padding)
-                worst = max(worst, error * abs(frame.slope))
-    if worst > MAX_NEAR_HU:
-        raise ScanError(
-            "lossy",
-            f"compression changed values by up to {worst:g} HU; at most {MAX_NEAR_HU:g} are accepted: give originals",
-        )
-    return slices, worst
-
-
-def _one_image_a_position(
-    stack: Stack, slices: dict[tuple[Path, int], npt.NDArray[np.float32]]
-) -> tuple[Stack, tuple[ScanWarning, ...]]:
+def _one_image_a_position(stack: Stack, slices: Slices) -> tuple[Stack, tuple[ScanWarning, ...]]:
     """Keep one of several equal images at one position; refuse different ones."""
     keep = [0]
     for index in range(1, len(stack.frames)):
         if stack.positions_mm[index] - stack.positions_mm[keep[-1]] > SAME_POSITION_MM:
             keep.append(index)
             continue
-        twin = _key(stack.frames[index])
+        twin, first = stack.frames[index], stack.frames[keep[-1]]
         same_place = np.allclose(stack.offsets_mm[index], stack.offsets_mm[keep[-1]], atol=SAME_POSITION_MM)
-        if not same_place or not np.array_equal(slices.pop(twin), slices[_key(stack.frames[keep[-1]])]):
+        if not same_place or not np.array_equal(slices.pop(twin), slices.get(first)):
             raise ScanError(
                 "several_images_at_one_position",
                 "different images lie at one position, as in dynamic CT: give a series that covers the head once",
@@ -168,7 +158,7 @@ def _turned(shape: tuple[int, int], stack: Stack) -> tuple[int, int]:
     return (shape[1], shape[0]) if stack.transpose else shape
 
 
-def _turn(hu: npt.NDArray[np.float32], stack: Stack) -> npt.NDArray[np.float32]:
+def _turn(hu: Hounsfield, stack: Stack) -> Hounsfield:
     turned = hu.T if stack.transpose else hu
     return turned[:: -1 if stack.flip[0] else 1, :: -1 if stack.flip[1] else 1]
 

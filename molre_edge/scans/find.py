@@ -16,8 +16,8 @@ from molre_edge.scans.dicom_kind import is_media_directory
 from molre_edge.scans.nifti import check_nifti
 from molre_edge.scans.regular_file import unreadable
 from molre_edge.scans.scan_records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
-from molre_edge.scans.series import Series, examine, group_series
-from molre_edge.scans.sniff import sniff
+from molre_edge.scans.series import Series, examine, examine_plain, group_series
+from molre_edge.scans.sniff import may_be_dicom, sniff
 from molre_edge.scans.walk import list_files
 
 __all__ = ["find_scans"]
@@ -86,7 +86,23 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
 
 
 def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
-    kind = "other" if file.name.startswith("._") else sniff(file)  # ._name: what macOS leaves beside a file
+    beside = file.name.startswith("._")  # what macOS leaves beside a file
+    header = examine_plain(file) if may_be_dicom(file) and not beside else None
+    if header is None:
+        found = _look_closer(file, "other" if beside else sniff(file))
+        if not isinstance(found, DicomHeader):
+            return found
+        header = found
+    if is_media_directory(header):
+        return RejectedScan(
+            file,
+            "media_directory",
+            "a DICOMDIR, which lists images and holds none: give the folder that it lies in, with its images",
+        )
+    return header
+
+
+def _look_closer(file: Path, kind: str) -> DicomHeader | ScanSource | RejectedScan:
     if kind == "nifti":
         try:
             found = FoundFile.of(status(file))
@@ -98,18 +114,11 @@ def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:
     if kind == "other":
         return nothing
     try:
-        header = examine(file)
+        return examine(file)
     except ScanError:
         if kind == "maybe_dicom":
             return nothing
         raise
-    if is_media_directory(header):
-        return RejectedScan(
-            file,
-            "media_directory",
-            "a DICOMDIR, which lists images and holds none: give the folder that it lies in, with its images",
-        )
-    return header
 
 
 def _with_folders(scan: ScanSource, beside: Mapping[Path, int]) -> ScanSource:

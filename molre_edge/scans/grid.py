@@ -6,6 +6,7 @@ is fast, and differences between machines stay far below the rounding to half fl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ import numpy.typing as npt
 
 from molre_edge.scans.coarse import Coarse, shrink
 from molre_edge.scans.head_place import HeadPlace, find_head
+from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 __all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "resample", "to_grid"]
+
+_Plane = npt.NDArray[np.float64]
 
 
 def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
@@ -57,12 +61,12 @@ def resample(volume: HeadVolume, grid: Grid) -> tuple[npt.NDArray[np.float16], n
     weights = bin_weights(volume.positions_mm, volume.thickness_mm, np.linspace(bottom, top, grid.slices + 1))
     if len(volume.hu) <= grid.slices:
         planes = {index: down @ _over_air(volume.hu[index]) @ across for index in _used(weights.max(axis=0))}
-        result = np.stack([_mix(planes, row) for row in weights])
+        result = np.stack([_mix(planes.__getitem__, row, (grid.rows, grid.cols)) for row in weights])
     else:
         result = np.empty(grid.shape)
         for index, row in enumerate(weights):
-            planes = {at: _over_air(volume.hu[at]) for at in _used(row)}
-            result[index] = down @ _mix(planes, row) @ across
+            mixed = _mix(lambda at: _over_air(volume.hu[at]), row, volume.hu.shape[1:])
+            result[index] = down @ mixed @ across
     rounded: npt.NDArray[np.float16] = np.clip(result + HU_MIN, HU_MIN, HU_MAX).astype(np.float16)
     return rounded, weights
 
@@ -71,15 +75,19 @@ def _used(weights: npt.NDArray[Any]) -> list[int]:
     return [int(index) for index in np.flatnonzero(weights)]
 
 
-def _over_air(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _over_air(plane: Hounsfield) -> _Plane:
     """HU above air, so that outside the data is zero; clipped first, so that metal does not spread."""
-    return np.clip(plane, HU_MIN, HU_MAX).astype(np.float64) - HU_MIN
+    low, high = np.array([HU_MIN, HU_MAX], plane.dtype)
+    over: _Plane = np.clip(plane, low, high).astype(np.float64)
+    over -= HU_MIN
+    return over
 
 
-def _mix(planes: dict[int, npt.NDArray[np.float64]], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    total = np.zeros_like(next(iter(planes.values())))
+def _mix(plane: Callable[[int], _Plane], weights: npt.NDArray[np.float64], shape: Sequence[int]) -> _Plane:
+    """The weighted sum of planes of a shape, one at a time."""
+    total = np.zeros(shape)
     for index in _used(weights):
-        total += weights[index] * planes[index]
+        total += weights[index] * plane(index)
     return total
 
 

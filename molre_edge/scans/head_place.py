@@ -7,19 +7,19 @@ closed by bone over such an area in axial slices.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.coarse import BONE_HU, Coarse, areas
+from molre_edge.scans.labels import label_parts
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["HeadPlace", "find_head"]
 
-_BONE_HU = 200.0
 _BRAIN_HU = (-15.0, 90.0)
 """Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _SEARCH_MM = 4.0
@@ -88,7 +88,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
     Raises:
         ScanError: ``no_tissue``; ``upside_down``.
     """
-    area = coarse.body.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(coarse.body) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     full = np.flatnonzero(area >= _TOP_AREA_MM2)
     if not len(full):
         raise ScanError("no_tissue", "the volume shows nothing denser than air: give a head CT")
@@ -139,7 +139,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
 
 def _top_of_head(coarse: Coarse, over: npt.NDArray[np.bool_], start: int) -> tuple[int, bool]:
     """The highest slice of unbroken tissue over the skull, and whether it reaches farther than a skull can."""
-    area = over.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(over) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     top = start
     while top + 1 < len(area) and area[top + 1] >= _TOP_AREA_MM2:
         top += 1
@@ -160,7 +160,7 @@ def _check_upright(coarse: Coarse, over: npt.NDArray[np.bool_], skull: _Skull) -
     Below a skull comes a face or a neck, or the end of the scan in the midst of them; above it comes air. Where both
     are the other way round, the head is.
     """
-    area = over.sum(axis=(1, 2)) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
+    area = areas(over) * coarse.pixel_mm[0] * coarse.pixel_mm[1]
     low, high = int(skull.slices[0]), int(skull.slices[-1])
     above, below = high, low
     while above + 1 < len(area) and area[above + 1] >= _TOP_AREA_MM2:
@@ -227,36 +227,57 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     block = [max(1, round(_SEARCH_MM / side)) for side in coarse.pixel_mm]
     cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] * block[0] * block[1] / 100.0
     bone, brain = _blocks(coarse.hu[keep], block)
-    levels = [_closed_spaces(bone, brain, cm2, closing) for closing in range(_MAX_CLOSING + 1)]
+    around = _around(bone)
+    bone, brain = bone[around], brain[around]
+    levels = _Levels(bone, brain, cm2)
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
     ml = thickness * cm2 / 10.0  # of a pixel in each slice
-    for tight in levels:
-        heads = _label(tight.astype(np.uint8))
-        volumes = [float(((heads == n).sum(axis=(1, 2)) * ml).sum()) for n in range(1, heads.max() + 1)]
+    for tight in range(_MAX_CLOSING + 1):
+        heads = label_parts(levels.whole(tight))
+        volumes = _volumes(heads, ml)
         if volumes:
             break
     else:
         return None
     spaces = heads == 1 + int(np.argmax(volumes))
     _extend(spaces, levels)
-    if float((spaces.sum(axis=(1, 2)) * ml).sum()) < _MIN_SKULL_ML:
+    if float((areas(spaces) * ml).sum()) < _MIN_SKULL_ML:
         return None
-    others = sum(_other_heads(level, spaces, ml) for level in levels[:2])
+    others = _other_heads(heads if tight == 0 else label_parts(levels.whole(0)), spaces, ml)
+    others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
     grown = spaces[through].repeat(block[0], axis=1).repeat(block[1], axis=2)
-    full[:, : grown.shape[1], : grown.shape[2]] = grown
+    top, left = (part.start * side for part, side in zip(around[1:], block, strict=True))
+    full[:, top : top + grown.shape[1], left : left + grown.shape[2]] = grown
     return _Skull(np.array(keep)[through], full, others)
 
 
-def _other_heads(closed: npt.NDArray[np.bool_], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
+def _around(bone: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The part of the picture that holds all bone: nothing beyond is closed, so it need not be searched."""
+    parts = []
+    for across in (2, 1):
+        found = np.flatnonzero(bone.any(axis=(0, across)))
+        margin = _MAX_CLOSING + 1
+        parts.append(slice(max(found[0] - margin, 0), found[-1] + 1 + margin) if len(found) else slice(0, 1))
+    return slice(None), parts[0], parts[1]
+
+
+def _other_heads(heads: npt.NDArray[np.uint32], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
     """How many spaces of a head's volume lie elsewhere; `ml` is the volume of a pixel in each slice."""
-    heads = _label(closed.astype(np.uint8))
-    for number in np.unique(heads[mine]):
-        heads[heads == number] = 0
-    found = [float(((heads == number).sum(axis=(1, 2)) * ml).sum()) for number in np.unique(heads) if number]
-    return sum(volume >= _MIN_SKULL_ML for volume in found)
+    is_mine = np.bincount(heads[mine], minlength=1) > 0
+    volumes = enumerate(_volumes(heads, ml), start=1)
+    return sum(volume >= _MIN_SKULL_ML for number, volume in volumes if not is_mine[number : number + 1].any())
+
+
+def _volumes(heads: npt.NDArray[np.uint32], ml: npt.NDArray[np.float64]) -> list[float]:
+    """The volume of each label from 1 on, in mL; `ml` is that of a pixel in each slice."""
+    count = int(heads.max()) + 1
+    places = np.flatnonzero(heads)
+    keys = heads.ravel()[places] + places // heads[0].size * count
+    pixels = np.bincount(keys, minlength=len(heads) * count).reshape(len(heads), count)
+    return [float((np.ascontiguousarray(pixels[:, number]) * ml).sum()) for number in range(1, count)]
 
 
 def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -270,43 +291,74 @@ def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[
             np.maximum(densest, part, out=densest)
             mean += part
     mean /= block[0] * block[1]
-    return densest > _BONE_HU, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
+    return densest > BONE_HU, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
 
 
 def _closed_spaces(
-    bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closing: int
-) -> npt.NDArray[np.bool_]:
-    """Spaces of a skull's size, with brain, that bone closes in its slice but for gaps up to 2 `closing` pixels."""
+    bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float, closings: Sequence[int]
+) -> list[npt.NDArray[np.bool_]]:
+    """Spaces of a skull's size, with brain, that bone closes in its slice but for gaps up to 2 `closing` pixels.
+
+    Returns:
+        For each closing, bool (slices, rows, cols).
+    """
     count, rows, cols = bone.shape
-    free = np.zeros((2 * count, rows + 2, cols + 2), np.uint8)  # every second plane keeps the slices apart
-    free[::2] = 1
-    free[::2, 1:-1, 1:-1] = ~_grow(bone, (closing, closing))
-    labels = _label(free)[::2]
-    labels[labels == labels[:, :1, :1]] = 0
-    labels = labels[:, 1:-1, 1:-1]
-    sizes = np.bincount(labels.ravel())
-    filled = np.bincount(labels.ravel(), weights=brain.ravel())
-    # what closing took away all around a disc of the same area is added
-    radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
-    area = np.pi * radius**2
-    good = (
-        (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1]) & (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
-    )
-    good[0] = False
-    spaces: npt.NDArray[np.bool_] = _grow(good[labels], (closing, closing)) & ~bone
-    return spaces
+    free = np.ones((len(closings), count, rows + 3, cols + 2), np.uint8)
+    free[:, :, -1] = 0  # a line between the slices, which lie one below the other in one picture
+    for number, closing in enumerate(closings):
+        free[number, :, 1:-2, 1:-1] = ~_grow(bone, (closing, closing))
+    result = []
+    for labels, closing in zip(label_parts(free.reshape(-1, cols + 2)).reshape(free.shape), closings, strict=True):
+        inner = labels[:, 1:-2, 1:-1].ravel()
+        sizes = np.bincount(inner)
+        filled = np.bincount(inner, weights=brain.ravel())
+        # what closing took away all around a disc of the same area is added
+        radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
+        area = np.pi * radius**2
+        good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1])
+        good &= (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
+        outside = np.append(labels[:, 0, 0], 0)
+        good[outside[outside < len(good)]] = False
+        result.append(_grow(good[inner].reshape(bone.shape), (closing, closing)) & ~bone)
+    return result
 
 
-def _extend(spaces: npt.NDArray[np.bool_], levels: list[npt.NDArray[np.bool_]]) -> None:
+class _Levels:
+    """The spaces that bone closes but for openings of each size: of all slices, or only of those that are asked for."""
+
+    def __init__(self, bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float) -> None:
+        self._bone, self._brain, self._cm2 = bone, brain, cm2
+        self._wide: dict[int, list[npt.NDArray[np.bool_]]] = {}
+        self._whole = dict(enumerate(_closed_spaces(bone, brain, cm2, (0, 1))))
+
+    def whole(self, closing: int) -> npt.NDArray[np.bool_]:
+        """Of all slices: bool (slices, rows, cols)."""
+        if closing not in self._whole:
+            (self._whole[closing],) = _closed_spaces(self._bone, self._brain, self._cm2, (closing,))
+        return self._whole[closing]
+
+    def at(self, index: int, way: int) -> Iterator[npt.NDArray[np.bool_]]:
+        """Of one slice, from tightly closed to less so: bool (rows, cols). Next comes the one `way` further."""
+        for closing in (0, 1):
+            yield self._whole[closing][index]
+        if index not in self._wide:  # at least two are asked for at each end, and one call costs as much as two
+            both = sorted({index, min(max(index + way, 0), len(self._bone) - 1)})
+            wide = _closed_spaces(self._bone[both], self._brain[both], self._cm2, range(2, _MAX_CLOSING + 1))
+            for number, each in enumerate(both):
+                self._wide[each] = [spaces[number] for spaces in wide]
+        yield from self._wide[index]
+
+
+def _extend(spaces: npt.NDArray[np.bool_], levels: _Levels) -> None:
     """Go on from slice to slice, up and down, over spaces that are closed less tightly but lie over one another."""
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     for start, way in ((through[-1], 1), (through[0], -1)):
         last, at = start, start + way
         while 0 <= at < len(spaces) and abs(at - last) <= 2:  # one slice may fail
-            for level in levels:
-                common = int((level[at] & spaces[last]).sum())
-                if common >= 0.5 * min(int(level[at].sum()), int(spaces[last].sum())) and common:
-                    spaces[at] |= level[at]
+            for closed in levels.at(at, way):
+                common = int((closed & spaces[last]).sum())
+                if common >= 0.5 * min(int(closed.sum()), int(spaces[last].sum())) and common:
+                    spaces[at] |= closed
                     last = at
                     break
             at += way
@@ -316,24 +368,21 @@ def _extend_upwards(
     spaces: npt.NDArray[np.bool_], bone: npt.NDArray[np.bool_], brain: npt.NDArray[np.bool_], cm2: float
 ) -> None:
     """Go on upwards over brain with bone on three of four sides: where a part of the skull was removed."""
-    seen = np.logical_or.accumulate
-    sides = (
-        seen(bone, axis=1).astype(np.uint8) + seen(bone[:, ::-1], axis=1)[:, ::-1]
-        + seen(bone, axis=2) + seen(bone[:, :, ::-1], axis=2)[:, :, ::-1]
-    )  # fmt: skip
     footprint = spaces.any(axis=0)
     at = int(np.flatnonzero(spaces.any(axis=(1, 2)))[-1]) + 1
     while at < len(spaces):
-        space = (sides[at] >= 3) & ~bone[at] & brain[at] & footprint
+        space = (_sides(bone[at]) >= 3) & ~bone[at] & brain[at] & footprint
         if space.sum() * cm2 < _OPEN_CM2:
             return
         spaces[at] |= space
         at += 1
 
 
-def _label(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    import SimpleITK as sitk
-
-    connected: Any = sitk.ConnectedComponent
-    labels: npt.NDArray[np.int64] = sitk.GetArrayFromImage(connected(sitk.GetImageFromArray(mask))).astype(np.int64)
-    return labels
+def _sides(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """On how many sides of each pixel of a slice there is bone."""
+    seen = np.logical_or.accumulate
+    sides: npt.NDArray[np.uint8] = (
+        seen(bone, axis=0).astype(np.uint8) + seen(bone[::-1], axis=0)[::-1]
+        + seen(bone, axis=1) + seen(bone[:, ::-1], axis=1)[:, ::-1]
+    )  # fmt: skip
+    return sides

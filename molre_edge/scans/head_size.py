@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import Coarse
+from molre_edge.scans.coarse import Coarse, areas
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head_size"]
 
-_BONE_HU = 200.0
 _TISSUE_HU = (-15.0, 90.0)
 _MIN_PART = 0.6
 """Of what bone encloses in a slice: brain fills more."""
@@ -60,28 +59,18 @@ def check_head_size(coarse: Coarse) -> tuple[ScanWarning, ...]:
 
 def _inside_of_skull(coarse: Coarse) -> tuple[float, float, float] | None:
     """Length, breadth and height in mm, of slices that show a head; None when there are too few."""
-    bone = (coarse.hu > _BONE_HU) & coarse.body
-    inside = _enclosed(bone) & ~bone
+    bone, inside = coarse.bone, coarse.in_bone
     brain = inside & coarse.body & (coarse.hu > _TISSUE_HU[0]) & (coarse.hu < _TISSUE_HU[1])
-    area, enclosed, bones, body = (mask.sum(axis=(1, 2)) for mask in (brain, inside, bone, coarse.body))
+    area, closed, bones, body = (areas(mask) for mask in (brain, inside, bone, coarse.body))
     rows, cols = (
         _extents(np.asarray(brain.any(axis=axis))) * side for axis, side in zip((2, 1), coarse.pixel_mm, strict=True)
     )
-    head = (area > _MIN_PART * enclosed) & (bones > _MIN_BONE * body)
+    head = (area > _MIN_PART * closed) & (bones > _MIN_BONE * body)
     # a filled oval, not a few specks between ribs or teeth
     head &= area * coarse.pixel_mm[0] * coarse.pixel_mm[1] > 0.5 * rows * cols
     if head.sum() < _MIN_SLICES:
         return None
     return float(rows[head].max()), float(cols[head].max()), float(coarse.thickness_mm[head].sum())
-
-
-def _enclosed(bone: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels with bone on all four sides in their slice."""
-    seen = np.logical_or.accumulate
-    front, back = seen(bone, axis=1), seen(bone[:, ::-1], axis=1)[:, ::-1]
-    right, left = seen(bone, axis=2), seen(bone[:, :, ::-1], axis=2)[:, :, ::-1]
-    enclosed: npt.NDArray[np.bool_] = front & back & right & left
-    return enclosed
 
 
 def _extents(occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.hounsfield import Hounsfield
 
 __all__ = ["check_interleaved"]
 
@@ -16,17 +17,18 @@ _SAMPLES = 128
 _RANGE_HU = (-1000.0, 1000.0)
 
 
-def check_interleaved(hu: npt.NDArray[np.float32]) -> None:
+def check_interleaved(hu: Hounsfield) -> None:
     """Refuse a stack whose neighbours differ more than slices farther apart: it holds several scans in turn.
 
     Args:
-        hu: float32 (slices, rows, cols), in order.
+        hu: (slices, rows, cols), in order.
 
     Raises:
         ScanError: ``mixed_volumes``.
     """
     strides = [max(1, side // _SAMPLES) for side in hu.shape[1:]]
-    small = np.clip(hu[:, :: strides[0], :: strides[1]], *_RANGE_HU)
+    small = hu[:, :: strides[0], :: strides[1]].astype(np.float32)
+    np.clip(small, *_RANGE_HU, out=small)
     if len(small) < 2 * _MOST_SCANS:
         return
     apart = [_difference(small, lag) for lag in range(1, _MOST_SCANS + 1)]
@@ -41,4 +43,8 @@ def check_interleaved(hu: npt.NDArray[np.float32]) -> None:
 
 def _difference(hu: npt.NDArray[np.float32], lag: int) -> float:
     """Median over the slices of the mean absolute difference to the slice `lag` further, in HU."""
-    return float(np.median([np.abs(hu[at + lag] - hu[at]).mean() for at in range(len(hu) - lag)]))
+    apart, means = np.empty_like(hu[0]), []
+    for at in range(len(hu) - lag):
+        np.subtract(hu[at + lag], hu[at], out=apart)
+        means.append(np.abs(apart, out=apart).mean())
+    return float(np.median(means))

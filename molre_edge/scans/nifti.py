@@ -5,16 +5,17 @@ Source: the NIfTI-1 and NIfTI-2 headers (nifti1.h, nifti2.h); orientation as nib
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.content import Content, open_content
-from molre_edge.scans.limits import MAX_FILE_BYTES, check_size
+from molre_edge.scans.hounsfield import Hounsfield
+from molre_edge.scans.limits import MAX_FILE_BYTES, MAX_VOLUME_BYTES, check_memory, check_size
 from molre_edge.scans.nifti_affine import NiftiGeometry, read_geometry
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.rectify import Canvas, plan_canvas
@@ -53,7 +54,8 @@ def check_nifti(path: Path) -> None:
 def read_nifti(path: Path) -> HeadVolume:
     """Read a NIfTI file. The content is not judged here.
 
-    Takes four bytes a voxel, eight where a sheared affine is set upright, and one plane of the file as it is stored.
+    Takes two bytes a voxel where the stored type makes all values whole, else four; four more where a sheared affine is
+    set upright; and one plane of the file as it is stored.
 
     Raises:
         ScanError: as :func:`check_nifti`, and ``corrupt_pixels``.
@@ -85,10 +87,11 @@ def read_nifti(path: Path) -> HeadVolume:
     )
 
 
-def _place(hu: npt.NDArray[np.float32], canvas: Canvas) -> npt.NDArray[np.float32]:
+def _place(hu: Hounsfield, canvas: Canvas) -> Hounsfield:
     if not canvas.sheared:
         return hu
     check_size(len(hu), *canvas.shape)
+    check_memory(len(hu) * math.prod(canvas.shape), False)
     placed = np.empty((len(hu), *canvas.shape), np.float32)
     for index, plane in enumerate(hu):
         placed[index] = canvas.place(index, plane)
@@ -187,6 +190,8 @@ def _check_header(header: _Header) -> None:
     if dtype.names or dtype.kind not in "iuf":
         raise ScanError("colour", "the voxels are colours or complex numbers: expected one HU value each")
     check_size(shape[2], shape[0], shape[1])
+    if 4 * math.prod(shape) > MAX_VOLUME_BYTES:
+        check_memory(math.prod(shape), _is_whole(dtype, _scaling(header)))
     if int(header["xyzt_units"]) & 7 in (1, 3):
         raise ScanError("no_geometry", "the voxel size is not in millimetres: convert the series again")
 
@@ -202,8 +207,20 @@ def _scaling(header: _Header) -> tuple[float, float] | None:
     return None if slope is None or intercept is None else (float(slope), float(intercept))
 
 
-def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeometry) -> npt.NDArray[np.float32]:
-    """HU, float32 (slices, rows, cols), read plane by plane of the file and no further than the header announces."""
+def _is_whole(dtype: np.dtype[Any], scaling: tuple[float, float] | None) -> bool:
+    """Whether all values that a type can hold are whole HU that fit into int16, or lie below air."""
+    slope, intercept = scaling or (1.0, 0.0)
+    if dtype.kind not in "iu" or dtype.itemsize > 2 or not (slope.is_integer() and intercept.is_integer()):
+        return False
+    ends = [int(end) * slope + intercept for end in (np.iinfo(dtype).min, np.iinfo(dtype).max)]
+    return max(ends) <= np.iinfo(np.int16).max and abs(slope) <= 2**14 and abs(intercept) <= 2**29  # within int32
+
+
+def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeometry) -> Hounsfield:
+    """HU (slices, rows, cols), int16 where the stored type makes all whole, else float32.
+
+    They are read plane by plane of the file, and no further than the header announces.
+    """
     sides, dtype = [int(side) for side in header.get_data_shape()[:3]], header.get_data_dtype()
     count = sides[0] * sides[1]
     size = count * sides[2] * dtype.itemsize
@@ -213,7 +230,8 @@ def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeom
         raise ScanError("corrupt_pixels", "the file ends within its voxels: copy it again from its source")
     scaling = _scaling(header)
     shape = tuple(sides[axis] for axis in geometry.axes)
-    hu = np.empty(shape, np.float32)
+    whole = _is_whole(dtype, scaling)
+    hu: Hounsfield = np.empty(shape, np.int16) if whole else np.empty(shape, np.float32)
     # the same memory, seen as the file's (i, j, k)
     flipped = hu[tuple(slice(None, None, -1 if flip else 1) for flip in geometry.flips)]
     stored = flipped.transpose(tuple(int(axis) for axis in np.argsort(geometry.axes)))
@@ -221,10 +239,11 @@ def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeom
         file.skip_to(start)
         for index in range(sides[2]):
             data = _read_plane(file, count * dtype.itemsize)
-            plane = np.frombuffer(data, dtype, count).reshape(sides[:2], order="F").astype(np.float64)
+            plane = np.frombuffer(data, dtype, count).reshape(sides[:2], order="F")
+            plane = plane.astype(np.int32 if whole else np.float64)
             if scaling:
-                plane = plane * scaling[0] + scaling[1]
-            if not np.isfinite(plane).all():
+                plane = plane * plane.dtype.type(scaling[0]) + plane.dtype.type(scaling[1])
+            if not whole and not np.isfinite(plane).all():
                 raise ScanError(
                     "not_hounsfield", "some values are not numbers (NaN or infinite): fill them with air, -1024 HU"
                 )

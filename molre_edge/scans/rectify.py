@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
+from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.limits import check_size
 from molre_edge.specs import HU_MIN
 
@@ -33,15 +34,15 @@ class Canvas:
         """Args: `shifts`, float64 (slices, 2), in pixels along (rows, cols), none negative."""
         self.shape, self.sheared, self._shifts = shape, sheared, shifts
 
-    def place(self, index: int, hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def place(self, index: int, hu: Hounsfield) -> Hounsfield:
         """Put a slice where it belongs, by linear interpolation; air around it.
 
         Args:
             index: number of the slice.
-            hu: float32 (rows, cols), HU.
+            hu: (rows, cols), HU.
 
         Returns:
-            float32 with the canvas's shape, HU.
+            HU with the canvas's shape; float32 where slices are shifted.
         """
         if not self.sheared:
             return hu

@@ -216,8 +216,9 @@ class HeadVolume:
     """A head CT as a rectangular stack of slices, in Hounsfield units.
 
     Attributes:
-        hu: float32 (slices, rows, cols), HU, at least -1024; slices inferior to superior, rows anterior to posterior,
-            cols from the patient's right to left. Slices of a tilted gantry are already shifted over one another.
+        hu: (slices, rows, cols), HU, at least -1024; int16 where all values are whole and fit, else float32. Slices
+            inferior to superior, rows anterior to posterior, cols from the patient's right to left. Slices of a tilted
+            gantry are already shifted over one another. Convert to float32 before you calculate with it.
         positions_mm: float64 (slices,), increasing: centres of the slices along their common normal.
         thickness_mm: float64 (slices,): as the header says, or estimated from the steps.
         pixel_mm: (row, col) distance between pixel centres.
@@ -227,7 +228,7 @@ class HeadVolume:
         candidates: all volumes of the study, the chosen one first, and why it was chosen.
     """
 
-    hu: npt.NDArray[np.float32]
+    hu: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     positions_mm: npt.NDArray[np.float64]
     thickness_mm: npt.NDArray[np.float64]
     pixel_mm: tuple[float, float]

@@ -12,16 +12,22 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.archive_path import status
 from molre_edge.scans.content import content_bytes
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.dicom_header import DicomHeader, read_header, read_image_header
-from molre_edge.scans.dicom_kind import check_kind, check_storage, is_native
-from molre_edge.scans.dicom_open import open_dicom
+from molre_edge.scans.dicom_header import (
+    DicomHeader,
+    read_header,
+    read_image_header,
+    read_plain_header,
+    with_frames,
+)
+from molre_edge.scans.dicom_kind import check_kind, check_native_size, check_storage
+from molre_edge.scans.dicom_open import open_dicom, open_plain
 from molre_edge.scans.dicom_volume import check_volume
 from molre_edge.scans.scan_records import Candidate, FoundFile, RejectedScan, ScanSource, ScanWarning
 from molre_edge.scans.split import Part, Pile, apart, normal_of, overlap, split_frames
 from molre_edge.scans.stack import MIN_SLICES, Stack
 from molre_edge.scans.traits import ORIGIN, PATIENT
 
-__all__ = ["Series", "examine", "group_series"]
+__all__ = ["Series", "examine", "examine_plain", "group_series"]
 
 _OWN_KINDS = ("not_ct", "localizer", "dose_page", "secondary_capture", "derived_map", "not_head")
 """Reasons that make files another kind of thing, even within one series; other reasons spoil the series they are in."""
@@ -50,12 +56,30 @@ def examine(path: Path) -> DicomHeader:
         check_kind(header)
         check_storage(header)
         header = read_image_header(path, dataset, header)
-        size = header.rows * header.cols * header.frame_count * header.bits_allocated // 8
-        stored = content_bytes(path)  # None where only unpacking would tell
-        if is_native(header.syntax) and stored is not None and stored < size:
-            raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")
+        check_native_size(header, content_bytes(path))  # None where only unpacking would tell
     except ScanError as problem:
         return replace(header, problem=problem)
+    return header
+
+
+def examine_plain(path: Path) -> DicomHeader | None:
+    """As :func:`examine`, of an ordinary CT slice in a file of its own; None for anything else, and nothing is said."""
+    found = open_plain(path)
+    if found is None:
+        return None
+    plain, on_disk = found
+    header = read_plain_header(path, plain, on_disk)
+    if header is None:
+        return None
+    try:
+        check_kind(header)
+        check_storage(header)
+        header = with_frames(header, plain)
+        check_native_size(header, on_disk.size)
+    except ScanError as problem:
+        return None if problem.code == "corrupt_header" else replace(header, problem=problem)
+    except (ValueError, TypeError, OverflowError):
+        return None
     return header
 
 

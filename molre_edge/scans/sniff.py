@@ -9,7 +9,7 @@ from molre_edge.scans.content import open_content
 from molre_edge.scans.nifti import is_nifti_name
 from molre_edge.scans.regular_file import BROKEN
 
-__all__ = ["sniff"]
+__all__ = ["may_be_dicom", "sniff"]
 
 _DICOM_NAMES = (".dcm", ".dicom", ".dic", ".ima", ".dcm.gz", ".dicom.gz", ".dic.gz", ".ima.gz")
 _OTHER_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".hdr", ".img.gz", ".hdr.gz", ".v3d")
@@ -18,6 +18,11 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 """Groups 0002 and 0008, with which a DICOM data set without preamble starts, in both byte orders."""
 _ANY_SIZE = 2**63
 """Only the first bytes are read, and a film that lies beside the scans is no scan that is too large."""
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file's name leaves it open that it is DICOM."""
+    return not (is_nifti_name(path) or path.name.lower().endswith((*_OTHER_IMAGES, *_ARCHIVES)))
 
 
 def sniff(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from molre_edge.scans.contrast import has_contrast
 from molre_edge.scans.dicom_access import Attributes
+from molre_edge.scans.dicom_plain import PlainHeader
 
 __all__ = ["HOUNSFIELD_TYPES", "ORIGIN", "PATIENT", "SERIES", "Traits", "read_file_identity", "read_traits"]
 
@@ -73,7 +74,7 @@ class Traits:
     @property
     def image_words(self) -> frozenset[str]:
         """The values of the image type, and the words within each: some makers write several into one."""
-        return frozenset(part for value in self.image_type for part in (value, *value.split()))
+        return _words_of(self.image_type)
 
     @property
     def derived(self) -> bool:
@@ -83,7 +84,13 @@ class Traits:
     @property
     def multi_energy(self) -> str:
         """The word that makes it a multi-energy image, else empty."""
-        return next((word for word in MULTI_ENERGY if word in self.image_words), "")
+        words = self.image_words
+        return next((word for word in MULTI_ENERGY if word in words), "")
+
+
+@lru_cache(256)
+def _words_of(image_type: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(part for value in image_type for part in (value, *value.split()))
 
 
 def read_file_identity(dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -154,6 +161,8 @@ def _tag(name: str) -> int:
 
 
 def _raw(dataset: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(dataset, PlainHeader):
+        return dataset.identity(names)
     values = []
     for name in names:
         item = dataset.get_item(_tag(name))

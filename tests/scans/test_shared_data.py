@@ -12,7 +12,8 @@ from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, find_scans, read_scan, to_grid
 from molre_edge.scans.dicom_header import read_image_header
 from molre_edge.scans.dicom_open import open_dicom
-from molre_edge.scans.dicom_pixels import decode_frames, to_hounsfield
+from molre_edge.scans.dicom_pixels import decode_frames
+from molre_edge.scans.hounsfield import to_hounsfield
 from molre_edge.specs import Grid
 
 GE = "dicom_head/ge_hispeed_dual_tilt_mixed_spacing"

@@ -1,0 +1,159 @@
+"""Reads ordinary uncompressed slices: one open, one buffer, and from there into the volume.
+
+What is not exactly as most scanners write it is left to pydicom, as in dicom_plain.py; nothing is refused here. The
+file is read, not mapped: a mapped file that somebody cuts short would end the process.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.errors import ScanError
+from molre_edge.scans.archive_path import archive_of
+from molre_edge.scans.dicom_header import DicomHeader, read_plain_header, with_frames
+from molre_edge.scans.dicom_kind import check_kind, check_storage
+from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
+from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
+from molre_edge.scans.limits import MAX_DICOM_BYTES, MAX_VOXELS
+from molre_edge.scans.regular_file import open_regular
+from molre_edge.scans.scan_records import FoundFile
+
+__all__ = ["RawSlices"]
+
+_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_FIRST_BYTES, _MOST_HEADER_BYTES = 1 << 14, 1 << 20
+
+
+class RawSlices:
+    """The ordinary uncompressed slices of a series, read one after the other.
+
+    Attributes:
+        slab: int16 (files, rows, cols), HU, when all files so far were such, of one size and with whole HU; else None.
+    """
+
+    def __init__(self, files: int) -> None:
+        """Args: `files`, how many there are."""
+        self.slab: npt.NDArray[np.int16] | None = None
+        self._files, self._at = files, 0
+        self._one = True
+        self._buffer = bytearray(_FIRST_BYTES)
+
+    def read(self, path: Path, found: FoundFile | None) -> tuple[DicomHeader, Hounsfield] | None:
+        """Read the next file.
+
+        Args:
+            path: the file.
+            found: what was noted of it.
+
+        Returns:
+            Its header and its slice, HU (rows, cols); None where pydicom has to look.
+        """
+        try:
+            result = self._read(path, found)
+        except (ScanError, OSError, TooShort, struct.error, ValueError, TypeError, OverflowError):
+            result = None
+        self._at += 1
+        if result is None or not self._fits(result[1]):
+            self._one, self.slab = False, None
+        return result
+
+    def _fits(self, plane: Hounsfield) -> bool:
+        return self._one and self.slab is not None and plane.base is self.slab
+
+    def _read(self, path: Path, found: FoundFile | None) -> tuple[DicomHeader, Hounsfield] | None:
+        if archive_of(path) is not None:
+            return None
+        file, facts = open_regular(path, limit=MAX_DICOM_BYTES)
+        with file:
+            count = _fill(file, self._buffer, 0, _FIRST_BYTES)
+            try:
+                plain = parse_plain(memoryview(self._buffer)[:count])
+            except TooShort:
+                self._grow(min(_MOST_HEADER_BYTES, facts.st_size))
+                count = _fill(file, self._buffer, count, _MOST_HEADER_BYTES)
+                plain = parse_plain(memoryview(self._buffer)[:count])
+            if plain is None or (header := _header(path, plain, FoundFile.of(facts), found)) is None:
+                return None
+            start = _pixels(plain, memoryview(self._buffer)[:count], header, facts.st_size)
+            if start is None:
+                return None
+            end = start + 2 * header.rows * header.cols
+            self._grow(end)
+            if _fill(file, self._buffer, count, end) < end:
+                return None
+        stored = np.frombuffer(self._buffer, "<u2", header.rows * header.cols, start).reshape(header.rows, header.cols)
+        stored = _values(stored, plain)
+        return header, to_hounsfield(stored, header.frames[0], header.padding, self._out(header))
+
+    def _grow(self, size: int) -> None:
+        if len(self._buffer) < size:
+            self._buffer = self._buffer + bytes(size - len(self._buffer))  # arrays may still look at the old one
+
+    def _out(self, header: DicomHeader) -> npt.NDArray[np.int16] | None:
+        """Where the slice goes in the slab, if there is one."""
+        shape = self._files, header.rows, header.cols
+        if self._at == 0 and self._files * header.rows * header.cols <= MAX_VOXELS:
+            self.slab = np.empty(shape, np.int16)
+        if self.slab is None or self.slab.shape != shape:
+            return None
+        place: npt.NDArray[np.int16] = self.slab[self._at]
+        return place
+
+
+def _fill(file: IO[bytes], buffer: bytearray, start: int, end: int) -> int:
+    """Read up to `end`, as far as file and buffer go; returns how far that is."""
+    end = min(end, len(buffer))
+    with memoryview(buffer) as view:
+        while start < end and (count := file.readinto(view[start:end])):  # type: ignore[attr-defined]
+            start += count
+    return max(start, 0)
+
+
+def _header(path: Path, plain: PlainHeader, on_disk: FoundFile, found: FoundFile | None) -> DicomHeader | None:
+    """The header with its frame, if it is that of an ordinary slice and the one that was found."""
+    header = read_plain_header(path, plain, on_disk)
+    if header is None or header.frame_count != 1 or header.syntax not in _SYNTAXES:
+        return None
+    check_kind(header)
+    check_storage(header)
+    header = with_frames(header, plain)
+    if found is not None and found.digest and found.digest != header.digest():
+        return None
+    return header if found is None or not found.frames else None
+
+
+def _pixels(plain: PlainHeader, data: memoryview, header: DicomHeader, size: int) -> int | None:
+    """Where the pixels start, if they are one 16-bit value for each and as many as the header says."""
+    names = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel")
+    allocated, stored, high, signed, samples = (plain.get(name) for name in names)
+    if (allocated, samples) != (16, 1) or None in (stored, high) or signed not in (0, 1):
+        return None
+    if not 1 <= stored <= high + 1 <= 16 or plain.get("PhotometricInterpretation") not in _GREY:
+        return None
+    at = plain.pixels_at
+    if plain.implicit:
+        (length,) = struct.unpack_from("<L", data, at + 4)
+        start = at + 8
+    else:
+        vr, _, length = struct.unpack_from("<2sHL", data, at + 4)
+        start = at + 12
+        if vr != b"OW":
+            return None
+    return start if length == 2 * header.rows * header.cols and start + length <= size else None
+
+
+def _values(stored: npt.NDArray[np.uint16], plain: PlainHeader) -> npt.NDArray[np.integer[Any]]:
+    """Stored values, taken out of their containers (PS3.5 8.1.1)."""
+    kind = "i2" if plain.get("PixelRepresentation") else "u2"
+    if plain.get("BitsStored") == 16:
+        return stored.view(kind)
+    moved = stored << np.uint16(15 - plain.get("HighBit"))
+    values: npt.NDArray[np.integer[Any]] = moved.view(kind)
+    values >>= 16 - plain.get("BitsStored")
+    return values

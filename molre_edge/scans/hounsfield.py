@@ -1,0 +1,89 @@
+"""From stored values to Hounsfield units: whole numbers where slope, intercept and range allow it, else floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molre_edge.scans.dicom_frames import Frame
+from molre_edge.scans.labels import label_parts
+from molre_edge.specs import HU_MIN
+
+__all__ = ["Hounsfield", "to_hounsfield"]
+
+Hounsfield = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+"""HU as int16 where all are whole and fit, else float32."""
+PADDING_IS_TISSUE_HU = -500.0
+"""A padding value above this (some writers say 0) also occurs in tissue: it is replaced only from the border in."""
+_AIR = int(HU_MIN)
+_MOST = int(np.iinfo(np.int16).max)
+
+
+def to_hounsfield(
+    stored: npt.NDArray[np.integer[Any]],
+    frame: Frame,
+    padding: tuple[int, int] | None,
+    out: npt.NDArray[np.int16] | None = None,
+) -> Hounsfield:
+    """Rescale stored values; padding and everything below become air.
+
+    Args:
+        stored: integers (rows, cols).
+        frame: for slope and intercept.
+        padding: lowest and highest stored value outside the picture, or None.
+        out: int16 (rows, cols) for the result, which is used where the result is int16.
+
+    Returns:
+        HU (rows, cols), at least -1024: int16 where slope and intercept are whole and the values fit, else float32.
+    """
+    hu: Hounsfield | None = _whole(stored, frame, out)
+    if hu is None:
+        hu = np.maximum(stored.astype(np.float64) * frame.slope + frame.intercept, HU_MIN).astype(np.float32)
+    if padding is not None:
+        brightest = max(value * frame.slope + frame.intercept for value in padding)
+        if brightest > HU_MIN:  # else it is air already
+            outside = (stored >= padding[0]) & (stored <= padding[1])
+            if brightest > PADDING_IS_TISSUE_HU and outside.any():
+                outside = _from_border(outside)
+            hu[outside] = HU_MIN
+    return hu
+
+
+def _whole(
+    stored: npt.NDArray[np.integer[Any]], frame: Frame, out: npt.NDArray[np.int16] | None
+) -> npt.NDArray[np.int16] | None:
+    """HU as int16, at least -1024; None where they are not whole or do not fit."""
+    if not (frame.slope.is_integer() and frame.intercept.is_integer()):
+        return None
+    slope, intercept = int(frame.slope), int(frame.intercept)
+    low, high = int(stored.min()), int(stored.max())
+    if max(low * slope, high * slope) + intercept > _MOST:
+        return None
+    if out is None:
+        out = np.empty(stored.shape, np.int16)
+    if slope != 1 or stored.dtype.itemsize != 2 or not stored.dtype.isnative:
+        np.copyto(out, np.maximum(stored.astype(np.int64) * slope + intercept, _AIR), casting="unsafe")
+        return out
+    least = _AIR - intercept  # the stored value of air
+    if high < least:
+        out.fill(_AIR)
+        return out
+    same = out.view(stored.dtype)
+    if low < least:
+        np.clip(stored, stored.dtype.type(least), np.iinfo(stored.dtype).max, out=same)  # far faster than np.maximum
+        stored = same
+    if intercept:  # modulo 65536, so signed and unsigned values alike
+        np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=out.view(np.uint16))
+    elif stored is not same:
+        same[...] = stored
+    return out
+
+
+def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The connected parts of a mask that touch the picture's border."""
+    labels = label_parts(mask)
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
+    return touching
