@@ -12,10 +12,13 @@ import numpy as np
 
 from molre_edge import __version__
 from molre_edge.bundle.bundle import Bundle, GoldenSet
+from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import MolreEdgeError, RunError
 from molre_edge.files import write_json
+from molre_edge.own_model.process import MODEL_FAILED
 from molre_edge.parity import Outputs
+from molre_edge.parity.whose import as_own_model, as_rebuild
 from molre_edge.reports.parity_report import (
     BundleFacts,
     EngineFacts,
@@ -36,7 +39,7 @@ from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report
 from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
 from molre_edge.runs.store import RunStore
-from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, timing_json, timing_rows
+from molre_edge.runs.timing import ENGINE_PHASES, OWN_MODEL_PHASES, REFERENCE_PHASES, timing_json, timing_rows
 from molre_edge.scans import ScanWarning
 
 __all__ = ["conclude"]
@@ -55,7 +58,8 @@ def conclude(store: RunStore, context: RunContext, *, golden: GoldenSet | None, 
     records = store.records()
     pair = _pair(records, context, golden, labels, store)
     write_known_labels(store.folder, labels or {}, bundle.findings)
-    notes = (*context.notes, *_notes(context, pair, labels))
+    failed = tuple(record.scan for record in records if MODEL_FAILED in {code for code, _ in record.warnings})
+    notes = (*context.notes, *_notes(context, pair, labels, failed))
     timing = _timing(records, context)
     scans = tuple(_findings(record, bundle) for record in records)
     write_findings(store.folder, scans, names=bundle.findings, engine=runner.name, bundle=bundle.digest)
@@ -98,6 +102,7 @@ def conclude(store: RunStore, context: RunContext, *, golden: GoldenSet | None, 
         verdict=report.verdict,
         timing=timing,
         compared=_compared(pair, context, len(records)),
+        not_compared=failed,
         notes=notes,
     )
 
@@ -119,15 +124,18 @@ def _pair(
     return Pair.of_records(records, labels or {})
 
 
-def _notes(context: RunContext, pair: Pair | None, labels: Labels | None) -> list[str]:
+def _notes(context: RunContext, pair: Pair | None, labels: Labels | None, failed: Sequence[str]) -> list[str]:
     """What the user asked for and does not get."""
     notes, kind = [], context.reference.kind
+    if failed:
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        notes.append(f"your model failed on {len(failed)} scans, which are not compared: {', '.join(failed[:5])}{more}")
     if pair is None and kind != "none":
         notes.append("no scan was compared with the reference, so parity is not judged")
-    if labels is not None and kind != "checkpoint":
+    if labels is not None and kind not in ("checkpoint", "own model"):
         found = "the golden answers" if kind == "golden" else "none"
         notes.append(
-            f"the labels were not used: AUC needs a PyTorch model that answers the same scans, and the reference of "
+            f"the labels were not used: AUC needs a model that answers the same scans, and the reference of "
             f"this run is {found}"
         )
     return notes
@@ -146,9 +154,11 @@ def _findings(record: Record, bundle: Bundle) -> ScanFindings:
 
 def _timing(records: Sequence[Record], context: RunContext) -> tuple[TimingRow, ...]:
     rows = timing_rows(context.runner.name, ENGINE_PHASES, [record.engine_ms for record in records])
+    samples = [record.reference_ms for record in records if record.reference_ms]
     if context.reference_runner is not None:
-        samples = [record.reference_ms for record in records if record.reference_ms]
         rows += timing_rows(f"{context.reference_runner.name} (reference)", REFERENCE_PHASES, samples)
+    if context.own_model is not None:
+        rows += timing_rows(f"{context.own_model.name} (reference)", OWN_MODEL_PHASES, samples)
     return tuple(rows)
 
 
@@ -157,6 +167,8 @@ def _measured_on(context: RunContext, count: int) -> Mapping[str, Any]:
     facts = {"engine": context.runner.facts, "batch": 1, "readers": context.readers, "scans": count}
     if context.reference_runner is not None:
         facts["reference"] = context.reference_runner.facts
+    if context.own_model is not None:
+        facts["reference"] = context.own_model.facts
     return {**facts, "molre-edge": __version__}
 
 
@@ -200,13 +212,20 @@ def _engine_facts(runner: Runner) -> EngineFacts:
 
 
 def _reference_facts(context: RunContext, count: int) -> ReferenceFacts:
-    runner = context.reference_runner
+    runner, own = context.reference_runner, context.own_model
     if context.reference.kind == "golden":
-        return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle")
+        words = golden_words(context.bundle.own_golden, count)
+        return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle", words=words)
+    if own is not None and count:
+        details = {name: str(value) for name, value in own.facts.items()}
+        words = as_own_model(own.name, count, own.given)
+        return ReferenceFacts(kind="own model", volumes=f"{count} scans of this run", details=details, words=words)
     if runner is None or not count:
         return ReferenceFacts(kind="none")
     details = {name: str(value) for name, value in runner.facts.items()}
-    return ReferenceFacts(kind="pytorch checkpoint", volumes=f"{count} scans of this run", details=details)
+    checkpoint = context.reference.checkpoint
+    words = as_rebuild("the checkpoint" if checkpoint is None else checkpoint.name)
+    return ReferenceFacts(kind="pytorch checkpoint", volumes=f"{count} scans of this run", details=details, words=words)
 
 
 def _bundle_facts(bundle: Bundle, runner: Runner) -> BundleFacts:

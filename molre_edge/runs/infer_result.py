@@ -18,7 +18,7 @@ _MEANINGS: Mapping[int, str] = {
     0: "done",
     1: "no scan could be used",
     3: "parity failed",
-    4: "done, but some scans could not be used",
+    4: "done, but some scans could not be used, or not compared",
 }
 
 
@@ -38,6 +38,7 @@ class InferResult:
         timing: rows by runner and phase.
         compared: in words, what parity was judged on; empty if nothing was compared.
         notes: what the user should know about how this was found.
+        not_compared: ids of scans on which the user's own model failed.
         seconds: wall time of this start, from its first step to the report.
     """
 
@@ -52,6 +53,7 @@ class InferResult:
     timing: tuple[TimingRow, ...]
     compared: str
     notes: tuple[str, ...]
+    not_compared: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -61,12 +63,12 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan could be used, 4 some could not, else 0."""
+        """3 parity failed, 1 no scan could be used, 4 some could not be used or compared, else 0."""
         if self.parity_failed:
             return 3
         if not self.scans:
             return 1
-        return 4 if self.rejected else 0
+        return 4 if self.rejected or self.not_compared else 0
 
     @property
     def meaning(self) -> str:
@@ -85,6 +87,7 @@ class InferResult:
             "rejected": [asdict(scan) for scan in self.rejected],
             "parity": None if self.verdict is None else self.verdict.to_dict(),
             "compared": self.compared,
+            "not_compared": list(self.not_compared),
             "timing": [asdict(row) for row in self.timing],
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),

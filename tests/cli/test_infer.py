@@ -88,7 +88,13 @@ def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: 
     assert done.exit_code == 0
     assert {path.name for path in Path("run").iterdir()} == FILES
     assert [path.name for path in sorted(Path("run/outputs").iterdir())] == [f"scan-000{n}.npz" for n in range(1, 5)]
-    assert "Parity passed" in done.stdout and "4 scans answered" in done.stdout
+    assert "Parity passed: as molre-edge's rebuild of the checkpoint answered 3 golden volumes" in done.stdout
+    assert "4 scans answered" in done.stdout
+    report = json.loads(Path("run/report.json").read_text())
+    assert (
+        report["verdict"]["headline"] in words_of(done.stdout)
+        and "preprocessing can't" in report["verdict"]["headline"]
+    )
     assert "not a diagnosis" in words_of(done.stdout)
     assert (
         "Engine: onnxruntime:fp32" in done.stderr
