@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.calibration.evidence import BOTH, PYTORCH, STAND_IN, Evidence, EvidenceSets
+from molre_edge.calibration.evidence import BOTH, GOLDEN, STAND_IN, Evidence, EvidenceSets
 from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.int8_graph import add_qdq, int8_graph
 from molre_edge.calibration.judgement import Comparison, Judgement
@@ -147,7 +147,7 @@ class Evaluator:
         made = self._answers(raw, held_out, optimise)
         on_golden = (golden.outputs, made.take(range(len(golden.volumes))), None)
         comparisons = [
-            self._comparison(f"golden volumes, {mode}", PYTORCH, on_golden, limits),
+            self._comparison(f"golden volumes, {mode}", GOLDEN, on_golden, limits),
             self._comparison(
                 f"golden volumes and scans without a part in the ranges, {mode}",
                 BOTH,

@@ -17,11 +17,11 @@ from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision
 
-__all__ = ["BOTH", "PYTORCH", "STAND_IN", "Evidence", "EvidenceSets", "answers"]
+__all__ = ["BOTH", "GOLDEN", "STAND_IN", "Evidence", "EvidenceSets", "answers"]
 
-PYTORCH = "PyTorch's golden answers"
+GOLDEN = "the bundle's golden answers"
 STAND_IN = "the float32 graph"
-BOTH = f"{PYTORCH} and, for the scans, {STAND_IN}"
+BOTH = f"{GOLDEN} and, for the scans, {STAND_IN}"
 _MEASURED_GOLDEN_SLICES = 8  # slices' worth of golden volumes that a measurement of sensitivity uses beside the scans
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.calibration.confirm import Confirmed
 from molre_edge.calibration.prepare import Prepared
 from molre_edge.calibration.result_files import GRAPH, write_result
@@ -54,8 +55,9 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
 def _parity_on_golden(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:
     """The manifest's section on parity: on the golden volumes and by the user's limits, as for the other graphs."""
     golden, limits = confirmed.judgement.comparisons[0], prepared.inputs.limits
+    bundle = prepared.inputs.bundle
     return {
         "limits": limits.to_dict(),
-        "verdict": judge(golden.numbers, limits).to_dict(),
+        "verdict": judge(golden.numbers, limits, golden_words(bundle.own_golden, golden.numbers.n)).to_dict(),
         "volumes": golden.numbers.n,
     }

@@ -15,19 +15,22 @@ import numpy.typing as npt
 
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
+from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import ExportError, MissingDependencyError, ParityFailedError
+from molre_edge.errors import ExportError, MissingDependencyError, UsageError
 from molre_edge.export.golden import MIN_GOLDEN, batches, scan_volumes, synthetic_volumes
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
+from molre_edge.export.judged import judged
 from molre_edge.export.manifest_content import GraphParity, manifest_content
+from molre_edge.export.own_reference import OwnReference, check_note, open_own_reference
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
 from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
 from molre_edge.files import StrPath
 from molre_edge.locks import hold
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, Verdict, compare, judge
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Grid, Precision
@@ -43,6 +46,11 @@ __all__ = ["DEFAULT_GOLDEN", "ExportResult", "export_bundle", "export_checkpoint
 DEFAULT_GOLDEN = 8
 """Synthetic golden volumes of an export that names no number."""
 
+_PATIENTS = (
+    "The golden volumes are images of patients and become part of the bundle. Protect the bundle as you protect the "
+    "scans."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ExportResult:
@@ -56,6 +64,7 @@ class ExportResult:
         added_fraction: parameters of adapters and routers over all others.
         seconds: duration of each step.
         notes: remarks about how parity was judged.
+        own: the user's own model whose answers are the golden answers; None for the rebuild of the checkpoint.
     """
 
     folder: Path
@@ -65,12 +74,14 @@ class ExportResult:
     added_fraction: float
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
+    own: OwnGolden | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as ``molre-edge export --json`` prints it."""
         return {
             "bundle": str(self.folder),
             "digest": self.digest,
+            "own_model": None if self.own is None else self.own.to_dict(),
             "parity": {str(precision): parity.verdict.to_dict() for precision, parity in self.parity.items()},
             "routing": None if self.proof is None else self.proof.to_dict(),
             "added_fraction": self.added_fraction,
@@ -107,6 +118,8 @@ def export_checkpoint(
     precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
     golden: StrPath | None = None,
     golden_volumes: int | None = None,
+    reference_answers: StrPath | None = None,
+    reference_note: str | None = None,
     limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
     backbone_weights: StrPath | None = None,
     progress: Progress = SILENT,
@@ -120,7 +133,12 @@ def export_checkpoint(
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
             uses synthetic volumes.
-        golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden`.
+        golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden` or of
+            `reference_answers`.
+        reference_answers: the folder of ``write_reference_inputs`` with the answers of the user's own model. The
+            rebuild of the checkpoint must answer as it did, within the limits of fp32; then its answers are the golden
+            answers, and its scans the golden volumes.
+        reference_note: the user's own words about where those answers come from, stored in the bundle.
         limits: a TOML file of parity limits, or the limits by precision; None for the defaults.
         backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
         progress: receives progress events.
@@ -130,11 +148,17 @@ def export_checkpoint(
         CheckpointError: the checkpoint can't be read or is invalid.
         ConfigError: the limits or the number of golden volumes are invalid.
         ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
-        ParityFailedError: a graph is outside its limits.
+        ParityFailedError: a graph is outside its limits, or the checkpoint does not answer as the user's own model did.
+        OwnModelError: the folder of `reference_answers` is incomplete or altered.
+        UsageError: `golden` and `reference_answers` at once, or a note without answers.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
         InUseError: another process writes `bundle`.
     """
     folder, wanted = Path(bundle), tuple(Precision(each) for each in precisions)
+    answers = None if reference_answers is None else Path(reference_answers)
+    if golden is not None and answers is not None:
+        raise UsageError("--golden and --reference-answers both name the golden volumes; give one of them")
+    check_note(reference_note, answers)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
     check_name(folder)
@@ -148,6 +172,8 @@ def export_checkpoint(
             force=force,
             golden=golden,
             count=golden_volumes,
+            answers=answers,
+            note=reference_note,
             weights=None if backbone_weights is None else Path(backbone_weights),
             progress=progress,
         )
@@ -162,6 +188,8 @@ def _export_file(
     force: bool,
     golden: StrPath | None,
     count: int | None,
+    answers: Path | None,
+    note: str | None,
     weights: Path | None,
     progress: Progress,
 ) -> ExportResult:
@@ -179,7 +207,13 @@ def _export_file(
             raise MissingDependencyError("Exporting a checkpoint", str(error.name), "export") from error
         loaded = load_checkpoint(checkpoint, backbone_weights=weights)
         progress.step("golden volumes")
-        volumes, origin = _golden(loaded.config.grid, golden, count, progress)
+        own = None
+        if answers is None:
+            volumes, origin = _golden(loaded.config.grid, golden, count, progress)
+        else:
+            own = open_own_reference(answers, loaded.config, note=note, keep=count)
+            progress.warn(_PATIENTS)
+            volumes, origin = own.volumes(), f"{own.keep} scans of the user, answered by the user's own model"
         return export_bundle(
             loaded,
             folder,
@@ -188,6 +222,7 @@ def _export_file(
             precisions=precisions,
             limits=limits,
             force=force,
+            own=own,
             progress=progress,
         )
 
@@ -199,10 +234,7 @@ def _golden(
     if scans is None:
         count = DEFAULT_GOLDEN if count is None else count
         return synthetic_volumes(grid, count), f"synthetic, {count} volumes, seed 0"
-    progress.warn(
-        "The golden volumes are images of patients and become part of the bundle: protect the bundle as you protect "
-        "the scans."
-    )
+    progress.warn(_PATIENTS)
     volumes, problems = scan_volumes(Path(scans), grid, count)
     for problem in problems:
         progress.warn(f"Not used as a golden volume: {problem}")
@@ -223,6 +255,7 @@ def export_bundle(
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
+    own: OwnReference | None = None,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Export a loaded checkpoint. The bundle appears complete at the end, or not at all.
@@ -235,11 +268,13 @@ def export_bundle(
         precisions: the graphs to keep. The fp32 graph is always made and checked.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
+        own: the answers of the user's own model to `golden`; engines are judged by them.
         progress: receives progress events.
 
     Raises:
         ExportError: a check failed; the message names it.
-        ParityFailedError: a graph is outside its limits.
+        ParityFailedError: a graph is outside its limits, or the rebuild does not answer as the user's own model.
+        OwnModelError: those answers are of other scans, findings or shapes.
         BundleError: `folder` exists and must not be replaced, or it can't be written.
     """
     from molre_edge.model.placement import count_parameters
@@ -250,7 +285,12 @@ def export_bundle(
     watch, notes, parity = _Stopwatch(progress), list[str](), dict[Precision, GraphParity]()
 
     watch.step("PyTorch's answers to the golden volumes")
-    reference = _reference(model, golden)
+    rebuild = reference = _reference(model, golden)
+    whose = None
+    if own is not None:
+        watch.step("comparison with your own model's answers")
+        agreement = own.check(rebuild, config, limits)
+        reference, whose = agreement.reference, agreement.golden(own.note)
 
     watch.step("float32 graph (torch.export, onnxsim, checks)")
     graph = export_fp32(model)
@@ -260,11 +300,11 @@ def export_bundle(
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
     answers = _answers(raw, golden, Precision.FP32)
-    parity[Precision.FP32] = _judged(Precision.FP32, reference, answers, checkpoint, limits)
+    parity[Precision.FP32] = judged(Precision.FP32, reference, answers, checkpoint, limits, whose)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, traces, model, golden, reference, answers) if traces else None
+    proof = _prove(graph, traces, model, golden, rebuild, answers) if traces else None
     notes.extend(_routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
@@ -275,9 +315,9 @@ def export_bundle(
         del graph
         gc.collect()  # a Large backbone is gigabytes, several times over
         rounds = runtime_rounds()
-        judged = (rounding_copy(half) if rounds else half).SerializeToString()
-        answers = _answers(judged, golden, Precision.FP16, optimise=not rounds)
-        parity[Precision.FP16] = _judged(Precision.FP16, reference, answers, checkpoint, limits)
+        run = (rounding_copy(half) if rounds else half).SerializeToString()
+        answers = _answers(run, golden, Precision.FP16, optimise=not rounds)
+        parity[Precision.FP16] = judged(Precision.FP16, reference, answers, checkpoint, limits, whose)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
 
@@ -287,12 +327,14 @@ def export_bundle(
         (partial / "graphs").mkdir()
         for raw, facts in graphs.values():
             (partial / facts.file).write_bytes(raw)
-        write_golden(partial / GOLDEN_FILE, GoldenSet(golden, reference))
+        stored = len(golden) if own is None else own.keep
+        write_golden(partial / GOLDEN_FILE, GoldenSet(golden[:stored], reference.take(range(stored))))
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
-        content = manifest_content(checkpoint, kept, parity, proof, golden_origin, notes)
+        content = manifest_content(checkpoint, kept, parity, proof, golden_origin, notes, whose)
         digest = write_manifest(partial, content)
     watch.stop()
-    return ExportResult(folder, digest, parity, proof, count_parameters(model).fraction, watch.seconds, tuple(notes))
+    added = count_parameters(model).fraction
+    return ExportResult(folder, digest, parity, proof, added, watch.seconds, tuple(notes), whose)
 
 
 def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:
@@ -327,34 +369,6 @@ def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, 
     """The graph's answers, in batches of 1, 2 and 3."""
     with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
         return Outputs.stack([runner.run(golden[part]).outputs for part in batches(len(golden))])
-
-
-def _judged(
-    precision: Precision,
-    reference: Outputs,
-    answers: Outputs,
-    checkpoint: LoadedCheckpoint,
-    limits: Mapping[Precision, ParityLimits],
-) -> GraphParity:
-    config = checkpoint.config
-    numbers = compare(reference, answers, findings=config.findings, thresholds=np.asarray(config.thresholds))
-    verdict = judge(numbers, limits[precision])
-    if not verdict.passed:
-        reasons = "; ".join(check.text for check in verdict.failed)
-        raise ParityFailedError(
-            f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
-            + _advice(precision, verdict)
-        )
-    return GraphParity(numbers, verdict, limits[precision])
-
-
-def _advice(precision: Precision, verdict: Verdict) -> str:
-    """What to do about a graph that failed; other limits are named only if they can help."""
-    if precision is Precision.FP32:
-        return "This is a bug in the export or in ONNX Runtime; please report the model's configuration"
-    if verdict.other_limits_can_help:
-        return "Export with --precision fp32 only, or set limits that fit your use with --limits"
-    return "Export with --precision fp32 only: no limits allow NaN or infinity"
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from molre_edge import __version__
+from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.export.routing_proof import RoutingProof
 from molre_edge.parity import ParityLimits, ParityNumbers, Verdict
@@ -37,6 +38,7 @@ def manifest_content(
     proof: RoutingProof | None,
     golden_origin: str,
     notes: Iterable[str],
+    own: OwnGolden | None = None,
 ) -> dict[str, Any]:
     """The manifest without ``format``, ``version`` and ``files``; docs/bundle.md describes it.
 
@@ -47,6 +49,7 @@ def manifest_content(
         proof: evidence that routing is dynamic; None if the model has no routing.
         golden_origin: the origin of the golden volumes.
         notes: remarks that a report shows beside the numbers.
+        own: who gave the golden answers, if the user's own model did.
     """
     from molre_edge.model.placement import count_parameters
 
@@ -63,7 +66,7 @@ def manifest_content(
         "thresholds": plain["thresholds"],
         "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
         "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
-        "golden": {"origin": golden_origin},
+        "golden": {"origin": golden_origin, **({} if own is None else {"answers": own.to_dict()})},
         "routing": None if proof is None else proof.to_dict(),
         "parity": {
             str(precision): {

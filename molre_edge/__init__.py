@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         InUseError,
         MissingDependencyError,
         MolreEdgeError,
+        OwnModelError,
         ParityFailedError,
         RunError,
         ScanError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from molre_edge.export.exporter import export_checkpoint
     from molre_edge.inspection.look import inspect_path
+    from molre_edge.own_model.write_inputs import write_reference_inputs
     from molre_edge.parity.limits import ParityLimits
     from molre_edge.parity.outputs import ParityError
     from molre_edge.progress import Progress
@@ -58,6 +60,7 @@ __all__ = [
     "InUseError",
     "MissingDependencyError",
     "MolreEdgeError",
+    "OwnModelError",
     "ParityError",
     "ParityFailedError",
     "ParityLimits",
@@ -81,6 +84,7 @@ __all__ = [
     "synthesize_scans",
     "train_model",
     "verify_bundle",
+    "write_reference_inputs",
 ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["ERRORS", "PLACES", "TYPES", "VERBS", "find"]
 
 VERBS: Mapping[str, str] = {
+    "write_reference_inputs": "molre_edge.own_model.write_inputs",
     "export_checkpoint": "molre_edge.export.exporter",
     "calibrate_bundle": "molre_edge.calibration.run",
     "build_engine": "molre_edge.engines.build",
@@ -50,6 +51,7 @@ ERRORS: Mapping[str, str] = {
             "ExportError",
             "InUseError",
             "MissingDependencyError",
+            "OwnModelError",
             "ParityFailedError",
             "RunError",
             "ScanError",

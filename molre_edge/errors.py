@@ -18,6 +18,7 @@ __all__ = [
     "InUseError",
     "MissingDependencyError",
     "MolreEdgeError",
+    "OwnModelError",
     "ParityFailedError",
     "RunError",
     "ScanError",
@@ -64,6 +65,10 @@ class CalibrationError(MolreEdgeError):
 
 class EngineError(MolreEdgeError):
     """A runner can't be created, or does not fit this machine or this input."""
+
+
+class OwnModelError(MolreEdgeError):
+    """The user's own model, or the folder with its answers, can't be used as a reference."""
 
 
 class RunError(MolreEdgeError):

@@ -27,6 +27,7 @@ PUBLIC = [
     "InUseError",
     "MissingDependencyError",
     "MolreEdgeError",
+    "OwnModelError",
     "ParityError",
     "ParityFailedError",
     "ParityLimits",
@@ -50,6 +51,7 @@ PUBLIC = [
     "synthesize_scans",
     "train_model",
     "verify_bundle",
+    "write_reference_inputs",
 ]
 """All of it: a name appears or disappears here on purpose only."""
 

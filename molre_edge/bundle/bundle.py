@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.bundle.golden import GoldenSet, read_golden
+from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -73,6 +74,7 @@ class Bundle:
         grid, findings, thresholds: those of the model.
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
+        own_golden: who gave the golden answers, if the user's own model did; None for the rebuild of the checkpoint.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class Bundle:
     thresholds: npt.NDArray[np.float64]
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
+    own_golden: OwnGolden | None = None
 
     @classmethod
     def open(cls, folder: Path, *, expect_digest: str | None = None) -> Bundle:
@@ -122,6 +125,7 @@ class Bundle:
             thresholds=manifest.thresholds,
             graphs=manifest.graphs,
             checkpoint_sha256=manifest.checkpoint_sha256,
+            own_golden=manifest.own_golden,
         )
 
     @classmethod

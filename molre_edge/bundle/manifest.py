@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.errors import ConfigError
 from molre_edge.findings import reserved_word
 from molre_edge.specs import Grid, Precision, TensorSpec
@@ -81,6 +82,7 @@ class Manifest:
         grid, findings, thresholds: those of the model.
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
+        own_golden: who gave the golden answers, if the user's own model did; else None.
     """
 
     data: Mapping[str, Any]
@@ -90,6 +92,7 @@ class Manifest:
     thresholds: npt.NDArray[np.float64]
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
+    own_golden: OwnGolden | None = None
 
 
 def is_covered(name: str) -> bool:
@@ -141,7 +144,9 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
     if not all(isinstance(text, str) for text in (*data["tool"].values(), *data["notes"])):
         raise ValueError("tool, notes: expected texts")
     thresholds = _thresholds(data["thresholds"], findings)
-    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint)
+    answers = data.get("golden", {}).get("answers")
+    own = None if answers is None else OwnGolden.from_dict(answers)
+    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own)
 
 
 def _findings(names: object) -> tuple[str, ...]:

@@ -45,9 +45,20 @@ COMMANDS: dict[str, Entry] = {
         "Add a LoRA saved by Hugging Face PEFT to a checkpoint without adapters (K = 0). The result has K = 1.",
         ("molre-edge import-peft LORA_FOLDER --base frozen.pt --out lora.pt",),
     ),
+    "reference": Entry(
+        "Write what your own model needs to answer scans, so that engines are judged by its answers.",
+        (
+            "molre-edge reference scans --checkpoint ckpt.pt --out for-my-model",
+            "molre-edge reference scans --checkpoint ckpt.pt --model mine.py:answer --out for-my-model",
+        ),
+    ),
     "export": Entry(
         "Turn a checkpoint into a bundle: ONNX graphs, golden answers, and the proof that routing is dynamic.",
-        ("molre-edge export ckpt.pt", "molre-edge export ckpt.pt --out my-bundle --golden scans"),
+        (
+            "molre-edge export ckpt.pt",
+            "molre-edge export ckpt.pt --out my-bundle --golden scans",
+            'molre-edge export ckpt.pt --reference-answers for-my-model --reference-note "the model of the study"',
+        ),
     ),
     "calibrate": Entry(
         "Find the largest set of INT8 layers within the parity limits; write graphs/int8.onnx and a report to the "
@@ -59,10 +70,11 @@ COMMANDS: dict[str, Entry] = {
         ("molre-edge build --engine fp16 --target rtx",),
     ),
     "infer": Entry(
-        "Run the bundle on scans: findings per scan, times by phase, and parity with the PyTorch reference.",
+        "Run the bundle on scans: findings per scan, times by phase, and parity with the reference.",
         (
             "molre-edge infer scans --engine fp16",
             "molre-edge infer scans --engine onnxruntime:fp32 --reference golden --out my-run",
+            "molre-edge infer scans --reference mine.py:answer",
             "molre-edge infer scans --resume --out my-run",
         ),
     ),

@@ -58,8 +58,25 @@ def export(
     golden_volumes: Annotated[
         int | None,
         typer.Option(
-            "--golden-volumes", min=2, help="Number of golden volumes. Default: 8 synthetic ones, or all of --golden."
+            "--golden-volumes",
+            min=2,
+            help="Number of golden volumes. Default: 8 synthetic ones, or all of --golden or --reference-answers.",
         ),
+    ] = None,
+    reference_answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference-answers",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="The folder of 'molre-edge reference' with the answers of your own model. The checkpoint must answer "
+            "as it did; then engines are judged by its answers.",
+        ),
+    ] = None,
+    reference_note: Annotated[
+        str | None,
+        typer.Option("--reference-note", help="Where those answers come from, in your words; stored in the bundle."),
     ] = None,
     limits: LimitsOption = None,
     backbone_weights: WeightsOption = None,
@@ -68,8 +85,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle: ONNX graphs, golden answers, and the proof that routing is dynamic.
 
-    Each graph is compared with PyTorch on the golden volumes. If one is outside its parity limits, no bundle is
-    written and the exit code is 3.
+    Each graph is compared on the golden volumes with PyTorch, or with your own model's answers. If one is outside its
+    parity limits, or the checkpoint does not answer as your own model did, no bundle is written and the exit code is 3.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
@@ -80,6 +97,8 @@ def export(
             precisions=("fp32",) if precision is GraphChoice.FP32 else ("fp32", "fp16"),
             golden=golden,
             golden_volumes=golden_volumes,
+            reference_answers=reference_answers,
+            reference_note=reference_note,
             limits=limits,
             backbone_weights=backbone_weights,
             progress=progress,
@@ -97,7 +116,9 @@ def _cell(value: float | None, form: str) -> str:
 
 def show_export(result: ExportResult, speaker: Speaker) -> None:
     """Print the result."""
-    table = Table(title="Parity with PyTorch on the golden volumes", title_justify="left")
+    for parity in list(result.parity.values())[:1]:
+        speaker.say(parity.verdict.headline, "green")
+    table = Table(title="Parity on the golden volumes", title_justify="left")
     for heading in ("graph", "verdict", "max |Δp|", "flips", "cosine", "gates, L1"):
         table.add_column(heading, justify="left" if heading in {"graph", "verdict"} else "right")
     for precision, parity in result.parity.items():

@@ -53,14 +53,17 @@ def infer(
         str,
         typer.Option(
             "--reference",
-            metavar="auto|golden|none|CKPT",
+            metavar="auto|golden|none|CKPT|FILE.py:FUNCTION",
             autocompletion=completion.references,
-            help="Compare with the PyTorch model of a checkpoint, with the bundle's golden answers, or with nothing. "
-            "auto: the model, if torch is installed and its checkpoint is beside the bundle or here; else golden.",
+            help="Compare with the PyTorch model of a checkpoint, with your own model (its code is run, in a process "
+            "of its own), with the bundle's golden answers, or with nothing. auto: the golden answers if your own "
+            "model gave them; else the checkpoint's model, if torch is installed and the checkpoint is beside the "
+            "bundle or here; else golden.",
         ),
     ] = "auto",
     reference_scans: Annotated[
-        str, typer.Option("--reference-scans", metavar="N|all", help="Run the PyTorch model on the first N scans only.")
+        str,
+        typer.Option("--reference-scans", metavar="N|all", help="Ask the reference about the first N scans only."),
     ] = "all",
     backbone_weights: WeightsOption = None,
     labels: LabelsOption = None,
@@ -115,10 +118,11 @@ def infer(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the bundle on scans: findings per scan, times by phase, and parity with the PyTorch reference.
+    """Run the bundle on scans: findings per scan, times by phase, and parity with the reference.
 
     Exit codes: 0 done; 1 an error that you can fix, or no scan could be used; 2 usage; 3 parity failed; 4 done, but
-    some scans could not be used; 130 interrupted (continue with --resume). Ctrl-C finishes the current scan first.
+    some scans could not be used or compared; 130 interrupted (continue with --resume). Ctrl-C finishes the current scan
+    first.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
@@ -176,12 +180,12 @@ def show_run(result: InferResult, speaker: Speaker) -> None:
         if len(result.rejected) > _SHOWN:
             speaker.say(f"... and {len(result.rejected) - _SHOWN} more, all in scans.csv")
     if result.verdict is not None:
+        speaker.say(result.verdict.headline, style="bold red" if result.parity_failed else "green")
         for check in result.verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"
             speaker.say(f"  {mark} {check.name}: {check.text}")
-        speaker.say(
-            f"Parity {result.verdict.summary}; {result.compared}", style="bold red" if result.parity_failed else "green"
-        )
+        summary = result.verdict.summary
+        speaker.say(f"{summary[0].upper()}{summary[1:]}; {result.compared}")
     for note in result.notes:
         speaker.say(f"Note: {note}")
     count = len(result.scans)

@@ -101,6 +101,7 @@ def _show_run(run: RemadeRun, speaker: Speaker) -> None:
     if run.verdict is None:
         speaker.say(f"{run.name}: no parity judged, nothing was compared with a reference")
         return
-    speaker.say(f"{run.name}: parity {run.verdict.summary}", style="green" if run.verdict.passed else "bold red")
+    speaker.say(f"{run.name}: {run.verdict.headline}", style="green" if run.verdict.passed else "bold red")
+    speaker.say(f"{run.name}: parity {run.verdict.summary}")
     for check in run.verdict.failed:
         speaker.complain(f"{run.name}: {check.name}: {check.text}")

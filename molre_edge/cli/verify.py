@@ -80,7 +80,9 @@ def _show(result: Verification, speaker: Speaker) -> None:
     if result.engine is not None:
         speaker.say(f"Engine: {result.engine['name']} ({result.engine['why']})")
     if result.golden is not None and result.limits is not None:
-        for check in result.golden.verdict.checks:
+        verdict = result.golden.verdict
+        speaker.say(verdict.headline, "green" if verdict.passed else "bold red")
+        for check in verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"
             speaker.say(f"  {mark} {check.name}: {check.text}")
         speaker.say(f"Limits: {result.limits.source}")

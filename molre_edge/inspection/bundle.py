@@ -7,6 +7,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
+from molre_edge.bundle.golden_origin import OUTPUTS, OwnGolden, golden_words
 from molre_edge.errors import BundleError
 from molre_edge.inspection.engine import engine_row, layer_table
 from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
@@ -39,6 +40,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         ("added parameters", f"{added:.2%}" if isinstance(added, float) else "not known"),
         ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
         ("golden answers", plain(dig(manifest, "golden", "origin"))),
+        *_own(bundle.own_golden),
         *_calibration(dig(manifest, "calibration")),
         *(("note", plain(note)) for note in manifest["notes"]),
         ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
@@ -66,6 +68,20 @@ def inspect_bundle(folder: Path) -> Inspection:
     }
     summary = f"a bundle of molre-edge ({megabytes(size)}): {graphs} graphs, {built}"
     return Inspection("bundle", summary, facts, tuple(words), tuple(tables), tuple(files.problems.values()))
+
+
+def _own(own: OwnGolden | None) -> list[tuple[str, str]]:
+    """Whose answers the golden answers are, if they are those of the user's own model."""
+    if own is None:
+        return []
+    rest = [name for name in OUTPUTS if name not in own.outputs]
+    more = f"; {' and '.join(rest)} of the rebuild" if rest else ""
+    words = [
+        ("they are", f"{golden_words(own, own.scans)}"),
+        ("their file's SHA-256", own.sha256),
+        ("the rebuild differs by", f"{own.max_abs_dlogit:.2g} logits, {own.max_abs_dp:.2g} in p, at most{more}"),
+    ]
+    return [*words, ("note on them", plain(own.note))] if own.note else words
 
 
 def _calibration(section: Any) -> list[tuple[str, str]]:

@@ -55,7 +55,9 @@ def compare(
         ParityError: there is no volume or no finding, or the shapes don't match, or a threshold or label has an
             impossible value.
     """
-    names = tuple(findings)
+    names, only_logits = tuple(findings), reference.only_logits
+    if only_logits:
+        engine = Outputs(engine.logits, np.zeros((len(engine), 0)))
     cuts, truth = _checked(reference, engine, names, thresholds, labels)
     p_reference, p_engine = reference.probabilities, engine.probabilities
     finite = np.isfinite(reference.logits) & np.isfinite(engine.logits)  # (n, findings)
@@ -86,6 +88,7 @@ def compare(
         worst=_worst(dp, dlogit, flipped, cosine, gates, {each.scan for each in nonfinite}),
         nonfinite=nonfinite,
         labelled=truth is not None,
+        only_logits=only_logits,
     )
 
 
@@ -176,6 +179,8 @@ def _cosine(reference: FloatArray, engine: FloatArray) -> _F64:
     """
     finite = np.isfinite(reference).all(axis=1) & np.isfinite(engine).all(axis=1)
     cosine = np.full(len(reference), np.nan)
+    if not reference.shape[1]:
+        return cosine
     for i in np.flatnonzero(finite):
         a, b = reference[i].astype(np.float64), engine[i].astype(np.float64)
         length_a, length_b = np.linalg.norm(a), np.linalg.norm(b)

@@ -329,6 +329,7 @@ class ParityNumbers:
         worst: the worst scans first, at most ten.
         nonfinite: NaN and infinities found.
         labelled: whether labels were given.
+        only_logits: the reference gave neither embedding nor gates, so those are not compared.
     """
 
     n: int
@@ -340,6 +341,7 @@ class ParityNumbers:
     worst: tuple[WorstScan, ...]
     nonfinite: tuple[NonFinite, ...]
     labelled: bool
+    only_logits: bool = False
 
     @property
     def scan_findings(self) -> int:

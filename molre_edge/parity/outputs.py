@@ -33,7 +33,7 @@ class Outputs:
 
     Attributes:
         logits: float32 (n, findings), before the sigmoid.
-        embedding: float32 (n, d), the vector before the head.
+        embedding: float32 (n, d), the vector before the head; (n, 0) from a reference that gives logits only.
         gates: float32 (n, slices or 1, routers, experts), each expert vector summing to one;
             ``None`` for a model without experts (K = 0).
     """
@@ -74,6 +74,11 @@ class Outputs:
     def probabilities(self) -> npt.NDArray[np.float64]:
         """sigmoid(logits), float64 (n, findings)."""
         return sigmoid(self.logits)
+
+    @property
+    def only_logits(self) -> bool:
+        """Whether a reference, such as the user's own model, gave neither embedding nor gates."""
+        return self.embedding.shape[1] == 0 and self.gates is None
 
     def take(self, volumes: Sequence[int]) -> Outputs:
         """The outputs for some of the volumes, in the order given."""

@@ -51,10 +51,12 @@ class Verdict:
     Attributes:
         passed: every judged check passed, and at least one limit was judged.
         checks: all checks in a fixed order, including those that were not judged.
+        reference: whose answers the reference's are, in the words of :mod:`molre_edge.parity.whose`; empty if not told.
     """
 
     passed: bool
     checks: tuple[Check, ...]
+    reference: str = ""
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -72,6 +74,17 @@ class Verdict:
         return bool(self.failed) and all(check.name != "finite" for check in self.failed)
 
     @property
+    def headline(self) -> str:
+        """The first line: passed or failed, and measured by whose answers."""
+        word = "Parity passed" if self.passed else "Parity failed"
+        return f"{word}: {self.whose}" if self.whose else word
+
+    @property
+    def whose(self) -> str:
+        """The reference in words; for a verdict that failed, that the engine does not answer so."""
+        return f"not {self.reference}" if self.reference and not self.passed else self.reference
+
+    @property
     def summary(self) -> str:
         """One line: passed or failed, and how many checks were not judged."""
         judged = len(self.checks) - len(self.not_judged)
@@ -84,11 +97,22 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"passed": self.passed, "summary": self.summary, "checks": [check.to_dict() for check in self.checks]}
+        return {
+            "headline": self.headline,
+            "reference": self.reference,
+            "passed": self.passed,
+            "summary": self.summary,
+            "checks": [check.to_dict() for check in self.checks],
+        }
 
 
-def judge(numbers: ParityNumbers, limits: ParityLimits) -> Verdict:
+def judge(numbers: ParityNumbers, limits: ParityLimits, reference: str = "") -> Verdict:
     """Compare numbers with limits.
+
+    Args:
+        numbers: what was measured.
+        limits: what is allowed.
+        reference: whose answers the reference's are, in the words of :mod:`molre_edge.parity.whose`.
 
     Raises:
         ParityError: no volume was compared: nothing can pass on no evidence.
@@ -107,7 +131,7 @@ def judge(numbers: ParityNumbers, limits: ParityLimits) -> Verdict:
         _finding_auc(numbers, limits),
     )
     evidence = any(check.judged for check in checks[1:])  # finite values alone are no parity
-    return Verdict(evidence and all(check.passed for check in checks if check.judged), checks)
+    return Verdict(evidence and all(check.passed for check in checks if check.judged), checks, reference)
 
 
 def _check(name: str, measured: float | None, limit: float | None, text: str, *, least: bool = False) -> Check:
@@ -195,7 +219,9 @@ def _flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
 def _cosine(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.min_cosine
     text = (
-        "not judged: no embedding is finite in both"
+        "not judged: the reference gives no embedding"
+        if numbers.only_logits
+        else "not judged: no embedding is finite in both"
         if measured is None
         else f"smallest cosine of the embeddings {cosine(measured)}"
     )
@@ -204,6 +230,9 @@ def _cosine(numbers: ParityNumbers, limits: ParityLimits) -> Check:
 
 def _routing_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     gates = numbers.gates
+    if numbers.only_logits:
+        text = "not judged: the reference gives no gates"
+        return Check("routing_l1", None, limits.max_routing_l1, False, text, judged=False)
     if gates is None or gates.experts <= 1:
         why = "no experts" if gates is None else "a single expert"
         text = f"not judged: {why}, no routing to prove"

@@ -58,7 +58,7 @@ def _suite(place: int, name: str, report: Report) -> ElementTree.Element:
         "engine": report.engine.name,
         "runtime": report.engine.runtime,
         "device": report.engine.device,
-        "reference": report.reference.kind,
+        "reference": (report.verdict.reference if report.verdict else "") or report.reference.kind,
         "bundle": report.bundle.digest,
         "limits": limits,
         "limits source": report.limits_source if report.limits else "none",

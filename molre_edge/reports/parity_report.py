@@ -67,14 +67,17 @@ class ReferenceFacts:
     """The reference.
 
     Attributes:
-        kind: the PyTorch model, the answers stored in the bundle, or none.
+        kind: the PyTorch model rebuilt from the checkpoint, the user's own model, the answers stored in the bundle, or
+            none.
         volumes: the compared volumes, such as ``the 12 scans of this run`` or ``8 golden volumes of the bundle``.
         details: other facts to show, such as the version of PyTorch.
+        words: whose answers they are, for the first line of the verdict; see :mod:`molre_edge.parity.whose`.
     """
 
-    kind: Literal["pytorch checkpoint", "golden answers", "none"]
+    kind: Literal["pytorch checkpoint", "own model", "golden answers", "none"]
     volumes: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,12 @@ import numpy as np
 
 from molre_edge import __version__
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.engines.runner import Runner
-from molre_edge.errors import ConfigError
+from molre_edge.errors import ConfigError, shown
 from molre_edge.parity import ParityLimits
 from molre_edge.parity.limits import limits_from
+from molre_edge.parity.whose import GIVEN, Given
 from molre_edge.reports.parity_report import BundleFacts, EngineFacts
 from molre_edge.runs.context import RunContext
 
@@ -30,10 +32,13 @@ class Circumstances:
         bundle: its bundle.
         findings: names, in the order of the model's outputs.
         thresholds: probabilities, one a finding.
-        reference: ``checkpoint``, ``golden`` or ``none``.
+        reference: ``checkpoint``, ``own model``, ``golden`` or ``none``.
         why: of that reference, a sentence.
-        reference_runner: name of the reference's runner; empty without one.
-        reference_details: facts of that runner, as texts.
+        reference_runner: name of the reference's runner, or of the user's own model; empty without one.
+        reference_details: facts of it, as texts.
+        checkpoint: name of the checkpoint's file, for ``checkpoint``.
+        given: what the user's own model gets, for ``own model``.
+        own_golden: of the golden answers that the user's own model gave; None for the rebuild's.
         limits: parity limits of this engine.
         limits_source: where they came from.
         labels_given: whether labels were asked to be used.
@@ -52,6 +57,9 @@ class Circumstances:
     why: str
     reference_runner: str = ""
     reference_details: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: str = ""
+    given: Given = "path"
+    own_golden: OwnGolden | None = None
     limits: ParityLimits
     limits_source: str
     labels_given: bool = False
@@ -64,7 +72,8 @@ class Circumstances:
     @classmethod
     def of(cls, context: RunContext) -> Circumstances:
         """Of a run that is under way."""
-        bundle, runner, reference = context.bundle, context.runner, context.reference_runner
+        bundle, runner, own = context.bundle, context.runner, context.own_model
+        reference = own or context.reference_runner
         measured_on: dict[str, Any] = {"engine": dict(runner.facts), "batch": 1, "readers": context.readers}
         if reference is not None:
             measured_on["reference"] = dict(reference.facts)
@@ -77,6 +86,9 @@ class Circumstances:
             why=context.reference.why,
             reference_runner="" if reference is None else reference.name,
             reference_details={} if reference is None else _texts(reference.facts),
+            checkpoint=context.reference.checkpoint.name if context.reference.checkpoint else "",
+            given=own.given if own else "path",
+            own_golden=bundle.own_golden,
             limits=context.limits,
             limits_source=context.limits_source,
             labels_given=context.labels is not None,
@@ -91,7 +103,8 @@ class Circumstances:
         """Plain data for JSON. Paths of scans are not in it."""
         data = {each.name: getattr(self, each.name) for each in fields(self)}
         parts = {"engine": asdict(self.engine), "bundle": asdict(self.bundle), "limits": self.limits.to_dict()}
-        return {**data, **parts}
+        golden = None if self.own_golden is None else self.own_golden.to_dict()
+        return {**data, **parts, "own_golden": golden}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Circumstances:
@@ -103,7 +116,11 @@ class Circumstances:
         try:
             lists = {name: tuple(data[name]) for name in ("findings", "thresholds", "notes", "bundle_notes")}
             parts = {"engine": EngineFacts(**data["engine"]), "bundle": BundleFacts(**data["bundle"])}
-            return Circumstances(**{**data, **lists, **parts, "limits": limits_from(data["limits"])[0]})
+            golden = None if data["own_golden"] is None else OwnGolden.from_dict(data["own_golden"])
+            if data["given"] not in GIVEN:
+                raise ValueError(f"given: {shown(data['given'])}")
+            limits = limits_from(data["limits"])[0]
+            return Circumstances(**{**data, **lists, **parts, "limits": limits, "own_golden": golden})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the description of the run is damaged ({error!r})") from error
 

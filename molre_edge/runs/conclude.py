@@ -11,9 +11,12 @@ from datetime import datetime, timezone
 
 from molre_edge import __version__
 from molre_edge.bundle.bundle import GoldenSet
+from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.errors import MolreEdgeError, RunError
 from molre_edge.files import write_json
+from molre_edge.own_model.process import MODEL_FAILED
 from molre_edge.parity import Outputs
+from molre_edge.parity.whose import as_own_model, as_rebuild
 from molre_edge.reports.parity_report import FailedScan, KeySlice, ReferenceFacts, Report, TimingRow
 from molre_edge.reports.write import write_report
 from molre_edge.runs import pictures
@@ -27,10 +30,12 @@ from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Compared, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report
 from molre_edge.runs.store import RunStore
 from molre_edge.runs.stored_findings import StoredFindings
-from molre_edge.runs.timing import ENGINE_PHASES, REFERENCE_PHASES, Times, timing_json
+from molre_edge.runs.timing import ENGINE_PHASES, OWN_MODEL_PHASES, REFERENCE_PHASES, Times, timing_json
 
 __all__ = ["conclude", "write_results"]
 
+_COMPARES_SCANS = ("checkpoint", "own model")
+"""Kinds of reference that answer the run's own scans."""
 Pictures = Callable[[Report], Sequence[KeySlice]]
 
 
@@ -81,10 +86,11 @@ def write_results(
     write_known_labels(store.folder, labels, how.findings)
     answers = _read(store, how)
     pair = _pair(how, golden, answers.compared, labels)
-    notes = (*how.notes, *_notes(how, pair))
+    notes = (*how.notes, *_notes(how, pair, answers.failed))
     timing = (*answers.engine.rows(how.engine.name, ENGINE_PHASES),)
     if how.reference_runner:
-        timing += (*answers.reference.rows(f"{how.reference_runner} (reference)", REFERENCE_PHASES),)
+        phases = OWN_MODEL_PHASES if how.reference == "own model" else REFERENCE_PHASES
+        timing += (*answers.reference.rows(f"{how.reference_runner} (reference)", phases),)
     count = store.count("done")
     measured_on = {**how.measured_on, "scans": count, "molre-edge": __version__}
     write_json(store.folder / "timing.json", timing_json(timing, measured_on))
@@ -109,6 +115,7 @@ def write_results(
         verdict=report.verdict,
         timing=timing,
         compared=_compared(pair, how, count),
+        not_compared=tuple(answers.failed),
         notes=notes,
         shard=store.shard,
     )
@@ -123,12 +130,14 @@ class _Answers:
         reference: times of the reference.
         compared: answers of scans that the reference answered too.
         warnings: scan id -> its warnings.
+        failed: ids of scans on which the user's own model failed.
     """
 
     engine: Times = field(default_factory=Times)
     reference: Times = field(default_factory=Times)
     compared: Compared = field(default_factory=Compared)
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
 
 def _read(store: RunStore, how: Circumstances) -> _Answers:
@@ -140,11 +149,13 @@ def _read(store: RunStore, how: Circumstances) -> _Answers:
             findings.add(StoredFindings.made(record, how.findings, how.thresholds))
             answers.engine.add(record.engine_ms)
             answers.reference.add(record.reference_ms)
-            if how.reference == "checkpoint":
+            if how.reference in _COMPARES_SCANS:
                 answers.compared.add(record)
             if record.warnings:
                 told = tuple(text for _, text in record.warnings)
                 answers.warnings[record.scan] = texts.setdefault(told, told)
+            if MODEL_FAILED in {code for code, _ in record.warnings}:
+                answers.failed.append(record.scan)
     return answers
 
 
@@ -182,15 +193,18 @@ def _facts(
     )
 
 
-def _notes(how: Circumstances, pair: Pair | None) -> list[str]:
+def _notes(how: Circumstances, pair: Pair | None, failed: Sequence[str]) -> list[str]:
     """What the user asked for and does not get."""
     notes = []
+    if failed:
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        notes.append(f"your model failed on {len(failed)} scans, which are not compared: {', '.join(failed[:5])}{more}")
     if pair is None and how.reference != "none":
         notes.append("no scan was compared with the reference, so parity is not judged")
-    if how.labels_given and how.reference != "checkpoint":
+    if how.labels_given and how.reference not in _COMPARES_SCANS:
         found = "the golden answers" if how.reference == "golden" else "none"
         notes.append(
-            f"the labels were not used: AUC needs a PyTorch model that answers the same scans, and the reference of "
+            f"the labels were not used: AUC needs a model that answers the same scans, and the reference of "
             f"this run is {found}"
         )
     return notes
@@ -222,8 +236,13 @@ def _compared(pair: Pair | None, how: Circumstances, done: int) -> str:
 
 def _reference_facts(how: Circumstances, count: int) -> ReferenceFacts:
     if how.reference == "golden":
-        return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle")
+        words = golden_words(how.own_golden, count)
+        return ReferenceFacts(kind="golden answers", volumes=f"{count} golden volumes of the bundle", words=words)
     if how.reference == "none" or not count:
         return ReferenceFacts(kind="none")
-    volumes = f"{count} scans of this run"
-    return ReferenceFacts(kind="pytorch checkpoint", volumes=volumes, details=how.reference_details)
+    volumes, details = f"{count} scans of this run", how.reference_details
+    if how.reference == "own model":
+        words = as_own_model(how.reference_runner, count, how.given)
+        return ReferenceFacts(kind="own model", volumes=volumes, details=details, words=words)
+    words = as_rebuild(how.checkpoint or "the checkpoint")
+    return ReferenceFacts(kind="pytorch checkpoint", volumes=volumes, details=details, words=words)

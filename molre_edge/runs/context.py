@@ -10,6 +10,8 @@ from typing import Any
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import UsageError
+from molre_edge.own_model.process import OwnModel
+from molre_edge.own_model.spec import is_model_spec
 from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.judging import Limits
@@ -30,6 +32,10 @@ def _as(word: str) -> Mapping[str, Any]:
     return {_HOW: lambda value: value if value in WORDS else word}
 
 
+def _reference_word(value: str) -> str:
+    return "FILE.py:FUNCTION" if is_model_spec(value) else value if value in WORDS else "CKPT"
+
+
 _NUMBERS = (("reference_scans", 1, None), ("threads", 1, None), ("readers", 0, 64), ("settle", 0, None))
 """Options that are numbers, with their lowest and highest value."""
 
@@ -46,7 +52,7 @@ class InferOptions:
     bundle: Path = field(default=DEFAULT_BUNDLE, metadata=_NEVER)
     out: Path | None = field(default=None, metadata=_NEVER)
     resume: bool = field(default=False, metadata=_NEVER)
-    reference: str = field(default="auto", metadata=_as("CKPT"))
+    reference: str = field(default="auto", metadata={_HOW: _reference_word})
     reference_scans: int | None = None
     backbone_weights: Path | None = field(default=None, metadata=_as("DIR"))
     labels: Path | None = field(default=None, metadata=_as("CSV"))
@@ -104,6 +110,7 @@ class RunContext:
         runner: an entered runner, the engine under test.
         reference: the choice of the reference.
         reference_runner: an entered runner, for the reference kind ``checkpoint``; else None.
+        own_model: the user's own model, entered, for the reference kind ``own model``; else None.
         limits: the parity limits of this engine.
         limits_source: where they came from, for the report.
         labels: of the scans; None without any.
@@ -123,6 +130,7 @@ class RunContext:
     reference: Reference
     limits: ParityLimits
     reference_runner: Runner | None = None
+    own_model: OwnModel | None = None
     limits_source: str = "default"
     labels: LabelTable | None = None
     reference_scans: int | None = None

@@ -71,7 +71,7 @@ class StoredRun:
     def compares_scans(self) -> bool:
         """Whether the reference answered the run's own scans, which alone can have labels."""
         with _sound(self.folder):
-            return bool(self.data["reference"]["kind"] == "pytorch checkpoint")
+            return self.data["reference"]["kind"] in ("pytorch checkpoint", "own model")
 
     @property
     def grid(self) -> Grid | None:

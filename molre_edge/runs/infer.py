@@ -20,6 +20,7 @@ from molre_edge.runs.engine import check_engine, pick_engine
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.labels import read_labels
+from molre_edge.runs.own_reference import enter_own_model
 from molre_edge.runs.reference import Reference, choose_reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.scan_ids import IdSecret
@@ -64,8 +65,9 @@ def infer_scans(
         bundle: folder of the bundle.
         out: the run's folder, new or empty. Default: ``edge-runs/<UTC time>``.
         resume: continue an interrupted run: that of `out`, else the newest that fits.
-        reference: ``auto``, ``golden``, ``none``, or the path of the checkpoint that the bundle was exported from.
-        reference_scans: compare only the first N usable scans with the PyTorch model; None compares all.
+        reference: ``auto``, ``golden``, ``none``, the path of the checkpoint that the bundle was exported from, or your
+            own model as ``FILE.py:function``. Your model's code is run, in a process of its own.
+        reference_scans: compare only the first N usable scans with the PyTorch model, or with yours; None compares all.
         backbone_weights: Hugging Face folder, for a checkpoint without the backbone's weights.
         labels: CSV with a column ``scan`` and a column per finding: AUC is measured and judged too.
         limits: parity limits: a TOML file, or values by precision. Default: the project's.
@@ -89,6 +91,7 @@ def infer_scans(
         BundleError: the bundle is missing, altered, or not the expected one.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did, so it is not used.
+        OwnModelError: your own model can't be loaded, or does not answer the findings by name.
         RunError: the folder is in use, the labels do not match, or the run cannot be continued.
         ScanError: `scans` does not exist.
         KeyboardInterrupt: the user stopped the run; `resume` continues it.
@@ -140,7 +143,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     task = Task(
         bundle=bundle.digest,
         engine=choice.runner.name,
-        reference=reference.kind,
+        reference=reference.identity,
         scans=Task.hide(options.scans),
         all_series=options.all_series,
         threads=options.threads,
@@ -151,12 +154,14 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         store = _store(options, task, progress)
         stack.callback(store.close)
         check_engine(bundle, runner, limits, progress)
+        own_model = enter_own_model(reference, bundle, stack, progress)
         context = RunContext(
             scans=options.scans,
             bundle=bundle,
             runner=runner,
             reference=reference,
             reference_runner=_reference_runner(reference, options, stack),
+            own_model=own_model,
             limits=(limits or DEFAULT_LIMITS)[runner.precision],
             limits_source="default" if limits is None else limits.source,
             labels=labels,

@@ -19,7 +19,7 @@ _MEANINGS: Mapping[int, str] = {
     0: "done",
     1: "no scan could be used",
     3: "parity failed",
-    4: "done, but some scans could not be used",
+    4: "done, but some scans could not be used, or not compared",
 }
 
 
@@ -40,6 +40,7 @@ class InferResult:
         compared: in words, what parity was judged on; empty if nothing was compared.
         notes: what the user should know about how this was found.
         shard: which part of the scans this run answers, ``I/N``; None answers all.
+        not_compared: ids of scans on which the user's own model failed.
         seconds: wall time of this start, from its first step to the report.
     """
 
@@ -55,6 +56,7 @@ class InferResult:
     compared: str
     notes: tuple[str, ...]
     shard: str | None = None
+    not_compared: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -73,12 +75,12 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan could be used, 4 some could not, else 0. A shard may be empty: 0, or 4."""
+        """3 parity failed, 1 no scan could be used, 4 some could not be used or compared, else 0. A shard may be empty."""
         if self.parity_failed:
             return 3
         if not self.scans and self.shard is None:
             return 1
-        return 4 if self.rejected else 0
+        return 4 if self.rejected or self.not_compared else 0
 
     @property
     def meaning(self) -> str:
@@ -99,6 +101,7 @@ class InferResult:
             "rejected": [asdict(scan) for scan in self.rejected],
             "parity": None if self.verdict is None else self.verdict.to_dict(),
             "compared": self.compared,
+            "not_compared": list(self.not_compared),
             "timing": [asdict(row) for row in self.timing],
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),

@@ -6,17 +6,17 @@ import time
 from collections import Counter
 
 from molre_edge.bundle.bundle import GoldenSet
-from molre_edge.engines.runner import Runner
 from molre_edge.errors import RunError, ScanError
 from molre_edge.runs.answers import Record
 from molre_edge.runs.conclude import conclude
 from molre_edge.runs.context import RunContext
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.interrupt import finish_first
+from molre_edge.runs.own_reference import ask_reference
 from molre_edge.runs.pairs import Labels
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
-from molre_edge.scans import FoundScans, find_scans
+from molre_edge.scans import FoundScans, ScanSource, find_scans
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.scans.workers.prepare import Prepared
 
@@ -40,7 +40,7 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
         BundleError: the golden volumes are altered.
         RunError: no image below the path, labels that match no scan, or a damaged store.
     """
-    progress, bundle, runner = context.progress, context.bundle, context.runner
+    progress, bundle = context.progress, context.bundle
     progress.step("looking for scans")
     found = _found(context)
     todo = store.enter(found, context.scans)
@@ -58,12 +58,12 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
         progress.count(done, total, "scans")
         since = time.perf_counter()
         with finish_first(progress.stopping) as stop_asked:
-            for (entry, _), read in zip(todo, ahead.read(source for _, source in todo), strict=True):
+            for (entry, source), read in zip(todo, ahead.read(source for _, source in todo), strict=True):
                 if isinstance(read, ScanError):
                     store.reject(entry, read.code, str(read))
                     progress.warn(f"{entry.scan} cannot be used: {read}")
                 else:
-                    record = _answer(entry, read, runner, context.reference_runner if left else None, since)
+                    record = _answer(entry, read, source, context, since, compare=left > 0)
                     since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
                     store.add(entry, record, read.slices)
                     left -= record.reference is not None
@@ -108,7 +108,7 @@ def _start(todo: int, done: int, rejected: int) -> str:
 
 def _left_to_compare(store: RunStore, context: RunContext, todo: int) -> int:
     """How many of the scans to do the reference answers too; those of an earlier start count."""
-    if context.reference_runner is None:
+    if context.reference_runner is None and context.own_model is None:
         return 0
     if context.reference_scans is None:
         return todo
@@ -125,9 +125,11 @@ def _warm_up(context: RunContext, golden: GoldenSet, left: int) -> None:
     context.progress.info(f"The PyTorch reference adds about {_duration(seconds)} for {left} scans")
 
 
-def _answer(entry: Entry, found: Prepared, runner: Runner, reference_runner: Runner | None, since: float) -> Record:
+def _answer(
+    entry: Entry, found: Prepared, source: ScanSource, context: RunContext, since: float, *, compare: bool
+) -> Record:
     """Ask the engine, and the reference where it is wanted; `since` is when the answer before was there."""
-    result = runner.run(found.volume[None])
+    result = context.runner.run(found.volume[None])
     answered = time.perf_counter()
     _ = result.outputs.probabilities
     done = time.perf_counter()
@@ -135,14 +137,17 @@ def _answer(entry: Entry, found: Prepared, runner: Runner, reference_runner: Run
     phases["post"] = 1e3 * (done - answered)
     phases["end_to_end"] = sum(phases.values())
     phases["interval"] = 1e3 * (done - since)
-    compared = reference_runner.run(found.volume[None]) if reference_runner is not None else None
+    wanted = (context.reference_runner, context.own_model) if compare else (None, None)
+    compared = ask_reference(*wanted, source, found, result.outputs)
+    if compared.failure:
+        context.progress.warn(f"{entry.scan} is not compared: {compared.failure}")
     return Record(
         scan=entry.scan,
         engine=result.outputs,
-        reference=compared.outputs if compared is not None else None,
+        reference=compared.outputs,
         engine_ms=phases,
-        reference_ms=compared.milliseconds if compared is not None else {},
-        warnings=tuple((warning.code, warning.text) for warning in found.warnings),
+        reference_ms=compared.milliseconds,
+        warnings=tuple((warning.code, warning.text) for warning in (*found.warnings, *compared.warnings)),
         facts=found.facts,
     )
 

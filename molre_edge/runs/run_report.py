@@ -57,7 +57,7 @@ def build_report(facts: RunFacts, pair: Pair | None, limits: ParityLimits | None
     if pair is not None and limits is not None:
         thresholds = np.array(facts.thresholds)
         numbers = compare(pair.expected, pair.got, findings=facts.findings, thresholds=thresholds, labels=pair.truth)
-        verdict = judge(numbers, limits)
+        verdict = judge(numbers, limits, facts.reference.words)
     return Report(
         **vars(facts),
         scans=() if pair is None else pair.names,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from molre_edge.reports.parity_report import TimingRow
 
-__all__ = ["ENGINE_PHASES", "REFERENCE_PHASES", "Times", "timing_json"]
+__all__ = ["ENGINE_PHASES", "OWN_MODEL_PHASES", "REFERENCE_PHASES", "Times", "timing_json"]
 
 ENGINE_PHASES: Mapping[str, str] = {
     "read": "opening the scan's files, decoding pixels, checks",
@@ -33,6 +33,11 @@ REFERENCE_PHASES: Mapping[str, str] = {
     "from_device": "copies back",
 }
 """The same for the reference, which gets the volume that the engine got."""
+
+OWN_MODEL_PHASES: Mapping[str, str] = {
+    "compute": "your model's function, from its call to its return; a function that takes a path reads the scan in it",
+}
+"""The same for the user's own model."""
 
 _WITHOUT_RATE = {"read", "geometry", "to_device", "from_device", "post"}
 

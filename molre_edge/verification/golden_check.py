@@ -9,6 +9,7 @@ from pathlib import Path
 
 from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
+from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
 from molre_edge.files import StrPath
@@ -154,7 +155,7 @@ def check_golden(
         progress.count(place + 1, count, "golden volumes")
     outputs = Outputs.stack([result.outputs for result in results])
     numbers = compare(golden.outputs, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
-    verdict = judge(numbers, limits)
+    verdict = judge(numbers, limits, golden_words(bundle.own_golden, count))
     times = tuple(result.milliseconds["compute"] for result in results)
     return GoldenCheck(numbers, verdict, outputs, times, time.perf_counter() - start)
 
@@ -193,18 +194,19 @@ def require_verified(
     check = check_golden(bundle, runner, choice.limits, golden)
     if not check.verdict.passed:
         record.forget(subject)
-        raise ParityFailedError(refusal(runner, choice, check.verdict))
+        raise ParityFailedError(refusal(bundle, runner, choice, check.verdict))
     kept = record.add(subject, check.verdict.summary)
     return f"verified now in {check.seconds:.1f} s on {check.numbers.n} golden volumes" + (
         "" if kept else "; the pass could not be recorded, so every start verifies again"
     )
 
 
-def refusal(runner: Runner, choice: LimitsChoice, verdict: Verdict) -> str:
+def refusal(bundle: Bundle, runner: Runner, choice: LimitsChoice, verdict: Verdict) -> str:
     """Why an engine must not be used."""
     missed = "; ".join(f"{check.name}: {check.text}" for check in verdict.failed) or verdict.summary
+    who = "PyTorch" if bundle.own_golden is None else f"your model ({bundle.own_golden.file})"
     return (
-        f"{runner.name} does not answer the golden volumes as PyTorch did, so it is not used: {missed}. Limits: "
+        f"{runner.name} does not answer the golden volumes as {who} did, so it is not used: {missed}. Limits: "
         f"{choice.source}. Build the engine again, or choose another one with --engine; 'molre-edge verify' shows "
         f"every check"
     )

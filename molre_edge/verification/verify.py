@@ -77,6 +77,7 @@ class Verification:
             "digest": self.digest,
             "passed": self.passed,
             "problem": self.problem,
+            "reference": None if golden is None else golden.verdict.reference,
             "files": None if files is None else {"checked": list(files.checked), "problems": dict(files.problems)},
             "engine": None if self.engine is None else dict(self.engine),
             "limits": None if limits is None else {"source": limits.source, **limits.limits.to_dict()},
@@ -189,7 +190,7 @@ def _verify(
             draft.remembered = record.add(subject, draft.golden.verdict.summary)
         else:
             record.forget(subject)
-            draft.problem = refusal(runner, draft.limits, draft.golden.verdict)
+            draft.problem = refusal(bundle, runner, draft.limits, draft.golden.verdict)
 
 
 def _write(result: Verification, path: Path) -> None:
@@ -208,6 +209,7 @@ def verification_junit(result: Verification) -> str:
         "engine": str(engine.get("name", "none")),
         "device": str(engine.get("device", "none")),
         "limits source": result.limits.source if result.limits is not None else "none",
+        "reference": result.golden.verdict.reference if result.golden is not None else "none",
     }
     files = open_suite(0, "hashes of the bundle", now, properties)
     for name in result.files.checked if result.files is not None else ():

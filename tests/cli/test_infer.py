@@ -91,7 +91,13 @@ def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: 
     table = rows(Path("run/scans.csv"))
     assert [row["row"] for row in table] == ["1", "2", "3", "4"]
     assert {path.stem for path in Path("run/outputs").iterdir()} == {row["scan"] for row in table}
-    assert "Parity passed" in done.stdout and "4 scans answered" in done.stdout
+    assert "Parity passed: as molre-edge's rebuild of the checkpoint answered 3 golden volumes" in done.stdout
+    assert "4 scans answered" in done.stdout
+    report = json.loads(Path("run/report.json").read_text())
+    assert (
+        report["verdict"]["headline"] in words_of(done.stdout)
+        and "preprocessing can't" in report["verdict"]["headline"]
+    )
     assert "not a diagnosis" in words_of(done.stdout)
     assert (
         "Engine: onnxruntime:fp32" in done.stderr

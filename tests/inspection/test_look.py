@@ -320,3 +320,10 @@ def test_a_pipe_is_refused_and_never_waited_for(name: str, tmp_path: Path) -> No
         os.mkfifo(tmp_path / "x.json")
     with pytest.raises(MolreEdgeError):
         inspect_path(tmp_path / name)
+
+
+def test_a_bundle_says_whose_its_golden_answers_are(own_bundle: Bundle) -> None:
+    words = dict(inspect_path(own_bundle.folder).words)
+    assert words["they are"] == "as your model answered (answers.npz, 3 scans, from scan files)"
+    assert words["note on them"] == "the model of the study"
+    assert words["the rebuild differs by"] == "4e-06 logits, 1e-06 in p, at most; embedding and gates of the rebuild"

@@ -22,6 +22,7 @@ from molre_edge.parity import (
     compare,
     judge,
 )
+from molre_edge.parity.whose import as_own_answers, as_rebuild
 from molre_edge.specs import Precision
 
 FP16 = DEFAULT_LIMITS[Precision.FP16]
@@ -280,3 +281,15 @@ def test_a_stricter_limit_never_turns_a_failure_into_a_pass(
     strictest = replace(limits, **{name: 1.0 if name == "min_cosine" else 0.0})
     numbers = numbers_of(size=size)
     assert judge(numbers, limits).passed >= judge(numbers, strictest).passed
+
+
+def test_the_first_line_names_the_reference(numbers_of: Any) -> None:
+    words = as_own_answers("answers.npz", 40, "path")
+    passed = judge(numbers_of(size=0.0), DEFAULT_LIMITS[Precision.FP16], words)
+    assert passed.headline == "Parity passed: as your model answered (answers.npz, 40 scans, from scan files)"
+    failed = judge(numbers_of(size=0.3), DEFAULT_LIMITS[Precision.FP16], as_rebuild("ckpt.pt"))
+    assert failed.headline == (
+        "Parity failed: not as molre-edge's rebuild of ckpt.pt answers: differences in preprocessing can't show here"
+    )
+    assert list(failed.to_dict())[:2] == ["headline", "reference"]
+    assert judge(numbers_of(size=0.0), DEFAULT_LIMITS[Precision.FP16]).headline == "Parity passed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from molre_edge.findings import default_findings
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
+from molre_edge.parity.whose import as_own_answers
 from molre_edge.reports import charts
 from molre_edge.reports import routing_maps as maps
 from molre_edge.reports.charts import POINTS
@@ -213,6 +215,15 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     assert "Limits fp16 (default) · 9 checks judged, 9 within their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
+
+
+def test_the_verdict_names_its_reference_in_its_first_line(full_report: Callable[..., Report]) -> None:
+    words = as_own_answers("answers.npz", 40, "path")
+    for size, start in ((0.001, "✓ Parity passed : as your"), (0.2, "✗ Parity failed : not as your")):
+        report = full_report(size=size)
+        assert report.verdict is not None
+        text = " ".join(Page(render(replace(report, verdict=replace(report.verdict, reference=words)))).text.split())
+        assert f"{start} model answered (answers.npz, 40 scans, from scan files) Limits fp16" in text
 
 
 def test_a_failed_report_says_so_and_why(full_report: Callable[..., Report]) -> None:

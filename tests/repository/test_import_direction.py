@@ -11,7 +11,7 @@ LAYERS = (
     ("specs",),
     ("parity", "model", "scans"),
     ("reports", "synthetic", "bundle"),
-    ("training", "engines"),
+    ("training", "engines", "own_model"),
     ("verification", "export"),
     ("runs", "calibration"),
     ("benchmarking", "inspection", "doctor"),

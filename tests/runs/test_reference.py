@@ -104,3 +104,9 @@ def test_a_named_checkpoint_without_pytorch_says_what_to_install(
 def test_the_checkpoint_may_be_a_safetensors_file(alone: Bundle, elsewhere: Path, tiny_checkpoint: Path) -> None:
     shutil.copy(tiny_checkpoint, elsewhere / "model.safetensors")  # found by its hash; its content is read later
     assert find_checkpoint(alone) == elsewhere / "model.safetensors"
+
+
+def test_auto_takes_the_golden_answers_that_the_user_s_own_model_gave(own_bundle: Bundle, elsewhere: Path) -> None:
+    for engine_is_reference in (False, True):
+        reference = choose_reference("auto", own_bundle, engine_is_reference=engine_is_reference)
+        assert reference.kind == "golden" and "which your own model gave (answers.npz)" in reference.why

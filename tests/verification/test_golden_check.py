@@ -195,3 +195,27 @@ def test_an_engine_that_cannot_run_here_is_a_problem(
     monkeypatch.setattr(OnnxRuntimeRunner, "__enter__", enter)
     result = verify_bundle(copy, "fp32", record=record)
     assert (result.exit_code, result.problem) == (1, "no memory left")
+
+
+OWN = "as your model answered (answers.npz, 3 scans, from scan files)"
+REBUILD = "as molre-edge's rebuild of the checkpoint answered 3 golden volumes at export"
+
+
+def test_a_verification_says_by_whose_answers(
+    bundle: Bundle, own_bundle: Bundle, record: VerifiedRecord, tmp_path: Path
+) -> None:
+    for each, words in ((bundle, REBUILD), (own_bundle, OWN)):
+        result = verify_bundle(each, "onnxruntime:fp32", record=record, out=tmp_path / "verify.xml")
+        assert result.golden is not None and result.golden.verdict.headline.startswith(f"Parity passed: {words}")
+        data = result.to_dict()
+        assert data["reference"].startswith(words) and next(iter(data["parity"])) == "headline"
+        assert words in (tmp_path / "verify.xml").read_text().replace("&apos;", "'")
+
+
+def test_an_engine_is_refused_in_the_name_of_the_user_s_own_model(
+    own_bundle: Bundle, altered: Any, record: VerifiedRecord
+) -> None:
+    with pytest.raises(
+        ParityFailedError, match=r"does not answer the golden volumes as your model \(answers.npz\) did"
+    ):
+        require_verified(own_bundle, altered(far), LIMITS, record)

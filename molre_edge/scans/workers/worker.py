@@ -10,7 +10,7 @@ from contextlib import suppress
 from molre_edge.scans.workers.prepare import pack, prepare, receive, send, unpack_job
 from molre_edge.specs import Grid
 
-__all__ = ["READY", "serve"]
+__all__ = ["READY", "end_with_parent", "ignore_signals", "leave_no_core", "serve"]
 
 READY = b"molre-edge reader"
 
@@ -23,11 +23,9 @@ def serve(grid: Grid) -> None:
     Args:
         grid: of the model.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the run decides when to stop; a service's stop reaches all processes
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    _leave_no_core()
-    _end_with_parent()
+    ignore_signals()
+    leave_no_core()
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs = sys.stdin.buffer
@@ -38,7 +36,14 @@ def serve(grid: Grid) -> None:
             send(answers, *pack(prepare(source, grid)))
 
 
-def _leave_no_core() -> None:
+def ignore_signals() -> None:
+    """The run decides when to stop; a service's stop reaches all its processes."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def leave_no_core() -> None:
     """A core file of a crashed decoder would hold a patient's images."""
     with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
@@ -47,7 +52,7 @@ def _leave_no_core() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)  # where cores go to a program (apport, systemd-coredump), the limit does not hold
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A run that is killed takes its readers along, also one whose decoder never returns."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
