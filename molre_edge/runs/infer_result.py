@@ -75,7 +75,7 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan could be used, 4 some were left out or not compared, else 0; a shard may be empty."""
+        """3 parity failed, 1 no scan could be used, 4 some were left out or not compared; 0 (a shard may be empty)."""
         if self.parity_failed:
             return 3
         if not self.scans and self.shard is None:
