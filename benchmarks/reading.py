@@ -162,10 +162,13 @@ def readers(folder: Path) -> dict[str, Callable[[], Any]]:
         if decoder := _decoder(files):
             found["decoder"] = decoder
     if importlib.util.find_spec("monai"):
-        from monai.transforms import LoadImage
 
-        whole = str(files[0] if len(files) == 1 else folder)
-        found["MONAI LoadImage"] = lambda: LoadImage()(whole)
+        def monai() -> Any:
+            from monai.transforms import LoadImage  # here, since importing it takes seconds
+
+            return LoadImage()(str(files[0] if len(files) == 1 else folder))
+
+        found["MONAI LoadImage"] = monai
     if source.kind == "dicom" and (program := shutil.which("dcm2niix")):
 
         def convert() -> None:
@@ -204,9 +207,9 @@ def _cpu_seconds() -> float:
     return time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
-def measure(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+def measure(folder: Path, rounds: int, only: list[str] | None) -> dict[str, dict[str, float]]:
     """Medians over rounds in which the readers take turns, in ms."""
-    todo = readers(folder)
+    todo = {name: read for name, read in readers(folder).items() if only is None or name in only}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in todo}
     for number in range(rounds + 1):
         for name, read in todo.items():
@@ -263,17 +266,21 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="rows and columns")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument(
+        "--readers", nargs="+", help="beside find_scans and read_scan; all that are installed by default"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:
         _print_peak(options.work, options.peak_of)
         return
+    only = ["find_scans", "read_scan", *options.readers] if options.readers else None
     make_input(options.work, "uncompressed", options.slices, options.side)
     results = {}
     for name in options.formats:
         folder = make_input(options.work, name, options.slices, options.side)
-        results[name] = measure(folder, options.rounds)
+        results[name] = measure(folder, options.rounds, only)
         for reader, one in results[name].items():
             if reader not in ("decoder", "dcm2niix"):
                 one["peak_mib"] = peak_mib(folder, reader)
