@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.dicom_header import DicomHeader, read_image_header
+from molre_edge.scans.dicom_header import DicomHeader, read_image_header, read_plain_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage
-from molre_edge.scans.dicom_open import open_dicom
+from molre_edge.scans.dicom_open import open_dicom, open_pixels
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames
 from molre_edge.scans.dicom_raw import RawSlices
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
@@ -93,12 +93,15 @@ class Slices:
 
     def _add(self, path: Path, found: FoundFile | None) -> None:
         """Read a file with pydicom. What is wrong with its pixels is told later, after all headers."""
-        problem, dataset = None, None
+        problem, dataset, header = None, None, None
         try:
-            dataset = open_dicom(path, pixels=True)
+            dataset, plain = open_pixels(path)
+            if plain is not None and (header := read_plain_image_header(path, plain)) is None:
+                dataset = open_dicom(path, pixels=True)  # the other holds only what decoding needs
         except ScanError as unread:
-            problem = unread
-        header = read_image_header(path, dataset)
+            problem, dataset = unread, None
+        if header is None:
+            header = read_image_header(path, dataset)
         check_kind(header)
         check_storage(header)
         if found is not None and found.digest and found.digest != header.digest():
