@@ -23,7 +23,14 @@ from molre_edge.scans.traits import read_file_identity
 if TYPE_CHECKING:
     from pydicom import FileDataset
 
-__all__ = ["DicomHeader", "read_header", "read_image_header", "read_plain_header", "with_frames"]
+__all__ = [
+    "DicomHeader",
+    "read_header",
+    "read_image_header",
+    "read_plain_header",
+    "read_plain_image_header",
+    "with_frames",
+]
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,15 @@ def _text(dataset: Any, name: str) -> str:
 def _number(dataset: Any, name: str, default: int) -> int:
     value = dataset.get(name)
     return default if value is None or value == "" else int(value)
+
+
+def read_plain_image_header(path: Path, plain: PlainHeader) -> DicomHeader | None:
+    """As :func:`read_image_header`, of what :func:`parse_plain` made of a file; None where pydicom has to look."""
+    header = read_plain_header(path, plain)
+    try:
+        return None if header is None else with_frames(header, plain)
+    except (ScanError, ValueError, TypeError, OverflowError):
+        return None
 
 
 def _header(path: Path, dataset: FileDataset | PlainHeader, on_disk: FoundFile | None = None) -> DicomHeader:

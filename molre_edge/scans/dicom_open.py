@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydicom import FileDataset
     from pydicom.dataset import FileMetaDataset
 
-__all__ = ["open_dicom", "open_plain"]
+__all__ = ["open_dicom", "open_pixels", "open_plain"]
 
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -54,6 +54,10 @@ _PIXEL_TAGS = [
 ]  # fmt: skip
 _PLAIN_HEADER_BYTES = (1 << 14, 1 << 20)
 """How much of a file is read for an ordinary header: enough for nearly all, then for those with much private data."""
+_PIXEL_FACTS = (
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "NumberOfFrames",
+)  # fmt: skip
 _PIXEL_GROUP = 0x7FE0
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -78,8 +82,15 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
         ScanError: ``corrupt_header``, ``empty_file``, ``too_large``, ``unsupported_syntax``, ``unsupported_format`` or
             ``unreadable``.
     """
+    return _open(path, pixels)
+
+
+def _open(path: Path, pixels: bool, plain: list[PlainHeader] | None = None) -> FileDataset:
     try:
         with open_content(path, limit=MAX_DICOM_BYTES, unpacked=MAX_INFLATED_BYTES) as content, quietly():
+            if plain is not None and (header := _plain_start(content)) is not None:
+                plain.append(header)
+                return _read_pixels(content, header)
             return _read(content, pixels)
     except ScanError:
         raise
@@ -96,6 +107,33 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
         raise ScanError(
             "corrupt_header", "the DICOM header can't be read: copy the file again from its source"
         ) from error
+
+
+def open_pixels(path: Path) -> tuple[FileDataset, PlainHeader | None]:
+    """As :func:`open_dicom` with pixels, but faster where the header is an ordinary one.
+
+    Returns:
+        The data set; and the header by itself where it is ordinary: the data set then holds only what decoding needs.
+
+    Raises:
+        ScanError: as :func:`open_dicom`.
+    """
+    plain: list[PlainHeader] = []
+    return _open(path, True, plain), plain[0] if plain else None
+
+
+def _plain_start(content: Content) -> PlainHeader | None:
+    """An ordinary header at the start of a content, which is rewound."""
+    if content.packed:
+        return None
+    try:
+        plain = parse_plain(content.read(_PLAIN_HEADER_BYTES[0]))
+    except TooShort:
+        plain = None
+    content.skip_to(0)
+    # pixels of several samples have more to say, and a multi-frame file has functional groups
+    grey = plain is not None and plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
+    return plain if grey else None
 
 
 def open_plain(path: Path) -> tuple[PlainHeader, FoundFile] | None:
@@ -194,6 +232,27 @@ def _read(content: Content, pixels: bool) -> FileDataset:
             pass
     whole = FileDataset("", dataset, preamble, meta, bool(implicit), bool(little))
     whole.set_original_encoding(implicit, little, dataset.original_character_set)
+    return whole
+
+
+def _read_pixels(content: Content, plain: PlainHeader) -> FileDataset:
+    """The pixels behind an ordinary header, with what decoding needs to know of them."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import UID
+
+    watch = _Watch()
+    watch.header_ends()
+    file: Any = WatchedFile(content, watch)
+    file.seek(plain.pixels_at)
+    dataset = read_dataset(file, plain.implicit, True, stop_when=lambda tag, _, __: tag > _PIXEL_DATA)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(str(plain.file_meta["TransferSyntaxUID"]))
+    whole = FileDataset("", dataset, None, meta, plain.implicit, True)
+    whole.set_original_encoding(plain.implicit, True, dataset.original_character_set)
+    for name in _PIXEL_FACTS:
+        if name in plain:
+            setattr(whole, name, plain.get(name))
     return whole
 
 

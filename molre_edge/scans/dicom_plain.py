@@ -202,7 +202,7 @@ PLAIN_TAGS: dict[int, _Entry] = {
                InstanceNumber=0x00200013, NumberOfFrames=0x00280008, TemporalPositionIdentifier=0x00200100),
     **_entries(b"US", _unsigned, False, Rows=0x00280010, Columns=0x00280011, SamplesPerPixel=0x00280002,
                BitsAllocated=0x00280100, BitsStored=0x00280101, HighBit=0x00280102, PixelRepresentation=0x00280103),
-    **_entries(b"FD", _double, False, MonoenergeticEnergyEquivalent=0x0018937A),
+    **_entries(b"FD", _double, False, MonoenergeticEnergyEquivalent=0x0018937C),
     **_entries(b"SQ", _left_to_pydicom, False, AnatomicRegionSequence=0x00082218,
                ContrastBolusAgentSequence=0x00180012, ModalityLUTSequence=0x00283000,
                SharedFunctionalGroupsSequence=0x52009229, PerFrameFunctionalGroupsSequence=0x52009230),

@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.archive_path import archive_of
+from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader, read_plain_header, with_frames
 from molre_edge.scans.dicom_kind import check_kind, check_storage
 from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
 from molre_edge.scans.limits import MAX_DICOM_BYTES, MAX_VOXELS
+from molre_edge.scans.rectify import NO_SHIFT_PIXELS
 from molre_edge.scans.regular_file import open_regular
 from molre_edge.scans.scan_records import FoundFile
+from molre_edge.scans.shelf import Shelf
 
 __all__ = ["RawSlices"]
 
@@ -37,11 +40,12 @@ class RawSlices:
         slab: int16 (files, rows, cols), HU, when all files so far were such, of one size and with whole HU; else None.
     """
 
-    def __init__(self, files: int) -> None:
-        """Args: `files`, how many there are."""
+    def __init__(self, files: int, shelf: Shelf) -> None:
+        """Args: `files`, how many there are; `shelf`, for slices that can't lie in one slab."""
         self.slab: npt.NDArray[np.int16] | None = None
+        self._first: Frame | None = None
         self._files, self._at = files, 0
-        self._one = True
+        self._one, self._shelf = True, shelf
         self._buffer = bytearray(_FIRST_BYTES)
 
     def read(self, path: Path, found: FoundFile | None) -> tuple[DicomHeader, Hounsfield] | None:
@@ -95,15 +99,26 @@ class RawSlices:
         if len(self._buffer) < size:
             self._buffer = self._buffer + bytes(size - len(self._buffer))  # arrays may still look at the old one
 
-    def _out(self, header: DicomHeader) -> npt.NDArray[np.int16] | None:
-        """Where the slice goes in the slab, if there is one."""
+    def _out(self, header: DicomHeader) -> npt.NDArray[np.int16]:
+        """Where the slice goes: into the slab, if there is one."""
         shape = self._files, header.rows, header.cols
         if self._at == 0 and self._files * header.rows * header.cols <= MAX_VOXELS:
-            self.slab = np.empty(shape, np.int16)
+            self.slab, self._first = np.empty(shape, np.int16), header.frames[0]
+        elif self._at == 1 and self._first is not None and self._leaning(header.frames[0]):
+            self.slab = None
+        place: npt.NDArray[np.int16]
         if self.slab is None or self.slab.shape != shape:
-            return None
-        place: npt.NDArray[np.int16] = self.slab[self._at]
+            place = self._shelf.place((header.rows, header.cols), np.int16)
+        else:
+            place = self.slab[self._at]
         return place
+
+    def _leaning(self, second: Frame) -> bool:
+        """Whether slices move sideways from one to the next: they will be shifted, so a slab is not the volume."""
+        assert self._first is not None
+        step = np.subtract(second.position, self._first.position)
+        sideways = np.reshape(second.orientation, (2, 3)) @ step
+        return bool(np.abs(sideways / min(second.pixel_mm)).max() * self._files > NO_SHIFT_PIXELS)
 
 
 def _fill(file: IO[bytes], buffer: bytearray, start: int, end: int) -> int:

@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.dicom_header import DicomHeader, read_image_header
+from molre_edge.scans.dicom_header import DicomHeader, read_image_header, read_plain_image_header
 from molre_edge.scans.dicom_kind import check_kind, check_storage
-from molre_edge.scans.dicom_open import open_dicom
+from molre_edge.scans.dicom_open import open_dicom, open_pixels
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames
 from molre_edge.scans.dicom_raw import RawSlices
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
 from molre_edge.scans.limits import MAX_VOXELS, check_memory
 from molre_edge.scans.scan_records import FoundFile, ScanSource
+from molre_edge.scans.shelf import Shelf
 from molre_edge.scans.unchanged import changed
 
 __all__ = ["Slices", "read_slices"]
@@ -39,6 +40,7 @@ class Slices:
     slab: npt.NDArray[np.int16] | None = None
     _planes: dict[_Key, Hounsfield] = field(default_factory=dict)
     _worst: float = 0.0
+    _shelf: Shelf = field(default_factory=Shelf)
     _voxels: int = 0
     _floats: int = 0
     _problem: ScanError | None = None
@@ -78,6 +80,10 @@ class Slices:
         self._keep(header.path, 0, plane)
 
     def _keep(self, path: Path, index: int, plane: Hounsfield) -> None:
+        if plane.dtype != np.int16:
+            kept = self._shelf.place((plane.shape[0], plane.shape[1]), np.float32)
+            kept[...] = plane
+            plane = kept
         self._planes[path, index] = plane
         self._floats += plane.size if plane.dtype != np.int16 else 0
         try:
@@ -87,12 +93,15 @@ class Slices:
 
     def _add(self, path: Path, found: FoundFile | None) -> None:
         """Read a file with pydicom. What is wrong with its pixels is told later, after all headers."""
-        problem, dataset = None, None
+        problem, dataset, header = None, None, None
         try:
-            dataset = open_dicom(path, pixels=True)
+            dataset, plain = open_pixels(path)
+            if plain is not None and (header := read_plain_image_header(path, plain)) is None:
+                dataset = open_dicom(path, pixels=True)  # the other holds only what decoding needs
         except ScanError as unread:
-            problem = unread
-        header = read_image_header(path, dataset)
+            problem, dataset = unread, None
+        if header is None:
+            header = read_image_header(path, dataset)
         check_kind(header)
         check_storage(header)
         if found is not None and found.digest and found.digest != header.digest():
@@ -109,7 +118,8 @@ class Slices:
         try:
             for index, (stored, error) in enumerate(decode_frames(dataset, header)):
                 if (frame := wanted.get(index)) is not None:
-                    self._keep(path, index, to_hounsfield(stored, frame, header.padding))
+                    place = self._shelf.place((header.rows, header.cols), np.int16)
+                    self._keep(path, index, to_hounsfield(stored, frame, header.padding, place))
                     self._worst = max(self._worst, error * abs(frame.slope))
                 if self._problem is not None:
                     return
@@ -128,7 +138,7 @@ def read_slices(source: ScanSource) -> Slices:
             against pixels come with :meth:`Slices.check`, since what headers tell comes first.
     """
     slices = Slices()
-    raw = RawSlices(len(source.files))
+    raw = RawSlices(len(source.files), slices._shelf)
     notes: Sequence[FoundFile | None] = source.found or (None,) * len(source.files)
     for path, found in zip(source.files, notes, strict=True):
         if slices._problem is None and slices._voxels <= MAX_VOXELS and (read := raw.read(path, found)) is not None:
@@ -136,4 +146,5 @@ def read_slices(source: ScanSource) -> Slices:
         else:
             slices._add(path, found)
     slices.slab = raw.slab
+    slices._shelf = Shelf()
     return slices

@@ -14,7 +14,7 @@ from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.limits import check_size
 from molre_edge.specs import HU_MIN
 
-__all__ = ["MAX_SHIFT_MM", "Canvas", "plan_canvas"]
+__all__ = ["MAX_SHIFT_MM", "NO_SHIFT_PIXELS", "Canvas", "plan_canvas"]
 
 MAX_SHIFT_MM = 200.0
 """Slices that lie farther apart in the plane are no stack."""

@@ -47,7 +47,7 @@ def codes(volume: HeadVolume) -> set[str]:
 def test_a_plain_series_is_read_as_it_was_stored(head_folder: Path) -> None:
     volume = read(head_folder)
     assert volume.hu.shape == (35, 128, 128)
-    assert volume.hu.dtype == np.float32
+    assert volume.hu.dtype == np.int16
     assert volume.pixel_mm == (2.0, 2.0)
     np.testing.assert_allclose(volume.positions_mm, Z)
     np.testing.assert_array_equal(volume.thickness_mm, 5.0)
