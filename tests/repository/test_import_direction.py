@@ -29,6 +29,7 @@ OF_THE_DEMO = {"molre_edge.cli.demo": "molre_edge.demo"}
 ONE_NAME = {
     "molre_edge.cli.completion": ("molre_edge.bundle.bundle.MANIFEST", "molre_edge.runs.store.RUN_FILE"),
     "molre_edge.cli.app": ("molre_edge.offline.disable_network",),
+    "molre_edge.cli.program": ("molre_edge.machine.startable_threads", "molre_edge.machine.usable_cores"),
     "molre_edge.cli.shell": ("molre_edge.files.restore_folder",),
 }
 """Constants by which the shell tells bundles and runs; what the program does before any command; and what comes before
