@@ -29,8 +29,8 @@ _LONG = (
     "benchmarks", "calibration", "cli/test_synthesize.py", "edge", "engines", "export", "model",
     "reports/test_browser.py",
     "reports/test_plots.py", "reports/test_charts.py", "repository/test_lean_imports.py", "scans", "synthetic",
-    "test_demo.py", "test_guides.py", "test_locks.py", "test_offline.py", "test_readme.py", "training",
-    "runs/test_folder_lock.py",
+    "test_demo.py", "test_guides.py", "test_locks.py",
+    "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
 )  # fmt: skip
 
 
