@@ -1,11 +1,15 @@
 """What a run itself costs for each study, at several sizes: time and memory must not grow with the number of studies.
 
     python benchmarks/large_runs.py WORK --bundle BUNDLE --sizes 1000 10000 100000 --out RESULTS.json
+    python benchmarks/large_runs.py WORK --report 100000
 
 Measured is everything but reading pixels and the engine, which cost the same for each study by nature: looking for
 scans, ids, storing answers, results, resuming, and merging two shards. Studies are NIfTI files, links to one synthetic
 head; each is stored with the answer that the engine really gave to that head. Each size runs in a process of its own,
 whose peak memory is that of the size. CPU seconds are reported beside wall seconds, as cores may be shared.
+
+``--report N`` writes a parity report over N volumes of 75 findings with drawn answers, a tenth of the scans refused and
+a third with warnings, and says how large its files are.
 """
 
 from __future__ import annotations
@@ -24,9 +28,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
-from molre_edge.parity import DEFAULT_LIMITS
+from molre_edge.findings import default_findings
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
+from molre_edge.reports.parity_report import BundleFacts, EngineFacts, FailedScan, ReferenceFacts, Report
+from molre_edge.reports.write import write_report
 from molre_edge.runs.answers import Record
 from molre_edge.runs.circumstances import Circumstances
 from molre_edge.runs.conclude import write_results
@@ -139,6 +148,43 @@ def measure(work: Path, bundle_folder: Path, count: int) -> dict[str, Any]:
     return {"studies": count, "phases": phases.rows, "kib": kib}
 
 
+def measure_report(work: Path, count: int) -> dict[str, Any]:
+    """A report over many volumes whose answers are drawn: comparing, and writing."""
+    rng, names = np.random.default_rng(1), tuple(each.name for each in default_findings())
+    secret = IdSecret.new()
+    scans = [secret.scan_id(f"study-{i}", f"study-{i}/1.dcm") for i in range(count + count // 10)]
+    gates = rng.dirichlet(np.ones(4, dtype=np.float32), size=(count, 1, 2)).astype(np.float32)
+    logits = rng.normal(-2, 2, size=(count, len(names))).astype(np.float32)
+    reference = Outputs(logits, rng.normal(size=(count, 32)).astype(np.float32), gates)
+    engine = replace(reference, logits=logits + rng.normal(scale=1e-3, size=logits.shape).astype(np.float32))
+    phases, thresholds = Phases(), np.full(len(names), 0.5)
+    limits = DEFAULT_LIMITS[Precision.FP16]
+    with phases("compare"):
+        numbers = compare(reference, engine, findings=names, thresholds=thresholds)
+    report = Report(
+        title=f"{count} drawn answers",
+        created="2026-01-01T00:00:00+00:00",
+        engine=EngineFacts(name="none", precision="fp16", runtime="none", device="none"),
+        reference=ReferenceFacts(kind="pytorch checkpoint", volumes=f"{count} drawn answers"),
+        bundle=BundleFacts(digest="none"),
+        findings=names,
+        thresholds=tuple(thresholds),
+        scans=tuple(scans[:count]),
+        numbers=numbers,
+        limits=limits,
+        verdict=judge(numbers, limits),
+        reference_outputs=reference,
+        engine_outputs=engine,
+        failed=tuple(FailedScan(scan=scan, code=f"code_{i % 9}", reason="why") for i, scan in enumerate(scans[count:])),
+        warnings={scan: (f"tilt of {i % 20} degrees was corrected",) for i, scan in enumerate(scans[:count:3])},
+        rows={scan: row for row, scan in enumerate(scans, start=1)},
+    )
+    with phases("write"):
+        write_report(work / f"report-{count}", report)
+    kib = {path.name: path.stat().st_size // 1024 for path in sorted((work / f"report-{count}").iterdir())}
+    return {"volumes": count, "flips": len(numbers.flips), "phases": phases.rows, "kib": kib}
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Milliseconds of CPU and wall time a study, and peak memory, as Markdown."""
     lines = ["| phase | " + " | ".join(f"{each['studies']:,} studies" for each in results) + " |"]
@@ -162,12 +208,18 @@ def main() -> None:
     """Measure each size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--report", type=int, metavar="N")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10000, 100000])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.report:
+        print(json.dumps(measure_report(options.work, options.report), indent=2))
+        return
+    if options.bundle is None:
+        parser.error("--bundle is needed")
     if options.one:
         print(json.dumps(measure(options.work, options.bundle, options.one)))
         return
