@@ -243,18 +243,17 @@ def _print_peak(folder: Path, name: str) -> None:
     print(_status("VmHWM") - before)
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A Markdown table, with finding plus reading over each other reader."""
-    lines = [
-        "| format | reader | CPU ms | wall ms | peak MiB | find + read over it, CPU |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, each in results.items():
-        both = each["find_scans"]["cpu_ms"] + each["read_scan"]["cpu_ms"]
-        for reader, one in each.items():
-            ratio = "" if reader in ("find_scans", "read_scan") else f"{both / one['cpu_ms']:.2f}"
-            peak = f"{one['peak_mib']:.0f}" if "peak_mib" in one else ""
-            lines.append(f"| {name} | {reader} | {one['cpu_ms']:.0f} | {one['wall_ms']:.0f} | {peak} | {ratio} |")
+HEAD = "| format | reader | CPU ms | wall ms | peak MiB | find + read over it, CPU |\n|" + "---|" * 6
+
+
+def rows(name: str, each: dict[str, dict[str, float]]) -> str:
+    """Lines of a Markdown table, with finding plus reading over each other reader."""
+    lines = []
+    both = each["find_scans"]["cpu_ms"] + each["read_scan"]["cpu_ms"]
+    for reader, one in each.items():
+        ratio = "" if reader in ("find_scans", "read_scan") else f"{both / one['cpu_ms']:.2f}"
+        peak = f"{one['peak_mib']:.0f}" if "peak_mib" in one else ""
+        lines.append(f"| {name} | {reader} | {one['cpu_ms']:.0f} | {one['wall_ms']:.0f} | {peak} | {ratio} |")
     return "\n".join(lines)
 
 
@@ -269,6 +268,7 @@ def main() -> None:
     parser.add_argument(
         "--readers", nargs="+", help="beside find_scans and read_scan; all that are installed by default"
     )
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="times only")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -278,13 +278,14 @@ def main() -> None:
     only = ["find_scans", "read_scan", *options.readers] if options.readers else None
     make_input(options.work, "uncompressed", options.slices, options.side)
     results = {}
+    print(HEAD, flush=True)
     for name in options.formats:
         folder = make_input(options.work, name, options.slices, options.side)
         results[name] = measure(folder, options.rounds, only)
         for reader, one in results[name].items():
-            if reader not in ("decoder", "dcm2niix"):
+            if options.memory and reader not in ("decoder", "dcm2niix"):
                 one["peak_mib"] = peak_mib(folder, reader)
-    print(table(results))
+        print(rows(name, results[name]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
