@@ -171,4 +171,4 @@ def write_answers(
     """
     texts = {"scans": np.array(scans), "findings": np.array(findings), "given": np.array(given)}
     with write_whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **texts, **arrays)
+        np.savez(file, **texts, **arrays)  # type: ignore[arg-type]  # no name is one of its own options

@@ -197,7 +197,7 @@ def _write_answers(folder: Path, own: OwnModel, scans: tuple[str, ...], answers:
     if len(kinds) > 1:
         raise OwnModelError(f"{own.name}: returned logits for some scans and probabilities for others")
     values = np.stack([answer.values for answer in answers])
-    values = values.astype(np.result_type(*{answer.dtype for answer in answers}))
+    values = values.astype(min((answer.dtype for answer in answers), key=lambda kind: np.dtype(kind).itemsize))
     (kind,) = kinds
     write_answers(folder / ANSWERS, given=own.given, scans=scans, findings=own.findings, arrays={kind: values})
 
@@ -214,7 +214,7 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> Inpu
         return result
     volume, on_grid, field = result
     shared = {"units": np.array(_UNITS), "axes": np.array(_AXES)}
-    hu = {
+    hu: dict[str, npt.NDArray[Any]] = {
         "hu": volume.hu,
         "positions_mm": volume.positions_mm,
         "thickness_mm": volume.thickness_mm,
