@@ -24,6 +24,7 @@ from molre_edge.parity import Outputs
 from molre_edge.runs.interrupt import finish_first
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import Reference
+from molre_edge.runs.scan_ids import IdSecret
 from molre_edge.runs.store import RunStore, Task
 from molre_edge.runs.timing import ENGINE_PHASES
 from molre_edge.scans import find_scans, read_scan, to_grid
@@ -238,9 +239,9 @@ def test_readers_change_nothing_in_the_results_but_the_times(
     run: Run, mixed: Path, tiny_scans: Path, tmp_path: Path, task: Task
 ) -> None:
     shutil.copytree(tiny_scans, mixed / "more")
-    folders = []
+    folders, secret = [], IdSecret.new()
     for readers in (0, 2):
-        result = run(mixed, RunStore.create(tmp_path / f"with-{readers}", task), readers=readers)
+        result = run(mixed, RunStore.create(tmp_path / f"with-{readers}", task, secret), readers=readers)
         assert (len(result.scans), len(result.rejected)) == (4, 1)  # good and more/head-2 are one series
         folders.append(result.folder)
     alone, ahead = folders
