@@ -128,6 +128,7 @@ def _arguments(
         else:
             scan = read_scan(source)
             values = {name: getattr(scan, name) for name in PARAMETERS["hu"]}
+            values["hu"] = values["hu"].astype("float32")  # as read it may be int16, in which others overflow
         return {name: values[name] for name in names}
 
     return make

@@ -215,7 +215,7 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> Inpu
     volume, on_grid, field = result
     shared = {"units": np.array(_UNITS), "axes": np.array(_AXES)}
     hu: dict[str, npt.NDArray[Any]] = {
-        "hu": volume.hu,
+        "hu": volume.hu.astype(np.float32),  # as read it may be int16, in which others overflow
         "positions_mm": volume.positions_mm,
         "thickness_mm": volume.thickness_mm,
         "pixel_mm": np.array(volume.pixel_mm),

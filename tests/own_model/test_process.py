@@ -54,6 +54,7 @@ def test_a_model_that_takes_the_grid_gets_the_engine_s_volume(start: Start, sour
 def test_a_model_that_takes_hu_gets_the_scan_as_it_was_read(start: Start, source: ScanSource) -> None:
     code = """
         def answer(hu, pixel_mm, *, positions_mm, unused=1):
+            assert hu.dtype == "float32"
             return {"logits": {"a": hu.mean(), "b": positions_mm[0] + pixel_mm[0]}}
     """
     with start(code) as model:
