@@ -35,11 +35,8 @@ def test_it_holds_the_scans_as_molre_edge_reads_them(written: ReferenceInputs, t
     for scan, source in zip(inputs.scans, find_scans(tiny_scans).scans, strict=True):
         volume = read_scan(source)
         with np.load(written.folder / scan.hu, allow_pickle=False) as hu:
-            assert (
-                hu["hu"].dtype == np.float32
-                and (hu["hu"] == volume.hu).all()
-                and (hu["positions_mm"] == volume.positions_mm).all()
-            )
+            assert hu["hu"].dtype == np.float32 and (hu["hu"] == volume.hu).all()
+            assert (hu["positions_mm"] == volume.positions_mm).all()
             assert tuple(hu["pixel_mm"]) == volume.pixel_mm and str(hu["units"]) == "Hounsfield units"
         assert (inputs.grid_volume(scan) == to_grid(volume, inputs.grid)).all()
         with np.load(written.folder / scan.grid, allow_pickle=False) as grid:
