@@ -79,7 +79,7 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "report": Entry(
-        "Write the parity report of a run again, or put several runs of one model side by side.",
+        "Write the parity report of a run again, put several runs of one model side by side, or merge shards.",
         (
             "molre-edge report edge-runs/20261102T101504Z --limits mine.toml --out by-mine",
             "molre-edge report edge-runs/fp32 edge-runs/fp16 --out fp32-or-fp16",

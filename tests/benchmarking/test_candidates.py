@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ class Warnings(Silent):
         self.texts.append(text)
 
 
-def test_every_graph_and_engine_of_a_bundle_has_a_word(bundle: Bundle) -> None:
-    assert all_engines(bundle) == ["onnxruntime:fp32", "onnxruntime:fp16"]
+def test_every_graph_and_engine_of_a_bundle_has_a_word(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = ["onnxruntime:fp32", "onnxruntime:fp16"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert all_engines(bundle) == graphs
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "openvino")
+    assert all_engines(bundle) == [*graphs, "openvino:fp32", "openvino:fp16"]
 
 
 def test_unusable_scans_are_left_out_with_a_warning(bundle: Bundle, tiny_scans: Path, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_program_s_help_loads_the_program_and_no_command(invoke: Any) -> Non
         "molre_edge.cli.commands",
         "molre_edge.cli.examples",
         "molre_edge.cli.program",
+        "molre_edge.machine",
         "molre_edge.offline",
     ]
 

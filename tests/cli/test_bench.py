@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+OTHER = ("openvino",) if find_spec("openvino") else ()
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def test_all_that_is_ready_is_measured(bench: Any) -> None:
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     assert [(row["name"], row["batch"]) for row in result["rows"]] == [
-        (f"onnxruntime:{p}", batch) for batch in (1, 2) for p in ("fp32", "fp16")
+        (f"{runtime}:{p}", batch) for batch in (1, 2) for runtime in ("onnxruntime", *OTHER) for p in ("fp32", "fp16")
     ]
     assert result == json.loads(Path("figures/bench.json").read_text())
     assert Path("figures/bench.html").is_file()

@@ -36,7 +36,7 @@ TOO_SLOW = "reader_too_slow"
 READ_SECONDS = 600.0
 """A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
 
-READER_BYTES = 3 << 30
+READER_BYTES = 4 << 30
 """Memory that one reader takes at most, its libraries included: for the largest volume that is read."""
 
 _MOST_READERS = 4

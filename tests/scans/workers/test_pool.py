@@ -244,7 +244,7 @@ def test_an_answer_of_another_shape_is_none(sources: tuple[ScanSource, ...]) -> 
         (64, None, 4),
         (6, 6.5, 1),  # a Jetson with 8 GB: half of it is the engine's
         (2, 1.0, 1),
-        (8, 13.0, 2),
+        (8, 17.0, 2),
         (64, 500.0, 4),
     ],
 )
