@@ -11,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The pins are those of Python 3.11; a later Python takes them too, where their wheels exist for it.
 CONSTRAINTS := constraints/py311.txt
 TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
-PARALLEL := --numprocesses $(JOBS) --dist loadfile
+PARALLEL := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
@@ -32,11 +32,11 @@ demo: venv
 	$(BIN)/molre-edge demo "$(DEMO)"
 
 test: venv
-	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) -m 'not nightly' $(PYTEST_ARGS)
 
 # A first answer: no exported model, no wheel, no scans, no training.
 test-fast: venv
-	$(BIN)/pytest $(PARALLEL) -m "not chain and not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) -m 'not chain and not slow and not nightly' $(PYTEST_ARGS)
 
 # `build` is removed first: setuptools would pack again what an earlier build left there.
 lint: venv

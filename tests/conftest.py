@@ -32,11 +32,14 @@ _LONG = (
     "test_demo.py", "test_guides.py", "test_locks.py",
     "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
 )  # fmt: skip
+_FIRST = ("test_readme.py", "test_demo.py", "test_python_page.py", "test_guides.py", "cli/test_infer.py")
+"""Files that take minutes in one piece: last, they would keep one process waiting for the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need an exported model, the wheel or a process a command; `make test-fast` skips them."""
     tests = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(_FIRST))  # stable
     for item in items:
         place = item.path.relative_to(tests).as_posix()
         if place.startswith(_LONG) or _COSTLY & set(getattr(item, "fixturenames", ())):

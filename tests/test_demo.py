@@ -110,6 +110,7 @@ def test_its_scans_are_a_handful_of_series_one_of_them_tilted_and_a_nifti_file(f
         assert {row["status"] for row in csv.DictReader(file)} == {"done"}
 
 
+@pytest.mark.nightly  # .ci/run makes the demo itself
 def test_as_it_stands_it_trains_first_and_the_reports_have_the_auc_of_both_engines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def build(name: str, precision: Precision, folder: Path) -> Any:
     return build_engine(bundle, precision, BuildOptions(compute_capabilities=("sm86",))).facts
 
 
+@pytest.mark.nightly  # those of fp16 show the same of the parser, and more
 @pytest.mark.parametrize("name", TINY)
 def test_an_fp32_engine_of_it_is_float_throughout(name: str, tmp_path: Path) -> None:
     layers = build(name, Precision.FP32, tmp_path)["layers"]

@@ -81,11 +81,13 @@ def test_the_tiny_form_pads_windows_at_every_stage_but_does_not_show_it() -> Non
     assert [entry.grid.rows // stride % 12 for stride in (4, 8, 16, 32)] == [0, 0, 6, 3]  # as MedImageInsight's at 480
 
 
+@pytest.mark.nightly
 def test_it_exports_with_moving_gates(export_drawn: Callable[..., Any]) -> None:
     proof = export_drawn(TINY).result.proof
     assert (len(proof.routers), proof.adapted_layers) == (1, 2)  # window and channel attention of one block
 
 
+@pytest.mark.nightly
 def test_projections_within_windows_route_by_slice(export_drawn: Callable[..., Any]) -> None:
     exported = export_drawn(TINY, modules=("blocks.0.0.spatial_block.window_attn.qkv", "blocks.3.0.*.window_attn.proj"))
     assert exported.result.proof.adapted_layers == 2
