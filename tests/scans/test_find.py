@@ -163,6 +163,26 @@ def _data_set(path: Path) -> bytes:
     return data[144 + length :]
 
 
+@pytest.mark.parametrize("shift", [-6, 40, 2**20])
+def test_meta_information_ends_where_its_group_ends_whatever_its_length_says(head_folder: Path, shift: int) -> None:
+    expected = read_scan(find_scans(head_folder).scans[0]).hu
+    for path in head_folder.iterdir():
+        data = bytearray(path.read_bytes())
+        data[140:144] = (int.from_bytes(data[140:144], "little") + shift).to_bytes(4, "little")
+        path.write_bytes(data)
+    np.testing.assert_array_equal(read_scan(find_scans(head_folder).scans[0]).hu, expected)
+
+
+def test_compressed_pixels_of_which_nothing_says_how_are_refused(tmp_path: Path, write_series: Any) -> None:
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.compress("1.2.840.10008.1.2.4.80", encoding_plugin="pyjpegls")
+
+    for path in write_series(tmp_path / "a", edit=edit):
+        path.write_bytes(_data_set(path))
+    [entry] = find_scans(tmp_path / "a").rejected
+    assert (entry.code, entry.files) == ("unsupported_syntax", 35) and "the file does not say how" in entry.reason
+
+
 def test_one_file_is_taken_at_its_word(head_folder: Path, tmp_path: Path, write_nifti: Any) -> None:
     found = find_scans(head_folder / "000.dcm")
     assert [(entry.code, entry.files) for entry in found.rejected] == [("too_few_slices", 1)]

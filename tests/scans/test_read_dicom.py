@@ -227,6 +227,13 @@ def test_a_thin_slice_may_be_missing(tmp_path: Path, write_series: Any) -> None:
     assert codes(read(tmp_path / "a")) == {"mixed_spacing", "gaps_between_slices"}
 
 
+def test_a_regular_gap_is_accepted_up_to_three_quarters_of_the_thickness(tmp_path: Path, write_series: Any) -> None:
+    for name, step in (("a", 8.5), ("b", 9.0)):  # of slices of 5 mm
+        write_series(tmp_path / name, [(-127, -127, z) for z in np.arange(-85.0, 86.0, step)], thickness=5.0)
+    assert codes(read(tmp_path / "a")) == {"gaps_between_slices"}
+    assert refusal(tmp_path / "b") == "slices_missing"
+
+
 def test_every_second_slice_missing_is_refused(tmp_path: Path, write_series: Any) -> None:
     write_series(tmp_path / "a", [(-127, -127, z) for z in Z[::2]], thickness=5.0)
     assert refusal(tmp_path / "a") == "slices_missing"
