@@ -29,7 +29,7 @@ def start(words: Sequence[object], assets: Assets, work: Path) -> subprocess.Pop
 
 
 def leftovers(work: Path) -> list[str]:
-    """Hidden files and folders of ours, and processes that work on in the folder."""
+    """Our hidden files and folders that are left, and processes that still run in the folder."""
     hidden = [str(path.relative_to(work)) for path in work.rglob(".*")]
     running = []
     for process in Path("/proc").glob("[0-9]*"):

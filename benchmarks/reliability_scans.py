@@ -131,7 +131,7 @@ def account(run: Path, truth: dict[str, str]) -> tuple[dict[str, Any], list[str]
         if not kind and ([row["status"] for row in found] != ["done"] or answers.pop(found[0]["scan"], 0) != 1):
             problems.append(f"{case}: {found}")
     problems += [f"a row for {case}, which was not made" for case in by_case]
-    problems += [f"an answer for {scan}, which is none of the good" for scan in answers]
+    problems += [f"an answer for {scan}, which is not one of the good scans" for scan in answers]
     return {kind: dict(found) for kind, found in codes.items()}, problems
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from molre_edge.parity.whose import GIVEN
 from molre_edge.scans import ScanSource, read_scan
 from molre_edge.scans.workers.prepare import receive, send
-from molre_edge.scans.workers.worker import end_with_parent, ignore_signals, leave_no_core
+from molre_edge.scans.workers.worker import begin_worker
 from molre_edge.specs import Grid
 
 __all__ = ["PARAMETERS", "serve"]
@@ -51,12 +51,7 @@ def serve(where: str, function: str, is_file: bool, grid: Grid) -> None:
         is_file: whether `where` is a file.
         grid: of the volumes that come with the jobs.
     """
-    ignore_signals()
-    leave_no_core()
-    end_with_parent()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    jobs = sys.stdin.buffer
+    jobs, answers = begin_worker()
     with suppress(EOFError, BrokenPipeError):
         try:
             answer = _load(where, function, is_file)

@@ -250,14 +250,9 @@ def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, _V
         tag = group << 16 | number
         if group != 2:
             return at, meta
-        at += 8
         if tag <= last:
             raise NotPlain
-        if vr in _LONG:
-            (length,) = struct.unpack_from("<L", data, at)
-            at += 4
-        elif vr not in _SHORT:
-            raise NotPlain
+        at, length = _explicit_length(data, at + 8, vr, length)
         if length == _UNDEFINED:
             raise NotPlain
         if tag in (0x00020002, 0x00020010):
@@ -266,6 +261,15 @@ def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, _V
             value = _uid(_slice(data, at, length))
             meta["MediaStorageSOPClassUID" if tag == 0x00020002 else "TransferSyntaxUID"] = value
         at, last = at + length, tag
+
+
+def _explicit_length(data: bytes | bytearray | memoryview, at: int, vr: bytes, length: int) -> tuple[int, int]:
+    """Where the value starts and how long it is; `at` and `length` as a short value representation has them."""
+    if vr in _LONG:
+        return at + 4, int(struct.unpack_from("<L", data, at)[0])
+    if vr not in _SHORT:
+        raise NotPlain
+    return at, length
 
 
 def _slice(data: bytes | bytearray | memoryview, at: int, length: int) -> bytes:
@@ -289,7 +293,7 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
             vr, at = b"", at + 8
         else:
             group, number, vr, length = explicit_head(data, at)
-            at += 8
+            at += 8  # as _explicit_length, spelt out: this loop runs for each element of each file
             if vr in long:
                 (length,) = struct.unpack_from("<L", data, at)
                 at += 4
@@ -383,12 +387,7 @@ def _skip_item(data: bytes | bytearray | memoryview, at: int, end: int | None, i
             (length,) = struct.unpack_from("<L", data, at + 4)
             at += 8
         else:
-            at += 8
-            if vr in _LONG:
-                (length,) = struct.unpack_from("<L", data, at)
-                at += 4
-            elif vr not in _SHORT:
-                raise NotPlain
+            at, length = _explicit_length(data, at + 8, vr, length)
         if length == _UNDEFINED:
             if not _is_sequence(tag, vr, implicit, data, at):
                 raise NotPlain

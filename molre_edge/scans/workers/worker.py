@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import BinaryIO
 
 from molre_edge.scans.workers.prepare import pack, prepare, receive, send, unpack_job
 from molre_edge.specs import Grid
 
-__all__ = ["READY", "end_with_parent", "ignore_signals", "leave_no_core", "serve"]
+__all__ = ["READY", "begin_worker", "serve"]
 
 READY = b"molre-edge reader"
 
@@ -23,12 +24,7 @@ def serve(grid: Grid) -> None:
     Args:
         grid: of the model.
     """
-    ignore_signals()
-    leave_no_core()
-    end_with_parent()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    jobs = sys.stdin.buffer
+    jobs, answers = begin_worker()
     with suppress(EOFError, BrokenPipeError):
         send(answers, READY)
         while True:
@@ -36,14 +32,28 @@ def serve(grid: Grid) -> None:
             send(answers, *pack(prepare(source, grid)))
 
 
-def ignore_signals() -> None:
+def begin_worker() -> tuple[BinaryIO, BinaryIO]:
+    """Make this process one that its parent alone ends, and that leaves no core file.
+
+    Returns:
+        Where its jobs come from, and where its answers go. What code prints on stdout goes to stderr from now on.
+    """
+    _ignore_signals()
+    _leave_no_core()
+    _end_with_parent()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return sys.stdin.buffer, answers
+
+
+def _ignore_signals() -> None:
     """The run decides when to stop; a service's stop reaches all its processes."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def leave_no_core() -> None:
+def _leave_no_core() -> None:
     """A core file of a crashed decoder would hold a patient's images."""
     with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
@@ -52,7 +62,7 @@ def leave_no_core() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)  # where cores go to a program (apport, systemd-coredump), the limit does not hold
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """A run that is killed takes its readers along, also one whose decoder never returns."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
