@@ -52,15 +52,21 @@ class OwnReference:
         Raises:
             OwnModelError: a file is missing or altered.
         """
-        return np.stack([self.inputs.grid_volume(scan) for scan in self.inputs.scans])
+        volumes = np.empty((len(self.inputs.scans), *self.inputs.grid.shape), dtype=np.float16)
+        for place, scan in enumerate(self.inputs.scans):
+            volumes[place] = self.inputs.grid_volume(scan)
+        return volumes
 
     def check(self, rebuild: Outputs, config: ModelConfig, limits: Mapping[Precision, ParityLimits]) -> Agreement:
         """Compare the rebuild of the checkpoint with the own model, and write ``comparison.json``.
 
         Raises:
-            OwnModelError: other scans, findings or shapes.
+            OwnModelError: other scans, findings or shapes, or an HU volume that was altered after it was written.
             ParityFailedError: the rebuild does not answer as the own model did; the message names what differs.
         """
+        if self.answers.given == "hu":
+            for scan in self.inputs.scans:
+                self.inputs.check_hu(scan)
         agreement = agree(
             self.answers,
             rebuild,
@@ -103,9 +109,11 @@ def open_own_reference(folder: Path, config: ModelConfig, *, note: str | None, k
 
     Raises:
         OwnModelError: folder or answers are missing, damaged or altered.
-        ConfigError: the inputs were written for another grid.
+        ConfigError: the inputs were written for another grid, or `keep` is below 2.
         ExportError: too few scans, or too many for a bundle.
     """
+    if keep is not None and keep < MIN_GOLDEN:
+        raise ConfigError(f"golden volumes: {keep}; expected at least {MIN_GOLDEN}")
     inputs, answers = open_inputs(folder), read_answers(folder / ANSWERS)
     if inputs.grid != config.grid:
         raise ConfigError(

@@ -139,11 +139,15 @@ def write_json(path: Path, data: Any) -> None:
 
 
 @contextlib.contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
+def replace_folder(folder: Path, *, mode: int | None = None) -> Iterator[Path]:
     """A temporary folder beside `folder`. It takes its place if the block succeeds, and is removed if the block fails.
 
     On Linux the two folders are exchanged in one step, so `folder` exists at every moment. Where the file system can't
     do that, the old folder is put aside first; :func:`restore_folder` brings it back if the process dies in between.
+
+    Args:
+        folder: to write or replace.
+        mode: its permissions from the first moment; None takes those that the user's umask gives.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear(folder, _HALF)
@@ -155,7 +159,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         old = partial.with_suffix(_OLD)
         try:
             yield partial
-            os.chmod(partial, 0o777 & ~_umask())
+            os.chmod(partial, 0o777 & ~_umask() if mode is None else mode)
             if not folder.exists():
                 os.replace(partial, folder)
             elif not _exchange(partial, folder):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ __all__ = ["HELP_NAMES", "Program"]
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 _FORMER = {"--gates": "--limits"}
 """Former name of an option -> its present one. This version still takes the former, with a warning."""
+_WAITS = (0.1, 0.2, 0.4, 0.8)
+"""Seconds, on the average, between attempts to start threads."""
 _NOT_THERE = re.compile(r"'(?P<path>.+)' does not exist")
 
 
@@ -47,6 +51,8 @@ class Program(TyperGroup):
         if args and args[0] not in COMMANDS:
             names: dict[str, Any] = dict.fromkeys(COMMANDS)
             self.commands = names  # the library compares the word with them
+        elif args and not set(HELP_NAMES["help_option_names"]) & set(args):
+            _check_threads()  # before anything is imported for the command
         name, command, rest = super().resolve_command(ctx, args)
         known = {option for each in command.params for option in each.opts} if command is not None else set()
         return name, command, [_renamed(word, known) for word in rest]
@@ -86,6 +92,11 @@ def _check_threads() -> None:
     cores = usable_cores()
     needed = 4 * cores + 4  # NumPy's, ONNX Runtime's, PyTorch's and SimpleITK's, one a core, and our own
     there = startable_threads(needed)
+    for wait in _WAITS:  # other commands, such as shards that start at once, may just be trying the same
+        if there >= needed:
+            return
+        time.sleep(wait * random.uniform(0.5, 1.5))
+        there = startable_threads(needed)
     if there < needed:
         typer.echo(
             f"error: only {there} more processes or threads can be started here, and {needed} may be needed on {cores} "
@@ -97,7 +108,6 @@ def _check_threads() -> None:
 
 
 def _imported(name: str) -> Any:
-    _check_threads()
     word = name.replace("-", "_")
     function = getattr(import_module(f"molre_edge.cli.{word}"), word)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

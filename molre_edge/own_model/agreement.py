@@ -192,7 +192,8 @@ def _places(what: str, file: str, there: Sequence[str], wanted: Sequence[str]) -
     Raises:
         OwnModelError: the names are not the same.
     """
-    missing, unknown = [n for n in wanted if n not in there], [n for n in there if n not in wanted]
+    known, asked = set(there), set(wanted)
+    missing, unknown = [n for n in wanted if n not in known], [n for n in there if n not in asked]
     if missing or unknown:
         parts = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
         parts += [f"{len(unknown)} unknown ({_some(unknown)})"] if unknown else []

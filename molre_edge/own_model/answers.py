@@ -121,8 +121,11 @@ def logits_of(values: npt.NDArray[np.floating], kind: str) -> LogitRange:
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(
             f"probabilities: from {values.min():.3g} to {values.max():.3g}; expected 0 to 1. Name the array logits if "
-            f"your model gives logits"
+            f"your model gives logits (a function returns {{'logits': {{...}}}})"
         )
+    narrow = values.astype(np.float32)
+    if (narrow == values).all():  # float32 numbers are float64 after float(), tolist() and the like
+        return LogitRange.of_probabilities(values if values.dtype.itemsize < narrow.dtype.itemsize else narrow)
     return LogitRange.of_probabilities(values)
 
 

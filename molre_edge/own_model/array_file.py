@@ -72,11 +72,11 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> npt.N
                 f"{name}: expected numbers or texts, got dtype {str(dtype)[:60]}; Python objects are never unpacked. "
                 f"Convert it with np.asarray(..., dtype=float) or np.asarray(..., dtype=str)"
             )
+        if not dtype.itemsize:  # any number of them takes no byte of the file
+            raise ValueError(f"{name}: texts of no length")
         size = math.prod(shape) * dtype.itemsize
         if size > entry.file_size:
             raise ValueError(f"{name}: shorter than its header says")
         raw = file.read(size)
-    if not dtype.itemsize:  # texts that are all empty
-        return np.zeros(shape, "<U1")
     array: npt.NDArray[np.generic] = np.frombuffer(raw, dtype).reshape(shape, order="F" if by_columns else "C")
-    return array.astype(dtype.newbyteorder("="), order="C")
+    return array.astype(dtype.newbyteorder("="), order="C", copy=False)

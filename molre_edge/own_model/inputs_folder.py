@@ -70,13 +70,11 @@ class InputsFolder:
     Attributes:
         folder: its path.
         grid: the model's grid.
-        findings: of the checkpoint, in its order.
         scans: in the order of their names.
     """
 
     folder: Path
     grid: Grid
-    findings: tuple[str, ...]
     scans: tuple[InputScan, ...]
 
     def write(self, about: Mapping[str, Any]) -> None:
@@ -85,7 +83,7 @@ class InputsFolder:
         Args:
             about: more to say in it, plain data.
         """
-        told = {"grid": asdict(self.grid), "findings": list(self.findings), **about}
+        told = {"grid": asdict(self.grid), **about}
         scans = [scan.to_dict() for scan in self.scans]
         write_json(self.folder / INPUTS, {"format": _FORMAT, "version": _VERSION, **told, "scans": scans})
 
@@ -101,9 +99,17 @@ class InputsFolder:
             raise OwnModelError(
                 f"{self.folder / scan.grid}: expected 'volume', float16 {list(self.grid.shape)}. {_AGAIN}"
             )
-        return volume.astype(np.float16)
+        return volume.astype(np.float16, copy=False)
 
-    def _arrays(self, name: str, sha256: str) -> dict[str, npt.NDArray[np.generic]]:
+    def check_hu(self, scan: InputScan) -> None:
+        """Refuse an HU volume that is not the one that was written.
+
+        Raises:
+            OwnModelError: the file is missing or altered.
+        """
+        self._content(scan.hu, scan.hu_sha256)
+
+    def _content(self, name: str, sha256: str) -> bytes:
         path = self.folder / name
         try:
             content = read_regular(path, largest=_MAX_VOLUME, links=False)
@@ -111,6 +117,10 @@ class InputsFolder:
             raise OwnModelError(f"{path}: can't be read ({error.strerror}). {_AGAIN}") from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise OwnModelError(f"{path}: altered since it was written: its SHA-256 is not that of {INPUTS}. {_AGAIN}")
+        return content
+
+    def _arrays(self, name: str, sha256: str) -> dict[str, npt.NDArray[np.generic]]:
+        path, content = self.folder / name, self._content(name, sha256)
         try:
             return read_arrays(content, ARRAYS, most_bytes=_MAX_VOLUME)
         except ValueError as error:
@@ -151,10 +161,9 @@ def open_inputs(folder: Path) -> InputsFolder:
         raise OwnModelError(f"{path}: not of this version of molre-edge. {_AGAIN}")
     try:
         scans = tuple(_scan(each) for each in data["scans"])
-        findings = tuple(str(name) for name in data["findings"])
         if not scans or len({scan.scan for scan in scans}) != len(scans):
             raise ValueError("scans: expected each one once")
-        return InputsFolder(folder, Grid(**data["grid"]), findings, scans)
+        return InputsFolder(folder, Grid(**data["grid"]), scans)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise OwnModelError(f"{path}: damaged ({str(error)[:200]}). {_AGAIN}") from error
 

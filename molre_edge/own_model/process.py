@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO, Any
@@ -26,7 +27,7 @@ from molre_edge.own_model.answers import logits_of
 from molre_edge.own_model.rounded import LogitRange
 from molre_edge.own_model.spec import ModelSpec
 from molre_edge.parity.whose import GIVEN, Given
-from molre_edge.scans import ScanSource
+from molre_edge.scans import ScanSource, ScanWarning
 from molre_edge.scans.workers.prepare import receive, send
 from molre_edge.specs import Grid
 
@@ -124,17 +125,24 @@ class OwnModel:
         self._end()
         self._said.close()
 
-    def answer(self, source: ScanSource, volume: npt.NDArray[np.float16]) -> OwnModelAnswer:
+    def answer(
+        self, source: ScanSource, volume: npt.NDArray[np.float16], warnings: Iterable[ScanWarning] = ()
+    ) -> OwnModelAnswer:
         """Answer one scan.
 
         Args:
             source: the scan's files.
             volume: the scan on the grid, float16 HU [slices, rows, cols]; only a model that takes it gets it.
+            warnings: with which the scan was read. Where another series took the chosen one's place, a model that takes
+                paths would answer the chosen one.
 
         Raises:
             OwnModelFailedError: it raised an error, crashed, or took too long; the next scan may be answered.
             OwnModelError: it returned other names, or no numbers: no scan will be answered.
         """
+        if self.given == "path" and any(warning.code == "series_replaced" for warning in warnings):
+            text = "was not asked: another series took the place of the chosen one, and it takes the chosen one's path"
+            raise OwnModelFailedError(f"{self.name}: {text}", text)
         if self._process is None:
             self._start()
         job = json.dumps(source.to_dict()).encode()
@@ -166,6 +174,11 @@ class OwnModel:
                 f"checkpoint by name"
             )
         dtypes = {str(numbers[name][1]) for name in self.findings}
+        if "bfloat16" in dtypes:
+            raise OwnModelError(
+                f"{self.name}: returned bfloat16, in which probabilities are too coarse to compare. Convert logits "
+                f"with .float() before the sigmoid, or return {{'logits': {{...}}}}"
+            )
         coarsest = next((found for word, found in _DTYPES.items() if word in dtypes), np.float64)
         return np.array([float(numbers[name][0]) for name in self.findings]), coarsest
 
@@ -210,7 +223,7 @@ class OwnModel:
 
         def end() -> None:
             late.set()
-            process.kill()
+            _kill(process)
 
         timer = threading.Timer(self._seconds, end)
         timer.daemon = True
@@ -249,10 +262,18 @@ class OwnModel:
     def _end(self) -> None:
         if self._process is None:
             return
-        self._process.kill()
+        _kill(self._process)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
         self._process = None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and those that the user's code started, which would hold its pipes open: it leads their group."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()

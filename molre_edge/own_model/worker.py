@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -52,6 +53,7 @@ def serve(where: str, function: str, is_file: bool, grid: Grid) -> None:
         grid: of the volumes that come with the jobs.
     """
     jobs, answers = begin_worker()
+    _let_children_end()
     with suppress(EOFError, BrokenPipeError):
         try:
             answer = _load(where, function, is_file)
@@ -65,6 +67,20 @@ def serve(where: str, function: str, is_file: bool, grid: Grid) -> None:
             source, raw = ScanSource.from_dict(json.loads(receive(jobs))), receive(jobs, size)
             volume = np.frombuffer(raw, "<f2").reshape(grid.shape).astype(np.float32)
             send(answers, _answered(answer, _arguments(source, volume, given, names), where))
+
+
+def _let_children_end() -> None:
+    """Processes that the user's code starts end when they are told to, though this one does not."""
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for each in signals:
+        signal.signal(each, lambda *_: None)  # unlike SIG_IGN, not handed on to a program that is started
+
+    def set_back() -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=set_back)
 
 
 def _load(where: str, function: str, is_file: bool) -> Callable[..., Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,12 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import MissingDependencyError, OwnModelError, ScanError
 from molre_edge.files import StrPath, replace_folder, write_whole
 from molre_edge.own_model.answers import ANSWERS, write_answers
-from molre_edge.own_model.inputs_folder import INPUTS, InputScan, InputsFolder, open_inputs
+from molre_edge.own_model.inputs_folder import InputScan, InputsFolder
 from molre_edge.own_model.process import MODEL_FAILED, OwnModel, OwnModelAnswer, OwnModelFailedError
 from molre_edge.own_model.script import SCRIPT, SCRIPT_FILE
 from molre_edge.own_model.spec import parse_model_spec
 from molre_edge.progress import SILENT, Progress
-from molre_edge.scans import HeadVolume, ScanSource, find_scans, read_scan, resample
+from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, find_scans, read_scan, resample
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.grid import head_centre_mm, head_range_mm
 from molre_edge.scans.head_place import find_head
@@ -131,18 +130,20 @@ def write_reference_inputs(
     progress.step("scans")
     with contextlib.ExitStack() as stack:
         own = None if spec is None else stack.enter_context(OwnModel(spec, grid, findings))
-        partial = stack.enter_context(replace_folder(place.resolve()))
+        partial = stack.enter_context(replace_folder(place.resolve(), mode=_LOCKED))
         for part in ("hu", "grid"):
             (partial / part).mkdir(mode=_LOCKED)
         kept = _write_scans(partial, found.scans, grid, own, rejected, progress)
-        inputs = InputsFolder(partial, grid, findings, kept)
+        inputs = InputsFolder(partial, grid, kept)
+        failed = [each.reason for each in rejected if each.code == MODEL_FAILED]
+        if not inputs.scans and failed:
+            raise OwnModelError(f"your model answered no scan; of the first: {failed[0]}")
         if not inputs.scans:
             raise OwnModelError(f"{scans}: none of the scans can be used; 'molre-edge inspect {scans}' says why")
         _describe(inputs, rejected)
         with write_whole(partial / SCRIPT_FILE) as script:
             script.write_text(SCRIPT, encoding="utf-8")
-    os.chmod(place, _LOCKED)
-    return ReferenceInputs(place, tuple(scan.scan for scan in open_inputs(place).scans), tuple(rejected))
+    return ReferenceInputs(place, tuple(scan.scan for scan in kept), tuple(rejected))
 
 
 def _model_of(checkpoint: StrPath | None, bundle: StrPath) -> tuple[Grid, tuple[str, ...]]:
@@ -173,20 +174,20 @@ def _write_scans(
     for done, source in enumerate(sources):
         progress.count(done, len(sources), "scans")
         written = _write_scan(folder, f"scan-{len(kept) + 1:04d}", source, grid)
-        if isinstance(written, InputScan) and own is not None:
-            with np.load(folder / written.grid, allow_pickle=False) as arrays:
-                volume = arrays["volume"]
+        if isinstance(written, _Written) and own is not None:
             try:
-                answers.append(own.answer(source, volume))
+                answers.append(own.answer(source, written.volume, written.warnings))
             except OwnModelFailedError as error:
-                for name in (written.hu, written.grid):
+                for name in (written.scan.hu, written.scan.grid):
                     (folder / name).unlink()
                 written = ScanError(MODEL_FAILED, f"your model failed: {error}")
         if isinstance(written, ScanError):
             rejected.append(RejectedInput(source.path, written.code, str(written)))
             progress.warn(f"{source.path.name} can't be used: {written}")
         else:
-            kept.append(written)
+            kept.append(written.scan)
+            for warning in written.warnings:
+                progress.warn(f"{written.scan.scan}: {warning.text}")
     if own is not None and answers:
         _write_answers(folder, own, tuple(scan.scan for scan in kept), answers)
     return tuple(kept)
@@ -202,7 +203,15 @@ def _write_answers(folder: Path, own: OwnModel, scans: tuple[str, ...], answers:
     write_answers(folder / ANSWERS, given=own.given, scans=scans, findings=own.findings, arrays={kind: values})
 
 
-def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> InputScan | ScanError:
+class _Written(NamedTuple):
+    """A scan whose volumes are written; `volume` is that on the grid, float16 HU [slices, rows, cols]."""
+
+    scan: InputScan
+    volume: npt.NDArray[np.float16]
+    warnings: tuple[ScanWarning, ...]
+
+
+def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> _Written | ScanError:
     """Read one scan and write both of its volumes; the reason if it can't be used."""
 
     def read() -> tuple[HeadVolume, npt.NDArray[np.float16], Mapping[str, Any]]:
@@ -221,13 +230,17 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> Inpu
         "pixel_mm": np.array(volume.pixel_mm),
     }
     fitted = {"volume": on_grid, "pixel_mm": np.array((grid.pixel_mm, grid.pixel_mm)), **field}
-    return InputScan(
+    read_from = (
+        dict.fromkeys(each.path for each in volume.sources) or source.files
+    )  # of another series, if one was read
+    scan = InputScan(
         scan=name,
         path=str(source.path.resolve()),
-        files=tuple(str(file.resolve()) for file in source.files),
+        files=tuple(str(file.resolve()) for file in read_from),
         hu_sha256=_save(folder / "hu" / f"{name}.npz", {**hu, **shared}),
         grid_sha256=_save(folder / "grid" / f"{name}.npz", {**fitted, **shared}),
     )
+    return _Written(scan, on_grid, volume.warnings)
 
 
 def _field(volume: HeadVolume, grid: Grid) -> dict[str, npt.NDArray[np.float64]]:
@@ -256,4 +269,3 @@ def _describe(inputs: InputsFolder, rejected: list[RejectedInput]) -> None:
             "rejected": [{**asdict(each), "path": str(each.path)} for each in rejected],
         }
     )
-    assert (inputs.folder / INPUTS).is_file()

@@ -39,7 +39,7 @@ CHECK_TITLES = {
 """Name of a check -> its title on pages."""
 
 _LIMIT_DIGITS = 8  # a limit is shown as it was set
-_SHOWN_FLIPS = 4  # per finding; report.json has them all
+_SHOWN_FLIPS = 4  # per finding; report.json has more, and volumes.csv all where there are very many
 _SHOWN_AREAS = 20  # findings in the picture of AUC differences
 
 _F64 = npt.NDArray[np.float64]

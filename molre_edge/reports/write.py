@@ -7,7 +7,7 @@ from pathlib import Path
 
 from molre_edge.files import write_json, write_whole
 from molre_edge.reports.junit import write_junit
-from molre_edge.reports.large import write_volumes
+from molre_edge.reports.large import VOLUMES_FILE, write_volumes
 from molre_edge.reports.parity_page import render
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import Comparison
@@ -53,4 +53,5 @@ def write_comparison(folder: Path, comparison: Comparison) -> tuple[Path, Path]:
     with write_whole(paths[1]) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     write_junit(folder, [(side.name, side.report) for side in comparison.sides])
+    (folder / VOLUMES_FILE).unlink(missing_ok=True)  # of another report, written here before
     return paths

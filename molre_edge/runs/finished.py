@@ -27,7 +27,7 @@ from molre_edge.runs.labels import KNOWN_LABELS, read_labels
 from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Compared, Labels, Pair
 from molre_edge.runs.run_report import RunFacts, build_report
 from molre_edge.runs.scan_table import Entry, read_entries
-from molre_edge.runs.store import SCANS_FILE, read_head
+from molre_edge.runs.store import SCANS_FILE, check_version, read_head
 from molre_edge.specs import Grid, Precision
 
 __all__ = ["StoredRun", "finished_head", "open_run"]
@@ -110,6 +110,7 @@ class StoredRun:
         Raises:
             RunError: report.json is damaged, or does not fit the answers.
         """
+        self._check_failed()
         pair = self._pair(self.labels if labels is None else labels)
         with _sound(self.folder):
             return self._report(limits, limits_source, pair, note)
@@ -137,10 +138,21 @@ class StoredRun:
         )
         return build_report(facts, pair, limits, source)
 
+    def _check_failed(self) -> None:
+        """Refuse to tell of fewer scans than were not used."""
+        with _sound(self.folder):
+            listed = len(self.data["failed"])
+            count = self.data.get("failed_count", listed)
+        if listed != count and not self.entries:
+            raise RunError(
+                f"{self.folder}: {count} scans were not used, and report.json lists {listed} of them. Put the run's "
+                f"{SCANS_FILE} back beside it"
+            )
+
     def _failed(self) -> tuple[FailedScan, ...]:
         """Scans that were not used; report.json lists the first ones."""
         listed = tuple(FailedScan(**_known(FailedScan, each)) for each in self.data["failed"])
-        if len(listed) == self.data.get("failed_count", len(listed)) or not self.entries:
+        if len(listed) == self.data.get("failed_count", len(listed)):
             return listed
         refused = (entry for entry in self.entries if entry.status == "rejected")
         return tuple(FailedScan(scan=each.scan, code=each.code, reason=each.reason) for each in refused)
@@ -172,9 +184,10 @@ def finished_head(folder: Path) -> dict[str, Any]:
     """The description of a run that is finished.
 
     Raises:
-        RunError: no run there, or one that is running or was interrupted.
+        RunError: no run there, one of another version, or one that is running or was interrupted.
     """
     head, holder = read_head(folder), holder_of(folder)
+    check_version(folder, head)
     if holder is not None:
         raise RunError(f"{folder}: this run is unfinished, {holder} is working on it. Wait until it ends")
     if not head.get("finished"):

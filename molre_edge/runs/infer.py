@@ -11,7 +11,7 @@ from pathlib import Path
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.choice import parse_engine
 from molre_edge.engines.runner import Runner
-from molre_edge.errors import RunError
+from molre_edge.errors import RunError, UsageError
 from molre_edge.files import StrPath
 from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.progress import SILENT, Progress
@@ -199,11 +199,17 @@ def _reference_runner(reference: Reference, options: InferOptions, stack: contex
 
 
 def _store(options: InferOptions, task: Task, progress: Progress) -> RunStore:
-    secret = None if options.id_secret is None else IdSecret.shared(options.id_secret)
-    if options.resume:
-        folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task)
+    if options.shard and options.scans.resolve() in (options.out or DEFAULT_RUNS).resolve().parents:
+        raise UsageError(
+            "--shard: the run's folder lies below SCANS, so the shards would find each other's files. Name a folder "
+            "elsewhere with -o"
+        )
+    if options.resume:  # a new secret would fit no run
+        secret = None if options.id_secret is None else IdSecret.read(options.id_secret)
+        folder = options.out or RunStore.newest_unfinished(DEFAULT_RUNS, task, secret)
         progress.info(f"Resuming {folder}")
         return RunStore.resume(folder, task, secret)
+    secret = None if options.id_secret is None else IdSecret.shared(options.id_secret)
     return RunStore.create(options.out or new_folder(DEFAULT_RUNS), task, secret)
 
 

@@ -23,7 +23,7 @@ from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels
 from molre_edge.runs.scan_ids import SECRET_FILE, IdSecret, Shard
 from molre_edge.runs.scan_table import Entry, read_entries
 from molre_edge.runs.slices import arrange_slices
-from molre_edge.runs.store import SCANS_FILE, RunStore, Task, difference
+from molre_edge.runs.store import DEFAULT_RUNS, SCANS_FILE, RunStore, Task, difference, new_folder
 
 __all__ = ["merge_shards"]
 
@@ -53,12 +53,12 @@ class _ShardRun:
     entries: list[Entry]
 
 
-def merge_shards(folders: Iterable[Path], out: Path, progress: Progress = SILENT) -> InferResult:
+def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress = SILENT) -> InferResult:
     """Make one run of its shards.
 
     Args:
         folders: of all shards of a run, finished, in any order.
-        out: of the merged run, new or empty.
+        out: of the merged run, new or empty. Default: ``edge-runs/<UTC time>``.
         progress: receives events.
 
     Raises:
@@ -70,14 +70,15 @@ def merge_shards(folders: Iterable[Path], out: Path, progress: Progress = SILENT
     _check_set(shards)
     first = shards[0]
     golden, labels = _golden(shards), _labels(shards)
-    store = RunStore.create(out, replace(first.task, shard=None), first.secret)
+    store = RunStore.create(out or new_folder(DEFAULT_RUNS), replace(first.task, shard=None), first.secret)
     try:
         store.adopt((entry for run in shards for entry in run.entries), first.found)
         store.begin()
         progress.step("scans")
-        _copy_answers(shards, store.folder, progress)
         done = [entry.scan for entry in store.entries if entry.status == "done"]
+        # before the answers, which say that a scan is done, should this be killed and then resumed
         arrange_slices(store.folder, done, [run.folder for run in shards])
+        _copy_answers(shards, store.folder, progress)
         progress.step("results")
         return write_results(store, _together(shards), golden=golden, labels=labels)
     except BaseException:

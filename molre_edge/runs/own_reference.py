@@ -74,7 +74,7 @@ def ask_reference(
     if own is None:
         return ReferenceAnswer()
     try:
-        answer = own.answer(source, found.volume)
+        answer = own.answer(source, found.volume, found.warnings)
     except OwnModelFailedError as error:
         text = f"not compared: your model failed on it ({error.brief})"
         return ReferenceAnswer(warnings=(ScanWarning(MODEL_FAILED, text),), failure=str(error))

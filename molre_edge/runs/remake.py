@@ -22,7 +22,7 @@ from molre_edge.runs.judging import Limits, UserLimits, read_limits
 from molre_edge.runs.labels import read_labels
 from molre_edge.runs.merge import merge_shards
 from molre_edge.runs.sides import sides_of
-from molre_edge.runs.store import DEFAULT_RUNS, RUN_FILE, new_folder
+from molre_edge.runs.store import RUN_FILE, new_folder
 from molre_edge.specs import DISCLAIMER
 
 __all__ = ["DEFAULT_REPORTS", "RemadeRun", "ReportResult", "report_runs"]
@@ -144,7 +144,7 @@ def report_runs(
 
 
 def _merged(folders: Sequence[Path], out: Path | None, progress: Progress) -> ReportResult:
-    merged = merge_shards(folders, out or new_folder(DEFAULT_RUNS), progress)
+    merged = merge_shards(folders, out, progress)
     return ReportResult(merged.report, (RemadeRun(merged.folder, merged.engine, merged.verdict),), merged.notes)
 
 
@@ -180,7 +180,8 @@ def _remade(
         known = table.of_stored(run.entries) if scans is None else table.of(run.entries, scans)
         note = f"labels were added afterwards, from {labels.name}"
         if not run.compares_scans:
-            note = f"the labels of {labels.name} were not used: AUC needs the PyTorch model as the run's reference"
+            why = "AUC needs the PyTorch model, or your own, as the run's reference"
+            note = f"the labels of {labels.name} were not used: {why}"
     return run.report(
         limits=None if limits is None else limits[run.precision],
         limits_source="" if limits is None else limits.source,

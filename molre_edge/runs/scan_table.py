@@ -109,9 +109,9 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
 def append_entry(path: Path, entry: Entry) -> None:
     """Append the new state of a scan to a table that exists: the last row of an id counts.
 
-    A row is a single write, so a killed process leaves at most the last row torn.
+    A row is a single write, so a killed process leaves at most the last row torn; a full disk is an error.
     """
-    with path.open("ab", buffering=0) as file:
+    with path.open("ab") as file:  # buffered: without a buffer, a write that ends early is no error
         file.write(csv_line(_cells(entry)).encode())
 
 

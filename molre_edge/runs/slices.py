@@ -6,6 +6,7 @@ together, and are copied as they are: a run of 100,000 studies has millions of t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def add_slices(folder: Path, scan: str, slices: Sequence[GridSlice], base: Path)
     for each in slices:
         place = path_text(each.source.path, base)
         rows.append((scan, each.slice, each.share, place, each.source.sop_uid, each.source.frame))
-    with path.open("ab", buffering=0) as file:
+    with path.open("ab") as file:  # buffered: without a buffer, a write that ends early is no error
         file.write("".join(map(csv_line, rows)).encode())
+        file.flush()
+        os.fsync(file.fileno())  # before the answers, which say that the scan is done
 
 
 def arrange_slices(folder: Path, scans: Sequence[str], sources: Sequence[Path] = ()) -> None:

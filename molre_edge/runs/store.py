@@ -29,6 +29,7 @@ __all__ = [
     "SCANS_FILE",
     "RunStore",
     "Task",
+    "check_version",
     "difference",
     "new_folder",
     "read_head",
@@ -52,7 +53,7 @@ class Task:
     Attributes:
         bundle: the bundle's digest.
         engine: the runner's name, ``runtime:precision``.
-        reference: ``checkpoint``, ``golden`` or ``none``.
+        reference: ``checkpoint``, ``golden``, ``none``, or ``own model`` with what tells its code from others.
         scans: SHA-256 of the scans' resolved path: paths carry names of people.
         all_series: whether every series of a study is taken.
         threads: CPU threads asked for; None leaves them to the engine.
@@ -147,19 +148,23 @@ class RunStore:
         theirs = head.get("task")
         if not isinstance(theirs, dict):
             raise RunError(f"{folder / RUN_FILE}: damaged. Start a new run")
-        if head.get("version") != _VERSION:
-            raise RunError(f"{folder}: that run was made by another version of molre-edge. Start a new run")
+        check_version(folder, head)
         if apart := difference(theirs, asdict(task)):
             raise RunError(f"{folder}: that run had {apart}. Start a new run, or resume it with its own options")
         known = IdSecret.read(folder / SECRET_FILE)
+        if known.mark != head.get("ids"):
+            raise RunError(
+                f"{folder / SECRET_FILE}: not the secret that this run was started with, so its ids would be others. "
+                f"Put that one back, or start a new run"
+            )
         if secret is not None and secret != known:
             raise RunError(f"{folder}: that run had another secret of its ids. Name the file that it was started with")
         entries = read_entries(folder / SCANS_FILE, torn=True)
         return cls(folder, task, known, entries, str(head.get("started", "")), lock)
 
     @staticmethod
-    def newest_unfinished(root: Path, task: Task) -> Path:
-        """The newest interrupted run below `root` that fits the task.
+    def newest_unfinished(root: Path, task: Task, secret: IdSecret | None = None) -> Path:
+        """The newest interrupted run below `root` that fits the task, and the secret of ids if one is given.
 
         Raises:
             RunError: there is none.
@@ -169,7 +174,8 @@ class RunStore:
                 head = read_head(folder)
             except RunError:
                 continue
-            if not head.get("finished") and head.get("task") == asdict(task) and holder_of(folder) is None:
+            fits = head.get("task") == asdict(task) and (secret is None or head.get("ids") == secret.mark)
+            if fits and not head.get("finished") and holder_of(folder) is None:
                 return folder
         raise RunError(
             f"{root}: no interrupted run with this bundle, engine, reference and folder of scans. Name its folder with "
@@ -322,6 +328,19 @@ class RunStore:
 
     def _record_path(self, scan: str) -> Path:
         return record_path(self.folder, scan)
+
+
+def check_version(folder: Path, head: Mapping[str, Any]) -> None:
+    """Refuse the folder of a run that another version wrote.
+
+    Raises:
+        RunError: with what is left of it.
+    """
+    if head.get("version") != _VERSION:
+        raise RunError(
+            f"{folder}: that run was made by another version of molre-edge. Its report.html stays as it is; to "
+            f"continue, compare or judge it anew, run it again"
+        )
 
 
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

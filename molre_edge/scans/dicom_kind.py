@@ -18,7 +18,6 @@ __all__ = [
     "check_native_size",
     "check_storage",
     "is_media_directory",
-    "is_native",
     "may_be_lossy",
     "syntax_name",
 ]
@@ -98,7 +97,7 @@ def syntax_name(uid: str) -> str:
     return names.get(uid, "an unknown transfer syntax")
 
 
-def is_native(uid: str) -> bool:
+def _is_native(uid: str) -> bool:
     """Whether a transfer syntax stores pixels as they are, so that their size is known."""
     return uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
@@ -205,5 +204,5 @@ def check_native_size(header: DicomHeader, size: int | None) -> None:
         ScanError: ``corrupt_pixels``.
     """
     pixels = header.rows * header.cols * header.frame_count * header.bits_allocated // 8
-    if is_native(header.syntax) and size is not None and size < pixels:
+    if _is_native(header.syntax) and size is not None and size < pixels:
         raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")

@@ -132,7 +132,9 @@ def _plain_start(content: Content) -> PlainHeader | None:
         plain = None
     content.skip_to(0)
     # pixels of several samples have more to say, and a multi-frame file has functional groups
-    grey = plain is not None and plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
+    # implicit ones not: pydicom guesses from the first element that it reads, and takes some lengths for explicit
+    usual = plain is not None and not plain.implicit
+    grey = usual and plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
     return plain if grey else None
 
 
@@ -245,11 +247,11 @@ def _read_pixels(content: Content, plain: PlainHeader) -> FileDataset:
     watch.header_ends()
     file: Any = WatchedFile(content, watch)
     file.seek(plain.pixels_at)
-    dataset = read_dataset(file, plain.implicit, True, stop_when=lambda tag, _, __: tag > _PIXEL_DATA)
+    dataset = read_dataset(file, False, True, stop_when=lambda tag, _, __: tag > _PIXEL_DATA)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(str(plain.file_meta["TransferSyntaxUID"]))
-    whole = FileDataset("", dataset, None, meta, plain.implicit, True)
-    whole.set_original_encoding(plain.implicit, True, dataset.original_character_set)
+    whole = FileDataset("", dataset, None, meta, False, True)
+    whole.set_original_encoding(False, True, dataset.original_character_set)
     for name in _PIXEL_FACTS:
         if name in plain:
             setattr(whole, name, plain.get(name))

@@ -21,8 +21,8 @@ _Value = str | int | float | tuple[str, ...] | tuple[float, ...] | None
 _KEPT = 1024
 """So many converted values are kept: most are the same in all slices of a series."""
 
-_SYNTAXES = {b"1.2.840.10008.1.2": True}
-"""Transfer syntaxes with implicit value representations; all others that are read here are explicit."""
+_IMPLICIT = b"1.2.840.10008.1.2"
+"""The transfer syntax with implicit value representations; all others that are read here are explicit."""
 _OTHER_CODINGS = (b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99")
 """Big endian and deflated."""
 _UNDEFINED = 0xFFFFFFFF
@@ -232,7 +232,7 @@ def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
         syntax = meta.get("TransferSyntaxUID")
         if not isinstance(syntax, str) or not syntax or syntax.encode() in _OTHER_CODINGS:
             return None
-        header = PlainHeader(meta, _SYNTAXES.get(syntax.encode(), False))
+        header = PlainHeader(meta, syntax.encode() == _IMPLICIT)
         header.pixels_at = _parse(data, at, header)
     except NotPlain:
         return None

@@ -247,7 +247,7 @@ def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeom
                 raise ScanError(
                     "not_hounsfield", "some values are not numbers (NaN or infinite): fill them with air, -1024 HU"
                 )
-            stored[:, :, index] = np.maximum(plane, HU_MIN)
+            stored[:, :, index] = np.maximum(plane, plane.dtype.type(HU_MIN))
         file.read(65536)  # the checksum of a gzip stream is verified at its end
     except BROKEN as error:
         raise ScanError("corrupt_pixels", "the file ends or breaks within its voxels: copy it again") from error

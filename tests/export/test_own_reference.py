@@ -47,7 +47,7 @@ def make(checkpoint: LoadedCheckpoint, volumes: npt.NDArray[np.float16], rebuild
             sha256 = _save(folder / "grid" / f"{name}.npz", {"volume": volumes[place]})
             scans.append(InputScan(name, f"path-{place}", (), "0" * 64, sha256))
         findings = checkpoint.config.findings
-        InputsFolder(folder, grid or checkpoint.config.grid, findings, tuple(scans)).write({})
+        InputsFolder(folder, grid or checkpoint.config.grid, tuple(scans)).write({})
         given = {"logits": change(rebuild.logits[:count].copy())}
         write_answers(
             folder / ANSWERS,

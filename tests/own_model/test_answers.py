@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import OwnModelError
-from molre_edge.own_model.answers import ANSWERS, read_answers, write_answers
+from molre_edge.own_model.answers import ANSWERS, logits_of, read_answers, write_answers
 
 GOOD: dict[str, Any] = {
     "given": np.array("path"),
@@ -37,8 +37,8 @@ def test_good_answers_are_read_with_their_hash(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_read_too(tmp_path: Path) -> None:
-    answers = read_answers(write(tmp_path, logits=None, probabilities=np.full((2, 3), 0.5)))
-    assert np.abs(answers.logits.low).max() < 1e-12 and answers.outputs == ("logits",)
+    answers = read_answers(write(tmp_path, logits=None, probabilities=np.full((2, 3), 0.1)))  # float64, no float32
+    assert np.abs(answers.logits.low + np.log(9)).max() < 1e-12 and answers.outputs == ("logits",)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_answers(path, given="hu", scans=("scan-0001",), findings=("a",), arrays={"probabilities": np.array([[0.25]])})
     answers = read_answers(path)
     assert (answers.given, answers.scans, answers.findings) == ("hu", ("scan-0001",), ("a",))
-    assert answers.logits.low[0, 0] == pytest.approx(np.log(1 / 3))
+    assert answers.logits.low[0, 0] == pytest.approx(np.log(1 / 3), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,9 @@ def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ANSWERS)
     with pytest.raises(OwnModelError, match="pipe"):
         read_answers(tmp_path / ANSWERS)
+
+
+def test_float32_probabilities_in_a_float64_array_are_still_those_of_float32() -> None:
+    logits = np.array([[9.3, 14.0, -14.0]])
+    stored = (1 / (1 + np.exp(-logits.astype(np.float32)))).astype(np.float64)  # as float() and tolist() leave them
+    assert np.abs(logits_of(stored, "probabilities").nearest(logits) - logits).max() < 1e-4

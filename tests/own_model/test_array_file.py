@@ -42,6 +42,16 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> None:
         read_arrays(content, "a", most_bytes=1_000_000)
 
 
+def test_texts_of_no_length_which_take_no_byte_are_refused() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<U0", "fortran_order": False, "shape": (10**9,)})
+        file.writestr("scans.npy", header.getvalue())
+    with pytest.raises(ValueError, match="texts of no length"):
+        read_arrays(content.getvalue(), ("scans",), most_bytes=1000)
+
+
 def test_a_header_that_promises_more_than_there_is_is_refused() -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)})

@@ -146,6 +146,33 @@ def test_a_model_that_never_answers_is_ended(start: Start, source: ScanSource) -
         assert time.monotonic() - begun < 60
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_it_started_end_with_it_and_hold_nothing_up(
+    start: Start, source: ScanSource, tmp_path: Path
+) -> None:
+    child = tmp_path / "child"
+    code = f"""
+        import os, subprocess, time
+        from pathlib import Path
+        def answer(grid):
+            assert subprocess.run(["cat"], capture_output=True).stdout == b""  # stdin is empty, not our jobs
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(0)
+            Path({str(child)!r}).write_text(str(child))
+            time.sleep(60)
+    """
+    begun = time.monotonic()
+    with start(code, seconds=2) as model, pytest.raises(OwnModelFailedError, match="took more than 2 s"):
+        model.answer(source, VOLUME)
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # its parent is init now, which takes its leave
+            os.kill(int(child.read_text()), 0)
+            time.sleep(0.05)
+
+
 def test_its_process_ends_with_the_block(start: Start, source: ScanSource) -> None:
     code = """
         import os

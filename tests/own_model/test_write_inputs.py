@@ -58,7 +58,7 @@ def test_only_its_user_can_enter_it(written: ReferenceInputs) -> None:
 def test_the_script_writes_answers_once_it_is_filled_in(written: ReferenceInputs) -> None:
     path = written.folder / "answer_scans.py"
     text = path.read_text()
-    filled = text.replace("FINDINGS = []", 'FINDINGS = ["a", "b"]').replace('GIVEN = "path"', 'GIVEN = "hu"')
+    filled = text.replace("FINDINGS = []", 'FINDINGS = ["a", "b"]').replace('GIVEN = ""', 'GIVEN = "hu"')
     filled = filled.replace(
         '    raise NotImplementedError("call your model here")', '    return [load(scan["hu"])["hu"].mean(), 1.0]'
     )

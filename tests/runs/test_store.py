@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -302,11 +304,50 @@ def test_a_run_whose_secret_is_gone_or_another_is_not_resumed(folder: Path, root
         RunStore.resume(folder, task)
 
 
+def test_a_secret_that_is_not_the_run_s_costs_no_answers(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "ab", answered="ab")
+    before = sorted(path.name for path in (folder / "outputs").iterdir())
+    own = (folder / "ids.secret").read_text()
+    IdSecret.new().write(folder / "ids.secret", replace=True)
+    with pytest.raises(RunError, match=r"ids\.secret: not the secret that this run was started with"):
+        RunStore.resume(folder, task)
+    assert sorted(path.name for path in (folder / "outputs").iterdir()) == before
+    (folder / "ids.secret").write_text(own)
+    assert RunStore.resume(folder, task).enter(found(root, "ab"), root) == []
+
+
+def test_the_newest_run_is_sought_among_those_of_the_secret(tmp_path: Path, root: Path, task: Task) -> None:
+    secrets = [IdSecret.new(), IdSecret.new()]
+    for number, secret in enumerate(secrets):
+        store = RunStore.create(tmp_path / "runs" / str(number), task, secret)
+        store.enter(found(root, "a"), root)
+        store.begin()
+        store.close()
+    assert RunStore.newest_unfinished(tmp_path / "runs", task).name == "1"
+    assert RunStore.newest_unfinished(tmp_path / "runs", task, secrets[0]).name == "0"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a file's size are Linux's here")
+def test_a_full_disk_within_a_row_is_an_error(folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a")
+    size = (folder / "scans.csv").stat().st_size
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from molre_edge.runs.scan_table import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); path = Path(sys.argv[1]); [entry] = read_entries(path)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "append_entry(path, entry)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "scans.csv"), str(size + 20)], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "File too large" in done.stderr
+
+
 def test_a_run_of_an_earlier_version_is_not_resumed(folder: Path, root: Path, task: Task) -> None:
     start(folder, task, root, "a")
     head = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**head, "version": 1}))
-    with pytest.raises(RunError, match=r"made by another version of molre-edge\. Start a new run"):
+    with pytest.raises(RunError, match=r"made by another version of molre-edge\. .* run it again"):
         RunStore.resume(folder, task)
 
 

@@ -102,6 +102,21 @@ def test_lossless_syntaxes_keep_every_value(tmp_path: Path, write_series: Any, h
     np.testing.assert_array_equal(read(tmp_path / "b").hu, read(head_folder).hu)
 
 
+def test_implicit_pixels_whose_length_looks_like_a_value_representation_are_read(
+    tmp_path: Path, write_series: Any
+) -> None:
+    """433 x 625 x 2 is 0x84242, and 0x4242 is BB."""
+
+    def edit(dataset: Dataset, _: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+        del dataset.HighBit  # so that it is not as most files are
+
+    shape, pixel = (433, 625), (0.5, 0.4)
+    write_series(tmp_path / "a", [(-125.0, -108.0, z) for z in Z], shape=shape, pixel=pixel, edit=edit)
+    write_series(tmp_path / "b", [(-125.0, -108.0, z) for z in Z], shape=shape, pixel=pixel)
+    np.testing.assert_array_equal(read(tmp_path / "a").hu, read(tmp_path / "b").hu)
+
+
 def test_a_multi_frame_file_is_a_volume(tmp_path: Path, head_folder: Path, join_frames: Any) -> None:
     (tmp_path / "b").mkdir()
     join_frames(head_folder, tmp_path / "b" / "frames.dcm")

@@ -36,14 +36,18 @@ def begin_worker() -> tuple[BinaryIO, BinaryIO]:
     """Make this process one that its parent alone ends, and that leaves no core file.
 
     Returns:
-        Where its jobs come from, and where its answers go. What code prints on stdout goes to stderr from now on.
+        Where its jobs come from, and where its answers go. For all other code stdin is empty, and what it prints on
+        stdout goes to stderr.
     """
     _ignore_signals()
     _leave_no_core()
     _end_with_parent()
-    answers = os.fdopen(os.dup(1), "wb")
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    return sys.stdin.buffer, answers
+    return jobs, answers
 
 
 def _ignore_signals() -> None:
