@@ -133,8 +133,9 @@ def _plain_start(content: Content) -> PlainHeader | None:
     content.skip_to(0)
     # pixels of several samples have more to say, and a multi-frame file has functional groups
     # implicit ones not: pydicom guesses from the first element that it reads, and takes some lengths for explicit
-    usual = plain is not None and not plain.implicit
-    grey = usual and plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
+    if plain is None or plain.implicit:
+        return None
+    grey = plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
     return plain if grey else None
 
 

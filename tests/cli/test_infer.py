@@ -123,6 +123,15 @@ def test_shards_share_a_secret_and_are_merged_into_the_run_that_all_scans_make(
     assert done.exit_code == 2 and "--shard needs --id-secret FILE" in done.stderr
 
 
+def test_a_shard_does_not_run_below_its_scans_where_others_would_find_it(
+    infer: Any, tiny_scans: Path, tmp_path: Path
+) -> None:
+    scans = Path(shutil.copytree(tiny_scans, tmp_path / "scans"))
+    done = infer(scans, *GOLDEN, "--shard", "1/2", "--id-secret", "ids.secret", "-o", scans / "runs" / "1")
+    assert done.exit_code == 2 and "the run's folder lies below SCANS" in words_of(done.stderr)
+    assert not (scans / "runs").exists() and not Path("ids.secret").exists()
+
+
 def test_the_default_folder_is_named_by_the_time_and_two_in_one_second_get_one_each(
     infer: Any, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,6 +233,13 @@ def test_engines_that_answered_otherwise_are_all_judged_and_it_is_said(shards: l
     )
 
 
+def test_a_refused_merge_makes_no_folder(shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="missing: shard"):
+        merge_shards(shards[:2], None)
+    assert not (tmp_path / "edge-runs").exists()
+
+
 def test_an_empty_shard_is_no_failure(go: Go, scans: Path, tmp_path: Path) -> None:
     for i in range(1, 41):
         result = go(scans, tmp_path / "shard", f"{i}/40")
