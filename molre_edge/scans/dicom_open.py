@@ -131,10 +131,9 @@ def _plain_start(content: Content) -> PlainHeader | None:
     except TooShort:
         plain = None
     content.skip_to(0)
-    # pixels of several samples have more to say, and a multi-frame file has functional groups
-    # implicit ones not: pydicom guesses from the first element that it reads, and takes some lengths for explicit
-    if plain is None or plain.implicit:
+    if plain is None or plain.implicit:  # pydicom guesses from the first element, and takes some lengths for explicit
         return None
+    # pixels of several samples have more to say, and a multi-frame file has functional groups
     grey = plain.get("SamplesPerPixel") == 1 and (plain.get("NumberOfFrames") or 1) == 1
     return plain if grey else None
 
