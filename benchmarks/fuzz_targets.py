@@ -26,7 +26,7 @@ from molre_edge.runs.answers import Record, read_record, write_record
 from molre_edge.runs.finished import open_run
 from molre_edge.runs.labels import read_labels
 from molre_edge.runs.scan_table import Entry, read_entries, write_entries
-from molre_edge.runs.store import read_head
+from molre_edge.runs.store import FORMAT, FORMAT_VERSION, read_head
 from molre_edge.scans import find_scans
 from molre_edge.scans.workers.prepare import READER_FAILED, prepare
 from molre_edge.specs import Grid, Precision
@@ -77,7 +77,7 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     )
     (work / "labels.csv").write_text("scan," + ",".join(opened.findings[:3]) + "\nhead-1,1,0,\n")
     (work / "gates.toml").write_text("[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\n")
-    head = {"format": "molre-edge-run", "version": 1, "started": "", "finished": False, "task": {"bundle": "b"}}
+    head = {"format": FORMAT, "version": FORMAT_VERSION, "started": "", "finished": False, "task": {"bundle": "b"}}
     finished = {**head, "finished": True, "task": {"all_series": False}}
     write_record(work / "answers.npz", Record(_SCAN, outputs, outputs, {"read": 1.0}))
     answered, gate = (work / "answers.npz").read_bytes(), DEFAULT_LIMITS[Precision.FP16]

@@ -24,6 +24,8 @@ from molre_edge.scans import FoundScans, GridSlice, ScanSource
 
 __all__ = [
     "DEFAULT_RUNS",
+    "FORMAT",
+    "FORMAT_VERSION",
     "GONE",
     "RUN_FILE",
     "SCANS_FILE",
@@ -41,7 +43,7 @@ SCANS_FILE = "scans.csv"
 GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
-_FORMAT, _VERSION = "molre-edge-run", 2
+FORMAT, FORMAT_VERSION = "molre-edge-run", 2
 _MAX_HEAD_BYTES = 1 << 20  # a longer one is read in part, which is not valid JSON
 _HALF_WRITTEN = ".*.partial*"  # names of molre_edge.files for files that are being written
 
@@ -312,8 +314,8 @@ class RunStore:
         self._lock.release()
 
     def _write_head(self, *, finished: bool, conclusion: Mapping[str, Any] | None = None) -> None:
-        head: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "started": self._started, "finished": finished}
-        head |= {"ids": self._secret.mark, "found": self._found, "task": asdict(self._task)}
+        head: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "started": self._started}
+        head |= {"finished": finished, "ids": self._secret.mark, "found": self._found, "task": asdict(self._task)}
         write_json(self.folder / RUN_FILE, head if conclusion is None else {**head, "conclusion": dict(conclusion)})
 
     def _with_status(self, status: str) -> list[str]:
@@ -336,7 +338,7 @@ def check_version(folder: Path, head: Mapping[str, Any]) -> None:
     Raises:
         RunError: with what is left of it.
     """
-    if head.get("version") != _VERSION:
+    if head.get("version") != FORMAT_VERSION:
         raise RunError(
             f"{folder}: that run was made by another version of molre-edge. Its report.html stays as it is; to "
             f"continue, compare or judge it anew, run it again"
@@ -413,6 +415,6 @@ def read_head(folder: Path) -> dict[str, Any]:
             head = json.loads(file.read(_MAX_HEAD_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder}: {_why_no_run(folder)}") from error
-    if not isinstance(head, dict) or head.get("format") != _FORMAT:
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise RunError(f"{folder}: not a run of molre-edge")
     return head
