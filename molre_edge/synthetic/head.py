@@ -14,7 +14,7 @@ from molre_edge.synthetic import tissues as hu
 from molre_edge.synthetic.brain import Brain, Folds, draw_folds, render_brain
 from molre_edge.synthetic.catalogue import check_names, with_parents
 from molre_edge.synthetic.face import paint_face
-from molre_edge.synthetic.fields import Array, Points, lattice_noise
+from molre_edge.synthetic.fields import Array, Ints, Points, lattice_noise
 from molre_edge.synthetic.plan import LESIONS, Plan, Scene
 from molre_edge.synthetic.scanner import add_head_rest, add_metal_streaks, add_noise, add_streaks, blur_slices
 from molre_edge.synthetic.skull import paint_skull, shape_skull
@@ -23,6 +23,7 @@ from molre_edge.synthetic.subject import Subject, draw_subject, stream
 __all__ = ["SyntheticHead", "make_head"]
 
 _THIN_SLICE_MM = 2.5
+_SLAB_VOXELS = 1 << 16  # painted at a time: arrays of these stay in the processor's cache, which makes it twice as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,30 +164,57 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     subject = plan.subject
     across, front = grid.x - np.float32(grid.centre[0]), np.float32(grid.centre[1]) - grid.y
     axes = (grid.z.astype(np.float64), front.astype(np.float64), across.astype(np.float64))
-    planes = np.broadcast_arrays(across[None, None, :], front[None, :, None], grid.z[:, None, None])
-    index = np.flatnonzero((planes[0] / 94) ** 2 + ((planes[1] + 12) / 118) ** 2 < 1)
-    scanner = [plane.reshape(-1)[index] for plane in planes]
     rng = stream(seed, "shape")
-    points = []
-    for row in subject.rotation.astype(np.float32) / np.asarray(subject.scale, np.float32)[:, None]:
-        warp = lattice_noise(rng, 48.0, axes).reshape(-1)[index]
-        warp *= np.float32(1.5)
-        warp += row[0] * scanner[0]
-        warp += row[1] * scanner[1]
-        warp += row[2] * scanner[2]
-        points.append(warp)
-    wobble = lattice_noise(rng, 32.0, axes).reshape(-1)[index]
-    texture = lattice_noise(rng, 11.0, axes).reshape(-1)
-    fine = lattice_noise(rng, 4.0, axes).reshape(-1)
+    warps = [lattice_noise(rng, 48.0, axes) for _ in range(3)]
+    noise = [lattice_noise(rng, step_mm, axes) for step_mm in (32.0, 11.0, 4.0)]
+    folds = draw_folds(seed)
+    inside_field = ((across / 94) ** 2)[None, :] + (((front + 12) / 118) ** 2)[:, None] < 1
+    columns = np.flatnonzero(inside_field)
+    if not len(columns):
+        return
+    depth = max(1, _SLAB_VOXELS // len(columns))
+    for low in range(0, len(volume), depth):
+        slab = slice(low, low + depth)
+        z = np.repeat(grid.z[slab], len(columns))
+        count = len(grid.z[slab])
+        scanner = (np.tile(across[columns % len(across)], count), np.tile(front[columns // len(across)], count), z)
+        index = (np.arange(count)[:, None] * inside_field.size + columns[None, :]).reshape(-1)
+        taken = [field[slab].reshape(-1)[index] for field in (*warps, *noise)]
+        points = []
+        turn = subject.rotation.astype(np.float32) / np.asarray(subject.scale, np.float32)[:, None]
+        for warp, row in zip(taken[:3], turn, strict=True):
+            warp *= np.float32(1.5)
+            for component, axis in zip(row, scanner, strict=True):
+                warp += component * axis
+            points.append(warp)
+        _render_slab(
+            volume[slab], index, (points[0], points[1], points[2]), (taken[3], taken[4], taken[5]), grid, plan, folds
+        )
+
+
+def _render_slab(
+    volume: Array, index: Ints, points: Points, noise: tuple[Array, Array, Array], grid: _Grid, plan: Plan, folds: Folds
+) -> None:
+    """Paint some slices.
+
+    Args:
+        volume: the slices, float32 HU, changed in place.
+        index: the voxels within reach of the head, into the flattened slices.
+        points: their template coordinates, float32 (voxels,) each.
+        noise: their wobble, texture and fine noise, float32 (voxels,) each.
+        grid: of the whole volume.
+        plan: of the head.
+        folds: of its brain.
+    """
+    subject, (wobble, texture, fine) = plan.subject, noise
     pixel = max(grid.spacing[1] / subject.scale[1], grid.spacing[2] / subject.scale[0])
     thick = grid.spacing[0] / subject.scale[2]
-    skull = shape_skull((points[0], points[1], points[2]), subject, pixel, thick, wobble)
-    skull.head -= plan.scalp((points[0], points[1], points[2]))
+    skull = shape_skull(points, subject, pixel, thick, wobble)
+    skull.head -= plan.scalp(points)
     keep = np.flatnonzero(skull.head < np.float32(pixel + 0.6 * thick))
     skull = skull.take(keep)
-    index = index[keep]
     head: Points = (points[0][keep], points[1][keep], points[2][keep])
-    scene = Scene(np.full(index.shape, hu.AIR, np.float32), head, skull, texture[index], fine[index], 1.2 * pixel)
+    scene = Scene(np.full(keep.shape, hu.AIR, np.float32), head, skull, texture[keep], fine[keep], 1.2 * pixel)
     paint_skull(scene.values, skull, head, scene.texture, scene.fine)
     low = np.flatnonzero(head[2] < 8)
     part: Points = (head[0][low], head[1][low], head[2][low])
@@ -194,10 +222,10 @@ def _render(volume: Array, grid: _Grid, plan: Plan, seed: int) -> None:
     fluid = (plan.fluid[0], plan.fluid[1])
     paint_face(values, part, skull.vault[low], scene.fine[low], scene.texture[low], pixel, fluid)
     scene.values[low] = values
-    _render_brain(scene, plan, draw_folds(seed))
+    _render_brain(scene, plan, folds)
     for paint in plan.in_head:
         paint(scene)
-    volume.reshape(-1)[index] = scene.values
+    volume.reshape(-1)[index[keep]] = scene.values
 
 
 def _render_brain(scene: Scene, plan: Plan, folds: Folds) -> None:
