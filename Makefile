@@ -17,6 +17,9 @@ READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
 TYPED := $(abspath $(VENV))/typed
 
+# Python compiles what it imports; to compile all of PyTorch and MONAI beforehand takes longer than the rest of pip.
+export PIP_NO_COMPILE := 1
+
 .PHONY: venv demo test test-fast lint
 
 venv: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from molre_edge.errors import ConfigError, ScanError
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
-__all__ = ["MIN_GOLDEN", "batches", "extreme_volume", "scan_volumes", "synthetic_volumes"]
+__all__ = ["MIN_GOLDEN", "batches", "extreme_volume", "head_shape", "scan_volumes", "synthetic_volumes"]
 
 MIN_GOLDEN = 2
 """The proof of dynamic routing compares two volumes."""
@@ -46,9 +47,18 @@ def synthetic_volumes(grid: Grid, count: int, *, seed: int = 0) -> npt.NDArray[n
         raise ConfigError(f"golden volumes: {count}; expected at least {MIN_GOLDEN}")
     volumes = [extreme_volume(grid, seed)]
     for i in range(count - 1):
-        head = make_head(seed + i, _LESIONS[i % len(_LESIONS)])
+        head = make_head(seed + i, _LESIONS[i % len(_LESIONS)], shape=head_shape(grid))
         volumes.append(to_grid(head.as_volume(), grid))
     return np.stack(volumes)
+
+
+def head_shape(grid: Grid) -> tuple[int, int, int]:
+    """Slices, rows and columns of a synthetic head for a grid: finer than the grid, up to a scanner's 32 x 256 x 256.
+
+    Most of the time goes into the heads, and what is finer than the grid is averaged away.
+    """
+    side = 8 * math.ceil(1.5 * max(grid.rows, grid.cols) / 8)
+    return min(max(2 * grid.slices, 12), 32), *2 * (min(max(side, 96), 256),)
 
 
 def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import ConfigError
-from molre_edge.export.golden import batches, extreme_volume, scan_volumes, synthetic_volumes
+from molre_edge.export.golden import batches, extreme_volume, head_shape, scan_volumes, synthetic_volumes
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 from molre_edge.synthetic import make_head, write_nifti
 
@@ -22,6 +22,16 @@ def test_synthetic_volumes_lie_on_the_grid_and_differ_from_each_other() -> None:
     assert volumes.min() >= HU_MIN
     assert volumes.max() <= np.float16(HU_MAX)
     assert len({volume.tobytes() for volume in volumes}) == 3
+
+
+@pytest.mark.parametrize(
+    ("grid", "shape"),
+    [((2, 32, 32), (12, 96, 96)), ((8, 112, 96), (16, 168, 168)), ((32, 224, 224), (32, 256, 256))],
+)
+def test_heads_are_finer_than_the_grid_and_no_finer_than_a_scanner_s(
+    grid: tuple[int, int, int], shape: tuple[int, int, int]
+) -> None:
+    assert head_shape(Grid(*grid)) == shape
 
 
 def test_a_seed_gives_the_same_volumes_again() -> None:
