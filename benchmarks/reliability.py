@@ -4,12 +4,12 @@
     python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
 
-`calls` runs each command of COMMANDS once to its end and counts the calls by which it changes files; then it is killed
-just before the first of them, before the second, and so on to the last. `kill` kills at random moments: half of the
-times at a moment anywhere between a command's start and its usual end, half after its first file has appeared. After
-each kill nothing under a final name may be half written; the same command, called again, must end well, with the
-results of a run that nobody cut, without leftovers, and without asking a scan again that was answered. A new command is
-one more entry in reliability_commands.py.
+`calls` halts each command of COMMANDS before every call by which it changes a file, and keeps what a kill would leave
+there; with --kill-every it kills it there too, and compares. `kill` kills at random moments: half of the times at a
+moment anywhere between a command's start and its usual end, half after its first file has appeared. After each, nothing
+under a final name may be half written; the same command, called again, must end well, with the results of a run that
+nobody cut, without leftovers, and without asking a scan again that was answered. A new command is one more entry in
+reliability_commands.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
                 result[name] = kill_often(name, assets, work, options.kills, options.seed)
             else:
                 words = ("--readers", 0) if name == "infer" else ()  # readers change no file
-                result[name] = kill_at_every_call(name, assets, work, words=words, step=options.step)
+                result[name] = kill_at_every_call(name, assets, work, words=words, kill_every=options.kill_every)
             print(name, json.dumps(result[name]), file=sys.stderr, flush=True)
         problems = [each for found in result.values() for each in found["problems"]]
     json.dump(result, sys.stdout, indent=2)
@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
         part.add_argument("--limits", type=Path)
         part.add_argument("--data", type=Path, help="labelled scans; without them 'train' is left out")
         part.add_argument("--command", nargs="+", choices=COMMANDS)
-    calls.add_argument("--step", type=int, default=1, help="only every so many calls")
+    calls.add_argument("--kill-every", type=int, default=0, help="kill before every so many calls as well")
     kill.add_argument("--kills", type=int, default=20)
     kill.add_argument("--seed", type=int, default=0)
     scans.add_argument("--count", type=int, default=1000)

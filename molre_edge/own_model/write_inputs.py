@@ -24,10 +24,11 @@ from molre_edge.own_model.process import MODEL_FAILED, OwnModel, OwnModelAnswer,
 from molre_edge.own_model.script import SCRIPT, SCRIPT_FILE
 from molre_edge.own_model.spec import parse_model_spec
 from molre_edge.progress import SILENT, Progress
-from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, find_scans, read_scan, resample
+from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, read_scan, resample
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.grid import head_centre_mm, head_range_mm
 from molre_edge.scans.head_place import find_head
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import guarded
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Grid
 
@@ -122,7 +123,7 @@ def write_reference_inputs(
     progress.step("reading the model's grid")
     grid, findings = _model_of(checkpoint, bundle)
     progress.step("looking for scans")
-    found = find_scans(Path(scans))
+    found = find_apart(Path(scans))
     rejected = [RejectedInput(bad.path, bad.code, bad.reason) for bad in found.rejected]
     for each in rejected:
         progress.warn(f"{each.path.name} can't be used: {each.reason}")

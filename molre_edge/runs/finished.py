@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, RunError
+from molre_edge.files import read_regular
 from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
     BundleFacts,
@@ -33,6 +34,7 @@ from molre_edge.specs import Grid, Precision
 __all__ = ["StoredRun", "finished_head", "open_run"]
 
 _REPORT = "report.json"
+_MAX_REPORT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,9 +208,10 @@ def open_run(folder: Path) -> StoredRun:
     """
     head = finished_head(folder)
     try:
-        data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        data = json.loads(read_regular(folder / _REPORT, largest=_MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{folder / _REPORT}: can't be read ({why or error})") from error
     with _sound(folder):
         data, notes = read_report(data)
         data["notes"] = [*data["notes"], *notes]

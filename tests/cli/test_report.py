@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -383,3 +384,15 @@ def test_runs_without_a_common_scan_are_not_put_side_by_side(invoke: Invoke, run
     done = invoke("report", runs / "fp32", runs / "none", "-o", "both")
     assert done.exit_code == 1
     assert "they have no volume in common" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.json", "scans.csv", "golden.npz", "labels.csv", "outputs"])
+def test_a_pipe_in_place_of_a_file_is_never_waited_for(invoke: Invoke, runs: Path, name: str) -> None:
+    run = runs / ("golden" if name == "golden.npz" else "fp32")
+    for path in (run / name).iterdir() if name == "outputs" else [run / name]:
+        path.unlink()
+        os.mkfifo(path)
+    reported, inspected = invoke("report", run, "-o", runs / "again"), invoke("inspect", run)
+    assert reported.exit_code in (0, 1), reported.stderr  # without labels there is no AUC, and no error
+    assert (reported.exit_code == 1) == (name != "labels.csv")
+    assert inspected.exit_code in (0, 1)
