@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from molre_edge.scans import find_scans
 from molre_edge.scans.workers import look as module
 from molre_edge.scans.workers.finder import Finder, find_apart
 from molre_edge.scans.workers.look import look_at_all
+from molre_edge.scans.workers.worker import READY
 
 needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
 
@@ -131,3 +133,20 @@ def test_the_process_is_started_anew_after_it_was_killed(mixed: Path) -> None:
         with pytest.raises(RunError, match=r"ended \(SIGKILL\)"):
             finder.find(mixed / "head-1")
         assert len(finder.find(mixed / "head-1").scans) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"\x80\x04.", b"[]]", b'[["scan", {}]]', b'[["other", []]]', b'[["rejected", ["a"]]]', b"[" * 100_000, b"[1]"],
+)
+def test_an_answer_of_another_form_ends_the_search_and_is_never_unpickled(
+    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(code: str) -> subprocess.Popen[bytes]:
+        parts = b"".join(len(part).to_bytes(8, "little") + part for part in (READY, answer, b""))
+        words = f"import sys; sys.stdout.buffer.write({parts!r}); sys.stdout.flush(); sys.stdin.read()"
+        return subprocess.Popen([sys.executable, "-S", "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr("molre_edge.scans.workers.finder.start_worker", other)
+    with pytest.raises(RunError, match="the process that looks for scans ended"):
+        find_apart(tmp_path)
