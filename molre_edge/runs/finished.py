@@ -182,13 +182,17 @@ class StoredRun:
             return compared.pair(labels)
 
 
-def finished_head(folder: Path) -> dict[str, Any]:
+def finished_head(folder: Path, *, held: bool = False) -> dict[str, Any]:
     """The description of a run that is finished.
+
+    Args:
+        folder: of the run.
+        held: whether this process holds its lock.
 
     Raises:
         RunError: no run there, one of another version, or one that is running or was interrupted.
     """
-    head, holder = read_head(folder), holder_of(folder)
+    head, holder = read_head(folder), None if held else holder_of(folder)
     check_version(folder, head)
     if holder is not None:
         raise RunError(f"{folder}: this run is unfinished, {holder} is working on it. Wait until it ends")
@@ -200,13 +204,17 @@ def finished_head(folder: Path) -> dict[str, Any]:
     return head
 
 
-def open_run(folder: Path) -> StoredRun:
+def open_run(folder: Path, *, held: bool = False) -> StoredRun:
     """Read a finished run.
+
+    Args:
+        folder: of the run.
+        held: whether this process holds its lock.
 
     Raises:
         RunError: no run there, one that is running or was interrupted, or a damaged one.
     """
-    head = finished_head(folder)
+    head = finished_head(folder, held=held)
     try:
         data = json.loads(read_regular(folder / _REPORT, largest=_MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ class _ShardRun:
 
     Attributes:
         folder: of the run.
+        head: its description.
         shard: which one.
         task: of the run.
         found: digest of what it found, other shards' scans included.
@@ -45,6 +46,7 @@ class _ShardRun:
     """
 
     folder: Path
+    head: Mapping[str, Any]
     shard: Shard
     task: Task
     found: str
@@ -79,6 +81,7 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
         # before the answers, which say that a scan is done, should this be killed and then resumed
         arrange_slices(store.folder, done, [run.folder for run in shards])
         _copy_answers(shards, store.folder, progress)
+        _check_unchanged(shards)
         progress.step("results")
         return write_results(store, _together(shards), golden=golden, labels=labels)
     except BaseException:
@@ -102,7 +105,18 @@ def _open(folder: Path) -> _ShardRun:
     entries = read_entries(folder / SCANS_FILE)
     if secret.mark != head.get("ids") or not all(shard.holds(entry.scan) for entry in entries):
         raise RunError(f"{folder}: damaged: its ids, its secret and its shard {shard} do not fit together")
-    return _ShardRun(folder, shard, task, str(head.get("found")), secret, how, entries)
+    return _ShardRun(folder, head, shard, task, str(head.get("found")), secret, how, entries)
+
+
+def _check_unchanged(shards: Iterable[_ShardRun]) -> None:
+    """Refuse shards that went on while they were read.
+
+    Raises:
+        RunError: with the shard.
+    """
+    for run in shards:
+        if finished_head(run.folder) != run.head:
+            raise RunError(f"{run.folder}: shard {run.shard} was continued while it was merged. Merge again")
 
 
 def _check_set(shards: Sequence[_ShardRun]) -> None:

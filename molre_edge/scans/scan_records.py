@@ -172,7 +172,10 @@ class ScanSource:
             files=tuple(Path(file) for file in data["files"]),
             kind=data["kind"],
             alternatives=tuple(ScanSource.from_dict(each) for each in data["alternatives"]),
-            found=tuple(FoundFile(*facts, tuple(frames)) for *facts, frames in data["found"]),
+            found=tuple(
+                FoundFile(size, modified_ns, changed_ns, digest, tuple(frames))
+                for size, modified_ns, changed_ns, digest, frames in data["found"]
+            ),
             folders=tuple((Path(folder), count) for folder, count in data["folders"]),
             warnings=tuple(ScanWarning(**each) for each in data["warnings"]),
             candidates=tuple(Candidate(**each) for each in data["candidates"]),

@@ -220,7 +220,8 @@ def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     calibration["ranking"][0]["name"] = calibration["layers"][0]["node"] = long
     calibration["comparisons"] *= 2
     for each in calibration["comparisons"]:
-        each["verdict"]["checks"] = [{**check, "judged": True, "limit": 1.0} for check in each["verdict"]["checks"]]
+        judged = {"judged": True, "measured": 0.123456, "limit": 1.0}
+        each["verdict"]["checks"] = [{**check, **judged} for check in each["verdict"]["checks"]]
         each["findings"][0]["finding"] = "traumatic_subarachnoid_hemorrhage_of_the_convexity"
     (folder / "calibration.html").write_text(calibration_page.render(calibration), encoding="utf-8")
     names = [f"tensorrt-rtx:{precision}" for precision in ("fp32", "fp16", "int8")]

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -105,9 +106,7 @@ def serve() -> None:
         send(answers, READY)
         while True:
             job = json.loads(receive(jobs))
-            path, options = Path(job.pop("path")), job
-            found = guarded(lambda path=path, options=options: find_scans(path, look=look_at_all, **options))
-            rows = _packed(found)
+            rows = _packed(guarded(partial(find_scans, Path(job.pop("path")), look=look_at_all, **job)))
             while part := list(islice(rows, _ROWS)):
                 send(answers, json.dumps(part).encode())
             send(answers, _END)
