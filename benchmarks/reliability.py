@@ -1,11 +1,12 @@
 """What is left after kill -9, and whether 1,000 scans with bad ones among them are all accounted for.
 
-    python benchmarks/reliability.py calls WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --data DATA
+    python benchmarks/reliability.py calls WORK
     python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
 
 `calls` halts each command of COMMANDS before every call by which it changes a file, and keeps what a kill would leave
-there; with --kill-every it kills it there too, and compares. `kill` kills at random moments: half of the times at a
+there; with --kill-every it kills it there too, and compares. Without --checkpoint and the like it makes a very small
+model and some scans. `kill` kills at random moments: half of the times at a
 moment anywhere between a command's start and its usual end, half after its first file has appeared. After each, nothing
 under a final name may be half written; the same command, called again, must end well, with the results of a run that
 nobody cut, without leftovers, and without asking a scan again that was answered. A new command is one more entry in
@@ -29,15 +30,20 @@ from reliability_scans import many
 def main() -> None:
     """Run, and print JSON; exit code 1 if there were problems."""
     options = _options()
-    work, bundle = options.work.resolve(), options.bundle.resolve()
+    work = options.work.resolve()
     result: dict[str, Any] = {}
     if options.what == "scans":
-        result = many(work, bundle, options.count, options.bad, options.seed)
+        result = many(work, options.bundle.resolve(), options.count, options.bad, options.seed)
         problems = result["problems"]
     else:
-        paths = (options.checkpoint, bundle, options.scans, options.limits, options.data)
-        assets = Assets(*(path and path.resolve() for path in paths))
-        for name in options.command or [name for name in COMMANDS if name != "train" or options.data]:
+        paths = (options.checkpoint, options.bundle, options.scans, options.limits, options.data)
+        if all(paths[:3]):
+            assets = Assets(*(path and path.resolve() for path in paths))
+        else:
+            from reliability_assets import make_assets
+
+            assets = make_assets(work / "assets")
+        for name in options.command or [name for name in COMMANDS if name != "train" or assets.data]:
             if options.what == "kill":
                 result[name] = kill_often(name, assets, work, options.kills, options.seed)
             else:
@@ -56,10 +62,10 @@ def _options() -> argparse.Namespace:
     calls, kill, scans = (parts.add_parser(name) for name in ("calls", "kill", "scans"))
     for part in (calls, kill, scans):
         part.add_argument("work", type=Path)
-        part.add_argument("--bundle", type=Path, required=True)
+        part.add_argument("--bundle", type=Path, required=part is not calls)
     for part in (calls, kill):
         for name in ("checkpoint", "scans"):
-            part.add_argument(f"--{name}", type=Path, required=True)
+            part.add_argument(f"--{name}", type=Path, required=part is kill)
         part.add_argument("--limits", type=Path)
         part.add_argument("--data", type=Path, help="labelled scans; without them 'train' is left out")
         part.add_argument("--command", nargs="+", choices=COMMANDS)
