@@ -72,7 +72,9 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
     _check_set(shards)
     first = shards[0]
     golden, labels = _golden(shards), _labels(shards)
-    store = RunStore.create(out or new_folder(DEFAULT_RUNS), replace(first.task, shard=None), first.secret)
+    place = out or new_folder(DEFAULT_RUNS)
+    there = set(place.iterdir()) if place.is_dir() else set()  # the secret that the shards shared may lie there
+    store = RunStore.create(place, replace(first.task, shard=None), first.secret)
     try:
         store.adopt((entry for run in shards for entry in run.entries), first.found)
         store.begin()
@@ -85,7 +87,8 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
         progress.step("results")
         return write_results(store, _together(shards), golden=golden, labels=labels)
     except BaseException:
-        shutil.rmtree(store.folder, ignore_errors=True)  # it was new or empty
+        for path in set(store.folder.iterdir()) - there:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
     finally:
         store.close()

@@ -219,6 +219,18 @@ def test_damage_is_told_with_its_shard_and_leaves_nothing_behind(shards: list[Pa
         merge_shards(shards, tmp_path / "merged")
 
 
+def test_a_merge_that_fails_leaves_the_shared_secret_where_it_was(shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "merged"
+    out.mkdir()
+    SECRET.write(out / "ids.secret")
+    shard = next(folder for folder in shards if list((folder / "outputs").iterdir()))
+    next((shard / "outputs").iterdir()).write_bytes(b"PK")
+    with pytest.raises(RunError, match="damaged"):
+        merge_shards(shards, out)
+    assert [path.name for path in out.iterdir()] == ["ids.secret"]
+    assert IdSecret.read(out / "ids.secret") == SECRET
+
+
 def test_engines_that_answered_otherwise_are_all_judged_and_it_is_said(shards: list[Path], tmp_path: Path) -> None:
     golden = read_record(shards[1] / "golden.npz", "golden")
     far = replace(golden.engine, logits=golden.engine.logits + 0.5)

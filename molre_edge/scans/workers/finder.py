@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -53,7 +54,8 @@ class Finder:
             ScanError: as of ``find_scans``.
             RunError: the process can't be started, or ended.
         """
-        job = {"path": str(path), "all_series": all_series, "settle_seconds": settle_seconds}
+        folder = None if path.is_absolute() else os.getcwd()  # it may have changed since the process was started
+        job = {"folder": folder, "path": str(path), "all_series": all_series, "settle_seconds": settle_seconds}
         process = self._started()
         assert process.stdin is not None and process.stdout is not None
         rows: dict[str, list[Any]] = {"scan": [], "rejected": [], "ignored": [], "error": []}
@@ -106,6 +108,8 @@ def serve() -> None:
         send(answers, READY)
         while True:
             job = json.loads(receive(jobs))
+            if (folder := job.pop("folder")) is not None:
+                os.chdir(folder)
             rows = _packed(guarded(partial(find_scans, Path(job.pop("path")), look=look_at_all, **job)))
             while part := list(islice(rows, _ROWS)):
                 send(answers, json.dumps(part).encode())

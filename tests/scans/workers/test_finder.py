@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel.nifti1  # noqa: F401  (before another of that name is put in its place)
@@ -50,25 +50,37 @@ def mixed(tiny_scans: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_found_is_the_same_and_the_process_is_used_again(mixed: Path) -> None:
-    (mixed / "head-1" / "damaged.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
+@pytest.fixture(scope="module")
+def finder() -> Iterator[Finder]:
     with Finder() as finder:
-        first = finder.find(mixed, all_series=True)
-        process = finder._process
-        assert process is not None
-        assert finder.find(mixed / "head-1") == find_scans(mixed / "head-1")
-        assert finder._process is process
+        yield finder
+
+
+def test_what_is_found_is_the_same_and_the_process_is_used_again(finder: Finder, mixed: Path) -> None:
+    (mixed / "head-1" / "damaged.dcm").write_bytes(bytes(128) + b"DICM" + bytes(50))
+    first = finder.find(mixed, all_series=True)
+    process = finder._process
+    assert finder.find(mixed / "head-1") == find_scans(mixed / "head-1")
+    assert process is not None and finder._process is process
     assert first == find_scans(mixed, all_series=True)
     assert len(first.scans) == 4 and first.rejected and first.ignored
-    assert process.poll() is not None
 
 
-def test_a_path_that_is_not_there_is_told_and_the_next_one_is_answered(mixed: Path) -> None:
-    with Finder() as finder:
-        with pytest.raises(ScanError, match="neither a file nor a folder") as error:
-            finder.find(mixed / "nothing")
-        assert error.value.code == "no_such_path"
-        assert len(finder.find(mixed).scans) == 4
+def test_a_relative_path_is_one_of_the_folder_that_is_current_now(
+    finder: Finder, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mixed / "other" / "head-1").mkdir(parents=True)
+    monkeypatch.chdir(mixed)
+    assert [scan.path for scan in finder.find(Path("head-1")).scans] == [Path("head-1")]
+    monkeypatch.chdir(mixed / "other")
+    assert finder.find(Path("head-1")).scans == ()
+
+
+def test_a_path_that_is_not_there_is_told_and_the_next_one_is_answered(finder: Finder, mixed: Path) -> None:
+    with pytest.raises(ScanError, match="neither a file nor a folder") as error:
+        finder.find(mixed / "nothing")
+    assert error.value.code == "no_such_path"
+    assert len(finder.find(mixed).scans) == 4
 
 
 @needs_forks
@@ -125,14 +137,14 @@ def test_a_process_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytes
         find_apart(tmp_path)
 
 
-def test_the_process_is_started_anew_after_it_was_killed(mixed: Path) -> None:
+def test_the_process_is_started_anew_after_it_was_killed_and_ends_with_the_block(mixed: Path) -> None:
     with Finder() as finder:
-        finder.find(mixed / "head-1")
-        assert finder._process is not None
-        finder._process.kill()
+        finder._started().kill()
         with pytest.raises(RunError, match=r"ended \(SIGKILL\)"):
             finder.find(mixed / "head-1")
         assert len(finder.find(mixed / "head-1").scans) == 1
+        process = finder._process
+    assert process is not None and process.poll() is not None
 
 
 @pytest.mark.parametrize(
