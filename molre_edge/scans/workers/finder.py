@@ -18,7 +18,7 @@ from molre_edge.scans.find import find_scans
 from molre_edge.scans.scan_records import FoundScans, RejectedScan, ScanSource
 from molre_edge.scans.workers.look import load_readers, look_at_all
 from molre_edge.scans.workers.prepare import guarded, receive, send
-from molre_edge.scans.workers.start import FEW_PROCESSES, end_worker, how_it_ended, start_worker
+from molre_edge.scans.workers.start import end_worker, how_it_ended, start_worker
 from molre_edge.scans.workers.worker import READY, begin_worker
 
 __all__ = ["Finder", "find_apart", "serve"]
@@ -26,6 +26,10 @@ __all__ = ["Finder", "find_apart", "serve"]
 _ROWS = 1000
 """Entries that are sent together."""
 _END = b""
+_NO_PROCESS = (
+    "the process that looks for scans can't be started ({}): allow this user, service or container more processes "
+    "(ulimit -u, TasksMax=, --pids-limit) and memory"
+)
 
 
 class Finder:
@@ -83,16 +87,13 @@ class Finder:
         try:
             self._process = start_worker("from molre_edge.scans.workers.finder import serve; serve()")
         except OSError as error:
-            raise RunError(FEW_PROCESSES.format(error.strerror or error)) from error
+            raise RunError(_NO_PROCESS.format(error.strerror or error)) from error
         assert self._process.stdout is not None
         with suppress(OSError, EOFError):
             if receive(self._process.stdout) == READY:
                 return self._process
         self.__exit__(None, None, None)
-        raise RunError(
-            "a process that looks for scans can't be started, or ends at once. Run 'molre-edge doctor', and allow this "
-            "user, service or container more processes and memory"
-        )
+        raise RunError(_NO_PROCESS.format("it ends at once"))
 
 
 def find_apart(path: Path, *, all_series: bool = False, settle_seconds: float = 0.0) -> FoundScans:

@@ -16,8 +16,9 @@ from typing import NoReturn
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.find import Looked, look_at
+from molre_edge.scans.workers.pool import CRASHED, TOO_SLOW
 from molre_edge.scans.workers.prepare import guarded, receive, send
-from molre_edge.scans.workers.start import CRASHED, TOO_SLOW, how_it_ended
+from molre_edge.scans.workers.start import how_it_ended
 from molre_edge.scans.workers.worker import end_with_parent
 
 __all__ = ["LOOK_BYTES", "LOOK_SECONDS", "load_readers", "look_at_all"]

@@ -20,19 +20,15 @@ from molre_edge.errors import RunError, ScanError
 from molre_edge.machine import usable_cores, usable_memory
 from molre_edge.scans import ScanSource
 from molre_edge.scans.workers.prepare import Prepared, pack_job, prepare, receive, send, unpack
-from molre_edge.scans.workers.start import (
-    CRASHED,
-    FEW_PROCESSES,
-    TOO_SLOW,
-    end_worker,
-    how_it_ended,
-    start_worker,
-)
+from molre_edge.scans.workers.start import end_worker, how_it_ended, start_worker
 from molre_edge.scans.workers.worker import READY
 from molre_edge.specs import Grid
 
-__all__ = ["READER_BYTES", "Readers", "default_readers"]
+__all__ = ["CRASHED", "READER_BYTES", "TOO_SLOW", "Readers", "default_readers"]
 
+CRASHED = "reader_crashed"
+TOO_SLOW = "reader_too_slow"
+"""Codes of scans that ended their reader, or that it was ended for."""
 READ_SECONDS = 600.0
 """A scan may take so long. The slowest real one so far, 800 thin slices in JPEG 2000, takes under a minute."""
 
@@ -40,6 +36,10 @@ READER_BYTES = 4 << 30
 """Memory that one reader takes at most, its libraries included: for the largest volume that is read."""
 
 _MOST_READERS = 4
+_FEW_PROCESSES = (
+    "a process or thread that reads scans can't be started ({}): allow this user, service or container more of them "
+    "(ulimit -u, TasksMax=, --pids-limit), or use --readers 0"
+)
 
 
 def default_readers() -> int:
@@ -73,7 +73,7 @@ class Readers:
                 self._idle.put(self._all[-1])
         except OSError as error:  # few processes are allowed
             self.__exit__(None, None, None)
-            raise RunError(FEW_PROCESSES.format(error.strerror or error)) from error
+            raise RunError(_FEW_PROCESSES.format(error.strerror or error)) from error
         return self
 
     def __exit__(
@@ -112,7 +112,7 @@ class Readers:
         try:
             return self._pool.submit(self._one, source)
         except RuntimeError as error:  # "can't start new thread": threads count as processes
-            raise RunError(FEW_PROCESSES.format(error)) from error
+            raise RunError(_FEW_PROCESSES.format(error)) from error
 
     def _one(self, source: ScanSource) -> Prepared | ScanError:
         reader = self._idle.get()
@@ -153,7 +153,7 @@ class _Reader:
         try:
             timer.start()
         except RuntimeError as error:
-            raise RunError(FEW_PROCESSES.format(error)) from error
+            raise RunError(_FEW_PROCESSES.format(error)) from error
         try:
             assert process.stdin is not None and process.stdout is not None
             if not self._ready:
@@ -174,7 +174,7 @@ class _Reader:
                     try:
                         self._process = self._start()
                     except OSError as failed:
-                        raise RunError(FEW_PROCESSES.format(failed.strerror or failed)) from failed
+                        raise RunError(_FEW_PROCESSES.format(failed.strerror or failed)) from failed
             return self._why(process.returncode, late.is_set())
         finally:
             timer.cancel()

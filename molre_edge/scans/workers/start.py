@@ -8,16 +8,8 @@ import signal
 import subprocess
 import sys
 
-__all__ = ["CRASHED", "FEW_PROCESSES", "TOO_SLOW", "end_worker", "how_it_ended", "start_worker"]
+__all__ = ["end_worker", "how_it_ended", "start_worker"]
 
-CRASHED = "reader_crashed"
-TOO_SLOW = "reader_too_slow"
-"""Codes of scans and files that ended their reader, or that it was ended for."""
-
-FEW_PROCESSES = (
-    "a process or thread that reads scans can't be started ({}): allow this user, service or container more of them "
-    "(ulimit -u, TasksMax=, --pids-limit), or use --readers 0"
-)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 

@@ -20,9 +20,8 @@ from molre_edge.errors import RunError, ScanError
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.scans.limits import MAX_VOXELS
 from molre_edge.scans.workers import pool as module
-from molre_edge.scans.workers.pool import READER_BYTES, Readers, default_readers
+from molre_edge.scans.workers.pool import CRASHED, READER_BYTES, TOO_SLOW, Readers, default_readers
 from molre_edge.scans.workers.prepare import Prepared, prepare
-from molre_edge.scans.workers.start import CRASHED, TOO_SLOW
 from molre_edge.specs import Grid
 
 GRID = Grid(slices=4, rows=32, cols=32)
