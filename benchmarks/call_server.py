@@ -31,7 +31,10 @@ def serve(counter: Any) -> None:
 
 
 def run(job: dict[str, Any], counter: Any) -> None:
-    """Be the program, with the words of the job, in its folder; killed before its call number `nth`. Never returns."""
+    """Be the program, with the words of the job, in its folder; killed before its call number `nth`. Never returns.
+
+    With `waits`, each call waits for an answer: file descriptors to ask on, and to be answered on.
+    """
     signal.alarm(SECONDS)
     said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number, handle in enumerate((os.open(os.devnull, os.O_RDONLY), said, said)):
@@ -42,6 +45,7 @@ def run(job: dict[str, Any], counter: Any) -> None:
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     code: object = 0
     counter.watch(os.fsencode(job["work"]), job["nth"], log)
+    counter.wait_for(*job["waits"])
     try:
         from molre_edge.cli import main
 

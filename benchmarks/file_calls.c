@@ -1,4 +1,5 @@
-/* Counts the calls by which a process changes files below a folder, and kills it just before a given one.
+/* Counts the calls by which a process changes files below a folder, and kills it just before a given one, or stops
+ * before each until it is told to go on.
  *
  * Loaded with LD_PRELOAD; does nothing until watch() is called. Every library of the process is seen, since all go
  * through the C library: Python, PyTorch, ONNX Runtime, TensorRT. Linux only. */
@@ -6,6 +7,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,7 +21,8 @@
 
 static char root[PATH_MAX];
 static long fatal;
-static int notes = -1;
+static int notes = -1, asks = -1, answers = -1;
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static pid_t watched;
 static atomic_long seen;
 
@@ -31,6 +34,12 @@ void watch(const char *folder, long nth, int log) {
     notes = log;
     atomic_store(&seen, 0);
     watched = getpid();
+}
+
+/* From now on each call waits: a byte goes to the file descriptor `ask`, and one comes from `answer`. */
+void wait_for(int ask, int answer) {
+    asks = ask;
+    answers = answer;
 }
 
 long calls_seen(void) { return atomic_load(&seen); }
@@ -53,6 +62,7 @@ static int absolute(char *into, int folder, const char *path) {
 }
 
 static void count(const char *what, const char *path) {
+    pthread_mutex_lock(&one_at_a_time);
     long number = atomic_fetch_add(&seen, 1) + 1;
     if (notes >= 0) {
         char line[PATH_MAX + 64];
@@ -60,6 +70,9 @@ static void count(const char *what, const char *path) {
         syscall(SYS_write, notes, line, length);
     }
     if (number == fatal) kill(watched, SIGKILL);
+    char byte = 0;
+    if (asks >= 0 && (syscall(SYS_write, asks, &byte, 1) != 1 || syscall(SYS_read, answers, &byte, 1) != 1)) _exit(71);
+    pthread_mutex_unlock(&one_at_a_time);
 }
 
 static void named(const char *what, int folder, const char *path) {

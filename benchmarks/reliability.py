@@ -1,15 +1,16 @@
 """What is left after kill -9, and whether 1,000 scans with bad ones among them are all accounted for.
 
-    python benchmarks/reliability.py calls WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --data DATA
+    python benchmarks/reliability.py calls WORK
     python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
 
-`calls` runs each command of COMMANDS once to its end and counts the calls by which it changes files; then it is killed
-just before the first of them, before the second, and so on to the last. `kill` kills at random moments: half of the
-times at a moment anywhere between a command's start and its usual end, half after its first file has appeared. After
-each kill nothing under a final name may be half written; the same command, called again, must end well, with the
-results of a run that nobody cut, without leftovers, and without asking a scan again that was answered. A new command is
-one more entry in reliability_commands.py.
+`calls` halts each command of COMMANDS before every call by which it changes a file, and keeps what a kill would leave
+there; with --kill-every it kills it there too, and compares. Without --checkpoint and the like it makes a very small
+model and some scans. `kill` kills at random moments: half of the times at a
+moment anywhere between a command's start and its usual end, half after its first file has appeared. After each, nothing
+under a final name may be half written; the same command, called again, must end well, with the results of a run that
+nobody cut, without leftovers, and without asking a scan again that was answered. A new command is one more entry in
+reliability_commands.py.
 """
 
 from __future__ import annotations
@@ -29,20 +30,25 @@ from reliability_scans import many
 def main() -> None:
     """Run, and print JSON; exit code 1 if there were problems."""
     options = _options()
-    work, bundle = options.work.resolve(), options.bundle.resolve()
+    work = options.work.resolve()
     result: dict[str, Any] = {}
     if options.what == "scans":
-        result = many(work, bundle, options.count, options.bad, options.seed)
+        result = many(work, options.bundle.resolve(), options.count, options.bad, options.seed)
         problems = result["problems"]
     else:
-        paths = (options.checkpoint, bundle, options.scans, options.limits, options.data)
-        assets = Assets(*(path and path.resolve() for path in paths))
-        for name in options.command or [name for name in COMMANDS if name != "train" or options.data]:
+        paths = (options.checkpoint, options.bundle, options.scans, options.limits, options.data)
+        if all(paths[:3]):
+            assets = Assets(*(path and path.resolve() for path in paths))
+        else:
+            from reliability_assets import make_assets
+
+            assets = make_assets(work / "assets")
+        for name in options.command or [name for name in COMMANDS if name != "train" or assets.data]:
             if options.what == "kill":
                 result[name] = kill_often(name, assets, work, options.kills, options.seed)
             else:
                 words = ("--readers", 0) if name == "infer" else ()  # readers change no file
-                result[name] = kill_at_every_call(name, assets, work, words=words, step=options.step)
+                result[name] = kill_at_every_call(name, assets, work, words=words, kill_every=options.kill_every)
             print(name, json.dumps(result[name]), file=sys.stderr, flush=True)
         problems = [each for found in result.values() for each in found["problems"]]
     json.dump(result, sys.stdout, indent=2)
@@ -56,14 +62,14 @@ def _options() -> argparse.Namespace:
     calls, kill, scans = (parts.add_parser(name) for name in ("calls", "kill", "scans"))
     for part in (calls, kill, scans):
         part.add_argument("work", type=Path)
-        part.add_argument("--bundle", type=Path, required=True)
+        part.add_argument("--bundle", type=Path, required=part is not calls)
     for part in (calls, kill):
         for name in ("checkpoint", "scans"):
-            part.add_argument(f"--{name}", type=Path, required=True)
+            part.add_argument(f"--{name}", type=Path, required=part is kill)
         part.add_argument("--limits", type=Path)
         part.add_argument("--data", type=Path, help="labelled scans; without them 'train' is left out")
         part.add_argument("--command", nargs="+", choices=COMMANDS)
-    calls.add_argument("--step", type=int, default=1, help="only every so many calls")
+    calls.add_argument("--kill-every", type=int, default=0, help="kill before every so many calls as well")
     kill.add_argument("--kills", type=int, default=20)
     kill.add_argument("--seed", type=int, default=0)
     scans.add_argument("--count", type=int, default=1000)

@@ -1,18 +1,25 @@
-"""Kill -9 just before each call by which a command changes a file: opens for writing, writes, renames, removals, ...
+"""What a kill -9 leaves just before each call by which a command changes a file: an open, a write, a rename, ...
 
-The calls are counted in the C library (file_calls.c), so those of every library of the process are among them.
+The calls are counted in the C library (file_calls.c), so those of every library of the process are among them. What a
+process wrote outlives it, so a kill leaves the folder as it is at that moment: the command runs once to its end and is
+halted before each call, and every state that its folder is then in is kept. The command is called again on each state.
+Some kills are made as well, and must leave what was kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import select
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +27,12 @@ from typing import Any
 from reliability_commands import COMMANDS, Assets, Command
 from reliability_kills import leftovers
 
-__all__ = ["Forks", "kill_at_every_call"]
+__all__ = ["Forks", "kill_at_every_call", "state_of"]
 
 _HERE = Path(__file__).parent
 _KILLED = -9
+_RANDOM = re.compile(r"(?<=\.)[a-z0-9_]{8}(?=\.partial)|(?<=\.secret\.)[a-z0-9_]{8}")
+"""What tempfile puts into a name."""
 
 
 class Forks:
@@ -41,6 +50,8 @@ class Forks:
             ["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(self.library), source, "-ldl"], check=True
         )
         self._server: subprocess.Popen[str] | None = None
+        self._asked, self._ask = os.pipe()
+        self._answered, self._answer = os.pipe()
 
     def __enter__(self) -> Forks:
         """Start the process, which loads what an earlier run has told that it loads."""
@@ -49,6 +60,7 @@ class Forks:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=(self._ask, self._answered),
             env={**os.environ, "LD_PRELOAD": str(self.library), "TERM": "dumb"},
         )
         return self
@@ -59,11 +71,23 @@ class Forks:
         """End it."""
         assert self._server is not None
         self._server.communicate()
+        for handle in (self._asked, self._ask, self._answered, self._answer):
+            os.close(handle)
 
-    def run(self, command: Command, assets: Assets, work: Path, nth: int = 0, *, learn: bool = False) -> int:
+    def run(
+        self,
+        command: Command,
+        assets: Assets,
+        work: Path,
+        nth: int = 0,
+        *,
+        learn: bool = False,
+        before: Callable[[], None] | None = None,
+    ) -> int:
         """Run a command in its work folder, killed before its `nth` call if that is not 0; its exit code.
 
-        What it says is in WORK.said, its calls, a line each, in WORK.calls. With `learn` it tells what it loads.
+        What it says is in WORK.said, its calls, a line each, in WORK.calls. With `learn` it tells what it loads. With
+        `before`, that is called before each of its calls, while it waits.
         """
         job = {
             "words": [str(word) for word in command.words(assets, work)],
@@ -71,94 +95,149 @@ class Forks:
             "said": f"{work}.said",
             "log": f"{work}.calls",
             "nth": nth,
+            "waits": [-1, -1] if before is None else [self._ask, self._answered],
             "modules": str(self._folder / "modules.json") if learn else "",
             "environment": {"MOLRE_EDGE_STATE": str(work / "state"), **assets.environment},
         }
         assert self._server is not None and self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
+        while before is not None:
+            ready, _, _ = select.select([self._asked, self._server.stdout], [], [])
+            if self._asked not in ready:
+                break
+            os.read(self._asked, 1)
+            before()
+            os.write(self._answer, b"x")
         return int(json.loads(self._server.stdout.readline()))
 
 
+def state_of(folder: Path) -> tuple[tuple[str, str, str], ...]:
+    """What lies in a folder: names, kinds with permissions, contents.
+
+    Of a file that is being written, and so hidden, the content only counts as none or some: nothing reads it.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        facts, content = path.lstat(), ""
+        if path.is_file() and not path.is_symlink():
+            hidden = path.name.startswith(".") and ".partial" in path.name
+            content = str(bool(facts.st_size)) if hidden else hashlib.sha256(path.read_bytes()).hexdigest()
+        found.append((_RANDOM.sub("*", path.relative_to(folder).as_posix()), oct(facts.st_mode), content))
+    return tuple(found)
+
+
+@dataclass
+class _Halts:
+    """The states in which a command's folder was before its calls, each kept once.
+
+    Attributes:
+        work: the folder.
+        kept: beside it: where the state was copied to, by its calls.
+        states: the state before each call.
+    """
+
+    work: Path
+    kept: dict[tuple[tuple[str, str, str], ...], Path] = field(default_factory=dict)
+    states: list[tuple[tuple[str, str, str], ...]] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        """Note the state now."""
+        self.states.append(state_of(self.work))
+        if self.states[-1] not in self.kept:
+            self.kept[self.states[-1]] = self.work.parent / f"call-{len(self.states):05d}"
+            shutil.copytree(self.work, self.kept[self.states[-1]], symlinks=True)
+
+
 def kill_at_every_call(
-    name: str, assets: Assets, work: Path, *, words: Sequence[object] = (), step: int = 1
+    name: str, assets: Assets, work: Path, *, words: Sequence[object] = (), kill_every: int = 0
 ) -> dict[str, Any]:
-    """Kill one command before its first call, its second, and so on to its last; what was found.
+    """Halt one command before each of its calls, and call it again on every state that a kill would leave.
 
     Args:
         name: of :data:`COMMANDS`.
         assets: what it works on.
         work: a new folder.
         words: more words for the command.
-        step: only every so many calls, from the first on.
+        kill_every: kill it as well before every so many calls, and compare what is left; 0 never does.
+
+    Returns:
+        What was found, as plain data.
     """
     plain = COMMANDS[name]
     command = Command(lambda a, w: [*plain.words(a, w), *words], plain.prepare, plain.state, plain.check)
     folder = work / name.replace(" ", "-")
     folder.mkdir(parents=True)
+    uncut = folder / "uncut"
+    for each in (folder / "learn", uncut):
+        each.mkdir()
+        command.prepare(assets, each)
     with Forks(folder) as forks:
-        for each in ("learn", "uncut"):
-            (folder / each).mkdir()
-            command.prepare(assets, folder / each)
-            if each == "learn":
-                code = forks.run(command, assets, folder / each, learn=True)
-                assert code == 0, _said(folder / each)[-500:]
+        assert forks.run(command, assets, folder / "learn", learn=True) == 0, _said(folder / "learn")[-500:]
+    halts = _Halts(uncut)
     with Forks(folder) as forks:
         begun = time.perf_counter()
-        assert forks.run(command, assets, folder / "uncut") == 0, _said(folder / "uncut")[-500:]
+        assert forks.run(command, assets, uncut, before=halts) == 0, _said(uncut)[-500:]
         took = time.perf_counter() - begun
-        calls = [line.split(" ", 2) for line in (folder / "uncut.calls").read_text().splitlines()]
-        kinds, states, problems = Counter[str](), Counter[str](), list[str]()
-        for number in range(1, len(calls) + 1, step):
-            trial = folder / f"call-{number:05d}"
-            word, found = _kill_before(forks, command, assets, trial, folder / "uncut", number)
-            states[word] += 1
-            call = _last_call(trial)
-            kinds[call.split(" ")[1] if call else "none"] += 1
-            print(f"{name}: call {call or number} of {len(calls)}: {word}; {found or 'in order'}", file=sys.stderr)
-            problems += [f"before call {call or number}: {each}" for each in found]
-            if not found:
-                shutil.rmtree(trial)
-                for rest in folder.glob(f"{trial.name}.*"):
-                    rest.unlink()
+        calls = [line.split(" ", 2)[1:] for line in Path(f"{uncut}.calls").read_text().splitlines()]
+        states, problems = Counter[str](), list[str]()
+        for number, (state, trial) in enumerate(halts.kept.items(), start=1):
+            word, found = _call_again(forks, command, assets, trial, uncut)
+            count = halts.states.count(state)
+            states[word] += count
+            first = " ".join(calls[int(trial.name[5:]) - 1])
+            print(
+                f"{name}: state {number} of {len(halts.kept)}, {first}: {word}; {found or 'in order'}", file=sys.stderr
+            )
+            problems += [f"before {first}: {each}" for each in found]
+        kills = range(1, len(calls) + 1, kill_every) if kill_every else ()
+        for number in kills:
+            problems += _kill_before(forks, command, assets, folder / f"kill-{number:05d}", number, halts.states)
     return {
-        "calls": dict(Counter(kind for _, kind, _ in calls)),
-        "kills": sum(kinds.values()) - states["it had ended"],
-        "killed before": dict(kinds),
+        "calls": dict(Counter(kind for kind, _ in calls)),
+        "halted before": len(halts.states),
+        "states": len(halts.kept),
+        "killed before": len(kills),
         "seconds of a run": round(took, 1),
         "found": dict(states),
         "problems": problems,
     }
 
 
-def _kill_before(
-    forks: Forks, command: Command, assets: Assets, work: Path, uncut: Path, number: int
-) -> tuple[str, list[str]]:
-    """Kill before one call, look, call the command again, look again: what was there, and the problems."""
-    work.mkdir(parents=True)
-    command.prepare(assets, work)
-    code = forks.run(command, assets, work, number)
-    calls = Path(f"{work}.calls").read_text()
+def _call_again(forks: Forks, command: Command, assets: Assets, trial: Path, uncut: Path) -> tuple[str, list[str]]:
+    """Look at what a kill leaves, call the command again, look again: what was there, and the problems."""
     word = ""
     try:
-        word = command.state(work)
-        if code != _KILLED:
-            assert code == 0, f"exit code {code}: {_said(work)[-500:]}"
-            return "it had ended", []
-        code = forks.run(command, assets, work)
-        assert code == 0, f"called again, exit code {code}: {_said(work)[-500:]}"
-        command.check(work, uncut, _said(work))
-        assert not leftovers(work), leftovers(work)
+        word = command.state(trial)
+        code = forks.run(command, assets, trial)
+        assert code == 0, f"called again, exit code {code}: {_said(trial)[-500:]}"
+        command.check(trial, uncut, _said(trial))
+        assert not leftovers(trial), leftovers(trial)
     except Exception as error:
         return word, [f"{type(error).__name__}: {str(error)[-700:]}"]
-    finally:
-        Path(f"{work}.calls").write_text(calls)  # of the first time
+    shutil.rmtree(trial)
     return word, []
 
 
-def _last_call(work: Path) -> str:
-    lines = Path(f"{work}.calls").read_text().splitlines()
-    return lines[-1] if lines else ""
+def _kill_before(
+    forks: Forks,
+    command: Command,
+    assets: Assets,
+    work: Path,
+    number: int,
+    states: Sequence[tuple[tuple[str, str, str], ...]],
+) -> list[str]:
+    """Kill before one call, and compare what is left with what was kept: names and permissions, as times differ."""
+    work.mkdir()
+    command.prepare(assets, work)
+    code = forks.run(command, assets, work, number)
+    if code != _KILLED:
+        return [f"call {number} did not come again: exit code {code}"]
+    left, kept = ([entry[:2] for entry in state] for state in (state_of(work), states[number - 1]))
+    if left != kept:
+        return [f"killed before call {number}: left {sorted(set(left) ^ set(kept))} otherwise"]
+    shutil.rmtree(work)
+    return []
 
 
 def _said(work: Path) -> str:

@@ -23,7 +23,8 @@ from molre_edge.errors import ConfigError, MissingDependencyError
 from molre_edge.parity import ParityLimits
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
-from molre_edge.scans import FoundScans, RejectedScan, find_scans
+from molre_edge.scans import FoundScans, RejectedScan
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.specs import DISCLAIMER, Precision, RangeMethod
 
 __all__ = ["CalibrationResult", "calibrate", "calibrate_bundle"]
@@ -139,7 +140,7 @@ def calibrate_bundle(
     by_precision = limits_by_precision(limits, progress=progress)
     opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
     root = Path(scans)
-    found = find_scans(root)
+    found = find_apart(root)
     return calibrate(
         opened,
         found,

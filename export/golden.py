@@ -88,9 +88,10 @@ def scan_volumes(path: Path, grid: Grid, count: int | None = None) -> tuple[npt.
     Returns:
         float16 HU [n, slices, rows, cols], and why other scans are unusable.
     """
-    from molre_edge.scans import find_scans, read_scan, to_grid
+    from molre_edge.scans import read_scan, to_grid
+    from molre_edge.scans.workers.finder import find_apart
 
-    found = find_scans(path)
+    found = find_apart(path)
     volumes, problems = list[npt.NDArray[np.float16]](), [f"{bad.path.name}: {bad.reason}" for bad in found.rejected]
     for source in found.scans:
         if count is not None and len(volumes) == count:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from molre_edge.bundle.golden import MAX_GOLDEN_BYTES
 from molre_edge.bundle.golden_origin import note_problem
-from molre_edge.errors import ConfigError, ExportError, ParityFailedError, UsageError
+from molre_edge.errors import ConfigError, ExportError, OwnModelError, ParityFailedError, UsageError
 from molre_edge.export.golden import MIN_GOLDEN
 from molre_edge.files import write_json
 from molre_edge.own_model.agreement import Agreement, agree
@@ -50,9 +50,16 @@ class OwnReference:
         """All scans on the model's grid, float16 HU [n, slices, rows, cols].
 
         Raises:
-            OwnModelError: a file is missing or altered.
+            OwnModelError: a file is missing or altered, or there are too many scans for this memory.
         """
-        volumes = np.empty((len(self.inputs.scans), *self.inputs.grid.shape), dtype=np.float16)
+        count = len(self.inputs.scans)
+        try:
+            volumes = np.empty((count, *self.inputs.grid.shape), dtype=np.float16)
+        except MemoryError as error:
+            raise OwnModelError(
+                f"{self.inputs.folder}: its {count} scans do not fit into memory. Run 'molre-edge reference' again "
+                f"with fewer scans"
+            ) from error
         for place, scan in enumerate(self.inputs.scans):
             volumes[place] = self.inputs.grid_volume(scan)
         return volumes

@@ -92,6 +92,10 @@ class ScanError(MolreEdgeError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[ScanError], tuple[str, str]]:
+        """For pickle, which would leave out the code."""
+        return type(self), (self.code, str(self))
+
 
 class MissingDependencyError(MolreEdgeError):
     """An optional library is not installed."""

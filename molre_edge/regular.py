@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["handle_path", "open_regular", "sha256_of_open"]
+__all__ = ["append_regular", "handle_path", "open_regular", "sha256_of_open"]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,6 +22,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
 }
 
 
@@ -41,6 +42,22 @@ def open_regular(path: Path, *, largest: int | None = None) -> Iterator[BinaryIO
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with open(handle, "rb") as file:
         _check(os.fstat(handle), path, largest)
+        yield file
+
+
+@contextlib.contextmanager
+def append_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to append to it, or make it. It is buffered: else a write that ends early is no error.
+
+    Raises:
+        OSError: it can't be written, or is not a regular file or a symbolic link. ``strerror`` holds the reason.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    with contextlib.suppress(FileNotFoundError):
+        _check(os.lstat(path), path, None)
+    handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with open(handle, "ab") as file:
+        _check(os.fstat(handle), path, None)
         yield file
 
 

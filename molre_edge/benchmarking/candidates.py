@@ -20,7 +20,7 @@ from molre_edge.engines.tensorrt.runner import RUNTIMES
 from molre_edge.errors import BundleError, RunError, ScanError
 from molre_edge.progress import Progress
 from molre_edge.runs.reference import find_checkpoint
-from molre_edge.scans import find_scans
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import prepare
 from molre_edge.specs import Precision
 
@@ -106,7 +106,7 @@ def find_volumes(
         volumes = bundle.golden().volumes
         return volumes, f"{len(volumes)} golden volumes"
     read: list[npt.NDArray[np.float16]] = []
-    for number, source in enumerate(find_scans(scans).scans, start=1):
+    for number, source in enumerate(find_apart(scans).scans, start=1):
         prepared = prepare(source, bundle.grid)
         if isinstance(prepared, ScanError):
             progress.warn(f"scan-{number:04d} can't be used: {prepared}")

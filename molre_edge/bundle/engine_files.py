@@ -6,17 +6,21 @@ that it was built from, before any code deserialises it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+import shutil
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import BundleError, EngineError
-from molre_edge.files import read_regular, write_json, write_whole
+from molre_edge.files import read_regular, replace_folder, restore_folder, write_json, write_whole
 
 __all__ = ["ENGINES", "EngineFile", "list_engines", "read_engine", "read_engine_facts", "write_engine"]
 
@@ -52,6 +56,9 @@ class EngineFile:
 def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: Mapping[str, Any]) -> EngineFile:
     """Write an engine and its JSON file. An engine of that name is replaced.
 
+    The folder of engines is exchanged as a whole, with the other files in it: at each moment, also after a kill, a
+    reader finds the engine and the JSON that belong together, the old ones or the new ones.
+
     Args:
         bundle: the bundle to write to.
         name: the name without suffix, such as ``rtx-fp16``.
@@ -65,11 +72,10 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
     head = {"format": FORMAT, "version": FORMAT_VERSION, "file": path.name}
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        with write_whole(path) as partial:
-            partial.write_bytes(content)
-            # Within the block: on a full disk neither file takes its place. Between the two, a kill leaves a JSON that
-            # refuses the older engine.
-            write_json(path.with_suffix(".json"), {**head, "sha256": sha256, "bytes": size, **facts})
+        with _replaced(path.parent, {path.name, f"{name}.json"}) as folder:
+            with write_whole(folder / path.name) as partial:
+                partial.write_bytes(content)
+            write_json(folder / f"{name}.json", {**head, "sha256": sha256, "bytes": size, **facts})
     except OSError as error:
         raise EngineError(
             f"{path}: can't be written ({error.strerror or error}). The engine takes {size / 1e6:.0f} MB; nothing of "
@@ -78,14 +84,37 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
     return read_engine_facts(path.with_suffix(".json"))
 
 
+@contextlib.contextmanager
+def _replaced(folder: Path, without: Collection[str]) -> Iterator[Path]:
+    """A new folder with a folder's files but some, which takes its place if the block succeeds.
+
+    Raises:
+        OSError: it can't be written, or is a symbolic link.
+    """
+    if folder.is_symlink():
+        raise OSError(0, "a symbolic link, not a folder", str(folder))
+    mode = stat.S_IMODE(folder.stat().st_mode) if folder.is_dir() else None
+    with replace_folder(folder, mode=mode) as partial:
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.name in without or file.name.startswith(".") or not stat.S_ISREG(file.lstat().st_mode):
+                continue
+            try:
+                os.link(file, partial / file.name)
+            except OSError:  # a file system without hard links
+                shutil.copy2(file, partial / file.name)
+        yield partial
+
+
 def list_engines(bundle: Bundle) -> tuple[EngineFile, ...]:
     """The engines of a bundle, by name. Their hashes are compared when they are read.
 
-    Hidden files are left out: a build that is running, or was killed, has its partial files there.
+    Hidden files are left out.
 
     Raises:
         BundleError: a JSON file is damaged or has another format.
     """
+    with contextlib.suppress(OSError):
+        restore_folder(bundle.folder / ENGINES)
     paths = sorted((bundle.folder / ENGINES).glob("*.json"))
     return tuple(read_engine_facts(path) for path in paths if not path.name.startswith("."))
 
@@ -106,7 +135,10 @@ def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
         content = read_regular(engine.path, largest=_MAX_ENGINE_BYTES, links=False)
     except OSError as error:
         raise BundleError(f"{engine.path}: can't be read ({error.strerror}). {again}") from error
-    if hashlib.sha256(content).hexdigest() != engine.sha256:
+    found = hashlib.sha256(content).hexdigest()
+    if found != engine.sha256 and read_engine_facts(engine.path.with_suffix(".json")).sha256 == found:
+        raise BundleError(f"{engine.path}: was built anew while it was opened. Run the command again")
+    if found != engine.sha256:
         raise BundleError(f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. {again}")
     return content
 

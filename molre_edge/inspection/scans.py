@@ -15,7 +15,8 @@ from molre_edge.errors import MolreEdgeError, ScanError
 from molre_edge.inspection.findings import Inspection, Table, plain
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.scan_table import path_text
-from molre_edge.scans import ScanSource, find_scans, read_scan
+from molre_edge.scans import ScanSource, read_scan
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import guarded
 
 __all__ = ["inspect_scans"]
@@ -36,7 +37,7 @@ def inspect_scans(path: Path, *, most: int, with_paths: bool, progress: Progress
     Raises:
         MolreEdgeError: nothing there is a scan, or has another known format.
     """
-    found = find_scans(path)
+    found = find_apart(path)
     if not found.scans and all(entry.code == _NO_SCAN for entry in (*found.rejected, *found.ignored)):
         what = "no file in it is" if path.is_dir() else "not"
         raise MolreEdgeError(

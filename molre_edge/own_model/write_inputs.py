@@ -18,16 +18,18 @@ from molre_edge import __version__
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import MissingDependencyError, OwnModelError, ScanError
 from molre_edge.files import StrPath, replace_folder, write_whole
+from molre_edge.locks import hold
 from molre_edge.own_model.answers import ANSWERS, write_answers
 from molre_edge.own_model.inputs_folder import InputScan, InputsFolder
 from molre_edge.own_model.process import MODEL_FAILED, OwnModel, OwnModelAnswer, OwnModelFailedError
 from molre_edge.own_model.script import SCRIPT, SCRIPT_FILE
-from molre_edge.own_model.spec import parse_model_spec
+from molre_edge.own_model.spec import ModelSpec, parse_model_spec
 from molre_edge.progress import SILENT, Progress
-from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, find_scans, read_scan, resample
+from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, read_scan, resample
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.grid import head_centre_mm, head_range_mm
 from molre_edge.scans.head_place import find_head
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import guarded
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Grid
 
@@ -113,16 +115,34 @@ def write_reference_inputs(
         ScanError: `scans` does not exist.
         CheckpointError: the checkpoint can't be read.
         BundleError: the bundle can't be read.
+        InUseError: another process writes `folder`.
         MissingDependencyError: a checkpoint is given and torch is not installed.
     """
     place = Path(folder)
+    _check_free(place)
+    spec = None if model is None else parse_model_spec(model)
+    with hold(place, "molre-edge reference"):
+        _check_free(place)  # again: another process may have written it in between
+        return _written(Path(scans), place, checkpoint, bundle, spec, progress)
+
+
+def _check_free(place: Path) -> None:
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise OwnModelError(f"{place}: exists already. Choose another folder with -o, or remove it")
-    spec = None if model is None else parse_model_spec(model)
+
+
+def _written(
+    scans: Path,
+    place: Path,
+    checkpoint: StrPath | None,
+    bundle: StrPath,
+    spec: ModelSpec | None,
+    progress: Progress,
+) -> ReferenceInputs:
     progress.step("reading the model's grid")
     grid, findings = _model_of(checkpoint, bundle)
     progress.step("looking for scans")
-    found = find_scans(Path(scans))
+    found = find_apart(scans)
     rejected = [RejectedInput(bad.path, bad.code, bad.reason) for bad in found.rejected]
     for each in rejected:
         progress.warn(f"{each.path.name} can't be used: {each.reason}")

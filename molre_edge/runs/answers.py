@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_whole
 from molre_edge.parity import Outputs
+from molre_edge.regular import open_regular
 
 __all__ = ["Record", "read_record", "read_records", "record_path", "write_record"]
+
+_MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +80,7 @@ def read_record(path: Path, scan: str) -> Record:
         RunError: damaged.
     """
     try:
-        _check_archive(path)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with open_regular(path, largest=_MAX_BYTES) as file, _archive(file) as data:
             head = _checked(json.loads(bytes(data["head"]), parse_constant=_refuse_constant))
             outputs = {
                 who: Outputs(data[f"{who}_logits"], data[f"{who}_embedding"], data.get(f"{who}_gates", None))
@@ -116,11 +120,16 @@ def read_records(folder: Path, scans: Iterable[str]) -> Iterator[Record]:
     return (read_record(record_path(folder, scan), scan) for scan in scans)
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than its own size. Ours are not compressed, so they never do."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+def _archive(file: BinaryIO) -> NpzFile:
+    """The arrays of an archive that unpacks to no more than its own size. Ours are not compressed, so they never do."""
+    with zipfile.ZipFile(file) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > os.fstat(file.fileno()).st_size:
             raise ValueError("it unpacks to more bytes than the file has")
+    file.seek(0)
+    found = np.load(file, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError("not an archive of arrays")
+    return found
 
 
 def _checked(head: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import MolreEdgeError, RunError
+from molre_edge.files import read_regular
 from molre_edge.parity import ParityLimits
 from molre_edge.reports.parity_report import (
     BundleFacts,
@@ -33,6 +34,7 @@ from molre_edge.specs import Grid, Precision
 __all__ = ["StoredRun", "finished_head", "open_run"]
 
 _REPORT = "report.json"
+_MAX_REPORT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +182,17 @@ class StoredRun:
             return compared.pair(labels)
 
 
-def finished_head(folder: Path) -> dict[str, Any]:
+def finished_head(folder: Path, *, held: bool = False) -> dict[str, Any]:
     """The description of a run that is finished.
+
+    Args:
+        folder: of the run.
+        held: whether this process holds its lock.
 
     Raises:
         RunError: no run there, one of another version, or one that is running or was interrupted.
     """
-    head, holder = read_head(folder), holder_of(folder)
+    head, holder = read_head(folder), None if held else holder_of(folder)
     check_version(folder, head)
     if holder is not None:
         raise RunError(f"{folder}: this run is unfinished, {holder} is working on it. Wait until it ends")
@@ -198,17 +204,22 @@ def finished_head(folder: Path) -> dict[str, Any]:
     return head
 
 
-def open_run(folder: Path) -> StoredRun:
+def open_run(folder: Path, *, held: bool = False) -> StoredRun:
     """Read a finished run.
+
+    Args:
+        folder: of the run.
+        held: whether this process holds its lock.
 
     Raises:
         RunError: no run there, one that is running or was interrupted, or a damaged one.
     """
-    head = finished_head(folder)
+    head = finished_head(folder, held=held)
     try:
-        data = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        data = json.loads(read_regular(folder / _REPORT, largest=_MAX_REPORT_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{folder / _REPORT}: can't be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{folder / _REPORT}: can't be read ({why or error})") from error
     with _sound(folder):
         data, notes = read_report(data)
         data["notes"] = [*data["notes"], *notes]

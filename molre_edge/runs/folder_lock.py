@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import time
 import weakref
 from datetime import datetime, timezone
@@ -47,6 +48,9 @@ class FolderLock:
                 handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
             except FileNotFoundError:  # the process before has just removed the folder
                 continue
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                os.close(handle)
+                raise OSError(0, "not a regular file; remove it", str(folder / LOCK_FILE))
             if not _lock(handle):
                 holder = _read(handle)
                 os.close(handle)
@@ -73,7 +77,8 @@ def holder_of(folder: Path) -> str | None:
     except OSError:
         return None
     try:
-        return None if _lock(handle, shared=True) else _read(handle)
+        regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        return None if not regular or _lock(handle, shared=True) else _read(handle)
     finally:
         os.close(handle)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.engine import check_engine, pick_engine
 from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
-from molre_edge.scans import GridSlice, ScanSource, find_scans
+from molre_edge.scans import FoundScans, GridSlice, ScanSource, find_scans
+from molre_edge.scans.workers.finder import Finder
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
 
@@ -75,9 +76,11 @@ class LoadedModel:
         facts: what the runner says of itself: runtime, version, device, threads.
     """
 
-    def __init__(self, bundle: Bundle, runner: Runner, readers: Readers) -> None:
-        """Hold an open bundle, an entered runner and entered readers."""
-        self._runner, self._readers = runner, readers
+    def __init__(
+        self, bundle: Bundle, runner: Runner, readers: Readers, find: Callable[[Path], FoundScans] = find_scans
+    ) -> None:
+        """Hold an open bundle, an entered runner, entered readers, and what looks for scans."""
+        self._runner, self._readers, self._find = runner, readers, find
         self.bundle: str = bundle.digest
         self.engine: str = runner.name
         self.grid: Grid = bundle.grid
@@ -95,7 +98,7 @@ class LoadedModel:
             ScanError: the study cannot be used; its code says why (docs/scans.md).
             RunError: no scan there, or several studies.
         """
-        source = _only_study(Path(path))
+        source = _only_study(Path(path), self._find)
         (prepared,) = self._readers.read([source])
         if isinstance(prepared, ScanError):
             raise prepared
@@ -206,18 +209,18 @@ def _loaded(
     )
     with choice.runner as runner:
         check_engine(bundle, runner, read_limits(limits, progress), progress)
-        with Readers(bundle.grid, readers) as reading:
-            yield LoadedModel(bundle, runner, reading)
+        with Readers(bundle.grid, readers) as reading, Finder() as finder:
+            yield LoadedModel(bundle, runner, reading, finder.find if readers else find_scans)
 
 
-def _only_study(path: Path) -> ScanSource:
+def _only_study(path: Path, find: Callable[[Path], FoundScans]) -> ScanSource:
     """The one study below a path.
 
     Raises:
         ScanError: no such path, or the only candidate cannot be used.
         RunError: none, or several.
     """
-    found = find_scans(path)
+    found = find(path)
     if len(found.scans) == 1:
         return found.scans[0]
     if found.scans:

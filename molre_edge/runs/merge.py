@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ class _ShardRun:
 
     Attributes:
         folder: of the run.
+        head: its description.
         shard: which one.
         task: of the run.
         found: digest of what it found, other shards' scans included.
@@ -45,6 +46,7 @@ class _ShardRun:
     """
 
     folder: Path
+    head: Mapping[str, Any]
     shard: Shard
     task: Task
     found: str
@@ -70,7 +72,9 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
     _check_set(shards)
     first = shards[0]
     golden, labels = _golden(shards), _labels(shards)
-    store = RunStore.create(out or new_folder(DEFAULT_RUNS), replace(first.task, shard=None), first.secret)
+    place = out or new_folder(DEFAULT_RUNS)
+    there = set(place.iterdir()) if place.is_dir() else set()  # the secret that the shards shared may lie there
+    store = RunStore.create(place, replace(first.task, shard=None), first.secret)
     try:
         store.adopt((entry for run in shards for entry in run.entries), first.found)
         store.begin()
@@ -79,10 +83,12 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
         # before the answers, which say that a scan is done, should this be killed and then resumed
         arrange_slices(store.folder, done, [run.folder for run in shards])
         _copy_answers(shards, store.folder, progress)
+        _check_unchanged(shards)
         progress.step("results")
         return write_results(store, _together(shards), golden=golden, labels=labels)
     except BaseException:
-        shutil.rmtree(store.folder, ignore_errors=True)  # it was new or empty
+        for path in set(store.folder.iterdir()) - there:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
     finally:
         store.close()
@@ -102,7 +108,18 @@ def _open(folder: Path) -> _ShardRun:
     entries = read_entries(folder / SCANS_FILE)
     if secret.mark != head.get("ids") or not all(shard.holds(entry.scan) for entry in entries):
         raise RunError(f"{folder}: damaged: its ids, its secret and its shard {shard} do not fit together")
-    return _ShardRun(folder, shard, task, str(head.get("found")), secret, how, entries)
+    return _ShardRun(folder, head, shard, task, str(head.get("found")), secret, how, entries)
+
+
+def _check_unchanged(shards: Iterable[_ShardRun]) -> None:
+    """Refuse shards that went on while they were read.
+
+    Raises:
+        RunError: with the shard.
+    """
+    for run in shards:
+        if finished_head(run.folder) != run.head:
+            raise RunError(f"{run.folder}: shard {run.shard} was continued while it was merged. Merge again")
 
 
 def _check_set(shards: Sequence[_ShardRun]) -> None:

@@ -15,7 +15,7 @@ from molre_edge.errors import ScanError
 from molre_edge.progress import Progress
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.runs.scan_table import Entry, path_text
-from molre_edge.scans import find_scans
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import prepare
 from molre_edge.specs import Grid
 
@@ -48,7 +48,7 @@ def key_slices(
     if report.numbers is None or report.reference.kind == "golden answers":
         return (), ("no pictures: the scans of this run were not compared with a reference",)
     base = scans if scans.is_dir() else scans.parent
-    found = find_scans(scans, all_series=all_series).scans
+    found = find_apart(scans, all_series=all_series).scans
     sources = {(path_text(each.files[0], base), path_text(each.path, base)): each for each in found}
     known = {entry.scan: entry for entry in entries}
     slices, notes = [], []

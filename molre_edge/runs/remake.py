@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 from molre_edge.errors import RunError, UsageError
 from molre_edge.files import StrPath
+from molre_edge.locks import hold
 from molre_edge.parity import Verdict
 from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import put_side_by_side
 from molre_edge.reports.write import write_comparison, write_report
 from molre_edge.runs import pictures
-from molre_edge.runs.finished import StoredRun, open_run
+from molre_edge.runs.finished import StoredRun, finished_head, open_run
+from molre_edge.runs.folder_lock import FolderLock
 from molre_edge.runs.judging import Limits, UserLimits, read_limits
 from molre_edge.runs.labels import read_labels
 from molre_edge.runs.merge import merge_shards
@@ -126,21 +129,47 @@ def report_runs(
             raise UsageError("--merge takes no --labels, --limits, --scans or --images: merge first, then report again")
         return _merged(folders, target, progress)
     _check(folders, target, place, given=labels is not None or limits is not None, images=images)
-    stored = [open_run(folder) for folder in folders]
     own_limits = read_limits(limits, progress)
     table = None if labels is None else Path(labels)
-    reports = [_remade(run, table, own_limits, place, progress) for run in stored]
     names: list[str]
     notes: tuple[str, ...]
-    if len(stored) == 1:
-        page = _write_one(stored[0], reports[0], target or folders[0], place if images else None, progress)
-        names, notes = [reports[0].engine.name], ()
-    else:
-        page, names, notes = _write_several(stored, reports, target)
+    with _held(folders, target) as held:
+        stored = [open_run(folder, held=held) for folder in folders]
+        reports = [_remade(run, table, own_limits, place, progress) for run in stored]
+        if len(stored) == 1:
+            page = _write_one(stored[0], reports[0], target or folders[0], place if images else None, progress)
+            names, notes = [reports[0].engine.name], ()
+        else:
+            page, names, notes = _write_several(stored, reports, target)
     remade = (
         RemadeRun(folder, name, report.verdict) for folder, name, report in zip(folders, names, reports, strict=True)
     )
     return ReportResult(page, tuple(remade), notes)
+
+
+@contextlib.contextmanager
+def _held(folders: Sequence[Path], out: Path | None) -> Iterator[bool]:
+    """Hold the folder that is written, a run's own as ``infer`` does; whether it is one.
+
+    Raises:
+        InUseError: another process writes it.
+        RunError: it is a run's own, and another process works on it, or there is no finished run.
+    """
+    if out is not None and (len(folders) > 1 or out.resolve() != folders[0].resolve()):
+        with hold(out, "molre-edge report"):
+            yield False
+        return
+    if len(folders) > 1:  # a folder of its own, named by the time
+        yield False
+        return
+    finished_head(folders[0])  # before a lock is put into a folder that is not a run
+    lock = FolderLock.take(folders[0])
+    if isinstance(lock, str):
+        raise RunError(f"{folders[0]}: {lock} is using this run's folder. Wait until it ends")
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _merged(folders: Sequence[Path], out: Path | None, progress: Progress) -> ReportResult:

@@ -17,6 +17,7 @@ from molre_edge.runs.pairs import Labels
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
 from molre_edge.scans import FoundScans, ScanSource, find_scans
+from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.scans.workers.prepare import Prepared
 
@@ -77,7 +78,8 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
 
 def _found(context: RunContext) -> FoundScans:
     """The scans below the path; no image at all is an error."""
-    found = find_scans(context.scans, all_series=context.all_series, settle_seconds=context.settle_seconds)
+    find = find_apart if context.readers else find_scans
+    found = find(context.scans, all_series=context.all_series, settle_seconds=context.settle_seconds)
     if found.scans or found.rejected:
         return found
     codes = Counter[str]()

@@ -13,6 +13,7 @@ from typing import Any
 
 from molre_edge.errors import RunError
 from molre_edge.files import write_whole
+from molre_edge.regular import append_regular, open_regular
 from molre_edge.runs.scan_ids import is_scan_id
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "write_entries",
 ]
 
+_MAX_TABLE_BYTES = 512 << 20  # 100,000 files twice, each with a path of 2,500 bytes
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -111,7 +113,7 @@ def append_entry(path: Path, entry: Entry) -> None:
 
     A row is a single write, so a killed process leaves at most the last row torn; a full disk is an error.
     """
-    with path.open("ab") as file:  # buffered: without a buffer, a write that ends early is no error
+    with append_regular(path) as file:
         file.write(csv_line(_cells(entry)).encode())
 
 
@@ -132,7 +134,8 @@ def read_entries(path: Path, *, torn: bool = False) -> list[Entry]:
     entries: dict[str, Entry] = {}
     problem: Exception | None = None
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with open_regular(path, largest=_MAX_TABLE_BYTES) as raw:
+            file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
             reader = csv.reader(_whole_lines(file) if torn else file)
             if next(reader, None) != _COLUMNS:
                 raise ValueError("other columns than this version writes")
@@ -155,7 +158,8 @@ def read_entries(path: Path, *, torn: bool = False) -> list[Entry]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"{path}: damaged ({error}); start a new run") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{path}: damaged ({why or error}); start a new run") from error
     return list(entries.values())
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from molre_edge.files import write_whole
+from molre_edge.regular import append_regular, open_regular
 from molre_edge.runs.scan_table import csv_line, path_text
 from molre_edge.scans import GridSlice
 
 __all__ = ["SLICES_FILE", "add_slices", "arrange_slices"]
 
 SLICES_FILE = "slices.csv"
+_MAX_LINE_BYTES = 1 << 20
 _COLUMNS = ("scan", "slice", "share", "file", "sop_instance_uid", "frame")
 
 
@@ -36,7 +39,7 @@ def add_slices(folder: Path, scan: str, slices: Sequence[GridSlice], base: Path)
     for each in slices:
         place = path_text(each.source.path, base)
         rows.append((scan, each.slice, each.share, place, each.source.sop_uid, each.source.frame))
-    with path.open("ab") as file:  # buffered: without a buffer, a write that ends early is no error
+    with append_regular(path) as file:
         file.write("".join(map(csv_line, rows)).encode())
         file.flush()
         os.fsync(file.fileno())  # before the answers, which say that the scan is done
@@ -62,25 +65,22 @@ def arrange_slices(folder: Path, scans: Sequence[str], sources: Sequence[Path] =
     if not wanted:
         target.unlink(missing_ok=True)
         return
-    files = [path.open("rb") for path in paths]
-    try:
-        with write_whole(target) as partial, partial.open("wb") as out:
-            out.write(csv_line(_COLUMNS).encode())
-            for name in wanted:
-                number, start, length = blocks[name]
-                files[number].seek(start)
-                out.write(files[number].read(length))
-    finally:
-        for file in files:
-            file.close()
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_regular(path)) for path in paths]
+        out = stack.enter_context(stack.enter_context(write_whole(target)).open("wb"))
+        out.write(csv_line(_COLUMNS).encode())
+        for name in wanted:
+            number, start, length = blocks[name]
+            files[number].seek(start)
+            out.write(files[number].read(length))
 
 
 def _spans(path: Path) -> dict[bytes, tuple[int, int]]:
     """Scan -> where its rows begin and how many bytes they are; the last ones where a scan has several places."""
     spans: dict[bytes, tuple[int, int]] = {}
     last, at = b"", 0
-    with path.open("rb") as file:
-        for line in file:
+    with open_regular(path) as file:
+        while line := file.readline(_MAX_LINE_BYTES):
             scan = line.partition(b",")[0]
             if line.endswith(b"\n") and at:
                 before = spans.pop(scan, None)

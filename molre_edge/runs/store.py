@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.errors import RunError
-from molre_edge.files import write_json
+from molre_edge.files import read_regular, write_json
 from molre_edge.runs.answers import Record, read_record, read_records, record_path, write_record
 from molre_edge.runs.entering import digest_of, enter_all
 from molre_edge.runs.folder_lock import LOCK_FILE, FolderLock, holder_of
@@ -44,7 +44,7 @@ GONE = "gone"
 """The code of a scan that an earlier start of the run saw, did not answer, and that is not there any more."""
 
 FORMAT, FORMAT_VERSION = "molre-edge-run", 2
-_MAX_HEAD_BYTES = 1 << 20  # a longer one is read in part, which is not valid JSON
+_MAX_HEAD_BYTES = 1 << 20
 _HALF_WRITTEN = ".*.partial*"  # names of molre_edge.files for files that are being written
 
 
@@ -411,8 +411,7 @@ def read_head(folder: Path) -> dict[str, Any]:
         RunError: no run there.
     """
     try:
-        with (folder / RUN_FILE).open("rb") as file:
-            head = json.loads(file.read(_MAX_HEAD_BYTES))
+        head = json.loads(read_regular(folder / RUN_FILE, largest=_MAX_HEAD_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder}: {_why_no_run(folder)}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:

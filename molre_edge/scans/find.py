@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.archive_path import status
@@ -20,7 +21,10 @@ from molre_edge.scans.series import Series, examine, examine_plain, group_series
 from molre_edge.scans.sniff import may_be_dicom, sniff
 from molre_edge.scans.walk import list_files
 
-__all__ = ["find_scans"]
+__all__ = ["Looked", "find_scans", "look_at"]
+
+Looked: TypeAlias = DicomHeader | ScanSource | RejectedScan | ScanError
+"""What a file is by its header: a DICOM object, a NIfTI volume, plainly no scan, or one that can't be used."""
 
 _LISTED_ONE_BY_ONE = 20
 """More files of one folder with the same reason are listed as one entry."""
@@ -28,7 +32,13 @@ _ALTERNATIVES = 3
 """So many other series of a study are tried when the chosen one fails on its content."""
 
 
-def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 0.0) -> FoundScans:
+def find_scans(
+    path: Path,
+    *,
+    all_series: bool = False,
+    settle_seconds: float = 0.0,
+    look: Callable[[Sequence[Path]], Iterable[Looked]] | None = None,
+) -> FoundScans:
     """Find scans by their headers; no pixels are read.
 
     Args:
@@ -36,6 +46,7 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
         all_series: keep every usable volume of a study, not only the one to prefer.
         settle_seconds: refuse a study, or a NIfTI file, of which a file was changed less than so long ago: it may still
             be arriving. 0 accepts all.
+        look: gives for each file what :func:`look_at` says of it; by default that reads the headers in this process.
 
     Returns:
         Scans in the order of their paths, and reasons for all other files.
@@ -48,16 +59,11 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
     rejected, ignored = listing.rejected, listing.ignored
     scans: list[ScanSource] = []
     headers: list[DicomHeader] = []
-    for file in listing.files:
-        try:
-            found = _look_at(file)
-        except ScanError as problem:
-            rejected.append(RejectedScan(file, problem.code, str(problem)))
-            continue
-        except OSError as error:  # whatever the system says of one file is no reason to stop
-            rejected.append(RejectedScan(file, "unreadable", str(unreadable(error))))
-            continue
-        if isinstance(found, DicomHeader):
+    looked = map(look_at, listing.files) if look is None else look(listing.files)
+    for file, found in zip(listing.files, looked, strict=True):
+        if isinstance(found, ScanError):
+            rejected.append(RejectedScan(file, found.code, str(found)))
+        elif isinstance(found, DicomHeader):
             headers.append(found)
         elif isinstance(found, ScanSource):
             if text := _still_arriving(found.found, settle_seconds):
@@ -83,6 +89,16 @@ def find_scans(path: Path, *, all_series: bool = False, settle_seconds: float = 
     return FoundScans(
         tuple(sorted(scans, key=lambda scan: (scan.path, scan.files))), _readable(rejected), _readable(ignored)
     )
+
+
+def look_at(file: Path) -> Looked:
+    """Read the header of one file."""
+    try:
+        return _look_at(file)
+    except ScanError as problem:
+        return problem
+    except OSError as error:  # whatever the system says of one file is no reason to stop
+        return unreadable(error)
 
 
 def _look_at(file: Path) -> DicomHeader | ScanSource | RejectedScan:

@@ -158,7 +158,7 @@ class ScanSource:
             "files": [str(file) for file in self.files],
             "kind": self.kind,
             "alternatives": [other.to_dict() for other in self.alternatives],
-            "found": [asdict(each) for each in self.found],
+            "found": [[each.size, each.modified_ns, each.changed_ns, each.digest, each.frames] for each in self.found],
             "folders": [[str(folder), count] for folder, count in self.folders],
             "warnings": [asdict(each) for each in self.warnings],
             "candidates": [asdict(each) for each in self.candidates],
@@ -172,7 +172,10 @@ class ScanSource:
             files=tuple(Path(file) for file in data["files"]),
             kind=data["kind"],
             alternatives=tuple(ScanSource.from_dict(each) for each in data["alternatives"]),
-            found=tuple(FoundFile(**{**each, "frames": tuple(each["frames"])}) for each in data["found"]),
+            found=tuple(
+                FoundFile(size, modified_ns, changed_ns, digest, tuple(frames))
+                for size, modified_ns, changed_ns, digest, frames in data["found"]
+            ),
             folders=tuple((Path(folder), count) for folder, count in data["folders"]),
             warnings=tuple(ScanWarning(**each) for each in data["warnings"]),
             candidates=tuple(Candidate(**each) for each in data["candidates"]),

@@ -459,6 +459,7 @@ def test_the_edge_never_imports_what_export_needs(reference: str, spawn: Any, ti
     imported = done.stderr.split("IMPORTED")[1].split()
     assert "onnxruntime" in imported
     assert not {"torch", "transformers", "onnx", "onnxscript"} & set(imported)
+    assert not {"pydicom", "nibabel", "SimpleITK"} & set(imported), "files from outside are read in other processes"
 
 
 def test_without_pytorch_the_golden_answers_are_the_reference_and_it_says_so(

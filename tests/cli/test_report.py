@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from referencing import Registry, Resource
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import RunError
+from molre_edge.locks import hold
 from molre_edge.parity import Outputs
 from molre_edge.runs.answers import read_record, write_record
+from molre_edge.runs.folder_lock import FolderLock
 from molre_edge.specs import DISCLAIMER
 
 GOLDEN = ("--engine", "fp32", "--reference", "golden")
@@ -383,3 +386,33 @@ def test_runs_without_a_common_scan_are_not_put_side_by_side(invoke: Invoke, run
     done = invoke("report", runs / "fp32", runs / "none", "-o", "both")
     assert done.exit_code == 1
     assert "they have no volume in common" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.json", "scans.csv", "golden.npz", "labels.csv", "outputs"])
+def test_a_pipe_in_place_of_a_file_is_never_waited_for(invoke: Invoke, runs: Path, name: str) -> None:
+    run = runs / ("golden" if name == "golden.npz" else "fp32")
+    for path in (run / name).iterdir() if name == "outputs" else [run / name]:
+        path.unlink()
+        os.mkfifo(path)
+    reported, inspected = invoke("report", run, "-o", runs / "again"), invoke("inspect", run)
+    assert reported.exit_code in (0, 1), reported.stderr  # without labels there is no AUC, and no error
+    assert (reported.exit_code == 1) == (name != "labels.csv")
+    assert inspected.exit_code in (0, 1)
+
+
+def test_a_report_is_not_written_into_a_run_that_another_process_works_on(invoke: Invoke, runs: Path) -> None:
+    lock = FolderLock.take(runs / "fp32")
+    assert isinstance(lock, FolderLock)
+    try:
+        done = invoke("report", runs / "fp32")
+    finally:
+        lock.release()
+    assert done.exit_code == 1 and "is working on it" in " ".join(done.stderr.split())
+    assert invoke("report", runs / "fp32").exit_code == 0
+    assert not (runs / "fp32" / ".in-use").exists()
+
+
+def test_a_folder_that_another_process_writes_is_no_place_for_a_report(invoke: Invoke, runs: Path) -> None:
+    with hold(runs / "out", "another report"):
+        done = invoke("report", runs / "fp32", "-o", runs / "out")
+    assert done.exit_code == 1 and "in use by" in done.stderr and not (runs / "out").exists()

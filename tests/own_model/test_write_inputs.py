@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from molre_edge.errors import BundleError, OwnModelError, ScanError
+from molre_edge.errors import BundleError, InUseError, OwnModelError, ScanError
 from molre_edge.findings import default_findings
+from molre_edge.locks import hold
 from molre_edge.own_model.answers import read_answers
 from molre_edge.own_model.inputs_folder import open_inputs
 from molre_edge.own_model.write_inputs import ReferenceInputs, write_reference_inputs
@@ -74,6 +75,14 @@ def test_a_folder_that_holds_something_is_kept(tmp_path: Path, tiny_scans: Path,
     with pytest.raises(OwnModelError, match=r"exists already\. Choose another folder"):
         write_reference_inputs(tiny_scans, tmp_path, checkpoint=tiny_checkpoint)
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_folder_that_another_process_writes_is_refused(
+    tmp_path: Path, tiny_scans: Path, tiny_checkpoint: Path
+) -> None:
+    with hold(tmp_path / "inputs", "another one"), pytest.raises(InUseError, match="in use by"):
+        write_reference_inputs(tiny_scans, tmp_path / "inputs", checkpoint=tiny_checkpoint)
+    assert not (tmp_path / "inputs").exists()
 
 
 def test_what_is_missing_is_named_and_leaves_nothing(tmp_path: Path, tiny_scans: Path, tiny_checkpoint: Path) -> None:

@@ -23,9 +23,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calibration_report import report
 from PIL import Image
 
 from molre_edge.parity import Outputs
+from molre_edge.reports import calibration_page
+from molre_edge.reports.bench_page import write_bench
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import Side, put_side_by_side
 from molre_edge.reports.write import write_comparison, write_report
@@ -46,6 +49,12 @@ FLAGS = [
 ]
 DESK, PHONE, SMALL = (1280, 900), (390, 844), (320, 640)
 PATIENCE = 60.0
+BEYOND = """[...document.querySelectorAll('main *')].filter(element => {
+    if (element.closest('.scroll') && !element.matches('.scroll')) return false;  // these scroll by themselves
+    if (element.closest('svg') && !element.matches('svg')) return false;
+    return element.getBoundingClientRect().right > window.innerWidth + 1;
+}).map(element => element.outerHTML.slice(0, 80))"""
+"""What is cut off at the right."""
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed: apt-get install chromium")
 
@@ -202,6 +211,35 @@ def pages(full_report: Callable[..., Report], tmp_path_factory: pytest.TempPathF
     return found
 
 
+@pytest.fixture(scope="module")
+def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of calibration and bench, with names as long as real ones."""
+    folder = tmp_path_factory.mktemp("other pages")
+    long = "stages_3_blocks_2_attention_of_windows_output_projection"
+    calibration = report()
+    calibration["ranking"][0]["name"] = calibration["layers"][0]["node"] = long
+    calibration["comparisons"] *= 2
+    for each in calibration["comparisons"]:
+        judged = {"judged": True, "measured": 0.123456, "limit": 1.0}
+        each["verdict"]["checks"] = [{**check, **judged} for check in each["verdict"]["checks"]]
+        each["findings"][0]["finding"] = "traumatic_subarachnoid_hemorrhage_of_the_convexity"
+    (folder / "calibration.html").write_text(calibration_page.render(calibration), encoding="utf-8")
+    names = [f"tensorrt-rtx:{precision}" for precision in ("fp32", "fp16", "int8")]
+    times = dict.fromkeys(("median_ms", "p90_ms", "p95_ms", "p99_ms", "compute_ms", "scans_per_second"), 12345.678)
+    row = {**times, "batch": 16, "rounds": 50, "total_ms": [10.0, 12.0], "to_first": (0.51, 0.49, 0.53)}
+    row |= {"to_plain": (1.01, 1.0, 1.02), "watts": {"VDD_GPU_SOC": 12.3}, "joules_per_scan": {"VDD_GPU_SOC": 0.4}}
+    memory = dict.fromkeys(("peak_mib", "resident_mib", "gpu_mib"), 1234.5)
+    runner = {"runtime": "TensorRT-RTX", "version": "1.7.1.116", "device": "NVIDIA GeForce RTX 5090 Laptop GPU"}
+    bench = {
+        "rows": [{**row, "name": name} for name in names],
+        "runners": {name: {**runner, "load_seconds": 1.5, "memory": memory} for name in names},
+        "volumes": "3 golden volumes", "grid": [32, 224, 224], "created": "2026-11-02", "bundle": "0" * 64,
+        "includes": {"total": "all of it"}, "idle_watts": {"VDD_GPU_SOC": 3.2}, "not_ready": {"torch:fp32": long * 2},
+        "machine": {"before": {"cpu": long, "load_1min": 0.5}}, "molre-edge": "1",
+    }  # fmt: skip
+    return {"calibration": folder / "calibration.html", "bench": write_bench(folder, bench)[1]}
+
+
 PAGES = [*CASES, "long", "pictures", "two runs", "seven runs"]
 
 
@@ -227,15 +265,25 @@ def test_a_page_shows_without_errors_asks_for_nothing_and_fits(
     assert browser.complaints() == []
     assert [url for url in browser.requests() if not url.startswith("data:")] == [pages[name].as_uri()]
     assert browser.value_of("document.documentElement.scrollWidth") <= size[0]
-    beyond = """[...document.querySelectorAll('main *')].filter(element => {
-        if (element.closest('.scroll') && !element.matches('.scroll')) return false;  // these scroll by themselves
-        if (element.closest('svg') && !element.matches('svg')) return false;
-        return element.getBoundingClientRect().right > window.innerWidth + 1;
-    }).map(element => element.outerHTML.slice(0, 80))"""
-    assert browser.value_of(beyond) == []
+    assert browser.value_of(BEYOND) == []
     assert browser.value_of("document.querySelector('.verdict').getBoundingClientRect().top < window.innerHeight")
     picture = keep(browser, f"{name}-{size[0]}")
     assert picture.width == size[0] and picture.height > 700 - size[0] // 4
+
+
+@pytest.mark.parametrize("size", [PHONE, SMALL])
+@pytest.mark.parametrize("name", ["calibration", "bench"])
+def test_a_page_of_wide_tables_fits_a_phone_and_its_tables_scroll_by_themselves(
+    browser: Browser, other_pages: dict[str, Path], name: str, size: tuple[int, int]
+) -> None:
+    browser.open(other_pages[name], size)
+    assert browser.complaints() == []
+    assert browser.value_of("document.documentElement.scrollWidth") <= size[0]
+    assert browser.value_of(BEYOND) == []
+    assert browser.value_of("[...document.querySelectorAll('.scroll')].filter(e => e.tabIndex !== 0).length") == 0
+    heights = browser.value_of("[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)")
+    assert min(heights, default=10) > 8
+    keep(browser, f"{name}-{size[0]}")
 
 
 @pytest.mark.parametrize("name", ["pass", "seven runs"])
@@ -296,6 +344,7 @@ def test_tables_have_headers_pictures_have_texts_and_headings_keep_their_order(
         )
         == 0
     )
+    assert browser.value_of("[...document.querySelectorAll('.scroll')].filter(e => e.tabIndex !== 0).length") == 0
     assert (
         browser.value_of("[...document.querySelectorAll('tbody tr')].filter(t => !t.querySelector('th[scope]')).length")
         == 0

@@ -4,64 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 import pytest
+from calibration_report import comparison, report
 
 from molre_edge.reports.calibration_page import render
-
-
-def check(name: str, measured: float | None, limit: float | None) -> dict[str, Any]:
-    judged = measured is not None and limit is not None
-    return {
-        "name": name,
-        "measured": measured,
-        "limit": limit,
-        "passed": judged,
-        "judged": judged,
-        "text": "a sentence",
-    }
-
-
-def comparison(what: str, dp: float, auc: dict[str, float] | None = None) -> dict[str, Any]:
-    checks = [
-        check("finite", 0.0, 0.0),
-        check("max_abs_dp", dp, 0.045),
-        check("flips", 1 / 150, 0.01),
-        check("cosine", 0.99954321, 0.991),
-        check("mean_auc_drop", None, 0.005),
-    ]
-    finding = {"finding": "<oedema>", "max_abs_dp": dp, "mean_abs_dp": dp / 2, "flips": 1, "auc": auc}
-    verdict = {"passed": True, "summary": "passed: 4 of 4 checks kept their limits", "checks": checks}
-    return {
-        "what": what, "reference": "the float32 graph", "volumes": 6, "verdict": verdict, "findings": [finding],
-    }  # fmt: skip
-
-
-def report() -> dict[str, Any]:
-    layer = {"name": "block 1, MLP, first", "node": "m1", "weights": 123456, "int8": True, "why_not": ""}
-    return {
-        "recommendation": "Use --engine int8",
-        "summary": {"coverage": "5 of 23 layers in INT8, with 74.4% of the layers' weights", "method": "mse"},
-        "data": {"calibration_slices": 192, "calibration_scans": 24, "validation_scans": 24},
-        "settings": {"confirm_share": 0.9},
-        "limits": {"name": "int8"},
-        "notes": ["a note"],
-        "bytes": {"fp16": 2_000_000, "int8": 1_000_000},
-        "speed": {
-            "fp16_ms": 10.0, "int8_ms": 5.0, "runtime": "ONNX Runtime 1", "device": "CPU", "threads": 2, "rounds": 5,
-            "times_as_fast": 2.0, "low": 1.9, "high": 2.1,
-        },
-        "ranking": [
-            {"name": "block 2", "sensitivity": 0.1, "layers": 4, "int8": True},
-            {"name": "block 1, MLP, first", "sensitivity": 0.4, "layers": 1, "int8": False},
-            {"name": "block 3", "sensitivity": 0.5, "layers": 4, "int8": True},
-            {"name": "block 4", "sensitivity": None, "layers": 1, "int8": False},
-        ],
-        "methods": {"mse": 0.5, "minmax": None},
-        "comparisons": [comparison("golden volumes", 0.0123), comparison("all 48 scans", 0.0441)],
-        "layers": [layer, {**layer, "int8": False, "why_not": "with it, the INT8 layers together exceed a limit"}],
-    }  # fmt: skip
 
 
 def cells_of(row: str) -> list[str]:

@@ -18,6 +18,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import RunError, UsageError
 from molre_edge.parity import DEFAULT_LIMITS
+from molre_edge.progress import Silent
 from molre_edge.runs.answers import read_record, write_record
 from molre_edge.runs.context import InferOptions, RunContext
 from molre_edge.runs.infer_result import InferResult
@@ -218,6 +219,18 @@ def test_damage_is_told_with_its_shard_and_leaves_nothing_behind(shards: list[Pa
         merge_shards(shards, tmp_path / "merged")
 
 
+def test_a_merge_that_fails_leaves_the_shared_secret_where_it_was(shards: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "merged"
+    out.mkdir()
+    SECRET.write(out / "ids.secret")
+    shard = next(folder for folder in shards if list((folder / "outputs").iterdir()))
+    next((shard / "outputs").iterdir()).write_bytes(b"PK")
+    with pytest.raises(RunError, match="damaged"):
+        merge_shards(shards, out)
+    assert [path.name for path in out.iterdir()] == ["ids.secret"]
+    assert IdSecret.read(out / "ids.secret") == SECRET
+
+
 def test_engines_that_answered_otherwise_are_all_judged_and_it_is_said(shards: list[Path], tmp_path: Path) -> None:
     golden = read_record(shards[1] / "golden.npz", "golden")
     far = replace(golden.engine, logits=golden.engine.logits + 0.5)
@@ -231,6 +244,18 @@ def test_engines_that_answered_otherwise_are_all_judged_and_it_is_said(shards: l
     assert any(
         re.search(r"differ in device: .*\(shards 1/3, 3/3\); another box \(shards 2/3\)", n) for n in merged.notes
     )
+
+
+def test_a_shard_that_goes_on_while_it_is_merged_refuses_the_merge(shards: list[Path], tmp_path: Path) -> None:
+    class Resumes(Silent):
+        def step(self, name: str) -> None:
+            if name == "scans":
+                head = json.loads((shards[1] / "run.json").read_text())
+                (shards[1] / "run.json").write_text(json.dumps({**head, "started": "later"}))
+
+    with pytest.raises(RunError, match=r"shard 2/3 was continued while it was merged\. Merge again"):
+        merge_shards(shards, tmp_path / "merged", Resumes())
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_refused_merge_makes_no_folder(shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,10 @@ from molre_edge.runs.answers import Record
 from molre_edge.runs.finished import open_run
 from molre_edge.runs.folder_lock import LOCK_FILE
 from molre_edge.runs.scan_ids import IdSecret
-from molre_edge.runs.scan_table import read_entries
+from molre_edge.runs.scan_table import Entry, append_entry, read_entries
+from molre_edge.runs.slices import add_slices
 from molre_edge.runs.store import RunStore, Task, new_folder, read_head
-from molre_edge.scans import FoundScans, RejectedScan, ScanSource
+from molre_edge.scans import FoundScans, GridSlice, RejectedScan, ScanSource, SliceSource
 
 
 @pytest.fixture
@@ -413,6 +414,37 @@ def test_a_run_without_its_task_or_with_a_damaged_table_is_refused(folder: Path,
     (folder / "run.json").write_text('{"format": "molre-edge-run", "version": 2}')
     with pytest.raises(RunError, match=r"run\.json: damaged"):
         RunStore.resume(folder, task)
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "scans.csv", "ids.secret", LOCK_FILE])
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name: str, folder: Path, root: Path, task: Task) -> None:
+    start(folder, task, root, "a")
+    put_pipe(folder / name)
+    with pytest.raises((RunError, OSError), match=r"not a regular file|named pipe|run\.json can't be read"):
+        RunStore.resume(folder, task)
+
+
+def test_a_pipe_in_place_of_answers_is_an_answer_that_is_missing(folder: Path, root: Path, task: Task) -> None:
+    first = start(folder, task, root, "ab", answered="ab")
+    put_pipe(folder / "outputs" / f"{ids(first)['a']}.npz")
+    store = RunStore.resume(folder, task)
+    assert [entry.path for entry, _ in store.enter(found(root, "ab"), root)] == ["a"]
+
+
+def test_nothing_is_appended_to_a_pipe(tmp_path: Path) -> None:
+    entry = Entry("scan-aaaaaaaaaaaaaaaa", "a", "a", "", "pending")
+    slices = [GridSlice(1, 1.0, SliceSource(tmp_path / "a", "", 1))]
+    for name in ("scans.csv", "slices.csv"):
+        put_pipe(tmp_path / name)
+    with pytest.raises(OSError, match="a named pipe, not a regular file"):
+        append_entry(tmp_path / "scans.csv", entry)
+    with pytest.raises(OSError, match="a named pipe, not a regular file"):
+        add_slices(tmp_path, entry.scan, slices, tmp_path)
 
 
 def test_the_newest_run_that_was_cut_and_fits_is_found(tmp_path: Path, root: Path, task: Task) -> None:

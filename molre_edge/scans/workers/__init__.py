@@ -1,1 +1,1 @@
-"""Worker processes that read scans ahead of the engine."""
+"""Worker processes that look for scans, and that read them ahead of the engine."""

@@ -1,18 +1,13 @@
 """Reads scans ahead of the engine, in separate processes, and returns them in order.
 
 Why processes: a decoder is C code fed with files from outside, and its crash then costs one scan and not the run; and
-pydicom is Python, which shares one lock among threads. They are started anew (never forked: ONNX Runtime and CUDA have
-threads by then), from this interpreter and its module path, without the caller's main module.
+pydicom is Python, which shares one lock among threads.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
-import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -25,6 +20,7 @@ from molre_edge.errors import RunError, ScanError
 from molre_edge.machine import usable_cores, usable_memory
 from molre_edge.scans import ScanSource
 from molre_edge.scans.workers.prepare import Prepared, pack_job, prepare, receive, send, unpack
+from molre_edge.scans.workers.start import end_worker, how_it_ended, start_worker
 from molre_edge.scans.workers.worker import READY
 from molre_edge.specs import Grid
 
@@ -44,7 +40,6 @@ _FEW_PROCESSES = (
     "a process or thread that reads scans can't be started ({}): allow this user, service or container more of them "
     "(ulimit -u, TasksMax=, --pids-limit), or use --readers 0"
 )
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
 def default_readers() -> int:
@@ -138,20 +133,11 @@ class _Reader:
         self._ready = False
 
     def _start(self) -> subprocess.Popen[bytes]:
-        start = (
-            f"import sys; sys.path[:] = {sys.path!r}\n"  # first of all: a module of the current folder is never ours
+        self._ready = False
+        return start_worker(
             f"from molre_edge.scans.workers.worker import serve\n"
             f"from molre_edge.specs import Grid\n"
             f"serve(Grid(**{asdict(self._grid)!r}))"
-        )
-        self._ready = False
-        return subprocess.Popen(
-            [sys.executable, "-c", start],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries quote headers there
-            env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},  # one core each; the engine has the others
-            start_new_session=True,  # Ctrl-C is for the run, which finishes the scan in hand
         )
 
     def ask(self, source: ScanSource) -> Prepared | ScanError:
@@ -201,13 +187,10 @@ class _Reader:
     def _why(self, code: int, late: bool) -> ScanError:
         if late:
             return ScanError(TOO_SLOW, f"reading it took more than {self._seconds:g} s: use fewer slices")
-        how = f"exit code {code}"
-        with contextlib.suppress(ValueError):
-            how = signal.Signals(-code).name
         return ScanError(
             CRASHED,
-            f"the process that read it ended ({how}): a file crashed a decoder, or memory ran out. Export the series "
-            f"again",
+            f"the process that read it ended ({how_it_ended(code)}): a file crashed a decoder, or memory ran out. "
+            f"Export the series again",
         )
 
     def close(self) -> None:
@@ -218,9 +201,4 @@ class _Reader:
 
     def end(self) -> None:
         """End the process and let its pipes go."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        end_worker(self._process)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from molre_edge.scans.workers.prepare import pack, prepare, receive, send, unpack_job
 from molre_edge.specs import Grid
 
-__all__ = ["READY", "begin_worker", "serve"]
+__all__ = ["READY", "begin_worker", "end_with_parent", "serve"]
 
 READY = b"molre-edge reader"
 
@@ -41,7 +41,7 @@ def begin_worker() -> tuple[BinaryIO, BinaryIO]:
     """
     _ignore_signals()
     _leave_no_core()
-    _end_with_parent()
+    end_with_parent()
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -66,8 +66,8 @@ def _leave_no_core() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)  # where cores go to a program (apport, systemd-coredump), the limit does not hold
 
 
-def _end_with_parent() -> None:
-    """A run that is killed takes its readers along, also one whose decoder never returns."""
+def end_with_parent() -> None:
+    """Let this process end with its parent: a killed run takes its readers along, also one that never returns."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
