@@ -258,6 +258,9 @@ def _lock(path: Path) -> Iterator[bool]:
 
 
 def _umask() -> int:
+    """The process's mask. Asking the system's call for it changes it, also for files that other threads make."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status", errors="replace") as status:
+        return int(next((line for line in status if line.startswith("Umask:")), "").split()[1], 8)
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -89,7 +89,7 @@ def infer(
             min=0,
             max=64,
             help="Processes that read scans ahead of the engine; 0 reads between its answers. Default: half the cores, "
-            "1 to 4.",
+            "1 to 4, and more while the engine waits for them.",
         ),
     ] = None,
     images: Annotated[
@@ -164,8 +164,11 @@ def _count(text: str) -> int | None:
 
 def show_run(result: InferResult, speaker: Speaker) -> None:
     """Show what a run found."""
+    from molre_edge.reports.waiting import waiting
+
     if result.timing:
         speaker.show(_timing_table(result))
+        speaker.say(waiting(result.timing))
     if result.scans:
         speaker.show(_findings_table(result))
         if len(result.scans) > _SHOWN:

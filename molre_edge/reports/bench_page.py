@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from molre_edge.files import write_json, write_whole
 from molre_edge.machine import NOT_TOLD
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from molre_edge.reports.figure import Figure
+from molre_edge.reports.plots import COLOURS, SERIES, picture, tidy
 
 __all__ = ["write_bench"]
 
 
 def write_bench(folder: Path, result: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write ``bench.json`` and ``bench.html``, each whole; the page stands alone."""
-    from molre_edge.reports.plots import picture
     from molre_edge.reports.template import render_template
 
     write_json(folder / "bench.json", result)
@@ -36,25 +36,21 @@ def write_bench(folder: Path, result: Mapping[str, Any]) -> tuple[Path, Path]:
 
 
 def _paint(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A box a row, in milliseconds per scan."""
-    from molre_edge.reports.plots import COLOURS, SERIES, tidy
-
-    axes = figure.add_subplot()
+    """A box a row, in milliseconds per scan: quartiles and median; a line to the extremes."""
+    axes = figure.subplots()
     names = list(dict.fromkeys(row["name"] for row in rows))
-    line = {"color": COLOURS["ink"]}
-    boxes = axes.boxplot(
-        [[value / row["batch"] for value in row["total_ms"]] for row in reversed(rows)],
-        orientation="horizontal",
-        whis=(0, 100),
-        widths=0.6,
-        patch_artist=True,
-        medianprops=line,
-        whiskerprops=line,
-        capprops=line,
-    )
-    for box, row in zip(boxes["boxes"], reversed(rows), strict=True):
-        box.set(facecolor=SERIES[names.index(row["name"]) % len(SERIES)], edgecolor=COLOURS["ink"])
-    axes.set_yticks(range(1, len(rows) + 1), [f"{row['name']}, batch {row['batch']}" for row in reversed(rows)])
-    axes.set_xlim(left=0)
+    most = 0.0
+    for place, row in enumerate(rows):
+        values = np.asarray(row["total_ms"]) / row["batch"]
+        low, first, median, third, high = (float(value) for value in np.percentile(values, (0, 25, 50, 75, 100)))
+        ends = {"color": COLOURS["ink"], "linewidth": 1.0}
+        axes.hlines(place, low, high, **ends)
+        axes.vlines([low, high], place - 0.15, place + 0.15, **ends)
+        axes.barh(place, third - first, 0.6, first, color=SERIES[names.index(row["name"]) % len(SERIES)], alpha=0.6)
+        axes.vlines([median], place - 0.3, place + 0.3, color=COLOURS["ink"], linewidth=1.6)
+        most = max(most, high)
+    axes.set_yticks(range(len(rows)), [f"{row['name']}, batch {row['batch']}" for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1.05 * most or 1.0)
     axes.set_xlabel("milliseconds per scan (box: quartiles and median of the rounds; whiskers: all of them)")
     tidy(axes, "x")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,8 @@ from molre_edge.parity.auc import Z_95
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.text import milliseconds, number
+from molre_edge.reports.figure import Axis, Figure
 from molre_edge.reports.plots import COLOURS, SERIES, picture, tidy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "scan_by_scan", "spread", "times"]
 
@@ -223,11 +220,12 @@ def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityL
             axes.set_yscale("log")
             axes.set_ylim(low, high)
             _powers(axes.yaxis, low, high)
-            axes.set_title(name, loc="left", fontsize=12, color=COLOURS["soft"])
+            axes.set_title(name, loc="left")
             tidy(axes, grid="y")
         every[-1].set_xlabel("volume")
         every[-1].set_xlim(0.4, numbers.n + 0.6)
-        every[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        step = max(1, math.ceil(numbers.n / 8))
+        every[-1].set_xticks(range(1, numbers.n + 1, step), [str(at) for at in range(1, numbers.n + 1, step)])
 
     alt = f"{', '.join(panel[0] for panel in panels)} of each of {numbers.n} volumes, and the limits"
     return picture(paint, name="scans", alt=alt, height=40 + 92.0 * len(panels))
@@ -272,14 +270,14 @@ def times(rows: Sequence[tuple[str, str, float, float, float]], name: str = "tim
     return picture(paint, name=name, alt=f"Median milliseconds per scan: {told}", height=height)
 
 
-def _powers(axis: object, low: float, high: float, show: object = None) -> None:
+def _powers(axis: Axis, low: float, high: float, show: object = None) -> None:
     """Ticks at powers of ten within two ends, at most seven of them, as the page writes numbers."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     step = max(1, math.ceil((last - first) / 6))
     ticks = [10.0**power for power in range(first, last + 1, step)]
     write = show if callable(show) else number
-    axis.set_ticks(ticks, [write(tick) for tick in ticks])  # type: ignore[attr-defined]
-    axis.set_ticks([], minor=True)  # type: ignore[attr-defined]
+    axis.set_ticks(ticks, [write(tick) for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 def _legend(figure: Figure, names: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from molre_edge.reports.large import SHOWN, failures_by_code, warnings_by_text
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.routing_maps import gate_maps
 from molre_edge.reports.template import render_template
+from molre_edge.reports.waiting import WAITS, waiting
 
 __all__ = ["CHECK_TITLES", "check_row", "engine_name", "finite_probabilities", "group_of", "render"]
 
@@ -57,7 +58,9 @@ def render(report: Report, slices: Sequence[KeySlice] = ()) -> str:
 
 def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
     numbers, limits = report.numbers, report.limits
-    rows = [(row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing]
+    rows = [
+        (row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing if row.phase not in WAITS
+    ]
     context: dict[str, Any] = {
         "report": report,
         "engine": engine_name(report),
@@ -66,6 +69,7 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         "numbers": numbers,
         **_left_out(report),
         "times": charts.times(rows),
+        "waiting": waiting(report.timing),
         "slices": slices,
         "pictures": bool(slices),
         "points": charts.POINTS,

@@ -111,6 +111,7 @@ class TimingRow:
         n: repetitions measured, warm-up not counted.
         scans_per_second: throughput of this phase alone, if it makes sense.
         includes: the steps that the time includes, in words.
+        total_s: seconds of all repetitions; None in reports of versions that did not tell it.
     """
 
     who: str
@@ -122,6 +123,7 @@ class TimingRow:
     n: int
     scans_per_second: float | None = None
     includes: str = ""
+    total_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

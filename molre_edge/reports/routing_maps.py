@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.parity.numbers import GateNumbers
 from molre_edge.parity.text import number
+from molre_edge.reports.figure import Axes, Figure
 from molre_edge.reports.plots import COLOURS, picture
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["gate_maps"]
 
@@ -44,7 +40,7 @@ def gate_maps(gates: GateNumbers) -> tuple[str, str]:
         axes.set_xlim(-0.5, gates.experts + 0.5)
         axes.set_xticks([*axes.get_xticks(), gates.experts], [f"e{e + 1}" for e in range(gates.experts)] + ["moved"])
         for r, count in enumerate(moves):
-            axes.text(gates.experts, r, str(count), ha="center", va="center", fontsize=11.5)
+            axes.text(gates.experts, r, str(count), ha="center", va="center", color=COLOURS["soft"], fontsize=11.5)
 
     alt = f"mean gate of {gates.routers} routers and {gates.experts} experts"
     return (
@@ -60,7 +56,7 @@ def gate_maps(gates: GateNumbers) -> tuple[str, str]:
 
 
 def _map(figure: Figure, gates: GateNumbers) -> Axes:
-    axes = figure.subplots()
+    axes: Axes = figure.subplots()
     axes.set_xlim(-0.5, gates.experts - 0.5)
     axes.set_ylim(gates.routers - 0.5, -0.5)
     axes.set_xticks(range(gates.experts), [f"e{e + 1}" for e in range(gates.experts)])
@@ -72,14 +68,12 @@ def _map(figure: Figure, gates: GateNumbers) -> Axes:
 
 def _cells(axes: Axes, values: _F64, scale: float, *, signed: bool) -> None:
     """A box with its number in each cell. Warm is more, cool is less; the number has the sign too."""
-    from matplotlib.patches import Rectangle
-
     few = values.shape[1] <= _MANY
     for (r, e), value in np.ndenumerate(values):
         strength = abs(value) / scale if np.isfinite(value) and scale > 0 else 0.0
         colour = COLOURS["grey"] if not signed else COLOURS["warm"] if value > 0 else COLOURS["cool"]
         for fill, alpha in ((COLOURS["faint"], 1.0), (colour, 0.72 * strength)):
-            axes.add_patch(Rectangle((e - 0.48, r - 0.45), 0.96, 0.9, color=fill, alpha=alpha, linewidth=0))
+            axes.barh(r, 0.96, 0.9, e - 0.48, color=fill, alpha=alpha, linewidth=0)
         text = _cell_text(float(value), signed)
         if few:
             axes.text(e, r, text, ha="center", va="center", color=COLOURS["ink"], fontsize=11)

@@ -118,6 +118,7 @@ class RunContext:
         all_series: take every series of a study.
         settle_seconds: refuse studies with a file that changed less than this many seconds ago.
         readers: processes that read ahead; 0 reads between the engine's answers.
+        most_readers: while the engine waits for them, more are started, up to so many.
         images: show slices of the worst scans in the report.
         command: for the report.
         notes: for the report and the result.
@@ -137,6 +138,7 @@ class RunContext:
     all_series: bool = False
     settle_seconds: float = 0.0
     readers: int = 0
+    most_readers: int = 0
     images: bool = False
     command: str = ""
     notes: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from molre_edge.runs.reference import Reference, choose_reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.scan_ids import IdSecret
 from molre_edge.runs.store import DEFAULT_RUNS, RunStore, Task, new_folder
-from molre_edge.scans.workers.pool import default_readers
+from molre_edge.scans.workers.pool import default_readers, most_readers
 from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["infer_scans"]
@@ -75,7 +75,8 @@ def infer_scans(
         settle: refuse studies with a file that changed less than this many seconds ago; 0 refuses none.
         expect_digest: refuse a bundle with another digest.
         threads: CPU threads of ONNX Runtime. Default: all cores.
-        readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4.
+        readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4, and more while the engine
+            waits for them, up to one a core and as many as fit into memory.
         images: show slices of the worst scans in the report. These are images of patients.
         shard: ``I/N`` answers the I-th of N parts of the scans; ``report_runs(..., merge=True)`` makes one run of them.
             Needs `id_secret`.
@@ -169,6 +170,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
             all_series=options.all_series,
             settle_seconds=options.settle,
             readers=default_readers() if options.readers is None else options.readers,
+            most_readers=most_readers() if options.readers is None else 0,
             images=options.images,
             command=options.as_typed(),
             progress=progress,

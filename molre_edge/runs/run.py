@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections import Counter
+from dataclasses import replace
 
 from molre_edge.bundle.bundle import GoldenSet
-from molre_edge.errors import RunError, ScanError
-from molre_edge.runs.answers import Record
+from molre_edge.errors import RunError
+from molre_edge.runs.answering import answer_scans
 from molre_edge.runs.conclude import conclude
 from molre_edge.runs.context import RunContext
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.interrupt import finish_first
-from molre_edge.runs.own_reference import ask_reference
 from molre_edge.runs.pairs import Labels
-from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
-from molre_edge.scans import FoundScans, ScanSource, find_scans
+from molre_edge.runs.storing import Storing
+from molre_edge.scans import FoundScans, find_scans
 from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.pool import Readers
-from molre_edge.scans.workers.prepare import Prepared
 
 __all__ = ["run_scans"]
 
@@ -27,16 +26,16 @@ __all__ = ["run_scans"]
 def run_scans(store: RunStore, context: RunContext) -> InferResult:
     """Run an engine over scans, in the order of their rows, while readers read the next ones.
 
-    One bad scan never stops the run: it is listed with its reason. A scan's answers are on disk before the engine gets
-    the next one. Nothing is written before bundle, scans and labels were checked.
+    One bad scan never stops the run: it is listed with its reason. Answers are stored while the engine works on the
+    next scans. Nothing is written before bundle, scans and labels were checked.
 
     Args:
         store: the run's folder, new or resumed.
         context: what the run works with.
 
     Raises:
-        KeyboardInterrupt: stopped by the user; after the first signal when the current scan is done, after the second
-            at once.
+        KeyboardInterrupt: stopped by the user; after the first signal when the scans that the engine has are stored,
+            after the second at once.
         ScanError: no such path, or too many files below it.
         BundleError: the golden volumes are altered.
         RunError: no image below the path, labels that match no scan, or a damaged store.
@@ -51,29 +50,30 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
     done, total = store.count("done"), len(todo) + store.count("done")
     progress.info(_start(len(todo), done, store.count("rejected")))
     left = _left_to_compare(store, context, len(todo))
-    with Readers(bundle.grid, min(context.readers, len(todo))) as ahead:
+    most = min(context.most_readers, len(todo))
+    with Readers(bundle.grid, min(context.readers, len(todo)), most=most) as ahead:
         if todo and golden is not None:
             progress.step("warming up")
             _warm_up(context, golden, left)
         progress.step("scans")
         progress.count(done, total, "scans")
-        since = time.perf_counter()
         with finish_first(progress.stopping) as stop_asked:
-            for (entry, source), read in zip(todo, ahead.read(source for _, source in todo), strict=True):
-                if isinstance(read, ScanError):
-                    store.reject(entry, read.code, str(read))
-                    progress.warn(f"{entry.scan} cannot be used: {read}")
-                else:
-                    record = _answer(entry, read, source, context, since, compare=left > 0)
-                    since = time.perf_counter()  # the reference is in no interval, writing the answers in the next one
-                    store.add(entry, record, read.slices)
-                    left -= record.reference is not None
-                done += 1
-                progress.count(done, total, "scans")
-                if stop_asked():
-                    raise KeyboardInterrupt
+            counting = itertools.count(done + 1)
+            with Storing(store) as storing:
+                answer_scans(
+                    todo,
+                    ahead,
+                    context,
+                    storing,
+                    compare=left,
+                    tell=lambda: progress.count(next(counting), total, "scans"),
+                    stop_asked=stop_asked,
+                )
+            if stop_asked():
+                raise KeyboardInterrupt
+        used = max(context.readers, ahead.count)  # more than it started with, where the engine waited
     progress.step("results")
-    return conclude(store, context, golden=golden, labels=labels)
+    return conclude(store, replace(context, readers=used), golden=golden, labels=labels)
 
 
 def _found(context: RunContext) -> FoundScans:
@@ -125,33 +125,6 @@ def _warm_up(context: RunContext, golden: GoldenSet, left: int) -> None:
     runs = [context.reference_runner.run(golden.volumes[:1]).milliseconds["compute"] for _ in range(2)]
     seconds = left * min(runs) / 1e3  # the first is cold
     context.progress.info(f"The PyTorch reference adds about {_duration(seconds)} for {left} scans")
-
-
-def _answer(
-    entry: Entry, found: Prepared, source: ScanSource, context: RunContext, since: float, *, compare: bool
-) -> Record:
-    """Ask the engine, and the reference where it is wanted; `since` is when the answer before was there."""
-    result = context.runner.run(found.volume[None])
-    answered = time.perf_counter()
-    _ = result.outputs.probabilities
-    done = time.perf_counter()
-    phases = {"read": found.read_ms, "geometry": found.geometry_ms, **result.milliseconds}
-    phases["post"] = 1e3 * (done - answered)
-    phases["end_to_end"] = sum(phases.values())
-    phases["interval"] = 1e3 * (done - since)
-    wanted = (context.reference_runner, context.own_model) if compare else (None, None)
-    compared = ask_reference(*wanted, source, found, result.outputs)
-    if compared.failure:
-        context.progress.warn(f"{entry.scan} is not compared: {compared.failure}")
-    return Record(
-        scan=entry.scan,
-        engine=result.outputs,
-        reference=compared.outputs,
-        engine_ms=phases,
-        reference_ms=compared.milliseconds,
-        warnings=tuple((warning.code, warning.text) for warning in (*found.warnings, *compared.warnings)),
-        facts=found.facts,
-    )
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.reports.parity_report import TimingRow
+from molre_edge.reports.waiting import ENGINE_WAITED, READER_WAITED, WAITS
 
 __all__ = ["ENGINE_PHASES", "OWN_MODEL_PHASES", "REFERENCE_PHASES", "Times", "timing_json"]
 
@@ -22,8 +23,10 @@ ENGINE_PHASES: Mapping[str, str] = {
     "post": "logits to probabilities",
     "end_to_end": "all of the above added up for one scan, files to probabilities; without waiting for its turn, the "
     "reference and files of results",
-    "interval": "from the answer before to this one, its turn in the run: reading that overlaps is not in it, refused "
-    "scans and writing the answers are; not the reference",
+    "interval": "from the answer before to this one, its turn in the run: reading and writing answers are not in it as "
+    "far as they overlap, refused scans are; not the reference",
+    ENGINE_WAITED: "the engine had nothing to do until the scan was read",
+    READER_WAITED: "its reader had nothing to do before it, since enough volumes waited for the engine",
 }
 """Phases of an engine's time per scan, and what each includes. Discovery and warm-up are in none of them."""
 
@@ -39,7 +42,7 @@ OWN_MODEL_PHASES: Mapping[str, str] = {
 }
 """The same for the user's own model."""
 
-_WITHOUT_RATE = {"read", "geometry", "to_device", "from_device", "post"}
+_WITHOUT_RATE = {"read", "geometry", "to_device", "from_device", "post", *WAITS}
 
 
 class Times:
@@ -79,6 +82,7 @@ def _row(who: str, phase: str, values: npt.NDArray[np.float64], includes: str) -
         n=len(values),
         scans_per_second=rate,
         includes=includes,
+        total_s=total / 1e3,
     )
 
 

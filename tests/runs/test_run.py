@@ -21,6 +21,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import BundleError, RunError, ScanError
 from molre_edge.parity import Outputs
+from molre_edge.reports.waiting import WAITS
 from molre_edge.runs.interrupt import finish_first
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import Reference
@@ -230,8 +231,9 @@ def test_times_hold_all_phases_and_those_of_a_scan_add_up_to_end_to_end(run: Run
     assert timing["measured_on"]["engine"]["runtime"] == "ONNX Runtime"
     for line in lines(result.folder / "findings.jsonl"):
         parts = line["milliseconds"]
-        interval, whole = parts.pop("interval"), parts.pop("end_to_end")
+        interval, whole, waited, idle = (parts.pop(name) for name in ("interval", "end_to_end", *WAITS))
         assert min(parts.values()) >= 0 and whole == pytest.approx(sum(parts.values()))
+        assert waited >= parts["read"] + parts["geometry"] and idle == 0  # without readers, the engine waits for all
         assert interval >= whole  # nothing overlaps without readers
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 BOX = Path(__file__).with_name("offline_box.py")
-OWN = (".local/state/molre-edge", ".config/matplotlib", ".cache/matplotlib")
-"""What a command may leave in a user's home: the record of verified engines, and matplotlib's list of fonts."""
+OWN = (".local/state/molre-edge",)
+"""What a command may leave in a user's home: the record of verified engines."""
 
 Run = Callable[..., tuple[list[str], list[str]]]
 

@@ -54,6 +54,7 @@ class Prepared:
         read_ms: from opening its files to a checked volume.
         geometry_ms: from there to the grid.
         slices: the images of each slice of the grid. They identify a person: for ``slices.csv`` alone.
+        idle_ms: how long its reader had waited before it began, since enough volumes waited to be taken.
     """
 
     volume: npt.NDArray[np.float16]
@@ -62,6 +63,7 @@ class Prepared:
     read_ms: float
     geometry_ms: float
     slices: tuple[GridSlice, ...] = ()
+    idle_ms: float = 0.0
 
 
 def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:

@@ -20,7 +20,7 @@ from molre_edge.errors import RunError, ScanError
 from molre_edge.scans import ScanSource, find_scans
 from molre_edge.scans.limits import MAX_VOXELS
 from molre_edge.scans.workers import pool as module
-from molre_edge.scans.workers.pool import CRASHED, READER_BYTES, TOO_SLOW, Readers, default_readers
+from molre_edge.scans.workers.pool import CRASHED, READER_BYTES, TOO_SLOW, Readers, default_readers, most_readers
 from molre_edge.scans.workers.prepare import Prepared, prepare
 from molre_edge.specs import Grid
 
@@ -62,7 +62,11 @@ def test_readers_give_what_reading_here_gives_in_the_same_order(sources: tuple[S
     assert isinstance(results[4], ScanError) and results[4].code == "unreadable"
 
 
-def test_no_more_is_read_ahead_than_readers_and_one(sources: tuple[ScanSource, ...]) -> None:
+@pytest.mark.parametrize(("volumes", "waiting"), [(100, 2 + 4), (3, 2 + 3), (0, 2 + 1)])
+def test_what_is_read_ahead_is_bounded_by_the_readers_and_by_memory(
+    sources: tuple[ScanSource, ...], monkeypatch: pytest.MonkeyPatch, volumes: int, waiting: int
+) -> None:
+    monkeypatch.setattr(module, "AHEAD_BYTES", volumes * 2 * 4 * 32 * 32)
     asked = 0
 
     def endless() -> Iterator[ScanSource]:
@@ -76,7 +80,43 @@ def test_no_more_is_read_ahead_than_readers_and_one(sources: tuple[ScanSource, .
         for _ in range(3):
             next(results)
         time.sleep(0.2)
-        assert asked == 3 + 3
+        assert asked == 3 + waiting
+
+
+class Slow:
+    """A reader that takes its time for nothing."""
+
+    def __init__(self, *_: object) -> None:
+        """Start no process."""
+
+    def ask(self, source: ScanSource) -> ScanError:
+        time.sleep(0.002)
+        return ScanError("unreadable", source.path.name)
+
+    def close(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def test_more_readers_are_started_while_they_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_Reader", Slow)
+    many = [ScanSource(Path(str(number)), (Path("1.dcm"),), "dicom") for number in range(60)]
+    with Readers(GRID, 1, most=3) as ahead, Readers(GRID, 1) as fixed:
+        for readers, count in ((ahead, 3), (fixed, 1)):
+            assert [str(result) for result in readers.read(many)] == [str(number) for number in range(60)]
+            assert readers.count == count
+
+
+def test_where_no_more_can_be_started_those_that_are_there_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_Reader", Slow)
+    with Readers(GRID, 1, most=3) as ahead:
+        monkeypatch.setattr("threading.Thread.start", refuse)
+        assert len(list(ahead.read([ScanSource(Path("one"), (Path("1.dcm"),), "dicom")] * 20))) == 20
+        assert ahead.count == 1
+
+
+def refuse(self: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_decoder_that_crashes_costs_its_scan_alone(
@@ -235,25 +275,25 @@ def test_an_answer_of_another_shape_is_none(sources: tuple[ScanSource, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    ("cores", "gib", "readers"),
+    ("cores", "gib", "readers", "most"),
     [
-        (1, None, 1),
-        (2, None, 1),
-        (4, None, 2),
-        (8, None, 4),
-        (64, None, 4),
-        (6, 6.5, 1),  # a Jetson with 8 GB: half of it is the engine's
-        (2, 1.0, 1),
-        (8, 17.0, 2),
-        (64, 500.0, 4),
+        (1, None, 1, 1),
+        (2, None, 1, 2),
+        (4, None, 2, 4),
+        (8, None, 4, 4),
+        (6, 6.5, 1, 1),  # a Jetson with 8 GB: half of it is the engine's
+        (2, 1.0, 1, 1),
+        (8, 17.0, 2, 2),
+        (16, 500.0, 4, 16),
+        (200, 2000.0, 4, 64),
     ],
 )
-def test_by_default_half_the_cores_read_and_half_the_memory_is_enough_for_them(
-    monkeypatch: pytest.MonkeyPatch, cores: int, gib: float | None, readers: int
+def test_by_default_half_the_cores_read_at_first_and_half_the_memory_is_enough_for_them(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gib: float | None, readers: int, most: int
 ) -> None:
     monkeypatch.setattr(module, "usable_cores", lambda: cores)
     monkeypatch.setattr(module, "usable_memory", lambda: None if gib is None else int(gib * 2**30))
-    assert default_readers() == readers
+    assert (default_readers(), most_readers()) == (readers, most)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of it")
