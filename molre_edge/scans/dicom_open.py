@@ -46,11 +46,11 @@ _TAGS = [
     "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "SliceLocation", "SpacingBetweenSlices",
     "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "VolumetricProperties",
+    "VolumeBasedCalculationTechnique", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 ]  # fmt: skip
 _PIXEL_TAGS = [
-    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-    "PixelData",
+    "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 ]  # fmt: skip
 _PLAIN_HEADER_BYTES = (1 << 14, 1 << 20)
 """How much of a file is read for an ordinary header: enough for nearly all, then for those with much private data."""

@@ -188,10 +188,21 @@ def _check_codestreams(dataset: FileDataset, header: DicomHeader, bits: PixelBit
     from pydicom.encaps import generate_frames
     from pydicom.uid import UID
 
+    if "PixelData" not in dataset:
+        raise ScanError(
+            "corrupt_pixels", "there is no Pixel Data (7FE0,0010), where CT keeps its integers: export the series again"
+        )
     expected = header.rows * header.cols * header.bits_allocated // 8
     if not UID(header.syntax).is_encapsulated:
-        if len(dataset.PixelData) < expected * header.frame_count:
+        size, whole = len(dataset.PixelData), expected * header.frame_count
+        if size < whole:
             raise ScanError("corrupt_pixels", "the pixels end too early: copy the file again from its source")
+        if size >= 2 * whole:
+            raise ScanError(
+                "corrupt_pixels",
+                f"Pixel Data (7FE0,0010) has {size} bytes, but rows, columns, bits and frames of the header make "
+                f"{whole}: one of them is wrong; export the series again",
+            )
         return [Samples(bits.allocated, bits.signed)] * header.frame_count
     frames = []
     for data in generate_frames(dataset.PixelData, number_of_frames=header.frame_count):
