@@ -17,6 +17,7 @@ __all__ = [
     "check_kind",
     "check_native_size",
     "check_storage",
+    "is_encapsulated",
     "is_media_directory",
     "may_be_lossy",
     "syntax_name",
@@ -89,6 +90,7 @@ LOSSLESS = {
     "1.2.840.10008.1.2.4.202": "High-Throughput JPEG 2000 with RPCL Lossless",
 }
 """Transfer syntaxes that keep every value, with their names."""
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 _MAYBE_LOSSLESS = {"1.2.840.10008.1.2.4.91": "JPEG 2000", "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000"}
 _LOSSY = {"1.2.840.10008.1.2.4.50": "JPEG Baseline", "1.2.840.10008.1.2.4.51": "JPEG Extended"}
@@ -103,6 +105,11 @@ def syntax_name(uid: str) -> str:
 def _is_native(uid: str) -> bool:
     """Whether a transfer syntax stores pixels as they are, so that their size is known."""
     return uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+def is_encapsulated(uid: str) -> bool:
+    """Whether a transfer syntax compresses pixels, each frame by itself."""
+    return not _is_native(uid) and uid != _DEFLATED
 
 
 def may_be_lossy(uid: str) -> bool:
