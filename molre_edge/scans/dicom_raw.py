@@ -16,8 +16,7 @@ import numpy.typing as npt
 from molre_edge.errors import ScanError
 from molre_edge.scans.archive_path import archive_of
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.dicom_header import DicomHeader, read_plain_header, with_frames
-from molre_edge.scans.dicom_kind import check_kind, check_storage
+from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_pixels import (
     DIRECT,
     Samples,
@@ -27,6 +26,7 @@ from molre_edge.scans.dicom_pixels import (
     stored_values,
 )
 from molre_edge.scans.dicom_plain import PlainHeader, TooShort, parse_plain
+from molre_edge.scans.dicom_similar import read_slice_header
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
 from molre_edge.scans.limits import MAX_DICOM_BYTES, MAX_VOXELS
 from molre_edge.scans.rectify import NO_SHIFT_PIXELS
@@ -178,12 +178,9 @@ def _fill(file: IO[bytes], buffer: bytearray, start: int, end: int) -> int:
 
 def _header(path: Path, plain: PlainHeader, on_disk: FoundFile, found: FoundFile | None) -> DicomHeader | None:
     """The header with its frame, if it is that of an ordinary slice and the one that was found."""
-    header = read_plain_header(path, plain, on_disk)
+    header = read_slice_header(path, plain, on_disk)
     if header is None or header.frame_count != 1 or header.syntax not in (*_NATIVE, *DIRECT):
         return None
-    check_kind(header)
-    check_storage(header)
-    header = with_frames(header, plain)
     if found is not None and found.digest and found.digest != header.digest():
         return None
     return header if found is None or not found.frames else None

@@ -25,6 +25,7 @@ __all__ = [
     "Traits",
     "read_file_identity",
     "read_traits",
+    "whole_number",
 ]
 
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge")
@@ -130,10 +131,10 @@ def read_traits(
         kernel=" ".join(
             filter(None, (attributes.text("ConvolutionKernel"), attributes.text("ConvolutionKernelGroup")))
         ),
-        acquisition=_whole(attributes, "AcquisitionNumber", "FrameAcquisitionNumber"),
-        moment=_whole(attributes, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        acquisition=whole_number(attributes, "AcquisitionNumber", "FrameAcquisitionNumber"),
+        moment=whole_number(attributes, "TemporalPositionIndex", "TemporalPositionIdentifier"),
         stack=attributes.text("StackID"),
-        instance=_whole(attributes, "InstanceNumber"),
+        instance=whole_number(attributes, "InstanceNumber"),
         location_mm=attributes.number("SliceLocation"),
         spacing_mm=attributes.number("SpacingBetweenSlices"),
     )
@@ -155,7 +156,8 @@ def _energy(attributes: Attributes) -> str:
     return f"{kilovolts:g} kV" if kilovolts else ""
 
 
-def _whole(attributes: Attributes, *names: str) -> int | None:
+def whole_number(attributes: Attributes, *names: str) -> int | None:
+    """The first of some attributes that is a number, as a whole one."""
     for name in names:
         value = attributes.number(name)
         if value is not None:
