@@ -47,6 +47,8 @@ _RLE, _BIG_ENDIAN = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.2"
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{end}" for end in (90, 91, 201, 202, 203))
+_JPEG_END = b"\xff\xd9"
+"""The last marker of a JPEG stream; JPEG-LS data can't hold it (ITU-T T.87 C.1, A.1)."""
 DIRECT = frozenset((*_JPEG_LS, *_JPEG_2000))
 """Syntaxes whose decoders take the code stream of a frame and nothing else."""
 
@@ -253,6 +255,8 @@ def _check_codestream(data: bytes, header: DicomHeader, bits: PixelBits) -> Samp
     if header.syntax == _RLE:
         return Samples(bits.allocated, bits.signed)
     stream = read_codestream(data)
+    if header.syntax in _JPEG_LS and data.rfind(_JPEG_END) < 0:  # CharLS may search for half a minute
+        raise ScanError("corrupt_pixels", "a compressed slice ends too early: copy the file again from its source")
     if stream is None:
         raise ScanError("corrupt_pixels", "a compressed slice has no valid start: export the series again")
     if (stream.rows, stream.cols, stream.components) != (header.rows, header.cols, 1):

@@ -50,13 +50,15 @@ class RawSlice(NamedTuple):
 
     Attributes:
         header: of its file, with its frame.
-        plane: HU (rows, cols).
+        plane: HU (rows, cols); None when it can't be decoded.
         error: the largest error of a stored value, by near-lossless compression.
+        problem: why it can't be decoded.
     """
 
     header: DicomHeader
-    plane: Hounsfield
+    plane: Hounsfield | None
     error: int = 0
+    problem: ScanError | None = None
 
 
 class RawSlices:
@@ -89,7 +91,7 @@ class RawSlices:
         except (ScanError, OSError, TooShort, struct.error, ValueError, TypeError, OverflowError):
             result = None
         self._at += 1
-        if result is None or not self._fits(result.plane):
+        if result is None or result.plane is None or not self._fits(result.plane):
             self._one, self.slab = False, None
         return result
 
@@ -135,7 +137,10 @@ class RawSlices:
         stream = _code_stream(memoryview(self._buffer)[plain.pixels_at : size])
         if stream is None:
             return None
-        stored, error = decode_one(stream, header, pixel_bits(plain))
+        try:
+            stored, error = decode_one(stream, header, pixel_bits(plain))
+        except ScanError as problem:
+            return RawSlice(header, None, problem=problem)
         return self._slice(header, stored, error)
 
     def _slice(self, header: DicomHeader, stored: npt.NDArray[np.integer[Any]], error: int = 0) -> RawSlice:

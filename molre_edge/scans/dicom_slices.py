@@ -76,7 +76,10 @@ class Slices:
 
     def _add_raw(self, read: RawSlice) -> None:
         self.headers.append(read.header)
-        self._voxels += read.plane.size
+        self._voxels += read.header.rows * read.header.cols
+        if read.plane is None:
+            self._problem = read.problem
+            return
         self._worst = max(self._worst, read.error * abs(read.header.frames[0].slope))
         self._keep(read.header.path, 0, read.plane)
 
