@@ -25,6 +25,8 @@ _BRAIN_HU = (-15.0, 90.0)
 """Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _MEDIAN_HU = (5.0, 65.0)
 """Median of what lies within the skull; brain with fluid is 10 to 45, with contrast somewhat more."""
+_MAX_CUT_PART = 0.03
+"""Of the values above air that equal the highest: more were cut off there. A skull is a tenth of a head and more."""
 _MIN_BRAIN_ML = 150.0
 """Half the brain of a newborn; an abdomen between ribs and spine measures below 60."""
 _MIN_BRAIN_AREA_CM2 = 10.0
@@ -88,18 +90,27 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
 
 def _check_stripped(coarse: Coarse) -> None:
     border = np.concatenate([coarse.hu[:, 0].ravel(), coarse.hu[:, -1].ravel(), coarse.hu[[0, -1]].ravel()])
+    bones = np.count_nonzero(coarse.hu >= BONE_HU)
+    if bones > 0.01 * np.count_nonzero(coarse.hu > _AIR_BELOW_HU) + 1 and 2 * (border >= BONE_HU).sum() < border.size:
+        return  # bone, as in nearly all; what follows would come to that more slowly
     values, counts = np.unique(border, return_counts=True)
     inside = coarse.hu[coarse.hu != values[np.argmax(counts)]]
     inside = inside[inside > _AIR_BELOW_HU]
     if counts.max() < 0.5 * border.size or inside.size < 1000:
         return
-    if np.count_nonzero(inside >= BONE_HU) >= inside.size - int(0.995 * (inside.size - 1)):
-        return  # the percentile below is bone, as in nearly all: no need to sort
     median, high = np.percentile(inside, (50, 99.5))
-    if high < BONE_HU and _MEDIAN_HU[0] <= median <= _MEDIAN_HU[1]:
+    if high >= BONE_HU or not _MEDIAN_HU[0] <= median <= _MEDIAN_HU[1]:
+        return
+    most = inside.max()
+    if np.count_nonzero(inside == most) > _MAX_CUT_PART * inside.size:
         raise ScanError(
-            "skull_stripped", "the skull was removed; the model reads heads with their skull: give the original series"
+            "not_hounsfield",
+            f"no value is above {most:.0f}, and many are just that: they were cut off for display, as by a window; "
+            "give the original series",
         )
+    raise ScanError(
+        "skull_stripped", "the skull was removed; the model reads heads with their skull: give the original series"
+    )
 
 
 def _measure(coarse: Coarse) -> _Measures:

@@ -25,6 +25,7 @@ class Codestream:
         near: largest error of a JPEG-LS sample, in stored values; 0 is lossless.
         reversible: False when the transformation itself loses (JPEG 2000 with the 9-7 wavelet, JPEG with a DCT or with
             a point transform).
+        components: samples of a pixel; a decoder makes all of them.
     """
 
     rows: int
@@ -33,6 +34,7 @@ class Codestream:
     signed: bool = False
     near: int = 0
     reversible: bool = True
+    components: int = 1
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
@@ -56,7 +58,7 @@ def read_codestream(frame: bytes) -> Codestream | None:
 
 
 def _jpeg(frame: bytes) -> Codestream | None:
-    at, size, near, kind, precision = 2, None, 0, 0, 0
+    at, size, near, kind, precision, components = 2, None, 0, 0, 0, 0
     while at + 4 <= len(frame):
         if frame[at] != 0xFF:
             return None
@@ -67,6 +69,7 @@ def _jpeg(frame: bytes) -> Codestream | None:
         (length,) = struct.unpack_from(">H", frame, at + 2)
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             size, kind, precision = struct.unpack_from(">HH", frame, at + 5), marker, frame[at + 4]
+            components = frame[at + 9]
         if marker == 0xDA:  # start of scan: its parameters, then the samples
             if size is None:
                 return None
@@ -74,20 +77,23 @@ def _jpeg(frame: bytes) -> Codestream | None:
                 near = frame[at + 5 + 2 * frame[at + 4]]
             transform = frame[at + 7 + 2 * frame[at + 4]] & 0x0F  # lowest bits that were dropped before coding
             lossless = kind in (0xC3, 0xF7) and not transform  # 0xC3: lossless Huffman
-            return Codestream(size[0], size[1], precision, near=near, reversible=lossless)
+            return Codestream(size[0], size[1], precision, near=near, reversible=lossless, components=components)
         at += 2 + length
     return None
 
 
 def _jpeg2000(frame: bytes) -> Codestream | None:
     width, height, left, top = struct.unpack_from(">IIII", frame, 8)
+    (components,) = struct.unpack_from(">H", frame, 40)
     depth = frame[42]  # of the first component: bits less one, and whether they are signed
     at = 2
     while at + 4 <= len(frame):
         marker, length = struct.unpack_from(">HH", frame, at)
         if marker == 0xFF52:  # COD: the transformation is the last of its five fixed bytes after the layers
             reversible = frame[at + 13] == 1
-            return Codestream(height - top, width - left, (depth & 0x7F) + 1, bool(depth & 0x80), reversible=reversible)
+            return Codestream(
+                height - top, width - left, (depth & 0x7F) + 1, bool(depth & 0x80), 0, reversible, components
+            )
         if marker == 0xFF90:  # first tile: no COD came
             return None
         at += 2 + length

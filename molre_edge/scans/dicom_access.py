@@ -44,6 +44,25 @@ def values_of(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
 
 
+class _Place:
+    """A data set whose values are looked up once: each frame of a file asks for the same ones."""
+
+    def __init__(self, dataset: Any) -> None:
+        from pydicom.datadict import keyword_for_tag
+
+        self._dataset = dataset
+        self._present = {keyword_for_tag(tag) for tag in dataset.keys()}  # noqa: SIM118 - itself, it yields values
+        self._known: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """As a data set's own."""
+        if name not in self._present:
+            return None
+        if name not in self._known:
+            self._known[name] = self._dataset.get(name)
+        return self._known[name]
+
+
 class Attributes:
     """The attributes that hold for one frame of a file."""
 
@@ -122,10 +141,14 @@ def frame_attributes(dataset: FileDataset | PlainHeader, count: int) -> Iterator
         return
     if len(each) != count:
         raise ScanError("corrupt_header", f"{count} frames, but positions for {len(each)}: export the series again")
-    common = _places(shared)
+    common = [*_places(shared), _Place(dataset)]
     for group in each:
-        yield Attributes([*_places([group]), *common, dataset], dataset, [group, *shared])
+        yield Attributes([*_places([group]), *common], dataset, [group, *shared])
 
 
-def _places(groups: Sequence[Any]) -> list[Any]:
-    return [item for group in groups for name in _MACROS if name in group for item in list(group.get(name) or ())[:1]]
+def _places(groups: Sequence[Any]) -> list[_Place]:
+    found = []
+    for group in groups:
+        place = _Place(group)
+        found += [_Place(item) for name in _MACROS for item in list(place.get(name) or ())[:1]]
+    return found

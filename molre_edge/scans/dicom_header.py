@@ -18,7 +18,7 @@ from molre_edge.scans.dicom_plain import PlainHeader
 from molre_edge.scans.limits import check_size
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.scan_records import FoundFile
-from molre_edge.scans.traits import read_file_identity
+from molre_edge.scans.traits import CALCULATION, read_file_identity
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
@@ -57,6 +57,7 @@ class DicomHeader:
         cols: of each frame.
         frame_count: number of frames.
         samples: values a pixel: 1, or 3 for colour.
+        photometric: how values become a picture, upper case, such as ``MONOCHROME2``; empty when absent.
         bits_allocated: bits a value.
         padding: lowest and highest stored value that stand for no tissue.
         frames: its slices.
@@ -83,6 +84,7 @@ class DicomHeader:
     cols: int = 0
     frame_count: int = 1
     samples: int = 1
+    photometric: str = ""
     bits_allocated: int = 0
     padding: tuple[int, int] | None = None
     frames: tuple[Frame, ...] = ()
@@ -223,13 +225,14 @@ def _header(path: Path, dataset: FileDataset | PlainHeader, on_disk: FoundFile |
         modality=_text(dataset, "Modality").upper(),
         image_types=_image_types(dataset),
         body_part=_body_part(attributes),
-        lossy=_text(dataset, "LossyImageCompression") == "01",
+        lossy=_was_lossy(dataset),
         scanner=" ".join(filter(None, (_text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")))),
         has_pixels="Rows" in dataset and "Columns" in dataset,
         rows=_number(dataset, "Rows", 0),
         cols=_number(dataset, "Columns", 0),
         frame_count=frame_count,
         samples=_number(dataset, "SamplesPerPixel", 1),
+        photometric=_text(dataset, "PhotometricInterpretation").upper(),
         bits_allocated=_number(dataset, "BitsAllocated", 16),
         padding=_padding(dataset),
         on_disk=on_disk,
@@ -243,17 +246,30 @@ def _first_frame(dataset: FileDataset | PlainHeader, count: int) -> Attributes:
         return Attributes([dataset], dataset)
 
 
+def _was_lossy(dataset: FileDataset | PlainHeader) -> bool:
+    """Whether the header tells of loss: by its own element, or where that is missing by method and ratio (C.7.6.1)."""
+    if stated := _text(dataset, "LossyImageCompression"):
+        return stated == "01"
+    ratios = [float(value) for value in values_of(dataset.get("LossyImageCompressionRatio")) if value != ""]
+    return bool(_text(dataset, "LossyImageCompressionMethod")) or any(ratio > 1.0 for ratio in ratios)
+
+
 def _image_types(dataset: FileDataset | PlainHeader) -> tuple[tuple[str, ...], ...]:
-    """Image Type with each Frame Type; one entry for each kind of frame."""
-    whole = [str(value).strip().upper() for value in values_of(dataset.get("ImageType"))]
+    """Image Type with each Frame Type, and how either was calculated; one entry for each kind of frame."""
+    whole = _type_words(dataset, "ImageType")
     kinds: dict[tuple[str, ...], None] = {}
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in dataset.get(name) or ():
             for item in group.get("CTImageFrameTypeSequence") or ():
-                words = [str(value).strip().upper() for value in values_of(item.get("FrameType"))]
+                words = _type_words(item, "FrameType")
                 also = whole if name.startswith("Shared") else []  # of a mixed file, it is that of other frames
                 kinds[tuple(words + [word for word in also if word not in words])] = None
     return tuple(kinds) or (tuple(whole),)
+
+
+def _type_words(place: Any, name: str) -> list[str]:
+    values = [value for each in (name, *CALCULATION) for value in values_of(place.get(each))]
+    return [str(value).strip().upper() for value in values]
 
 
 def _body_part(attributes: Attributes) -> str:
@@ -274,9 +290,23 @@ def _implied_syntax(dataset: FileDataset | PlainHeader) -> str:
 
 
 def _padding(dataset: FileDataset | PlainHeader) -> tuple[int, int] | None:
-    """Lowest and highest stored value that stand for no tissue (PS3.3 C.7.5.1.1.2)."""
+    """Lowest and highest stored value that stand for no tissue (PS3.3 C.7.5.1.1.2).
+
+    They are of the pixels' bits and sign, whatever value representation a writer gave them: 65535 may be -1.
+    """
     value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
     if value is None or isinstance(value, bytes):
         return None
-    ends = sorted((int(value), int(value if limit is None or isinstance(limit, bytes) else limit)))
+    bits = _number(dataset, "BitsStored", 0) or _number(dataset, "BitsAllocated", 16)
+    signed = _number(dataset, "PixelRepresentation", 0) == 1
+    both = value, value if limit is None or isinstance(limit, bytes) else limit
+    ends = sorted(_in_bits(int(end), bits, signed) for end in both)
     return ends[0], ends[1]
+
+
+def _in_bits(value: int, bits: int, signed: bool) -> int:
+    """A number by its lowest bits."""
+    if not 1 <= bits <= 32:  # refused with the pixels
+        return value
+    pattern, sign = value & ((1 << bits) - 1), 1 << (bits - 1)
+    return (pattern ^ sign) - sign if signed else pattern

@@ -17,6 +17,7 @@ __all__ = [
     "check_kind",
     "check_native_size",
     "check_storage",
+    "is_encapsulated",
     "is_media_directory",
     "may_be_lossy",
     "syntax_name",
@@ -54,10 +55,13 @@ _DERIVED_MAPS = {
     "SURFACE", "SUBTRACTION", "SUBTRACT", "DSA", "IODINE", "WATER_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM",
     "EFFECTIVE_Z", "ELECTRON_DENSITY", "RHO_Z", "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "OVERLAY",
     "FUSED", "COLOR", "BONEREMOVAL", "BONE_REMOVAL", "CURVED", "PANORAMIC", "STDDEV", "STD_DEVIATION", "DIVISION",
-    "MULTIPLICATION", "DENSITY_MAP",
+    "MULTIPLICATION", "DENSITY_MAP", "SAMPLED", "DISTORTED", "VOLUME_RENDER", "SURFACE_RENDER", "CURVED_MPR",
 }  # fmt: skip
 """Image Type values of pictures computed from CT that are no attenuation of the head's tissue. Those of the standard
-are in PS3.3 C.8.2.1.1.1 (value 4, multi-energy) and C.8.16.1.5 (pixel contrast), others are the makers'."""
+are in PS3.3 C.8.2.1.1.1 (value 4, multi-energy), C.8.16.1.5 (pixel contrast) and C.8.16.2.1.2 (volumetric properties
+and calculation technique), others are the makers'."""
+_GREY = ("", "MONOCHROME1", "MONOCHROME2")
+"""Photometric Interpretation of CT (C.8.2.1). It tells how values are shown; those of MONOCHROME1 are HU as well."""
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 _NOT_HEAD = {
     "CHEST", "THORAX", "ABDOMEN", "PELVIS", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", 
@@ -86,6 +90,7 @@ LOSSLESS = {
     "1.2.840.10008.1.2.4.202": "High-Throughput JPEG 2000 with RPCL Lossless",
 }
 """Transfer syntaxes that keep every value, with their names."""
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 _MAYBE_LOSSLESS = {"1.2.840.10008.1.2.4.91": "JPEG 2000", "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000"}
 _LOSSY = {"1.2.840.10008.1.2.4.50": "JPEG Baseline", "1.2.840.10008.1.2.4.51": "JPEG Extended"}
@@ -100,6 +105,11 @@ def syntax_name(uid: str) -> str:
 def _is_native(uid: str) -> bool:
     """Whether a transfer syntax stores pixels as they are, so that their size is known."""
     return uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+def is_encapsulated(uid: str) -> bool:
+    """Whether a transfer syntax compresses pixels, each frame by itself."""
+    return not _is_native(uid) and uid != _DEFLATED
 
 
 def may_be_lossy(uid: str) -> bool:
@@ -129,12 +139,12 @@ def check_kind(header: DicomHeader) -> None:
     if all(words & _LOCALIZERS for words in kinds):
         raise _localizer()
     screen = all("SCREEN SAVE" in values for values in header.image_types)
-    if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or screen:
+    if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or header.photometric not in _GREY or screen:
         if all(words & {"DOSE_INFO", "DOSE"} for words in kinds):
             raise ScanError("dose_page", "it is a dose page, not a slice: give the axial series")
         raise ScanError(
             "secondary_capture",
-            "it is a secondary capture (a picture or scanned film), not CT slices: give the original",
+            "it is a secondary capture (a picture or scanned film) or has colours, not CT slices: give the original",
         )
     if header.sop_class and header.sop_class not in _CT_CLASSES:
         raise ScanError("not_ct", "its SOP class is not one of the CT image classes: give a head CT series")

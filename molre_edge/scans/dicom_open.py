@@ -46,11 +46,11 @@ _TAGS = [
     "PixelPaddingRangeLimit", "PixelSpacing", "SliceThickness", "SliceLocation", "SpacingBetweenSlices",
     "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "VolumetricProperties",
+    "VolumeBasedCalculationTechnique", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 ]  # fmt: skip
 _PIXEL_TAGS = [
-    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-    "PixelData",
+    "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 ]  # fmt: skip
 _PLAIN_HEADER_BYTES = (1 << 14, 1 << 20)
 """How much of a file is read for an ordinary header: enough for nearly all, then for those with much private data."""
@@ -173,15 +173,16 @@ class _Watch:
 
     def __init__(self) -> None:
         self.bytes, self.items, self.reads = 0, 0, 0
-        self._most = MAX_HEADER_BYTES
+        self._most, self._has_items = MAX_HEADER_BYTES, True
 
-    def header_ends(self) -> None:
-        """What follows are pixels."""
-        self._most = MAX_HEADER_BYTES + MAX_DICOM_BYTES * 4
+    def header_ends(self, *, has_items: bool = True) -> None:
+        """What follows are pixels: in items, each a fragment of a frame, or as they are."""
+        self._most, self._has_items = MAX_HEADER_BYTES + MAX_DICOM_BYTES * 4, has_items
 
     def __call__(self, data: bytes) -> None:
         self.bytes += len(data)
-        self.items += data.count(_ITEMS[0]) + data.count(_ITEMS[1])
+        if self._has_items:
+            self.items += data.count(_ITEMS[0]) + data.count(_ITEMS[1])
         self.reads += 1
         if self.bytes > self._most or self.items > MAX_HEADER_ITEMS or self.reads > MAX_HEADER_READS:
             raise ScanError(
@@ -216,7 +217,7 @@ def _read(content: Content, pixels: bool) -> FileDataset:
                 "unsupported_syntax", "the pixels are compressed, and the file does not say how: export it again"
             )
         if tag == _PIXEL_DATA:
-            watch.header_ends()
+            watch.header_ends(has_items=length == _UNDEFINED_LENGTH)
         return tag > _PIXEL_DATA if pixels else tag >> 16 >= _PIXEL_GROUP
 
     dataset = read_dataset(

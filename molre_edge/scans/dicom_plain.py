@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ _IMPLICIT = b"1.2.840.10008.1.2"
 """The transfer syntax with implicit value representations; all others that are read here are explicit."""
 _OTHER_CODINGS = (b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99")
 """Big endian and deflated."""
+_COPIED_BYTES = 1 << 16
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _CHARACTER_SET = 0x00080005
@@ -58,6 +59,7 @@ class PlainHeader:
         file_meta: the meta information's values.
         pixels_at: where the element of the pixels starts.
         implicit: whether value representations are implicit.
+        common: all that was read, as stored, but for what is another one in each slice of a series (`_OF_A_SLICE`).
     """
 
     def __init__(self, file_meta: dict[str, _Value], implicit: bool) -> None:
@@ -65,6 +67,7 @@ class PlainHeader:
         self.file_meta, self.implicit, self.pixels_at = file_meta, implicit, 0
         self._values: dict[str, _Value] = {}
         self._stored: dict[str, str] = {}
+        self.common: tuple[Hashable, ...] = ()
 
     def get(self, name: str) -> Any:
         """A value, or None when it is absent."""
@@ -77,12 +80,10 @@ class PlainHeader:
         """Values that identify, as stored: without padding, in upper case; empty where there are none."""
         return tuple([self._stored.get(name, "") for name in names])
 
-    def add(self, entry: _Entry, data: bytes) -> None:
-        """Take over an element's stored value."""
-        if entry.identifies:
-            self._stored[entry.name] = data.decode("latin-1").strip(" \0^").upper()
-        if entry.convert is not None:
-            self._values[entry.name] = entry.convert(data)
+
+@lru_cache(_KEPT)
+def _comparable(data: bytes) -> str:
+    return data.decode("latin-1").strip(" \0^").upper()
 
 
 @lru_cache(_KEPT)
@@ -193,11 +194,14 @@ PLAIN_TAGS: dict[int, _Entry] = {
     **_entries(b"LO", _text, False, ContrastBolusAgent=0x00180010, RescaleType=0x00281054),
     **_entries(b"SH", _text, False, ConvolutionKernel=0x00181210),
     **_entries(b"CS", _words, False, Modality=0x00080060, ImageType=0x00080008, BodyPartExamined=0x00180015,
-               LossyImageCompression=0x00282110, PhotometricInterpretation=0x00280004),
+               LossyImageCompression=0x00282110, LossyImageCompressionMethod=0x00282114,
+               PhotometricInterpretation=0x00280004, VolumetricProperties=0x00089206,
+               VolumeBasedCalculationTechnique=0x00089207),
     **_entries(b"DS", _decimals, False, KVP=0x00180060, ContrastBolusVolume=0x00181041,
                ContrastBolusTotalDose=0x00181044, PixelSpacing=0x00280030, SliceThickness=0x00180050,
                SliceLocation=0x00201041, SpacingBetweenSlices=0x00180088, ImagePositionPatient=0x00200032,
-               ImageOrientationPatient=0x00200037, RescaleSlope=0x00281053, RescaleIntercept=0x00281052),
+               ImageOrientationPatient=0x00200037, RescaleSlope=0x00281053, RescaleIntercept=0x00281052,
+               LossyImageCompressionRatio=0x00282112),
     **_entries(b"IS", _integer, False, SeriesNumber=0x00200011, AcquisitionNumber=0x00200012,
                InstanceNumber=0x00200013, NumberOfFrames=0x00280008, TemporalPositionIdentifier=0x00200100),
     **_entries(b"US", _unsigned, False, Rows=0x00280010, Columns=0x00280011, SamplesPerPixel=0x00280002,
@@ -211,6 +215,8 @@ PLAIN_TAGS: dict[int, _Entry] = {
 }  # fmt: skip
 """The elements that this package looks at, as in dicom_open.py."""
 _PADDING = (0x00280120, 0x00280121)
+_OF_A_SLICE = frozenset((0x00080018, 0x00200013, 0x00201041, 0x00200032))
+"""SOP Instance UID, Instance Number, Slice Location and Image Position (Patient)."""
 
 
 def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
@@ -227,6 +233,7 @@ def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
     """
     if bytes(data[128:132]) != b"DICM":
         return None
+    data = bytes(data) if len(data) <= _COPIED_BYTES else data  # parts of it are taken far faster
     try:
         at, meta = _parse_meta(data)
         syntax = meta.get("TransferSyntaxUID")
@@ -282,6 +289,8 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
     """Take over what matters; returns where the element of the pixels starts."""
     implicit, last, size = header.implicit, 0, len(data)
     wanted, short, long = PLAIN_TAGS, _SHORT, _LONG
+    values, stored, of_a_slice = header._values, header._stored, _OF_A_SLICE
+    common: list[Hashable] = [implicit, *header.file_meta.items()]
     explicit_head, implicit_head = struct.Struct("<HH2sH").unpack_from, struct.Struct("<HHL").unpack_from
     if implicit and bytes(data[at + 4 : at + 5]).isupper() and bytes(data[at + 5 : at + 6]).isupper():
         raise NotPlain  # pydicom would take it for explicit
@@ -307,6 +316,7 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
             if tag != _PIXEL_DATA:
                 raise NotPlain
             _add_padding(header, padding)
+            header.common = tuple(common)
             return start
         entry = wanted.get(tag)
         if length == _UNDEFINED:
@@ -318,13 +328,18 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
         if end > size:
             raise TooShort
         if entry is not None:
-            if not implicit and vr not in entry.vrs:
+            name, vrs, convert, identifies = entry
+            if not implicit and vr not in vrs:
                 raise NotPlain
             value = bytes(data[at:end])
-            if tag in _PADDING:
+            if tag not in of_a_slice:
+                common += (tag, vr, value)
+            if identifies:
+                stored[name] = _comparable(value)
+            if convert is not None:
+                values[name] = convert(value)
+            elif tag in _PADDING:
                 padding[tag] = vr, value
-            else:
-                header.add(entry, value)
         elif tag == _CHARACTER_SET and not _CHARACTER_SETS.fullmatch(bytes(data[at:end]).rstrip(b"\0 ")):
             raise NotPlain
         at = end

@@ -15,7 +15,7 @@ from molre_edge.scans.dicom_header import DicomHeader, read_image_header, read_p
 from molre_edge.scans.dicom_kind import check_kind, check_storage
 from molre_edge.scans.dicom_open import open_dicom, open_pixels
 from molre_edge.scans.dicom_pixels import MAX_NEAR_HU, decode_frames
-from molre_edge.scans.dicom_raw import RawSlices
+from molre_edge.scans.dicom_raw import RawSlice, RawSlices
 from molre_edge.scans.hounsfield import Hounsfield, to_hounsfield
 from molre_edge.scans.limits import MAX_VOXELS, check_memory
 from molre_edge.scans.scan_records import FoundFile, ScanSource
@@ -74,10 +74,14 @@ class Slices:
         """Whether all values are int16."""
         return all(plane.dtype == np.int16 for plane in self._planes.values())
 
-    def _add_raw(self, header: DicomHeader, plane: Hounsfield) -> None:
-        self.headers.append(header)
-        self._voxels += plane.size
-        self._keep(header.path, 0, plane)
+    def _add_raw(self, read: RawSlice) -> None:
+        self.headers.append(read.header)
+        self._voxels += read.header.rows * read.header.cols
+        if read.plane is None:
+            self._problem = read.problem
+            return
+        self._worst = max(self._worst, read.error * abs(read.header.frames[0].slope))
+        self._keep(read.header.path, 0, read.plane)
 
     def _keep(self, path: Path, index: int, plane: Hounsfield) -> None:
         if plane.dtype != np.int16:
@@ -142,7 +146,7 @@ def read_slices(source: ScanSource) -> Slices:
     notes: Sequence[FoundFile | None] = source.found or (None,) * len(source.files)
     for path, found in zip(source.files, notes, strict=True):
         if slices._problem is None and slices._voxels <= MAX_VOXELS and (read := raw.read(path, found)) is not None:
-            slices._add_raw(*read)
+            slices._add_raw(read)
         else:
             slices._add(path, found)
     slices.slab = raw.slab

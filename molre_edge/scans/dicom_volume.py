@@ -13,6 +13,7 @@ from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_frames import Frame
 from molre_edge.scans.dicom_header import DicomHeader
 from molre_edge.scans.dicom_kind import check_frame_kind, may_be_lossy, syntax_name
+from molre_edge.scans.dicom_pixels import MAX_NEAR_HU
 from molre_edge.scans.dicom_slices import Slices, read_slices
 from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.kernel import is_bone_kernel
@@ -27,6 +28,8 @@ from molre_edge.scans.traits import HOUNSFIELD_TYPES
 
 __all__ = ["check_volume", "read_dicom"]
 
+_FINE_HU = 2.0
+"""Steps of stored values that need no warning."""
 _UNSPECIFIED = ("US",)
 """Says nothing: converters write US (unspecified) over true Hounsfield units, so the values decide."""
 
@@ -58,7 +61,21 @@ def check_volume(frames: Sequence[Frame]) -> tuple[Stack, tuple[ScanWarning, ...
             f"RescaleType (0028,1054) is {plain_text(other[0], 16) or 'another unit'}: expected HU; give the original "
             f"CT series",
         )
-    return stack, check_statements(stack.frames, stack.positions_mm)
+    return stack, (*check_statements(stack.frames, stack.positions_mm), *_check_fineness(frames))
+
+
+def _check_fineness(frames: Sequence[Frame]) -> tuple[ScanWarning, ...]:
+    """Compare how finely values are stored with what compression may change."""
+    step = max(abs(frame.slope) for frame in frames)
+    if step > 2 * MAX_NEAR_HU:
+        raise ScanError(
+            "lossy",
+            f"values are stored in steps of {step:g} HU (RescaleSlope), so they are off by up to {step / 2:g} HU; at "
+            f"most {MAX_NEAR_HU:g} are accepted: give the original series",
+        )
+    if step > _FINE_HU:
+        return (ScanWarning("coarse_values", f"values are stored in steps of {step:g} HU, so they are rounded"),)
+    return ()
 
 
 def read_dicom(source: ScanSource) -> HeadVolume:

@@ -7,7 +7,7 @@ closed by bone over such an area in axial slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -244,7 +244,9 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
     if float((areas(spaces) * ml).sum()) < _MIN_SKULL_ML:
         return None
     others = _other_heads(heads if tight == 0 else label_parts(levels.whole(0)), spaces, ml)
-    others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
+    beside = areas(levels.whole(1) & ~spaces) * ml
+    if beside.sum() > 0.99 * _MIN_SKULL_ML:  # else no part of it is large enough
+        others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
     full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
@@ -337,22 +339,29 @@ class _Levels:
             (self._whole[closing],) = _closed_spaces(self._bone, self._brain, self._cm2, (closing,))
         return self._whole[closing]
 
+    def look_at(self, indices: Iterable[int]) -> None:
+        """Find the less tightly closed spaces of some slices at once: one call costs hardly more than for one slice."""
+        new = sorted({index for index in indices if 0 <= index < len(self._bone)} - self._wide.keys())
+        if new:
+            wide = _closed_spaces(self._bone[new], self._brain[new], self._cm2, range(2, _MAX_CLOSING + 1))
+            for number, each in enumerate(new):
+                self._wide[each] = [spaces[number] for spaces in wide]
+
     def at(self, index: int, way: int) -> Iterator[npt.NDArray[np.bool_]]:
         """Of one slice, from tightly closed to less so: bool (rows, cols). Next comes the one `way` further."""
         for closing in (0, 1):
             yield self._whole[closing][index]
-        if index not in self._wide:  # at least two are asked for at each end, and one call costs as much as two
-            both = sorted({index, min(max(index + way, 0), len(self._bone) - 1)})
-            wide = _closed_spaces(self._bone[both], self._brain[both], self._cm2, range(2, _MAX_CLOSING + 1))
-            for number, each in enumerate(both):
-                self._wide[each] = [spaces[number] for spaces in wide]
+        if index not in self._wide:
+            self.look_at((index, index + way))
         yield from self._wide[index]
 
 
 def _extend(spaces: npt.NDArray[np.bool_], levels: _Levels) -> None:
     """Go on from slice to slice, up and down, over spaces that are closed less tightly but lie over one another."""
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
-    for start, way in ((through[-1], 1), (through[0], -1)):
+    ends = (int(through[-1]), 1), (int(through[0]), -1)
+    levels.look_at(end + way * step for end, way in ends for step in (1, 2))  # at least two are asked for at each
+    for start, way in ends:
         last, at = start, start + way
         while 0 <= at < len(spaces) and abs(at - last) <= 2:  # one slice may fail
             for closed in levels.at(at, way):

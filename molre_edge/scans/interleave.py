@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.hounsfield import Hounsfield
@@ -15,6 +14,7 @@ _RATIO = 0.8
 """Every second slice differs by 1.2 to 2 times as much as neighbours in real heads, and by as much in pure noise."""
 _SAMPLES = 128
 _RANGE_HU = (-1000.0, 1000.0)
+_NO_OVERFLOW = 8
 
 
 def check_interleaved(hu: Hounsfield) -> None:
@@ -27,8 +27,8 @@ def check_interleaved(hu: Hounsfield) -> None:
         ScanError: ``mixed_volumes``.
     """
     strides = [max(1, side // _SAMPLES) for side in hu.shape[1:]]
-    small = hu[:, :: strides[0], :: strides[1]].astype(np.float32)
-    np.clip(small, *_RANGE_HU, out=small)
+    low, high = (hu.dtype.type(end) for end in _RANGE_HU)
+    small: Hounsfield = np.clip(hu[:, :: strides[0], :: strides[1]], low, high)
     if len(small) < 2 * _MOST_SCANS:
         return
     apart = [_difference(small, lag) for lag in range(1, _MOST_SCANS + 1)]
@@ -41,10 +41,14 @@ def check_interleaved(hu: Hounsfield) -> None:
         )
 
 
-def _difference(hu: npt.NDArray[np.float32], lag: int) -> float:
-    """Median over the slices of the mean absolute difference to the slice `lag` further, in HU."""
-    apart, means = np.empty_like(hu[0]), []
-    for at in range(len(hu) - lag):
-        np.subtract(hu[at + lag], hu[at], out=apart)
-        means.append(np.abs(apart, out=apart).mean())
-    return float(np.median(means))
+def _difference(hu: Hounsfield, lag: int) -> float:
+    """Median over the slices of the mean absolute difference to the slice `lag` further, in HU.
+
+    Of int16 the sums are exact: 8 differences of at most 2000 HU fit, and their sums are added up as int64.
+    """
+    apart = np.subtract(hu[lag:], hu[:-lag])
+    np.abs(apart, out=apart)
+    if apart.dtype == np.int16 and hu[0].size % _NO_OVERFLOW == 0:
+        apart = np.add.reduce(apart.reshape(len(apart), _NO_OVERFLOW, -1), axis=1, dtype=np.int16)
+    total = np.add.reduce(apart.reshape(len(apart), -1), axis=1, dtype=np.int64 if apart.dtype == np.int16 else None)
+    return float(np.median(total)) / hu[0].size

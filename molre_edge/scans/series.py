@@ -17,10 +17,10 @@ from molre_edge.scans.dicom_header import (
     read_header,
     read_image_header,
     read_plain_header,
-    with_frames,
 )
 from molre_edge.scans.dicom_kind import check_kind, check_native_size, check_storage
 from molre_edge.scans.dicom_open import open_dicom, open_plain
+from molre_edge.scans.dicom_similar import read_slice_header
 from molre_edge.scans.dicom_volume import check_volume
 from molre_edge.scans.scan_records import Candidate, FoundFile, RejectedScan, ScanSource, ScanWarning
 from molre_edge.scans.split import Part, Pile, apart, normal_of, overlap, split_frames
@@ -68,16 +68,14 @@ def examine_plain(path: Path) -> DicomHeader | None:
     if found is None:
         return None
     plain, on_disk = found
-    header = read_plain_header(path, plain, on_disk)
-    if header is None:
-        return None
+    header = None
     try:
-        check_kind(header)
-        check_storage(header)
-        header = with_frames(header, plain)
+        if (header := read_slice_header(path, plain, on_disk)) is None:
+            return None
         check_native_size(header, on_disk.size)
     except ScanError as problem:
-        return None if problem.code == "corrupt_header" else replace(header, problem=problem)
+        header = header or read_plain_header(path, plain, on_disk)
+        return None if header is None or problem.code == "corrupt_header" else replace(header, problem=problem)
     except (ValueError, TypeError, OverflowError):
         return None
     return header

@@ -16,7 +16,17 @@ from molre_edge.scans.contrast import has_contrast
 from molre_edge.scans.dicom_access import Attributes
 from molre_edge.scans.dicom_plain import PlainHeader
 
-__all__ = ["HOUNSFIELD_TYPES", "ORIGIN", "PATIENT", "SERIES", "Traits", "read_file_identity", "read_traits"]
+__all__ = [
+    "CALCULATION",
+    "HOUNSFIELD_TYPES",
+    "ORIGIN",
+    "PATIENT",
+    "SERIES",
+    "Traits",
+    "read_file_identity",
+    "read_traits",
+    "whole_number",
+]
 
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge")
 """Of whom. The first three also tell studies apart."""
@@ -24,6 +34,8 @@ ORIGIN = ("StudyInstanceUID", "StudyDate", "StudyID", "AccessionNumber", "Manufa
 """Of which visit, on which scanner."""
 SERIES = ("SeriesDescription", "ProtocolName", "SeriesDate", "SeriesTime")
 """Of which series; equal in all its instances."""
+CALCULATION = ("VolumetricProperties", "VolumeBasedCalculationTechnique")
+"""How an enhanced CT frame was calculated from a volume: its words count as those of its type (C.8.16.2.1.2)."""
 HOUNSFIELD_TYPES = ("", "HU", "US", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNSFIELD_UNITS")
 """Rescale Type (0028,1054): HU, what writers put for it, and those that leave it open."""
 MULTI_ENERGY = ("VMI", "MAT_REMOVED", "MAT_MODIFIED", "MONO", "MONO_E", "MONOENERGETIC", "MONOCHROMATIC")
@@ -41,7 +53,7 @@ class Traits:
         series: values of `SERIES`.
         frame_of_reference: UID, or empty.
         size: (rows, cols).
-        image_type: values of Frame Type, or of Image Type where there is none, upper case.
+        image_type: values of Frame Type, or of Image Type where there is none, upper case; then of `CALCULATION`.
         unit: Rescale Type, upper case; empty when absent.
         energy: such as ``120 kV`` or ``70 keV``; empty when absent.
         contrast: whether an agent was given.
@@ -119,10 +131,10 @@ def read_traits(
         kernel=" ".join(
             filter(None, (attributes.text("ConvolutionKernel"), attributes.text("ConvolutionKernelGroup")))
         ),
-        acquisition=_whole(attributes, "AcquisitionNumber", "FrameAcquisitionNumber"),
-        moment=_whole(attributes, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        acquisition=whole_number(attributes, "AcquisitionNumber", "FrameAcquisitionNumber"),
+        moment=whole_number(attributes, "TemporalPositionIndex", "TemporalPositionIdentifier"),
         stack=attributes.text("StackID"),
-        instance=_whole(attributes, "InstanceNumber"),
+        instance=whole_number(attributes, "InstanceNumber"),
         location_mm=attributes.number("SliceLocation"),
         spacing_mm=attributes.number("SpacingBetweenSlices"),
     )
@@ -130,9 +142,10 @@ def read_traits(
 
 def _image_type(attributes: Attributes) -> tuple[str, ...]:
     frame, whole = attributes.words("FrameType"), attributes.words("ImageType")
+    how = tuple(word for name in CALCULATION for word in attributes.words(name))
     if attributes.has_own_type and frame:
-        return frame
-    return (*frame, *(word for word in whole if word not in frame))
+        return frame + how
+    return (*frame, *(word for word in whole if word not in frame), *how)
 
 
 def _energy(attributes: Attributes) -> str:
@@ -143,7 +156,8 @@ def _energy(attributes: Attributes) -> str:
     return f"{kilovolts:g} kV" if kilovolts else ""
 
 
-def _whole(attributes: Attributes, *names: str) -> int | None:
+def whole_number(attributes: Attributes, *names: str) -> int | None:
+    """The first of some attributes that is a number, as a whole one."""
     for name in names:
         value = attributes.number(name)
         if value is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,39 @@ def test_a_value_that_does_not_fit_its_container_is_refused(
     with pytest.raises(ScanError) as caught:
         read_scan(find_scans(tmp_path / "a").scans[0])
     assert caught.value.code in ("corrupt_header", "corrupt_pixels")
+
+
+def test_the_temporary_file_of_jpeg_lossless_holds_one_frame_and_nothing_of_the_header(
+    tmp_path: Path, write_series: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(dataset: Dataset) -> None:
+        dataset.StudyDate, dataset.AccessionNumber, dataset.InstitutionName = "20200102", "ACC-77", "Secret hospital"
+
+    write_as(write_series, tmp_path / "a", JPEG_LOSSLESS, PixelBits(16, 16, 15, True), named)
+    source = find_scans(tmp_path / "a").scans[0]
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    contents: list[bytes] = []
+    read = sitk.ReadImage
+
+    def watched(path: str, *args: Any, **options: Any) -> Any:
+        assert Path(path).is_relative_to(tmp_path / "temporary")
+        contents.append(Path(path).read_bytes())
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(sitk, "ReadImage", watched)
+    read_scan(source)
+    assert len(contents) == len(source.files)
+    for path, content in zip(source.files, contents, strict=True):
+        original = pydicom.dcmread(path)
+        written = pydicom.dcmread(io.BytesIO(content))
+        assert {element.keyword for element in written} == {
+            "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
+            "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+        }  # fmt: skip
+        assert written.SOPInstanceUID != original.SOPInstanceUID
+        frames = [list(generate_frames(one.PixelData, number_of_frames=1)) for one in (original, written)]
+        assert frames[0] == frames[1]
+        for secret in ("Secret", "SECRET", "20200102", "ACC-77", original.StudyInstanceUID, original.SOPInstanceUID):
+            assert secret.encode() not in content
+    assert not list((tmp_path / "temporary").iterdir())

@@ -73,6 +73,14 @@ def test_what_is_not_hounsfield_is_refused(tmp_path: Path, write_nifti: Any) -> 
     assert refusal(tmp_path / "bytes.nii") == "not_hounsfield"
 
 
+def test_values_cut_off_by_a_window_are_no_stripped_skull(tmp_path: Path, write_nifti: Any) -> None:
+    head = np.asarray(nibabel.load(write_nifti(tmp_path / "head.nii", "LPS")).dataobj).astype(np.int16)
+    write_nifti(tmp_path / "window.nii", values=np.clip(head, 0, 80))
+    with pytest.raises(ScanError, match="cut off for display") as caught:
+        read_scan(find_scans(tmp_path / "window.nii").scans[0])
+    assert caught.value.code == "not_hounsfield"
+
+
 @pytest.mark.parametrize("outside", [0, -1000])
 def test_a_brain_without_skull_is_recognised(tmp_path: Path, write_nifti: Any, outside: int) -> None:
     head = np.asarray(nibabel.load(write_nifti(tmp_path / "head.nii", "LPS")).dataobj).astype(np.int16)
