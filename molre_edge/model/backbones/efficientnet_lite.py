@@ -195,6 +195,6 @@ _entry(
     "efficientnet-lite-tiny",
     None,
     Grid(slices=4, rows=64, cols=64),
-    ("blocks.2.project_conv",),
+    ("blocks.1.project_conv",),
     (8, (Stage(3, 1, 1, 1, 8), Stage(3, 1, 2, 6, 12), Stage(5, 2, 2, 6, 16)), 48),
 )

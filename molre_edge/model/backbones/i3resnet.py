@@ -169,7 +169,7 @@ _entry(
 _entry(
     "i3resnet-tiny",
     None,
-    Grid(slices=16, rows=32, cols=32),
-    ("layer4.1.conv3",),
-    (4, (1, 1, 2, 2)),
+    Grid(slices=16, rows=64, cols=64),
+    ("layer1.0.conv2", "layer2.0.downsample.0"),
+    (8, (1, 1, 1, 2)),
 )
