@@ -112,12 +112,9 @@ def test_grey_values_are_normalised_as_in_training() -> None:
     assert values[0, 0, 0].tolist() == pytest.approx([-127 / 128, 1.0])
 
 
-def test_it_exports_with_moving_gates(export_drawn: Callable[..., Any]) -> None:
-    exported = export_drawn(TINY)
-    assert (len(exported.result.proof.routers), exported.result.proof.adapted_layers) == (1, 1)
-
-
-def test_the_stem_and_every_dense_convolution_of_a_block_can_be_adapted(export_drawn: Callable[..., Any]) -> None:
+def test_it_exports_with_moving_gates_and_an_adapted_stem_head_and_dense_convolutions(
+    export_drawn: Callable[..., Any],
+) -> None:
     modules = ("conv_stem", "blocks.1.expand_conv", "blocks.2.project_conv", "conv_head")
     proof = export_drawn(TINY, modules=modules).result.proof
     assert (len(proof.routers), proof.adapted_layers) == (4, 4)
