@@ -43,7 +43,10 @@ def train(
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
-            "--backbone-weights", exists=True, file_okay=False, help="Hugging Face folder with the public weights."
+            "--backbone-weights",
+            exists=True,
+            file_okay=False,
+            help="Hugging Face folder with the public weights. Default: those of the installed package that has them.",
         ),
     ] = None,
     init: Annotated[

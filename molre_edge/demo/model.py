@@ -102,13 +102,19 @@ def make_checkpoint(path: Path, scans: Path, *, seed: int = 0) -> None:
     save_checkpoint(draw_model(config, volumes, seed=seed), path)
 
 
-def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: int = 0) -> HeadCTClassifier:
+def draw_model(
+    config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: int = 0, trained_backbone: bool = False
+) -> HeadCTClassifier:
     """A classifier with random weights whose answers depend on the image, on its routers and on its experts.
 
     Args:
         config: of the model; the thresholds are set anew, to the medians of its probabilities.
         volumes: float16 HU [n, slices, rows, cols], n at least 2: what scales and thresholds are fitted to.
         seed: of the weights.
+        trained_backbone: the backbone gets the trained weights of its installed package; only the rest is drawn.
+
+    Raises:
+        MissingDependencyError: the package with the trained weights is not installed.
     """
     import torch
     from torch import nn
@@ -116,17 +122,16 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
     from molre_edge.model.adapters import AdaptedLayer
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.standardisation import standardise_routers
+    from molre_edge.training.start import load_backbone
 
     batch = torch.from_numpy(volumes.astype(np.float32))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = HeadCTClassifier(config).eval()
-        for name, module in model.backbone.named_modules():
-            if isinstance(module, nn.Linear):  # with the 0.02 of an untrained ViT, answers hardly depend on the image
-                nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
-                if name.endswith("channel_attn.qkv"):  # sums over all positions: one rounding would decide its softmax
-                    module.weight[: 2 * module.out_features // 3] *= 0.25
-        _settle_norms(model, batch)
+        if trained_backbone:
+            load_backbone(model, None)
+        else:
+            _draw_backbone(model, batch)
         for module in model.modules():
             if isinstance(module, AdaptedLayer):
                 nn.init.normal_(module.lora_B, std=0.02)
@@ -140,6 +145,18 @@ def draw_model(config: ModelConfig, volumes: npt.NDArray[np.float16], *, seed: i
         probabilities = torch.sigmoid(model(batch).logits.double())
     model.config = replace(config, thresholds=tuple(float(p) for p in probabilities.quantile(0.5, dim=0)))
     return model
+
+
+def _draw_backbone(model: HeadCTClassifier, batch: Tensor) -> None:
+    """Make a new backbone's features differ between scans, as those of a trained one do."""
+    from torch import nn
+
+    for name, module in model.backbone.named_modules():
+        if isinstance(module, nn.Linear):  # with the 0.02 of an untrained ViT, answers hardly depend on the image
+            nn.init.xavier_normal_(module.weight, gain=2.0 if name.endswith(("q_proj", "k_proj")) else 1.0)
+            if name.endswith("channel_attn.qkv"):  # sums over all positions: one rounding would decide its softmax
+                module.weight[: 2 * module.out_features // 3] *= 0.25
+    _settle_norms(model, batch)
 
 
 def _settle_norms(model: HeadCTClassifier, batch: Tensor) -> None:

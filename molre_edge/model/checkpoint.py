@@ -166,20 +166,21 @@ def _backbone_of(path: Path, file: CheckpointFile, config: ModelConfig, folder: 
             f"{path}: the file has neither 'backbone' (weights) nor 'backbone_sha256' (their hash). Store one of them; "
             f"docs/checkpoint.md shows how"
         )
-    if folder is None:
+    if folder is None and entry.installed is None:
         raise CheckpointError(
             f"{path}: the file has a hash of its backbone's weights, but not the weights. Pass the public weights of "
             f"{config.backbone.id} with --backbone-weights FOLDER"
         )
     with torch.device("meta"):
         plain = entry.build(config.grid, len(config.windows), config.backbone.options)
-    entry.load(plain, folder)
+    entry.load_weights(plain, folder)
     weights: dict[str, Tensor] = plain.state_dict()
     digest = weights_digest(weights)
     if digest != expected:
         raise CheckpointError(
-            f"{folder}: these are not the weights that {path} was trained on (SHA-256 over names and values is "
-            f"{digest[:12]}..., expected {expected[:12]}...). Pass the release of {config.backbone.id} used in training"
+            f"{folder or entry.installed}: these are not the weights that {path} was trained on (SHA-256 over names "
+            f"and values is {digest[:12]}..., expected {expected[:12]}...). Pass the release of {config.backbone.id} "
+            f"used in training"
         )
     return weights
 

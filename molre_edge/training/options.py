@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from molre_edge.model.config import ModelConfig
     from molre_edge.specs import Grid
 
-__all__ = ["ADAPTERS", "DEFAULT_BACKBONE", "ModelOptions", "check_checkpoint_name", "choose_device", "model_config"]
+__all__ = [
+    "ADAPTERS",
+    "DEFAULT_BACKBONE",
+    "ModelOptions",
+    "check_checkpoint_name",
+    "choose_device",
+    "has_installed_weights",
+    "model_config",
+]
 
 DEFAULT_BACKBONE = "dinov3-vitb16"
 ADAPTERS = ("molre", "lora", "none")
@@ -95,6 +103,17 @@ def model_config(options: ModelOptions, source: ModelConfig | None, findings: Se
         return replace(config, adapter=AdapterConfig(modules=places, experts=1, rank=options.rank))
     molre = replace(config, adapter=AdapterConfig(modules=places, experts=options.experts, rank=options.rank))
     return match_rank(molre) if options.adapter == "lora" else molre
+
+
+def has_installed_weights(options: ModelOptions) -> bool:
+    """Whether the chosen backbone is one whose trained weights a package of the extra ``weights`` holds.
+
+    Raises:
+        ConfigError: the backbone is unknown.
+    """
+    from molre_edge.model.backbones.registry import backbone_entry
+
+    return backbone_entry(options.backbone or DEFAULT_BACKBONE).installed is not None
 
 
 def _grid(shape: tuple[int, int, int], config: ModelConfig) -> Grid:

@@ -48,16 +48,17 @@ def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
         own[name].copy_(weights[plain])
 
 
-def load_backbone(model: HeadCTClassifier, folder: Path) -> None:
-    """Load public weights from a local Hugging Face folder.
+def load_backbone(model: HeadCTClassifier, folder: Path | None) -> None:
+    """Load public weights from a local folder or, without one, from the installed package that holds them.
 
     Raises:
         CheckpointError: they do not fit.
+        MissingDependencyError: the package is not installed.
     """
     config = model.config
     entry = backbone_entry(config.backbone.id)
     plain = new_model(_frozen(config), seed=0)
-    entry.load(plain.backbone, folder)
+    entry.load_weights(plain.backbone, folder)
     copy_backbone(plain, model)
 
 

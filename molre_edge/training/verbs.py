@@ -12,7 +12,13 @@ from molre_edge.files import StrPath
 from molre_edge.machine import usable_cores
 from molre_edge.progress import SILENT, Progress, counter
 from molre_edge.specs import DISCLAIMER
-from molre_edge.training.options import ModelOptions, check_checkpoint_name, choose_device, model_config
+from molre_edge.training.options import (
+    ModelOptions,
+    check_checkpoint_name,
+    choose_device,
+    has_installed_weights,
+    model_config,
+)
 
 if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
@@ -68,7 +74,8 @@ def train_model(
         data: folder with ``manifest.csv``: columns ``scan``, ``split`` and one for each finding.
         out: the checkpoint, .pt or .safetensors; metrics and state lie beside it.
         backbone: an id of docs/backbones.md; None for that of `init`, or else dinov3-vitb16.
-        backbone_weights: Hugging Face folder with the backbone's public weights.
+        backbone_weights: folder with the backbone's public weights; None for those of the installed package that holds
+            them, where there is one (extra ``weights``).
         init: a checkpoint whose backbone, grid and windows are taken over, not its adapters.
         adapter: ``molre``, ``lora`` or ``none``.
         match_parameters: give a LoRA the rank that adds as many parameters as the MoLRE.
@@ -97,7 +104,7 @@ def train_model(
         ConfigError: no usable scans in a split, or a value out of its range.
         RunError: something else is there already.
         InUseError: another process is training there.
-        MissingDependencyError: torch is not installed.
+        MissingDependencyError: torch, or the package with the backbone's weights, is not installed.
     """
     data, out = Path(data), Path(out)
     options = ModelOptions(
@@ -119,7 +126,8 @@ def train_model(
     check_checkpoint_name(out)
     if sensitivity is not None and not 0 < sensitivity <= 1:
         raise UsageError(f"--sensitivity {sensitivity}: expected a share above 0, up to 1")
-    if not store_backbone and (train_backbone or not (init or backbone_weights)):
+    given = bool(init or backbone_weights) or has_installed_weights(options)
+    if not store_backbone and (train_backbone or not given):
         raise UsageError(
             "--without-backbone: the backbone's weights exist only in this training and would be lost; leave it out"
         )
@@ -128,7 +136,7 @@ def train_model(
     source = None if init is None else Path(init)
     weights = None if backbone_weights is None else Path(backbone_weights)
     model = _starting_model(options, source, weights, manifest, seed, progress)
-    if not (init or backbone_weights or train_backbone):
+    if not (given or train_backbone):
         progress.warn(
             f"{model.config.backbone.id} has random weights; pass public ones with --backbone-weights, or a checkpoint "
             f"with --init"
@@ -175,7 +183,7 @@ def _starting_model(
         if source.config.adapter.experts:
             progress.warn(f"{init}: only its backbone is used; its adapters are ignored")
         copy_backbone(source.model, model)
-    elif backbone_weights is not None:
+    elif backbone_weights is not None or has_installed_weights(options):
         load_backbone(model, backbone_weights)
     return model
 

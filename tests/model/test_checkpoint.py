@@ -10,17 +10,21 @@ import resource
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from installed_weights import install_weights, stored
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from molre_edge.errors import CheckpointError
+from molre_edge.model.backbones.entry import ENTRIES
+from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import RouterConfig
@@ -147,6 +151,26 @@ def test_without_the_backbone_its_digest_and_a_folder_stand_for_it(
     folder = published_folder(tmp_path / "weights", data["backbone"], model)
     loaded = load_checkpoint(path, backbone_weights=folder).model
     assert torch.equal(loaded(volumes).logits, model(volumes).logits)
+
+
+def test_without_the_backbone_an_installed_package_stands_for_the_folder(
+    model: HeadCTClassifier,
+    data: dict[str, Any],
+    volumes: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, entry = tmp_path / "ckpt.pt", backbone_entry("dinov3-tiny")
+    save_checkpoint(model, path, with_backbone=False)
+    plain = entry.build(model.config.grid, len(model.config.windows), model.config.backbone.options)
+    plain.load_state_dict(data["backbone"])
+    weights = install_weights(tmp_path / "packages", monkeypatch, stored(plain))
+    monkeypatch.setitem(ENTRIES, entry.id, replace(entry, installed=weights))
+    assert torch.equal(load_checkpoint(path).model(volumes).logits, model(volumes).logits)
+    plain.load_state_dict({name: value + 1 for name, value in plain.state_dict().items()})
+    others = install_weights(tmp_path / "others", monkeypatch, stored(plain))
+    monkeypatch.setitem(ENTRIES, entry.id, replace(entry, installed=others))
+    assert refusal_of(path).startswith("installed package some-weights-p0: these are not the weights")
 
 
 def test_without_backbone_or_folder_it_says_which_weights_to_give(model: HeadCTClassifier, tmp_path: Path) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from installed_weights import install_weights, stored
 
 from molre_edge.errors import ConfigError
+from molre_edge.model.backbones.entry import ENTRIES
+from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
 from molre_edge.model.defaults import default_config
 from molre_edge.model.placement import count_parameters
 from molre_edge.specs import Grid
-from molre_edge.training.start import copy_backbone, match_rank, new_model
+from molre_edge.training.start import copy_backbone, load_backbone, match_rank, new_model
 
 GRID = Grid(slices=4, rows=32, cols=32)
 Configure = Callable[..., ModelConfig]
@@ -115,3 +119,16 @@ def test_the_paper_s_placement_has_a_lora_of_equal_size() -> None:
     with torch.device("meta"):
         two = [count_parameters(HeadCTClassifier(config)).added for config in (molre, lora)]
     assert abs(two[0] - two[1]) / two[0] < 0.02
+
+
+def test_without_a_folder_the_installed_weights_are_loaded_and_adapters_change_nothing_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = backbone_entry("efficientnet-lite-tiny")
+    trained = new_model(default_config(entry.id, adapter="none"), seed=1)
+    weights = install_weights(tmp_path, monkeypatch, stored(trained.backbone))
+    monkeypatch.setitem(ENTRIES, entry.id, replace(entry, installed=weights))
+    model = new_model(default_config(entry.id), seed=2)
+    assert not torch.equal(embeddings(model), embeddings(trained))
+    load_backbone(model, None)
+    assert torch.equal(embeddings(model), embeddings(trained))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from molre_edge.model.backbones.installed import InstalledWeights, load_installed
 from molre_edge.model.config import DEFAULT_WINDOWS
 from molre_edge.specs import Grid
 
@@ -32,6 +33,7 @@ class BackboneEntry:
             on ``meta``, so that a folder of another size is refused before memory is taken.
         source: where the definition comes from.
         windows: (centre, width) in HU of the channels that the backbone was trained on, or the default three.
+        installed: trained weights that a package of the extra ``weights`` holds; None where there is none.
     """
 
     id: str
@@ -45,6 +47,25 @@ class BackboneEntry:
     load: Callable[[nn.Module, Path], None]
     source: str
     windows: tuple[tuple[float, float], ...] = DEFAULT_WINDOWS
+    installed: InstalledWeights | None = None
+
+    def load_weights(self, module: nn.Module, folder: Path | None) -> None:
+        """Load public weights from a folder or, without one, from the installed package.
+
+        Args:
+            module: as `build` made it, or on ``meta``.
+            folder: of the weights; None only where `installed` is not None.
+
+        Raises:
+            CheckpointError: the weights do not fit, or a file is damaged.
+            MissingDependencyError: the package is not installed.
+        """
+        if folder is not None:
+            self.load(module, folder)
+        elif self.installed is not None:
+            load_installed(module, self.installed)
+        else:
+            raise ValueError(f"backbone {self.id} has weights in a folder only")
 
 
 ENTRIES: dict[str, BackboneEntry] = {}

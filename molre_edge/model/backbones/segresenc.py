@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import BackboneEntry, register
+from molre_edge.model.backbones.frozen import FrozenNorms
 from molre_edge.model.backbones.options import Choice, Range, check_options
 from molre_edge.model.backbones.published import check_published
 from molre_edge.model.backbones.weights import load_published
@@ -27,7 +28,7 @@ _OPTIONS: dict[str, Range | Choice] = {
 }
 
 
-class SegResBackbone(nn.Module):
+class SegResBackbone(FrozenNorms):
     """Volumes [batch, channels, slices, rows, cols] -> volume features [batch, d].
 
     Attributes:
@@ -66,14 +67,6 @@ class SegResBackbone(nn.Module):
         for level in self.layers:
             x = level["downsample"](level["blocks"](x))
         return x.flatten(2).mean(2)  # type: ignore[no-any-return]
-
-    def train(self, mode: bool = True) -> SegResBackbone:
-        """As usual, but a frozen batch norm keeps the statistics that it came with."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                module.train(mode and module.weight.requires_grad)
-        return self
 
 
 def load_segresenc(module: nn.Module, folder: Path) -> None:

@@ -21,7 +21,7 @@ from molre_edge.model.checkpoint_file import check_archive
 from molre_edge.model.safetensors_file import open_safetensors
 from molre_edge.regular import open_regular
 
-__all__ = ["as_floats", "load_published", "published_tensors"]
+__all__ = ["as_floats", "flat_tensors", "load_published", "place_weights", "published_tensors"]
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_ENTRIES = 100_000
@@ -54,11 +54,11 @@ def published_tensors(folder: Path, *, pickled: bool = True) -> dict[str, Tensor
     return tensors
 
 
-def as_floats(folder: Path, name: str, value: Tensor) -> Tensor:
+def as_floats(source: Path | str, name: str, value: Tensor) -> Tensor:
     """A published weight as float32.
 
     Args:
-        folder: for the message.
+        source: for the message, where the weight was read.
         name: of the weight, as its file has it.
         value: as its file has it.
 
@@ -67,14 +67,14 @@ def as_floats(folder: Path, name: str, value: Tensor) -> Tensor:
     """
     if value.dtype not in _FLOATS:
         raise CheckpointError(
-            f"{folder}: {name} has the type {str(value.dtype).removeprefix('torch.')}, as in quantised releases, which "
+            f"{source}: {name} has the type {str(value.dtype).removeprefix('torch.')}, as in quantised releases, which "
             f"mean nothing without their scales. Expected {', '.join(str(d).removeprefix('torch.') for d in _FLOATS)}. "
             f"Give the original release of the backbone"
         )
     result = value.float()
     if not bool(torch.isfinite(result).all()):
         raise CheckpointError(
-            f"{folder}: {name} holds NaN or infinity. Expected finite float32 numbers. The file is damaged or its "
+            f"{source}: {name} holds NaN or infinity. Expected finite float32 numbers. The file is damaged or its "
             f"training failed: fetch it again"
         )
     return result
@@ -96,10 +96,33 @@ def load_published(
         change: (the module's name, the published value) -> the value as the module has it.
 
     Raises:
+        CheckpointError: see :func:`place_weights`.
+    """
+    place_weights(module, published_tensors(folder), folder, their_name=their_name, change=change)
+
+
+def place_weights(
+    module: nn.Module,
+    published: dict[str, Tensor],
+    source: Path | str,
+    *,
+    their_name: Callable[[str], str] = lambda name: name,
+    change: Callable[[str, Tensor], Tensor] = lambda name, value: value,
+) -> None:
+    """Put published tensors into a built backbone, as :func:`load_published` does with those of a folder.
+
+    Args:
+        module: the backbone; it may be on ``meta``.
+        published: tensors by their published names.
+        source: for messages, where they were read.
+        their_name: see :func:`load_published`.
+        change: see :func:`load_published`.
+
+    Raises:
         CheckpointError: weights are missing, are not finite floating-point numbers, or have other shapes; the message
             names some.
     """
-    published, own = published_tensors(folder), module.state_dict()
+    published, own = dict(published), module.state_dict()
     wanted = {name: their_name(name) for name in own}
     prefix = _prefix(set(published), set(wanted.values()))
     counts = {name for name in own if name.endswith("num_batches_tracked")}
@@ -109,18 +132,18 @@ def load_published(
     missing = sorted(theirs for theirs in wanted.values() if prefix + theirs not in published)
     if missing:
         raise CheckpointError(
-            f"{folder}: {len(missing)} of the backbone's {len(wanted)} weights are missing "
+            f"{source}: {len(missing)} of the backbone's {len(wanted)} weights are missing "
             f"({', '.join(missing[:3])}). The files have, for example, {', '.join(sorted(published)[:3])}. Pass the "
             f"folder of this backbone's weights"
         )
     values = {
-        name: change(name, as_floats(folder, prefix + theirs, published[prefix + theirs]))
+        name: change(name, as_floats(source, prefix + theirs, published[prefix + theirs]))
         for name, theirs in wanted.items()
     }
     for name, value in values.items():
         if value.shape != own[name].shape:
             raise CheckpointError(
-                f"{folder}: {prefix}{wanted[name]}: expected shape {tuple(own[name].shape)}, got {tuple(value.shape)}; "
+                f"{source}: {prefix}{wanted[name]}: expected shape {tuple(own[name].shape)}, got {tuple(value.shape)}; "
                 f"published weights only fit the published sizes, grid and number of windows"
             )
     module.load_state_dict(values, assign=True)
@@ -152,7 +175,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
             check_archive(path, file)
         file.seek(0)
         try:
-            return _flat(torch.load(file, map_location="cpu", weights_only=True))
+            return flat_tensors(torch.load(file, map_location="cpu", weights_only=True))
         except pickle.UnpicklingError as error:
             raise CheckpointError(
                 f"{path}: refused because loading it would run code; convert it to safetensors on a machine where you "
@@ -162,8 +185,12 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: not a readable PyTorch file ({type(error).__name__}: {error})") from error
 
 
-def _flat(data: Any) -> dict[str, Tensor]:
-    """Tensors of nested tables, named by the way to them."""
+def flat_tensors(data: Any) -> dict[str, Tensor]:
+    """Tensors of nested tables, named by the way to them; anything else in them is left out.
+
+    Raises:
+        ValueError: the tables have more entries than any model's.
+    """
     flat: dict[str, Tensor] = {}
     queue, seen = [("", data)], 0
     while queue:
