@@ -133,7 +133,7 @@ def test_a_decoder_that_crashes_costs_its_scan_alone(
 
 def test_a_decoder_that_does_not_end_is_ended(sources: tuple[ScanSource, ...], decoder: Callable[[str], None]) -> None:
     decoder("import time; time.sleep(600)")
-    with Readers(GRID, 1, seconds=2.0) as ahead:
+    with Readers(GRID, 1, seconds=6.0) as ahead:
         late, good = ahead.read((sources[3], sources[0]))
     assert isinstance(late, ScanError) and late.code == TOO_SLOW
     assert isinstance(good, Prepared)
