@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Hashable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import Any
 
-__all__ = ["PLAIN_TAGS", "PlainHeader", "TooShort", "parse_plain"]
+from molre_edge.scans.dicom_values import PADDING, PLAIN_TAGS, SLICE_TAGS, NotPlain, Value, comparable, uid
 
-_Value = str | int | float | tuple[str, ...] | tuple[float, ...] | None
-_KEPT = 1024
-"""So many converted values are kept: most are the same in all slices of a series."""
+__all__ = ["PlainHeader", "TooShort", "parse_plain"]
 
 _IMPLICIT = b"1.2.840.10008.1.2"
 """The transfer syntax with implicit value representations; all others that are read here are explicit."""
@@ -33,19 +30,11 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MOST_LEVELS = 8
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_ASCII = re.compile(rb"[ -~]*")
-_UID = re.compile(rb"[0-9.]+")
-_DECIMAL = re.compile(rb" *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})? *")
-_INTEGER = re.compile(rb" *[+-]?[0-9]{1,9} *")
 _CHARACTER_SETS = re.compile(
     rb" *(?:ISO_IR (?:6|100|101|109|110|144|127|126|138|148|166|192))? *"
     rb"|(?:(?:ISO 2022 IR (?:6|87|100|101|109|110|144|127|126|138|148|159|166|149|58))?\\?)*"
 )
 """In which ASCII without escapes is ASCII. (In ISO_IR 13 two signs differ.)"""
-
-
-class NotPlain(Exception):
-    """The header is not as most are."""
 
 
 class TooShort(Exception):
@@ -59,13 +48,13 @@ class PlainHeader:
         file_meta: the meta information's values.
         pixels_at: where the element of the pixels starts.
         implicit: whether value representations are implicit.
-        common: all that was read, as stored, but for what is another one in each slice of a series (`_OF_A_SLICE`).
+        common: all that was read, as stored, but for what is another one in each slice of a series (`SLICE_TAGS`).
     """
 
-    def __init__(self, file_meta: dict[str, _Value], implicit: bool) -> None:
+    def __init__(self, file_meta: dict[str, Value], implicit: bool) -> None:
         """Args: see the class."""
         self.file_meta, self.implicit, self.pixels_at = file_meta, implicit, 0
-        self._values: dict[str, _Value] = {}
+        self._values: dict[str, Value] = {}
         self._stored: dict[str, str] = {}
         self.common: tuple[Hashable, ...] = ()
 
@@ -79,144 +68,6 @@ class PlainHeader:
     def identity(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Values that identify, as stored: without padding, in upper case; empty where there are none."""
         return tuple([self._stored.get(name, "") for name in names])
-
-
-@lru_cache(_KEPT)
-def _comparable(data: bytes) -> str:
-    return data.decode("latin-1").strip(" \0^").upper()
-
-
-@lru_cache(_KEPT)
-def _uid(data: bytes) -> str:
-    data = data.rstrip(b"\0 ")
-    if data and not _UID.fullmatch(data):
-        raise NotPlain
-    return data.decode("ascii")
-
-
-def _plain(data: bytes) -> bytes:
-    data = data.rstrip(b"\0 ")
-    if not _ASCII.fullmatch(data):
-        raise NotPlain
-    return data
-
-
-@lru_cache(_KEPT)
-def _text(data: bytes) -> str | tuple[str, ...]:
-    values = tuple(part.rstrip(b" ").decode("ascii") for part in _plain(data).split(b"\\"))
-    return values[0] if len(values) == 1 else values
-
-
-@lru_cache(_KEPT)
-def _one_text(data: bytes) -> str:
-    data = _plain(data)
-    if b"\\" in data:
-        raise NotPlain
-    return data.decode("ascii")
-
-
-@lru_cache(_KEPT)
-def _words(data: bytes) -> str | tuple[str, ...]:
-    values = tuple(part.decode("ascii") for part in _plain(data).split(b"\\"))
-    return values[0] if len(values) == 1 else values
-
-
-@lru_cache(_KEPT)
-def _decimals(data: bytes) -> float | tuple[float, ...] | None:
-    data = _plain(data)
-    if not data:
-        return None
-    parts = data.split(b"\\")
-    for part in parts:
-        if not _DECIMAL.fullmatch(part):
-            raise NotPlain
-    return float(parts[0]) if len(parts) == 1 else tuple(float(part) for part in parts)
-
-
-@lru_cache(_KEPT)
-def _integer(data: bytes) -> int | None:
-    data = _plain(data)
-    if not data:
-        return None
-    if not _INTEGER.fullmatch(data):
-        raise NotPlain
-    return int(data)
-
-
-def _unsigned(data: bytes) -> int:
-    if len(data) != 2:
-        raise NotPlain
-    return int.from_bytes(data, "little")
-
-
-def _double(data: bytes) -> float:
-    if len(data) != 8:
-        raise NotPlain
-    return float(struct.unpack("<d", data)[0])
-
-
-def _left_to_pydicom(_: bytes) -> None:
-    raise NotPlain
-
-
-class _Entry(NamedTuple):
-    """An element that matters.
-
-    Attributes:
-        name: its keyword.
-        vrs: its value representations.
-        convert: from what is stored to a value; None where only the stored value is compared.
-        identifies: whether the stored value is kept.
-    """
-
-    name: str
-    vrs: tuple[bytes, ...]
-    convert: Callable[[bytes], _Value] | None
-    identifies: bool = False
-
-
-def _entries(vr: bytes, convert: Callable[[bytes], _Value] | None, identifies: bool, **tags: int) -> dict[int, _Entry]:
-    return {tag: _Entry(name, (vr,), convert, identifies) for name, tag in tags.items()}
-
-
-PLAIN_TAGS: dict[int, _Entry] = {
-    **_entries(b"UI", _uid, False, SOPClassUID=0x00080016, SOPInstanceUID=0x00080018, SeriesInstanceUID=0x0020000E,
-               FrameOfReferenceUID=0x00200052),
-    **_entries(b"UI", _uid, True, StudyInstanceUID=0x0020000D),
-    **_entries(b"LO", None, True, PatientID=0x00100020, SeriesDescription=0x0008103E, ProtocolName=0x00181030),
-    **_entries(b"PN", None, True, PatientName=0x00100010),
-    **_entries(b"DA", None, True, PatientBirthDate=0x00100030, StudyDate=0x00080020, SeriesDate=0x00080021),
-    **_entries(b"TM", None, True, SeriesTime=0x00080031),
-    **_entries(b"CS", None, True, PatientSex=0x00100040),
-    **_entries(b"AS", None, True, PatientAge=0x00101010),
-    **_entries(b"SH", None, True, StudyID=0x00200010, AccessionNumber=0x00080050),
-    **_entries(b"LO", _one_text, True, Manufacturer=0x00080070, ManufacturerModelName=0x00081090),
-    **_entries(b"LO", _text, False, ContrastBolusAgent=0x00180010, RescaleType=0x00281054),
-    **_entries(b"SH", _text, False, ConvolutionKernel=0x00181210),
-    **_entries(b"CS", _words, False, Modality=0x00080060, ImageType=0x00080008, BodyPartExamined=0x00180015,
-               LossyImageCompression=0x00282110, LossyImageCompressionMethod=0x00282114,
-               PhotometricInterpretation=0x00280004, VolumetricProperties=0x00089206,
-               VolumeBasedCalculationTechnique=0x00089207),
-    **_entries(b"DS", _decimals, False, KVP=0x00180060, ContrastBolusVolume=0x00181041,
-               ContrastBolusTotalDose=0x00181044, PixelSpacing=0x00280030, SliceThickness=0x00180050,
-               SliceLocation=0x00201041, SpacingBetweenSlices=0x00180088, ImagePositionPatient=0x00200032,
-               ImageOrientationPatient=0x00200037, RescaleSlope=0x00281053, RescaleIntercept=0x00281052,
-               LossyImageCompressionRatio=0x00282112),
-    **_entries(b"IS", _integer, False, SeriesNumber=0x00200011, AcquisitionNumber=0x00200012,
-               InstanceNumber=0x00200013, NumberOfFrames=0x00280008, TemporalPositionIdentifier=0x00200100),
-    **_entries(b"US", _unsigned, False, Rows=0x00280010, Columns=0x00280011, SamplesPerPixel=0x00280002,
-               BitsAllocated=0x00280100, BitsStored=0x00280101, HighBit=0x00280102, PixelRepresentation=0x00280103),
-    **_entries(b"FD", _double, False, MonoenergeticEnergyEquivalent=0x0018937C),
-    **_entries(b"SQ", _left_to_pydicom, False, AnatomicRegionSequence=0x00082218,
-               ContrastBolusAgentSequence=0x00180012, ModalityLUTSequence=0x00283000,
-               SharedFunctionalGroupsSequence=0x52009229, PerFrameFunctionalGroupsSequence=0x52009230),
-    0x00280120: _Entry("PixelPaddingValue", (b"US", b"SS"), None),
-    0x00280121: _Entry("PixelPaddingRangeLimit", (b"US", b"SS"), None),
-}  # fmt: skip
-"""The elements that this package looks at, as in dicom_open.py."""
-_PADDING = (0x00280120, 0x00280121)
-_OF_A_SLICE = frozenset((0x00080018, 0x00200013, 0x00201041, 0x00200032))
-"""SOP Instance UID, Instance Number, Slice Location and Image Position (Patient)."""
 
 
 def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
@@ -248,10 +99,10 @@ def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
     return header
 
 
-def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, _Value]]:
+def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, Value]]:
     """Where the data set starts, and what the meta information says."""
     at, last = 132, 0
-    meta: dict[str, _Value] = {}
+    meta: dict[str, Value] = {}
     while True:
         group, number, vr, length = struct.unpack_from("<HH2sH", data, at)
         tag = group << 16 | number
@@ -265,7 +116,7 @@ def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, _V
         if tag in (0x00020002, 0x00020010):
             if vr != b"UI":
                 raise NotPlain
-            value = _uid(_slice(data, at, length))
+            value = uid(_slice(data, at, length))
             meta["MediaStorageSOPClassUID" if tag == 0x00020002 else "TransferSyntaxUID"] = value
         at, last = at + length, tag
 
@@ -289,7 +140,7 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
     """Take over what matters; returns where the element of the pixels starts."""
     implicit, last, size = header.implicit, 0, len(data)
     wanted, short, long = PLAIN_TAGS, _SHORT, _LONG
-    values, stored, of_a_slice = header._values, header._stored, _OF_A_SLICE
+    values, stored, of_a_slice = header._values, header._stored, SLICE_TAGS
     common: list[Hashable] = [implicit, *header.file_meta.items()]
     explicit_head, implicit_head = struct.Struct("<HH2sH").unpack_from, struct.Struct("<HHL").unpack_from
     if implicit and bytes(data[at + 4 : at + 5]).isupper() and bytes(data[at + 5 : at + 6]).isupper():
@@ -335,10 +186,10 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
             if tag not in of_a_slice:
                 common += (tag, vr, value)
             if identifies:
-                stored[name] = _comparable(value)
+                stored[name] = comparable(value)
             if convert is not None:
                 values[name] = convert(value)
-            elif tag in _PADDING:
+            elif tag in PADDING:
                 padding[tag] = vr, value
         elif tag == _CHARACTER_SET and not _CHARACTER_SETS.fullmatch(bytes(data[at:end]).rstrip(b"\0 ")):
             raise NotPlain

@@ -36,7 +36,8 @@ def read_slice_header(path: Path, plain: PlainHeader, on_disk: FoundFile) -> Dic
         ScanError: why it can't be part of a head volume.
         ValueError, TypeError, OverflowError: a value breaks its type: pydicom has to look.
     """
-    if plain.common in _known and (similar := _like(_known[plain.common], path, plain, on_disk)) is not None:
+    known = _known.get(plain.common)
+    if known is not None and (similar := _like(known, path, plain, on_disk)) is not None:
         return similar
     header = read_plain_header(path, plain, on_disk)
     if header is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.hounsfield import Hounsfield
@@ -28,7 +31,7 @@ def check_interleaved(hu: Hounsfield) -> None:
     """
     strides = [max(1, side // _SAMPLES) for side in hu.shape[1:]]
     low, high = (hu.dtype.type(end) for end in _RANGE_HU)
-    small: Hounsfield = np.clip(hu[:, :: strides[0], :: strides[1]], low, high)
+    small: npt.NDArray[Any] = np.clip(hu[:, :: strides[0], :: strides[1]], low, high)
     if len(small) < 2 * _MOST_SCANS:
         return
     apart = [_difference(small, lag) for lag in range(1, _MOST_SCANS + 1)]
@@ -41,14 +44,15 @@ def check_interleaved(hu: Hounsfield) -> None:
         )
 
 
-def _difference(hu: Hounsfield, lag: int) -> float:
+def _difference(hu: npt.NDArray[Any], lag: int) -> float:
     """Median over the slices of the mean absolute difference to the slice `lag` further, in HU.
 
     Of int16 the sums are exact: 8 differences of at most 2000 HU fit, and their sums are added up as int64.
     """
-    apart = np.subtract(hu[lag:], hu[:-lag])
+    apart: npt.NDArray[Any] = np.subtract(hu[lag:], hu[:-lag])
     np.abs(apart, out=apart)
     if apart.dtype == np.int16 and hu[0].size % _NO_OVERFLOW == 0:
         apart = np.add.reduce(apart.reshape(len(apart), _NO_OVERFLOW, -1), axis=1, dtype=np.int16)
     total = np.add.reduce(apart.reshape(len(apart), -1), axis=1, dtype=np.int64 if apart.dtype == np.int16 else None)
-    return float(np.median(total)) / hu[0].size
+    median = float(np.median(total))
+    return median / int(hu[0].size)

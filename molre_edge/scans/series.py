@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -163,8 +163,8 @@ def group_series(headers: Iterable[DicomHeader]) -> tuple[list[Series], list[Rej
             groups.setdefault(key, []).append(header)
     found, copies = [], []
     for key, members in groups.items():
-        good = {header.sop_uid for header in members if header.problem is None}
-        spoiled = [header for header in members if header.problem and header.sop_uid and header.sop_uid in good]
+        good = _places(header for header in members if header.problem is None)
+        spoiled = [header for header in members if header.problem and _is_copy(header, good)]
         copies += [
             RejectedScan(header.path, "duplicate_file", "a damaged copy of a slice that is there in good order")
             for header in spoiled
@@ -176,6 +176,27 @@ def group_series(headers: Iterable[DicomHeader]) -> tuple[list[Series], list[Rej
         found += _by_patient([header for header in members if header not in spoiled], tuple(left))
     found += [Series(study, tuple(members), problem=members[0].problem) for (study, _, _), members in others.items()]
     return found, copies
+
+
+_Places = frozenset[tuple[float, ...]]
+
+
+def _place(header: DicomHeader) -> _Places:
+    return frozenset(tuple(round(value, 2) for value in frame.position) for frame in header.frames)
+
+
+def _places(headers: Iterable[DicomHeader]) -> dict[str, set[_Places]]:
+    """Where the slices of each SOP Instance UID lie."""
+    found: dict[str, set[_Places]] = {}
+    for header in headers:
+        found.setdefault(header.sop_uid, set()).add(_place(header))
+    return found
+
+
+def _is_copy(damaged: DicomHeader, good: Mapping[str, set[_Places]]) -> bool:
+    """Whether the same instance is there in good order. A UID of several places, as some anonymisers write, is none."""
+    places = good.get(damaged.sop_uid, set()) if damaged.sop_uid else set()
+    return len(places) == 1 and (not damaged.frames or _place(damaged) in places)
 
 
 def _study_key(header: DicomHeader) -> str:

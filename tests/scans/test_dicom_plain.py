@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from molre_edge.scans.dicom_open import _TAGS
-from molre_edge.scans.dicom_plain import PLAIN_TAGS, TooShort, parse_plain
+from molre_edge.scans.dicom_plain import TooShort, parse_plain
+from molre_edge.scans.dicom_values import PLAIN_TAGS
 from molre_edge.scans.series import examine, examine_plain
 
 

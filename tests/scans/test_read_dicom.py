@@ -446,6 +446,13 @@ def test_a_damaged_copy_of_a_slice_is_left_out(head_folder: Path) -> None:
     assert len(read_scan(scan).hu) == 35 and codes(read_scan(scan)) == set()
 
 
+def test_a_damaged_slice_is_no_copy_of_others_that_have_its_uid(tmp_path: Path, write_series: Any) -> None:
+    positions = [(-127.0, -127.0, z) for z in np.arange(-85.0, 85.1, 2.0)]  # one may be missing: thin slices only warn
+    files = write_series(tmp_path / "a", positions, thickness=2.0, shape=(64, 64), SOPInstanceUID="1.2.3.4")
+    files[40].write_bytes(files[40].read_bytes()[:3000])
+    assert refusal(tmp_path / "a") == "corrupt_pixels"
+
+
 def test_a_deflated_bomb_is_refused(head_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = head_folder / "000.dcm"
     dataset = pydicom.dcmread(path)
