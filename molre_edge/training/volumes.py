@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from molre_edge.errors import ConfigError, ScanError
 from molre_edge.files import write_whole
-from molre_edge.scans import read_scan, to_grid
-from molre_edge.scans.workers.finder import Finder
+from molre_edge.scans import find_scans, read_scan, to_grid
 from molre_edge.specs import Grid
 from molre_edge.training.data_manifest import Case
 
@@ -66,22 +65,21 @@ def prepare_volumes(
         ConfigError: no case can be used.
     """
     usable, files, problems = list[Case](), list[Path](), list[tuple[str, str]]()
-    with Finder() as finder:
-        for case in cases:
-            try:
-                files.append(_prepare(case, grid, cache, finder))
-                usable.append(case)
-            except ScanError as error:
-                problems.append((case.name, str(error)))
-            on_case()
+    for case in cases:
+        try:
+            files.append(_prepare(case, grid, cache))
+            usable.append(case)
+        except ScanError as error:
+            problems.append((case.name, str(error)))
+        on_case()
     if not usable and problems:
         name, reason = problems[0]
         raise ConfigError(f"none of the {len(cases)} scans can be used; the first is {name}: {reason}")
     return Volumes(tuple(usable), tuple(files), tuple(problems))
 
 
-def _prepare(case: Case, grid: Grid, cache: Path, finder: Finder) -> Path:
-    found = finder.find(case.path)
+def _prepare(case: Case, grid: Grid, cache: Path) -> Path:
+    found = find_scans(case.path)
     if not found.scans:
         first = found.rejected[0] if found.rejected else None
         raise ScanError(first.code if first else "no_scan", first.reason if first else "no scan found")
