@@ -13,7 +13,8 @@ from molre_edge.parity.auc import Z_95
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.text import milliseconds, number
-from molre_edge.reports.figure import Axis, Figure
+from molre_edge.reports.axis import Axis
+from molre_edge.reports.figure import Figure
 from molre_edge.reports.plots import COLOURS, SERIES, picture, tidy
 
 __all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "scan_by_scan", "spread", "times"]

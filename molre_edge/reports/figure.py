@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.parity.text import number
+from molre_edge.reports.axis import Axis
 
-__all__ = ["Axes", "Axis", "Figure"]
+__all__ = ["Axes", "Figure"]
 
 _FONT, _TICK_FONT = 12.0, 11.5
 _CHARACTER = 0.62  # width of a character over the height of its font: of a wide font, such as DejaVu Sans
 _GAP = 6.0
-_EDGE = 0.05  # free room beside the data, as a share of its reach, where no limits are set
 _MARKS = {  # within a circle of radius 1, y downwards
     "s": "M-.8 -.8H.8V.8H-.8Z",
     "D": "M0 -1L1 0L0 1L-1 0Z",
@@ -33,66 +32,6 @@ _DASHES = {"-": "", "--": "3.7 1.6", "-.": "6.4 1.6 1 1.6", ":": "1 1.65"}  # in
 
 _Values = Any
 _LineStyle = str | tuple[float, tuple[float, ...]]
-
-
-class Axis:
-    """One direction of axes: where a value lies, and the ticks.
-
-    Attributes:
-        at_end: ticks stand at the far end: on top.
-    """
-
-    def __init__(self) -> None:
-        """Linear, without limits or ticks of its own."""
-        self.limits: tuple[float, float] | None = None
-        self.log = self.at_end = False
-        self.ticks: list[tuple[float, str]] | None = None
-        self._low, self._high = math.inf, -math.inf
-
-    def see(self, values: _Values) -> npt.NDArray[np.float64]:
-        """Make room for values, as floats."""
-        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        known = array[np.isfinite(array)]
-        if known.size:
-            self._low, self._high = min(self._low, float(known.min())), max(self._high, float(known.max()))
-        return array
-
-    def set_ticks(self, ticks: Iterable[float], labels: Iterable[str] | None = None, *, minor: bool = False) -> None:
-        """Ticks with their texts; minor ones are never drawn."""
-        if not minor:
-            at = [float(tick) for tick in ticks]
-            self.ticks = list(zip(at, map(number, at) if labels is None else labels, strict=True))
-
-    def tick_top(self) -> None:
-        """Texts of the ticks stand above."""
-        self.at_end = True
-
-    def ends(self) -> tuple[float, float]:
-        """The values at both ends."""
-        if self.limits is not None:
-            return self.limits
-        low, high = (self._low, self._high) if self._low <= self._high else (0.0, 1.0)
-        if self.log:
-            low, high = math.log10(low), math.log10(high)
-        room = _EDGE * (high - low) or 0.5 * (abs(high) or 1.0)
-        low, high = low - room, high + room
-        return (10.0**low, 10.0**high) if self.log else (low, high)
-
-    def share(self, values: _Values) -> npt.NDArray[np.float64]:
-        """Where values lie: 0 at the first end, 1 at the second; NaN for those that have no place."""
-        low, high = self.ends()
-        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        if self.log:
-            low, high = math.log10(low), math.log10(high)
-            array = np.log10(np.where(array > 0, array, np.nan))
-        return (array - low) / (high - low)
-
-    def shown(self) -> list[tuple[float, str]]:
-        """Ticks within the ends: as a share of the way, with their texts."""
-        low, high = self.ends()
-        ticks = self.ticks if self.ticks is not None else [(tick, number(tick)) for tick in _round_ticks(low, high)]
-        placed = zip(self.share([value for value, _ in ticks]) if ticks else (), ticks, strict=True)
-        return [(float(share), text) for share, (_, text) in placed if -1e-6 <= share <= 1 + 1e-6]
 
 
 class _Spines:
@@ -384,14 +323,6 @@ class Figure:
                 drawn.append(f'<path d="M{_n(x)} {_n(y)}H{_n(x + 20)}" style="{stroke}"/>')
             drawn.append(self._look.text(x + 26, y + 0.36 * _TICK_FONT, label, "start", _TICK_FONT, self._look.ink))
         return (row * math.ceil(len(entries) / self._columns) if entries else 0.0), drawn
-
-
-def _round_ticks(low: float, high: float) -> list[float]:
-    """Four to eight multiples of 1, 2 or 5 times a power of ten within two ends."""
-    low, high = min(low, high), max(low, high)
-    power = 10.0 ** math.floor(math.log10(max(high - low, 1e-300) / 4))
-    step = next((each * power for each in (5.0, 2.0, 1.0) if (high - low) / (each * power) >= 4), power)
-    return [step * place for place in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _from_end_to_end(values: _Values) -> bool:
