@@ -42,7 +42,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int, kernel: int, stride: int, expansion: int, channels_out: int) -> None:
         super().__init__()
         wide = channels * expansion
-        self.stride, self.adds = stride, stride == 1 and channels == channels_out
+        self.kernel, self.stride, self.adds = kernel, stride, stride == 1 and channels == channels_out
         self.expand_conv: nn.Module | None = None
         if expansion > 1:
             self.expand_conv = nn.Conv2d(channels, wide, 1, bias=False)
@@ -54,9 +54,9 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand_conv is None else F.relu6(self.bn0(self.expand_conv(x)))
-        y = F.relu6(self.bn1(_convolve(self.depthwise_conv, y, self.stride)))
+        y = F.relu6(self.bn1(_convolve(self.depthwise_conv, y, self.kernel, self.stride)))
         y = self.bn2(self.project_conv(y))
-        return x + y if self.adds else y
+        return x + y if self.adds else y  # type: ignore[no-any-return]
 
 
 class EfficientNetLite(FrozenNorms):
@@ -92,7 +92,7 @@ class EfficientNetLite(FrozenNorms):
 
     def forward(self, images: Tensor) -> Tensor:
         """The last channels, averaged."""
-        x = F.relu6(self.bn0(_convolve(self.conv_stem, images, 2)))
+        x = F.relu6(self.bn0(_convolve(self.conv_stem, images, 3, 2)))
         for block in self.blocks:
             x = block(x)
         return F.relu6(self.bn1(self.conv_head(x))).mean((2, 3))
@@ -103,11 +103,10 @@ def _padding(kernel: int, stride: int) -> int:
     return kernel // 2 if stride == 1 else 0
 
 
-def _convolve(layer: nn.Module, x: Tensor, stride: int) -> Tensor:
-    """The convolution with TensorFlow's padding SAME. `layer` may be adapted, and then has the kernel in its base."""
+def _convolve(layer: nn.Module, x: Tensor, kernel: int, stride: int) -> Tensor:
+    """The convolution, which may be an adapted one, with TensorFlow's padding SAME."""
     if stride == 1:
         return layer(x)  # type: ignore[no-any-return]
-    kernel = getattr(layer, "base", layer).kernel_size[0]
     pads: list[int] = []
     for side in (x.shape[3], x.shape[2]):  # F.pad begins with the last axis
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)

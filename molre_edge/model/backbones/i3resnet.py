@@ -93,7 +93,7 @@ class I3ResNet(FrozenNorms):
         for level in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in level:
                 x = block(x)
-        return x.mean((2, 3, 4))
+        return x.mean((2, 3, 4))  # type: ignore[no-any-return]
 
 
 def _level(channels: int, inner: int, blocks: int, stride: int) -> nn.ModuleList:
