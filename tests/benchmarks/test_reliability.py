@@ -63,6 +63,29 @@ def test_the_harness_sees_what_is_half_written_lost_or_done_twice(
     assert len(problems) == 3
 
 
+def test_states_differ_in_names_modes_and_contents_but_not_in_what_a_hidden_file_holds(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    state_of = scripts["calls"].state_of
+    seen = [state_of(tmp_path)]
+    partial = tmp_path / ".a.json.abcd1234.partial.json"
+    for change in (
+        partial.touch,
+        lambda: partial.write_text("1"),
+        lambda: partial.chmod(0o600 if partial.stat().st_mode & 0o077 else 0o644),
+        lambda: partial.rename(tmp_path / "a.json"),
+        lambda: (tmp_path / "a.json").write_text("2"),
+    ):
+        change()
+        seen.append(state_of(tmp_path))
+    assert len(set(seen)) == 6
+    for name, text in ((".b.abcd1234.partial", "1"), (".b.efgh5678.partial", "23")):
+        (tmp_path / name).write_text(text)
+        seen.append(state_of(tmp_path))
+        (tmp_path / name).unlink()
+    assert seen[-1] == seen[-2]
+
+
 CHANGES = """
 import ctypes, os, sys
 counter = ctypes.CDLL(os.environ["LD_PRELOAD"])
