@@ -164,11 +164,10 @@ def _count(text: str) -> int | None:
 
 def show_run(result: InferResult, speaker: Speaker) -> None:
     """Show what a run found."""
-    from molre_edge.reports.waiting import waiting
-
     if result.timing:
         speaker.show(_timing_table(result))
-        speaker.say(waiting(result.timing))
+        if result.waiting:
+            speaker.say(result.waiting)
     if result.scans:
         speaker.show(_findings_table(result))
         if len(result.scans) > _SHOWN:

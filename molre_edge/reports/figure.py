@@ -179,8 +179,8 @@ class Axes:
         drawn += self._ticks(box, look)
         drawn += [f'<path d="{_path(*place(x, y))}" style="{style}"/>' for x, y, style in self._lines if len(x)]
         drawn.append("</g>")
-        for x, y, style in self._marks:
-            drawn += look.marks(*place(x, y), **style)
+        for x, y, options in self._marks:
+            drawn += look.marks(*place(x, y), **options)
         for x, y, text, colour, size in self._texts:
             (at_x,), (at_y,) = place([x], [y])
             drawn.append(look.text(at_x, at_y + 0.36 * size, text, "middle", size, colour))

@@ -9,6 +9,7 @@ from typing import Any
 
 from molre_edge.parity import ParityNumbers, Verdict
 from molre_edge.reports.parity_report import FailedScan, TimingRow
+from molre_edge.reports.waiting import waiting
 from molre_edge.runs.scan_findings import ScanFindings
 from molre_edge.runs.slices import SLICES_FILE
 from molre_edge.specs import DISCLAIMER
@@ -67,6 +68,11 @@ class InferResult:
         """
         path = self.folder / SLICES_FILE
         return path if path.is_file() else None
+
+    @property
+    def waiting(self) -> str:
+        """Who waited for whom, in a sentence; empty where no scan was answered."""
+        return waiting(self.timing)
 
     @property
     def parity_failed(self) -> bool:

@@ -288,7 +288,7 @@ def test_an_answer_of_another_shape_is_none(sources: tuple[ScanSource, ...]) -> 
         (200, 2000.0, 4, 64),
     ],
 )
-def test_by_default_half_the_cores_read_at_first_and_half_the_memory_is_enough_for_them(
+def test_by_default_half_the_cores_read_and_half_the_memory_is_enough_for_them(
     monkeypatch: pytest.MonkeyPatch, cores: int, gib: float | None, readers: int, most: int
 ) -> None:
     monkeypatch.setattr(module, "usable_cores", lambda: cores)
