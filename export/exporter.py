@@ -16,13 +16,12 @@ import numpy.typing as npt
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
-from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, MissingDependencyError, UsageError
-from molre_edge.export.golden import MIN_GOLDEN, batches, scan_volumes, synthetic_volumes
+from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
-from molre_edge.export.judged import judged
+from molre_edge.export.judged import graph_answers, judged
 from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.own_reference import OwnReference, check_note, open_own_reference
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
@@ -299,12 +298,12 @@ def export_bundle(
 
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
-    answers = _answers(raw, golden, Precision.FP32)
+    answers = graph_answers(raw, golden, Precision.FP32)
     parity[Precision.FP32] = judged(Precision.FP32, reference, answers, checkpoint, limits, whose)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, traces, model, golden, rebuild, answers) if traces else None
+    proof = _prove(graph, traces, model, golden, rebuild, answers.alone) if traces else None
     notes.extend(_routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
@@ -316,7 +315,7 @@ def export_bundle(
         gc.collect()  # a Large backbone is gigabytes, several times over
         rounds = runtime_rounds()
         run = (rounding_copy(half) if rounds else half).SerializeToString()
-        answers = _answers(run, golden, Precision.FP16, optimise=not rounds)
+        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds)
         parity[Precision.FP16] = judged(Precision.FP16, reference, answers, checkpoint, limits, whose)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
@@ -365,12 +364,6 @@ def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outp
     return answers
 
 
-def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True) -> Outputs:
-    """The graph's answers, in batches of 1, 2 and 3."""
-    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
-        return Outputs.stack([runner.run(golden[part]).outputs for part in batches(len(golden))])
-
-
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
     """The routers in the graph; none if the model has no routing (K = 0 or 1)."""
     from molre_edge.model.adapters import AdaptedLayer
@@ -399,12 +392,13 @@ def _prove(
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])
+    even_graph = with_even_gates(graph).SerializeToString()
     return prove_routing(
         traces,
         reference=reference,
         answers=answers,
         even_reference=even_reference,
-        even_answers=_answers(with_even_gates(graph).SerializeToString(), golden[:MIN_GOLDEN], Precision.FP32),
+        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1).alone,
         tolerance=tolerance,
     )
 

@@ -24,11 +24,18 @@ __all__ = ["GraphParity", "manifest_content"]
 
 @dataclass(frozen=True, eq=False)
 class GraphParity:
-    """Parity of one graph with PyTorch on the golden volumes."""
+    """Parity of one graph with PyTorch on the golden volumes.
+
+    Attributes:
+        numbers, verdict: of the worst answer to each volume, alone or in a batch.
+        limits: that applied.
+        batches: ``size`` of the batches, and ``answers`` in them besides those alone.
+    """
 
     numbers: ParityNumbers
     verdict: Verdict
     limits: ParityLimits
+    batches: Mapping[str, int]
 
 
 def manifest_content(
@@ -73,6 +80,7 @@ def manifest_content(
                 "limits": result.limits.to_dict(),
                 "verdict": result.verdict.to_dict(),
                 "volumes": result.numbers.n,
+                "batches": dict(result.batches),
             }
             for precision, result in parity.items()
         },
