@@ -41,6 +41,7 @@ class GraphParity:
 def manifest_content(
     checkpoint: LoadedCheckpoint,
     graphs: Mapping[Precision, GraphFacts],
+    attention: str,
     parity: Mapping[Precision, GraphParity],
     proof: RoutingProof | None,
     golden_origin: str,
@@ -52,6 +53,7 @@ def manifest_content(
     Args:
         checkpoint: the exported checkpoint.
         graphs: facts of the graphs in the bundle.
+        attention: ``fused`` or ``unfused``, in all of them.
         parity: parity of every graph that was judged.
         proof: evidence that routing is dynamic; None if the model has no routing.
         golden_origin: the origin of the golden volumes.
@@ -73,6 +75,7 @@ def manifest_content(
         "thresholds": plain["thresholds"],
         "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
         "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
+        "attention": attention,
         "golden": {"origin": golden_origin, **({} if own is None else {"answers": own.to_dict()})},
         "routing": None if proof is None else proof.to_dict(),
         "parity": {

@@ -89,7 +89,8 @@ class BatchAnswers:
         alone: FloatArray = getattr(self.alone, name)
         if reference is None or reference.shape != alone.shape or not alone[0].size:
             return alone
-        kept, size = alone.copy(), _far(distance(reference, alone))
+        kept: FloatArray = alone.copy()
+        size = _far(distance(reference, alone))
         for order, outputs in self.batches:
             answers: FloatArray = getattr(outputs, name)
             sizes = _far(distance(reference[list(order)], answers))

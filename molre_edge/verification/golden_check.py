@@ -228,6 +228,11 @@ def refusal(bundle: Bundle, runner: Runner, choice: LimitsChoice, check: GoldenC
     again = "Build the engine again"
     if fault and runner.facts.get("batch"):
         again = "Build the engine again with --batch 1 1 1, which is all that 'infer' needs"
+    elif fused := runner.facts.get("fused_attention"):
+        again = (
+            f"It fuses {fused} attentions, which some versions of TensorRT do wrongly: 'molre-edge "
+            f"export --attention unfused' makes graphs that are not fused; build and verify an engine of those"
+        )
     return (
         f"{runner.name} does not answer the golden volumes as {who} did, so it is not used: "
         f"{f'{fault}; ' if fault else ''}{missed}. Limits: {choice.source}. {again}, or choose another one with "

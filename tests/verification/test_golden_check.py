@@ -220,6 +220,19 @@ def test_a_runner_of_batches_of_any_size_is_judged_in_pairs(bundle: Bundle, wron
     )
 
 
+def test_where_a_fused_attention_may_be_at_fault_the_remedy_is_named(
+    bundle: Bundle, altered: Any, record: VerifiedRecord
+) -> None:
+    class Fusing(type(altered(far))):  # type: ignore[misc]
+        @property
+        def facts(self) -> dict[str, Any]:
+            return {**self._inner.facts, "batch": [1, 1, 4], "fused_attention": 12}
+
+    inner = altered(far)
+    with pytest.raises(ParityFailedError, match=r"It fuses 12 attentions, .* 'molre-edge export --attention unfused'"):
+        require_verified(bundle, Fusing(inner._inner, far), LIMITS, record)
+
+
 def test_verify_names_the_slot_that_is_wrong(
     copy: Bundle, record: VerifiedRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
