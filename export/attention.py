@@ -97,9 +97,9 @@ def _guard(product: onnx.NodeProto, weights: int) -> list[onnx.NodeProto]:
     values, guarded = product.input[side], f"{name}_values"
     product.input[side] = guarded
     steps = [
-        ("ReduceMax", [product.input[weights], _LAST_TWO], f"{name}_largest", {"keepdims": 1}),
-        ("Sub", [f"{name}_largest", _ABOVE_ALL_WEIGHTS], f"{name}_above", {}),
-        ("Relu", [f"{name}_above"], f"{name}_zero", {}),
-        ("Add", [values, f"{name}_zero"], guarded, {}),
+        ("ReduceMax", [product.input[weights], _LAST_TWO], f"{name}_largest"),  # keeps both axes by default
+        ("Sub", [f"{name}_largest", _ABOVE_ALL_WEIGHTS], f"{name}_above"),
+        ("Relu", [f"{name}_above"], f"{name}_zero"),
+        ("Add", [values, f"{name}_zero"], guarded),
     ]
-    return [helper.make_node(kind, inputs, [out], name=out, **more) for kind, inputs, out, more in steps]
+    return [helper.make_node(kind, inputs, [out], name=out) for kind, inputs, out in steps]
