@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.export.attention import MOVES, attention_products
 from molre_edge.export.links import Links
 from molre_edge.export.routing_trace import router_softmaxes
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MOVES", "PRODUCTS", "IndexedModel"]
+__all__ = ["PRODUCTS", "IndexedModel"]
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 """Operators of linear layers and convolutions."""
-MOVES = ("Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Split", "Identity", "Flatten")
-"""Operators that only move or cast values."""
 
 
 class IndexedModel:
@@ -65,14 +64,8 @@ class IndexedModel:
     @cached_property
     def attentions(self) -> list[onnx.NodeProto]:
         """The Softmax nodes of attentions: each feeds a product of two activations. Routers do not count."""
-        routers = {node.name for node in self.router_softmaxes}
-        return [
-            node
-            for node in self.nodes
-            if node.op_type == "Softmax"
-            and node.name not in routers
-            and any(self.is_inner_product(reader) for reader in self.readers_past_moves(node.output[0]))
-        ]
+        found = {softmax.name: softmax for softmax, _, _ in attention_products(self.model, self.links)}
+        return list(found.values())
 
     def array(self, name: str) -> npt.NDArray[np.generic]:
         """The value of an initialiser."""

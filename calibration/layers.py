@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from molre_edge.calibration.indexed_model import MOVES, PRODUCTS, IndexedModel
+from molre_edge.calibration.indexed_model import PRODUCTS, IndexedModel
+from molre_edge.export.attention import MOVES
 from molre_edge.export.half import float32_islands
 from molre_edge.export.routing_trace import RouterTrace
 

@@ -16,17 +16,17 @@ import numpy.typing as npt
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
-from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import ExportError, MissingDependencyError, UsageError
-from molre_edge.export.golden import MIN_GOLDEN, batches, scan_volumes, synthetic_volumes
+from molre_edge.errors import ExportError, MissingDependencyError, UsageError, shown
+from molre_edge.export.attention import FUSED, UNFUSED, unfuse_attention
+from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
 from molre_edge.export.graph import check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
-from molre_edge.export.judged import judged
+from molre_edge.export.judged import graph_answers, judged
 from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.own_reference import OwnReference, check_note, open_own_reference
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
-from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, with_even_gates
+from molre_edge.export.routing_proof import RoutingProof, even_gates, prove_routing, routing_notes, with_even_gates
 from molre_edge.export.routing_trace import RouterTrace, trace_routers
 from molre_edge.files import StrPath
 from molre_edge.locks import hold
@@ -116,6 +116,7 @@ def export_checkpoint(
     *,
     force: bool = False,
     precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
+    attention: str = FUSED,
     golden: StrPath | None = None,
     golden_volumes: int | None = None,
     reference_answers: StrPath | None = None,
@@ -131,6 +132,8 @@ def export_checkpoint(
         bundle: the folder to write. It appears complete at the end, or not at all.
         force: replace an existing bundle, with its engines and its int8 graph.
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
+        attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
+            versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.
         golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
             uses synthetic volumes.
         golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden` or of
@@ -150,7 +153,7 @@ def export_checkpoint(
         ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
         ParityFailedError: a graph is outside its limits, or the checkpoint does not answer as the user's own model did.
         OwnModelError: the folder of `reference_answers` is incomplete or altered.
-        UsageError: `golden` and `reference_answers` at once, or a note without answers.
+        UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
         InUseError: another process writes `bundle`.
     """
@@ -158,6 +161,8 @@ def export_checkpoint(
     answers = None if reference_answers is None else Path(reference_answers)
     if golden is not None and answers is not None:
         raise UsageError("--golden and --reference-answers both name the golden volumes; give one of them")
+    if attention not in (FUSED, UNFUSED):
+        raise UsageError(f"--attention {shown(attention)}: expected {FUSED} or {UNFUSED}")
     check_note(reference_note, answers)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
@@ -169,6 +174,7 @@ def export_checkpoint(
             folder,
             budget,
             wanted,
+            attention,
             force=force,
             golden=golden,
             count=golden_volumes,
@@ -184,6 +190,7 @@ def _export_file(
     folder: Path,
     limits: Mapping[Precision, ParityLimits],
     precisions: tuple[Precision, ...],
+    attention: str,
     *,
     force: bool,
     golden: StrPath | None,
@@ -220,6 +227,7 @@ def _export_file(
             volumes,
             golden_origin=origin,
             precisions=precisions,
+            attention=attention,
             limits=limits,
             force=force,
             own=own,
@@ -253,6 +261,7 @@ def export_bundle(
     *,
     golden_origin: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
+    attention: str = FUSED,
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     own: OwnReference | None = None,
@@ -266,6 +275,7 @@ def export_bundle(
         golden: float16 HU [n, slices, rows, cols], at least two volumes.
         golden_origin: their origin, for the manifest ("synthetic, seed 0").
         precisions: the graphs to keep. The fp32 graph is always made and checked.
+        attention: see :func:`export_checkpoint`.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.
@@ -294,18 +304,20 @@ def export_bundle(
 
     watch.step("float32 graph (torch.export, onnxsim, checks)")
     graph = export_fp32(model)
+    if attention == UNFUSED:
+        notes.append(f"attention is {UNFUSED}: {unfuse_attention(graph)} attentions that TensorRT does not fuse")
     check_graph(graph, model)
     traces = _trace(graph, checkpoint)
 
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
-    answers = _answers(raw, golden, Precision.FP32)
+    answers = graph_answers(raw, golden, Precision.FP32)
     parity[Precision.FP32] = judged(Precision.FP32, reference, answers, checkpoint, limits, whose)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, traces, model, golden, rebuild, answers) if traces else None
-    notes.extend(_routing_notes(proof, config.adapter.experts))
+    proof = _prove(graph, traces, model, golden, rebuild, answers.alone) if traces else None
+    notes.extend(routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
@@ -316,7 +328,7 @@ def export_bundle(
         gc.collect()  # a Large backbone is gigabytes, several times over
         rounds = runtime_rounds()
         run = (rounding_copy(half) if rounds else half).SerializeToString()
-        answers = _answers(run, golden, Precision.FP16, optimise=not rounds)
+        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds)
         parity[Precision.FP16] = judged(Precision.FP16, reference, answers, checkpoint, limits, whose)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
@@ -330,7 +342,7 @@ def export_bundle(
         stored = len(golden) if own is None else own.keep
         write_golden(partial / GOLDEN_FILE, GoldenSet(golden[:stored], reference.take(range(stored))))
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
-        content = manifest_content(checkpoint, kept, parity, proof, golden_origin, notes, whose)
+        content = manifest_content(checkpoint, kept, attention, parity, proof, golden_origin, notes, whose)
         digest = write_manifest(partial, content)
     watch.stop()
     added = count_parameters(model).fraction
@@ -365,12 +377,6 @@ def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outp
     return answers
 
 
-def _answers(raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True) -> Outputs:
-    """The graph's answers, in batches of 1, 2 and 3."""
-    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
-        return Outputs.stack([runner.run(golden[part]).outputs for part in batches(len(golden))])
-
-
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
     """The routers in the graph; none if the model has no routing (K = 0 or 1)."""
     from molre_edge.model.adapters import AdaptedLayer
@@ -399,26 +405,12 @@ def _prove(
     assert tolerance is not None
     with even_gates(model):
         even_reference = _reference(model, golden[:MIN_GOLDEN])
+    even_graph = with_even_gates(graph).SerializeToString()
     return prove_routing(
         traces,
         reference=reference,
         answers=answers,
         even_reference=even_reference,
-        even_answers=_answers(with_even_gates(graph).SerializeToString(), golden[:MIN_GOLDEN], Precision.FP32),
+        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1).alone,
         tolerance=tolerance,
     )
-
-
-def _routing_notes(proof: RoutingProof | None, experts: int) -> list[str]:
-    if proof is None:
-        return [f"no routing to prove: the model has {'one expert' if experts else 'no experts'}"]
-    notes = []
-    if proof.logit_effect < 1e-6:
-        notes.append("the experts do not change any logit yet: their up projections are zero, or almost zero")
-    if proof.unmoved:
-        which = ", ".join(map(str, proof.unmoved))
-        notes.append(
-            f"routers {which} gave all golden volumes the same gates, so the numbers prove nothing about them; the "
-            f"graph's structure was checked"
-        )
-    return notes

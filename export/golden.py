@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from molre_edge.errors import ConfigError, ScanError
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
-__all__ = ["MIN_GOLDEN", "batches", "extreme_volume", "head_shape", "scan_volumes", "synthetic_volumes"]
+__all__ = ["MIN_GOLDEN", "extreme_volume", "head_shape", "scan_volumes", "synthetic_volumes"]
 
 MIN_GOLDEN = 2
 """The proof of dynamic routing compares two volumes."""
@@ -67,14 +66,6 @@ def extreme_volume(grid: Grid, seed: int) -> npt.NDArray[np.float16]:
     blocks = rng.choice(np.linspace(HU_MIN, HU_MAX, 64), size=(grid.slices, -(-grid.rows // 8), -(-grid.cols // 8)))
     volume = np.kron(blocks, np.ones((1, 8, 8)))[:, : grid.rows, : grid.cols]
     return volume.astype(np.float16)
-
-
-def batches(count: int) -> Iterable[slice]:
-    """Slices of 1, 2 and 3 volumes in turn. A graph with a constant batch fails on three volumes or more."""
-    start, size = 0, 1
-    while start < count:
-        yield slice(start, min(start + size, count))
-        start, size = start + size, size % 3 + 1
 
 
 def scan_volumes(path: Path, grid: Grid, count: int | None = None) -> tuple[npt.NDArray[np.float16], tuple[str, ...]]:

@@ -6,42 +6,76 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from molre_edge.bundle.golden_origin import OwnGolden, golden_words
+from molre_edge.engines.batches import answer_alone, answer_in_batches
+from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import ParityFailedError
 from molre_edge.export.manifest_content import GraphParity
-from molre_edge.parity import Outputs, ParityLimits, Verdict, compare, judge
+from molre_edge.parity import Outputs, ParityLimits, Verdict
+from molre_edge.parity.batches import BatchAnswers, judge_batches
 from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
 
-__all__ = ["judged"]
+__all__ = ["graph_answers", "judged"]
+
+_BATCH = 3
+"""Every slot of such a batch is judged. A graph with a constant batch may answer two volumes, and fails on three."""
+
+
+def graph_answers(
+    raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True, batch: int = _BATCH
+) -> BatchAnswers:
+    """A graph's answers on ONNX Runtime, on the CPU: alone, and in every slot of a batch.
+
+    Args:
+        raw: the graph's content.
+        golden: float16 HU [n, slices, rows, cols].
+        precision: of the graph.
+        optimise: let ONNX Runtime optimise the graph.
+        batch: slots of a batch; 1 for no batches.
+    """
+    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
+        alone, _ = answer_alone(runner, golden)
+        return BatchAnswers(alone, answer_in_batches(runner, golden, batch))
 
 
 def judged(
     precision: Precision,
     reference: Outputs,
-    answers: Outputs,
+    answers: BatchAnswers,
     checkpoint: LoadedCheckpoint,
     limits: Mapping[Precision, ParityLimits],
     own: OwnGolden | None,
 ) -> GraphParity:
-    """Judge the answers of a graph to the golden volumes.
+    """Judge the answers of a graph to the golden volumes, alone and in every slot of a batch.
 
     Raises:
         ParityFailedError: they are outside the limits; the message names the checks, and what to do.
     """
     config = checkpoint.config
-    numbers = compare(reference, answers, findings=config.findings, thresholds=np.asarray(config.thresholds))
-    verdict = judge(numbers, limits[precision], golden_words(own, numbers.n))
+    judgement = judge_batches(
+        answers,
+        reference,
+        limits[precision],
+        golden_words(own, len(reference)),
+        findings=config.findings,
+        thresholds=np.asarray(config.thresholds),
+    )
+    verdict = judgement.verdict
     if not verdict.passed:
-        reasons = "; ".join(check.text for check in verdict.failed)
+        told = [judgement.fault] if judgement.fault else []
+        reasons = "; ".join([*told, *(check.text for check in verdict.failed)])
         raise ParityFailedError(
             f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
             + _advice(precision, verdict, own)
         )
-    return GraphParity(numbers, verdict, limits[precision])
+    return GraphParity(
+        judgement.numbers, verdict, limits[precision], {"size": judgement.size, "answers": judgement.more}
+    )
 
 
 def _advice(precision: Precision, verdict: Verdict, own: OwnGolden | None) -> str:

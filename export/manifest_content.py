@@ -24,16 +24,24 @@ __all__ = ["GraphParity", "manifest_content"]
 
 @dataclass(frozen=True, eq=False)
 class GraphParity:
-    """Parity of one graph with PyTorch on the golden volumes."""
+    """Parity of one graph with PyTorch on the golden volumes.
+
+    Attributes:
+        numbers, verdict: of the worst answer to each volume, alone or in a batch.
+        limits: that applied.
+        batches: ``size`` of the batches, and ``answers`` in them besides those alone.
+    """
 
     numbers: ParityNumbers
     verdict: Verdict
     limits: ParityLimits
+    batches: Mapping[str, int]
 
 
 def manifest_content(
     checkpoint: LoadedCheckpoint,
     graphs: Mapping[Precision, GraphFacts],
+    attention: str,
     parity: Mapping[Precision, GraphParity],
     proof: RoutingProof | None,
     golden_origin: str,
@@ -45,6 +53,7 @@ def manifest_content(
     Args:
         checkpoint: the exported checkpoint.
         graphs: facts of the graphs in the bundle.
+        attention: ``fused`` or ``unfused``, in all of them.
         parity: parity of every graph that was judged.
         proof: evidence that routing is dynamic; None if the model has no routing.
         golden_origin: the origin of the golden volumes.
@@ -66,6 +75,7 @@ def manifest_content(
         "thresholds": plain["thresholds"],
         "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
         "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
+        "attention": attention,
         "golden": {"origin": golden_origin, **({} if own is None else {"answers": own.to_dict()})},
         "routing": None if proof is None else proof.to_dict(),
         "parity": {
@@ -73,6 +83,7 @@ def manifest_content(
                 "limits": result.limits.to_dict(),
                 "verdict": result.verdict.to_dict(),
                 "volumes": result.numbers.n,
+                "batches": dict(result.batches),
             }
             for precision, result in parity.items()
         },

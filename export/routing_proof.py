@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["RoutingProof", "even_gates", "prove_routing", "with_even_gates"]
+__all__ = ["RoutingProof", "even_gates", "prove_routing", "routing_notes", "with_even_gates"]
 
 _MIN_GATE_DIFFERENCE = 1e-4
 """A router shows that it routes when some gate differs by this much between two volumes: float32 noise, about 1e-7, may
@@ -162,3 +162,24 @@ def prove_routing(
         logit_effect_reference=expected,
         unmoved=tuple(int(index) for index in np.flatnonzero(unmoved)),
     )
+
+
+def routing_notes(proof: RoutingProof | None, experts: int) -> list[str]:
+    """Remarks about the proof for the manifest.
+
+    Args:
+        proof: None if the model has no routing.
+        experts: K.
+    """
+    if proof is None:
+        return [f"no routing to prove: the model has {'one expert' if experts else 'no experts'}"]
+    notes = []
+    if proof.logit_effect < 1e-6:
+        notes.append("the experts do not change any logit yet: their up projections are zero, or almost zero")
+    if proof.unmoved:
+        which = ", ".join(map(str, proof.unmoved))
+        notes.append(
+            f"routers {which} gave all golden volumes the same gates, so the numbers prove nothing about them; the "
+            f"graph's structure was checked"
+        )
+    return notes

@@ -19,7 +19,7 @@ from molre_edge.engines.cuda.driver import probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt.inspector import inspect_layers
 from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
-from molre_edge.engines.tensorrt.known_problems import known_problem
+from molre_edge.engines.tensorrt.known_problems import is_unfused, known_problem
 from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
 from molre_edge.engines.tensorrt.progress import Watch, listed, watching
 from molre_edge.engines.tensorrt.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
@@ -86,7 +86,7 @@ def build_tensorrt(
                 "version_compatible": options.version_compatible,
                 "refit": options.refit,
             },
-            "warnings": [told for told in (problem, not_checked) if told],
+            "warnings": [told for told in (problem, not_checked, _still_fused(bundle, layers)) if told],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
             "layers": {**LayerSummary.of(layers).to_dict(), "read_from": read_from},
             "build_seconds": round(seconds, 2),
@@ -108,6 +108,14 @@ def _layers(
         reports.insert(0, (inspected, "the engine inspector"))
     # the first of those that have any matrix product and hide the fewest layers
     return min(reports, key=lambda one: (not any(layer.is_matrix for layer in one[0]), not one[0], unread(one[0])))
+
+
+def _still_fused(bundle: Bundle, layers: tuple[BuiltLayer, ...]) -> str | None:
+    """A warning where an engine fuses attentions that its graph should have kept apart."""
+    fused = LayerSummary.of(layers).fused_attention
+    if not fused or not is_unfused(bundle):
+        return None
+    return f"the graph's attention is unfused, and the engine fuses {fused} attentions all the same"
 
 
 def _fused_in_fp16(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions, progress: Progress) -> int | None:

@@ -9,7 +9,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.tensorrt.api import version_numbers
 from molre_edge.specs import Precision
 
-__all__ = ["known_problem"]
+__all__ = ["is_unfused", "known_problem"]
 
 _ISSUE = "https://github.com/NVIDIA/TensorRT/issues/"
 _HALF = (Precision.FP16, Precision.INT8)
@@ -30,6 +30,7 @@ class _Report:
         what: what the version does.
         where: number of the issue.
         sm: GPU that it was seen on, if others were right or not tried; empty for any.
+        fused: the kernel that fuses an attention is at fault, so a graph whose attention can't be fused is right.
     """
 
     lowest: tuple[int, int]
@@ -39,6 +40,7 @@ class _Report:
     what: str
     where: int
     sm: str = ""
+    fused: bool = False
 
 
 _REPORTS = (
@@ -48,9 +50,14 @@ _REPORTS = (
     _Report(
         (10, 0), (10, 16), _WITH_ATTENTION, _HALF,
         "answers wrongly on consumer Blackwell GPUs (sm120) where it fuses a transformer's attention in float16", 4837,
-        sm="sm120",
+        sm="sm120", fused=True,
     ),
 )  # fmt: skip
+
+
+def is_unfused(bundle: Bundle) -> bool:
+    """Whether the bundle was exported with ``--attention unfused``."""
+    return bundle.manifest.get("attention") == "unfused"
 
 
 def known_problem(
@@ -76,9 +83,11 @@ def known_problem(
             and backbone.startswith(report.backbones)
             and precision in report.precisions
             and (not report.sm or report.sm in capabilities)
+            and not (report.fused and is_unfused(bundle))
         ):
+            remedy = ", or export with --attention unfused" if report.fused else ""
             return (
                 f"{name} {version} was reported to be one that {report.what} ({_ISSUE}{report.where}): run "
-                f"'molre-edge verify' before you use its answers, and prefer another version"
+                f"'molre-edge verify' before you use its answers, and prefer another version{remedy}"
             )
     return None

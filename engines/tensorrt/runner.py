@@ -146,6 +146,7 @@ class TensorRTRunner:
             "engine": self._engine.path.name,
             "engine_sha256": self._engine.sha256,
             "batch": list(entered.network.batch),
+            **_fused(self._engine),
             **entered.loop.facts(),
         }
 
@@ -187,6 +188,13 @@ class TensorRTRunner:
 class _Entered:
     def __init__(self, device: Device, tensorrt: TensorRT, network: TensorRTNetwork, loop: SlotLoop) -> None:
         self.device, self.tensorrt, self.network, self.loop = device, tensorrt, network, loop
+
+
+def _fused(engine: EngineFile) -> dict[str, int]:
+    """The number of attentions that the engine computes in one kernel each, where its JSON says it."""
+    layers = engine.facts.get("layers")
+    fused = layers.get("fused_attention") if isinstance(layers, dict) else None
+    return {"fused_attention": fused} if type(fused) is int else {}
 
 
 def _close_on(device: Device, network: TensorRTNetwork) -> None:

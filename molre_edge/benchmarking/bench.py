@@ -6,10 +6,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from molre_edge import __version__
+from molre_edge.benchmarking.answers import WRONG, judge_answers
 from molre_edge.benchmarking.candidates import find_candidates, find_volumes
 from molre_edge.benchmarking.measure import INCLUDES, Measurement, Row, measure, summarise
 from molre_edge.benchmarking.power import NvmlGpu, find_power
@@ -39,6 +41,11 @@ class Benchmark:
     data: Mapping[str, Any]
     page: Path | None = None
 
+    @property
+    def exit_code(self) -> int:
+        """3 where a runner answers golden volumes outside the limits, else 0."""
+        return 3 if any(row.answers == WRONG for row in self.rows) else 0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as ``molre-edge bench --json`` prints it."""
         return dict(self.data)
@@ -61,7 +68,8 @@ def bench_runners(
 ) -> Benchmark:
     """Time runners in turns on the same volumes: latency, scans per second, memory, and power if it is reported.
 
-    The answers are not judged; :func:`molre_edge.verification.verify.verify_bundle` does that.
+    Each runner first answers the golden volumes alone and in every slot of each batch size, and is judged by the
+    bundle's limits; one that is wrong is timed and shown as wrong. The model without adapters is not judged.
 
     Args:
         bundle: the bundle's folder, or an open bundle.
@@ -110,6 +118,7 @@ def bench_runners(
         gpu=gpu,
         power=power,
         power_seconds=power_seconds,
+        judge=partial(judge_answers, opened),
         progress=progress,
     )
     rows = tuple(summarise(measured.arms))
@@ -168,6 +177,7 @@ def _data(
         "machine": {"before": dict(before), "after": dict(after)},
         "idle_watts": dict(measured.idle_watts) or measured.no_power,
         "runners": dict(measured.facts),
+        "answers": {name: judged.to_dict() for name, judged in measured.judged.items()},
         "not_ready": dict(measured.absent),
         "rows": figures,
         "disclaimer": DISCLAIMER,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.benchmarking.answers import JudgedAnswers
 from molre_edge.benchmarking.memory import MemoryWatch
 from molre_edge.benchmarking.power import NvmlGpu, PowerSource, idle_watts, mean_watts
 from molre_edge.engines.runner import Runner
@@ -22,6 +23,7 @@ from molre_edge.progress import SILENT, Progress
 __all__ = [
     "INCLUDES",
     "NOT_ASKED",
+    "NOT_JUDGED",
     "PLAIN",
     "Candidate",
     "Measured",
@@ -39,6 +41,9 @@ INCLUDES: Mapping[str, str] = {
 
 NOT_ASKED = "not asked for"
 """Stands for a figure that the caller did not ask for."""
+
+NOT_JUDGED = "not judged"
+"""Stands for the answers of a runner that has no golden ones."""
 
 PLAIN = "plain:"
 """Names of the model without adapters begin with this."""
@@ -74,6 +79,8 @@ class Measured:
         total_ms, compute_ms: the times of each round.
         watts: mean power of each rail while the runner ran without a pause.
         joules_per_scan: energy by rail.
+        answers: whether golden volumes were answered within the limits, alone and at this batch size: ``right``,
+            ``wrong`` or ``not judged``.
     """
 
     name: str
@@ -82,6 +89,7 @@ class Measured:
     compute_ms: list[float] = field(default_factory=list)
     watts: dict[str, float] = field(default_factory=dict)
     joules_per_scan: dict[str, float] = field(default_factory=dict)
+    answers: str = NOT_JUDGED
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class Row:
         scans_per_second: at the median.
         to_first: time over that of the first runner at this batch size: median and quartiles over the rounds.
         to_plain: the same over the model without adapters, of the same precision on ONNX Runtime.
+        answers: as in :class:`Measured`.
     """
 
     name: str
@@ -107,6 +116,7 @@ class Row:
     scans_per_second: float
     to_first: tuple[float, float, float] | None
     to_plain: tuple[float, float, float] | None
+    answers: str
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -122,6 +132,7 @@ class Measurement:
     Attributes:
         arms: each runner at each batch size.
         facts: the facts of each runner, with ``load_seconds`` and ``memory``.
+        judged: what each runner's answers were judged to be; empty if nobody judged.
         absent: why a runner was not ready, by name.
         idle_watts: power by rail while nothing ran; empty if power was not measured.
         no_power: why power was not measured.
@@ -129,6 +140,7 @@ class Measurement:
 
     arms: tuple[Measured, ...]
     facts: Mapping[str, dict[str, Any]]
+    judged: Mapping[str, JudgedAnswers]
     absent: Mapping[str, str]
     idle_watts: Mapping[str, float]
     no_power: str
@@ -143,9 +155,10 @@ def measure(
     gpu: NvmlGpu | None = None,
     power: Sequence[PowerSource] = (),
     power_seconds: float = 0.0,
+    judge: Callable[[Runner, Sequence[int]], JudgedAnswers] | None = None,
     progress: Progress = SILENT,
 ) -> Measurement:
-    """Load all runners, warm them up, time them in turns, then measure the power of each alone.
+    """Load all runners, warm them up, judge their answers, time them in turns, then measure the power of each alone.
 
     Args:
         candidates: the runners, in the order of the table.
@@ -155,6 +168,8 @@ def measure(
         gpu: reports the GPU's memory; None without a GPU.
         power: the sources of power readings.
         power_seconds: how long each runner runs while power is sampled.
+        judge: judges a runner's answers at each batch size; None for times alone. The model without adapters has no
+            answers to be judged by.
         progress: receives progress events.
 
     Raises:
@@ -164,6 +179,7 @@ def measure(
     facts: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     runners: dict[str, Runner] = {}
+    judged: dict[str, JudgedAnswers] = {}
     idle: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         for candidate in candidates:
@@ -173,6 +189,8 @@ def measure(
                 name = candidate.name if candidate.name.startswith(PLAIN) else runner.name
                 if name not in runners:  # two words may mean the same
                     facts[name] = _enter(runner, stack, volumes, batches, gpu)
+                    if judge is not None and not name.startswith(PLAIN):
+                        judged[name] = judge(runner, batches)
                     runners[name] = runner
             except MolreEdgeError as error:
                 if candidate.named:
@@ -180,7 +198,11 @@ def measure(
                 absent[candidate.name] = str(error)
         if not runners:
             raise RunError("no runner is ready: " + "; ".join(f"{name}: {why}" for name, why in absent.items()))
-        arms = [Measured(name, batch) for batch in batches for name in runners]
+        arms = [
+            Measured(name, batch, answers=judged[name].word(batch) if name in judged else NOT_JUDGED)
+            for batch in batches
+            for name in runners
+        ]
         progress.step("timing")
         for turn in range(rounds):
             shift = turn % len(arms)
@@ -193,7 +215,7 @@ def measure(
             for arm in arms:
                 progress.step(f"power: {arm.name}, batch {arm.batch}")
                 _power(runners[arm.name], arm, volumes, power, power_seconds)
-    return Measurement(tuple(arms), facts, absent, idle, NOT_ASKED if power else NOT_TOLD)
+    return Measurement(tuple(arms), facts, judged, absent, idle, NOT_ASKED if power else NOT_TOLD)
 
 
 def _enter(
@@ -236,6 +258,7 @@ def summarise(arms: Sequence[Measured]) -> list[Row]:
                 scans_per_second=1e3 * arm.batch / median,
                 to_first=None if arm is first else _ratio(times, by_place[first.name, first.batch]),
                 to_plain=None if plain is None else _ratio(times, plain),
+                answers=arm.answers,
             )
         )
     return rows

@@ -73,7 +73,8 @@ def bench(
 ) -> None:
     """Time engines in turns on the same volumes: latency, scans per second, memory, and power if it is reported.
 
-    The answers are not judged; 'verify' does that.
+    Each first answers the golden volumes, alone and in every slot of each batch size. Exit codes: 0 done; 1 an engine
+    that was named can't run; 2 wrong usage; 3 measured, but an engine answers outside the bundle's limits.
     """
     speaker = Speaker(as_json, quiet)
     for word in engine or ():
@@ -94,19 +95,24 @@ def bench(
             progress=progress,
         )
     _show(result, speaker)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
 
 
 def _show(benchmark: Benchmark, speaker: Speaker) -> None:
     rows, result, page = benchmark.rows, benchmark.to_dict(), benchmark.page
-    times = _table("Milliseconds of one call, without warm-up", ("median", "p90", "p95", "p99", "compute", "scans/s"))
+    times = _table("Milliseconds of one call, without warm-up", _TIMES)
     ratios = _table(
         "Time relative to another's in the same round: median (quartiles)", ("to the first", "to the plain model")
     )
     for row in rows:
-        times.add_row(row.name, str(row.batch), *row.texts)
+        times.add_row(row.name, str(row.batch), *row.texts, row.answers)
         ratios.add_row(row.name, str(row.batch), _ratio(row.to_first), _ratio(row.to_plain))
     speaker.show(times)
     speaker.show(ratios)
+    for name, judged in result["answers"].items():
+        for problem in judged["problems"]:
+            speaker.say(f"Wrong answers: {name}, {problem} (limits: {judged['limits']})", "bold red")
     for name, text in result["includes"].items():
         speaker.say(f"{'one call' if name == 'total' else name}: {text}")
     speaker.say(f"{result['volumes']}; {rows[0].rounds} rounds in turns; not counted: loading, reading and resampling")
@@ -141,6 +147,9 @@ def _show(benchmark: Benchmark, speaker: Speaker) -> None:
         speaker.say(f"Page: {page}")
     speaker.say(DISCLAIMER, style="dim")
     speaker.result(result)
+
+
+_TIMES = ("median", "p90", "p95", "p99", "compute", "scans/s", "answers")
 
 
 def _table(title: str, headings: tuple[str, ...]) -> Table:

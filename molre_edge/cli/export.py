@@ -27,6 +27,13 @@ class GraphChoice(str, Enum):
     FP32 = "fp32"
 
 
+class AttentionChoice(str, Enum):
+    """Whether builders may fuse attention."""
+
+    FUSED = "fused"
+    UNFUSED = "unfused"
+
+
 @command
 def export(
     checkpoint: Annotated[
@@ -46,6 +53,14 @@ def export(
     precision: Annotated[
         GraphChoice, typer.Option("--precision", help="'both' makes float32 and float16 graphs.")
     ] = GraphChoice.BOTH,
+    attention: Annotated[
+        AttentionChoice,
+        typer.Option(
+            "--attention",
+            help="'unfused' keeps TensorRT from making one kernel of each attention, where its fused kernel answers "
+            "wrongly. Same answers, slower.",
+        ),
+    ] = AttentionChoice.FUSED,
     golden: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +110,7 @@ def export(
             out,
             force=force,
             precisions=("fp32",) if precision is GraphChoice.FP32 else ("fp32", "fp16"),
+            attention=attention.value,
             golden=golden,
             golden_volumes=golden_volumes,
             reference_answers=reference_answers,

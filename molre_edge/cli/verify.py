@@ -85,6 +85,11 @@ def _show(result: Verification, speaker: Speaker) -> None:
         for check in verdict.checks:
             mark = "✓" if check.passed else "–" if not check.judged else "✗"
             speaker.say(f"  {mark} {check.name}: {check.text}")
+        judged = result.golden.judgement
+        if judged.more:
+            speaker.say(f"Judged: each volume alone, and {judged.more} answers in batches of {judged.size}")
+        if judged.fault:
+            speaker.say(f"  ✗ {judged.fault}", "bold red")
         speaker.say(f"Limits: {result.limits.source}")
     passed = result.passed
     times = ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in result.seconds.items())

@@ -25,7 +25,7 @@ from molre_edge.parity.numbers import (
 )
 from molre_edge.parity.outputs import FloatArray, Outputs, ParityError, sigmoid
 
-__all__ = ["compare"]
+__all__ = ["compare", "embedding_cosines"]
 
 _F64 = npt.NDArray[np.float64]
 _WORST = 10  # scans named as the worst
@@ -75,7 +75,7 @@ def compare(
         )
         for j, name in enumerate(names)
     )
-    cosine = _cosine(reference.embedding, engine.embedding)
+    cosine = embedding_cosines(reference.embedding, engine.embedding)
     gates = _gates(reference.gates, engine.gates)
     nonfinite = (*_nonfinite("reference", reference, names), *_nonfinite("engine", engine, names))
     return ParityNumbers(
@@ -172,7 +172,7 @@ def _auc(reference: FloatArray, engine: FloatArray, truth: _F64) -> AucCompariso
     return compare_auc(reference[known], engine[known], truth[known] == 1)
 
 
-def _cosine(reference: FloatArray, engine: FloatArray) -> _F64:
+def embedding_cosines(reference: FloatArray, engine: FloatArray) -> _F64:
     """Cosine of two embeddings per volume, (n, d) -> float64 (n,): 1 for two zero vectors, 0 when one is zero.
 
     As 1 - |a - b|^2 / 2 of the unit vectors, which keeps its digits near 1 where the product loses them.

@@ -10,10 +10,12 @@ from pathlib import Path
 from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.bundle.golden_origin import golden_words
+from molre_edge.engines.batches import answer_volumes, largest_batch
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import BundleError, ConfigError, ParityFailedError
 from molre_edge.files import StrPath
-from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, compare, judge, limits_from
+from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, limits_from
+from molre_edge.parity.batches import BatchJudgement, judge_batches
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.specs import Precision
@@ -54,20 +56,30 @@ class LimitsChoice:
 
 @dataclass(frozen=True, eq=False)
 class GoldenCheck:
-    """An engine's answers to the golden volumes, judged by limits.
+    """An engine's answers to the golden volumes, alone and in every slot of its largest batch, judged by limits.
 
     Attributes:
-        numbers, verdict: as in a parity report.
-        outputs: the engine's answers.
-        compute_ms: time of each volume; the first includes the engine's warm-up.
-        seconds: time for all volumes, including copies and the comparison.
+        judgement: numbers and verdict, as in a parity report, of the worst answer to each volume; and which slots of a
+            batch are wrong.
+        outputs: the engine's answers to each volume alone.
+        compute_ms: time of each volume alone; the first includes the engine's warm-up.
+        seconds: time for all answers, including copies and the comparison.
     """
 
-    numbers: ParityNumbers
-    verdict: Verdict
+    judgement: BatchJudgement
     outputs: Outputs
     compute_ms: tuple[float, ...]
     seconds: float
+
+    @property
+    def numbers(self) -> ParityNumbers:
+        """What was measured."""
+        return self.judgement.numbers
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is within the limits."""
+        return self.judgement.verdict
 
 
 def check_files(bundle: Bundle) -> Files:
@@ -135,29 +147,36 @@ def check_golden(
     *,
     progress: Progress = SILENT,
 ) -> GoldenCheck:
-    """Run the golden volumes through an engine, one by one, and judge its answers.
+    """Run the golden volumes through an engine, alone and in every slot of its largest batch, and judge its answers.
 
     Args:
         bundle: an open bundle.
         runner: an entered runner, the engine under test.
         limits: the parity limits.
         golden: the golden set, if the caller has read it already.
-        progress: receives the number of volumes.
+        progress: receives the number of answers.
 
     Raises:
         BundleError: the golden answers are altered.
         EngineError: the engine fails on them.
     """
     golden = golden or bundle.golden()
-    start, results, count = time.perf_counter(), [], len(golden.volumes)
-    for place in range(count):
-        results.append(runner.run(golden.volumes[place : place + 1]))
-        progress.count(place + 1, count, "golden volumes")
-    outputs = Outputs.stack([result.outputs for result in results])
-    numbers = compare(golden.outputs, outputs, findings=bundle.findings, thresholds=bundle.thresholds)
-    verdict = judge(numbers, limits, golden_words(bundle.own_golden, count))
-    times = tuple(result.milliseconds["compute"] for result in results)
-    return GoldenCheck(numbers, verdict, outputs, times, time.perf_counter() - start)
+    start = time.perf_counter()
+    answered = answer_volumes(
+        runner,
+        golden.volumes,
+        largest_batch(runner),
+        lambda done, total: progress.count(done, total, "golden answers"),
+    )
+    judgement = judge_batches(
+        answered.answers,
+        golden.outputs,
+        limits,
+        golden_words(bundle.own_golden, len(golden.volumes)),
+        findings=bundle.findings,
+        thresholds=bundle.thresholds,
+    )
+    return GoldenCheck(judgement, answered.answers.alone, answered.compute_ms, time.perf_counter() - start)
 
 
 def require_verified(
@@ -194,19 +213,28 @@ def require_verified(
     check = check_golden(bundle, runner, choice.limits, golden)
     if not check.verdict.passed:
         record.forget(subject)
-        raise ParityFailedError(refusal(bundle, runner, choice, check.verdict))
+        raise ParityFailedError(refusal(bundle, runner, choice, check))
     kept = record.add(subject, check.verdict.summary)
     return f"verified now in {check.seconds:.1f} s on {check.numbers.n} golden volumes" + (
         "" if kept else "; the pass could not be recorded, so every start verifies again"
     )
 
 
-def refusal(bundle: Bundle, runner: Runner, choice: LimitsChoice, verdict: Verdict) -> str:
+def refusal(bundle: Bundle, runner: Runner, choice: LimitsChoice, check: GoldenCheck) -> str:
     """Why an engine must not be used."""
-    missed = "; ".join(f"{check.name}: {check.text}" for check in verdict.failed) or verdict.summary
+    verdict, fault = check.verdict, check.judgement.fault
+    missed = "; ".join(f"{each.name}: {each.text}" for each in verdict.failed) or verdict.summary
     who = "PyTorch" if bundle.own_golden is None else f"your model ({bundle.own_golden.file})"
+    again = "Build the engine again"
+    if fault and runner.facts.get("batch"):
+        again = "Build the engine again with --batch 1 1 1, which is all that 'infer' needs"
+    elif fused := runner.facts.get("fused_attention"):
+        again = (
+            f"It fuses {fused} attentions, which some versions of TensorRT do wrongly: 'molre-edge "
+            f"export --attention unfused' makes graphs that are not fused; build and verify an engine of those"
+        )
     return (
-        f"{runner.name} does not answer the golden volumes as {who} did, so it is not used: {missed}. Limits: "
-        f"{choice.source}. Build the engine again, or choose another one with --engine; 'molre-edge verify' shows "
-        f"every check"
+        f"{runner.name} does not answer the golden volumes as {who} did, so it is not used: "
+        f"{f'{fault}; ' if fault else ''}{missed}. Limits: {choice.source}. {again}, or choose another one with "
+        f"--engine; 'molre-edge verify' shows every check"
     )

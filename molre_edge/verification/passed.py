@@ -26,7 +26,7 @@ from molre_edge.parity import ParityLimits
 __all__ = ["RECORD", "VerifiedRecord", "record_path", "subject_of"]
 
 RECORD = "verified.json"
-_FORMAT, _VERSION = "molre-edge-verified", 1
+_FORMAT, _VERSION = "molre-edge-verified", 2  # 1: judged one volume at a time, not in batches
 _STEADY = ("runtime", "version", "device", "backend", "threads", "graph_optimisation")
 """The facts of a runner that are the same at each start; the others count what it has done so far."""
 _MAX_BYTES, _MAX_ENTRIES = 1 << 20, 200

@@ -14,6 +14,7 @@ from molre_edge.engines.choice import choose_engine, parse_engine
 from molre_edge.errors import BundleError, ConfigError, EngineError, MolreEdgeError
 from molre_edge.files import StrPath, name_problem, write_json, write_whole
 from molre_edge.parity import ParityLimits
+from molre_edge.parity.batches import BatchJudgement
 from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.junit import add_case, close_suite, document, open_suite
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
@@ -82,6 +83,7 @@ class Verification:
             "engine": None if self.engine is None else dict(self.engine),
             "limits": None if limits is None else {"source": limits.source, **limits.limits.to_dict()},
             "volumes": None if golden is None else golden.numbers.n,
+            "batches": None if golden is None else _batches(golden.judgement),
             "parity": None if golden is None else golden.verdict.to_dict(),
             "compute_ms": None if golden is None else [round(value, 3) for value in golden.compute_ms],
             "remembered": self.remembered,
@@ -190,7 +192,16 @@ def _verify(
             draft.remembered = record.add(subject, draft.golden.verdict.summary)
         else:
             record.forget(subject)
-            draft.problem = refusal(bundle, runner, draft.limits, draft.golden.verdict)
+            draft.problem = refusal(bundle, runner, draft.limits, draft.golden)
+
+
+def _batches(judgement: BatchJudgement) -> dict[str, Any]:
+    return {
+        "size": judgement.size,
+        "answers": judgement.more,
+        "wrong_slots": list(judgement.wrong_slots),
+        "right_alone": judgement.right_alone,
+    }
 
 
 def _write(result: Verification, path: Path) -> None:
@@ -232,6 +243,10 @@ def verification_junit(result: Verification) -> str:
         for check in result.golden.verdict.checks:
             failed = check.text if check.judged and not check.passed else ""
             add_case(answers, "checks", check.name, failed, skipped="" if check.judged else check.text)
+        judged = result.golden.judgement
+        add_case(
+            answers, "checks", "batches", judged.fault, skipped="the engine takes one at a time" * (not judged.more)
+        )
         if not result.golden.verdict.passed and not result.golden.verdict.failed:
             add_case(answers, "checks", "judged", "no limit could be judged; that is not a pass")
     return document([close_suite(files), close_suite(answers)])

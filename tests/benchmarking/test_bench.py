@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_fixtures import with_wrong_slot
 
 from molre_edge.benchmarking import bench as module
 from molre_edge.benchmarking.bench import bench_runners
 from molre_edge.benchmarking.measure import Candidate
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.errors import EngineError, RunError
 from molre_edge.machine import NOT_TOLD
 
@@ -41,6 +43,18 @@ def test_without_a_folder_nothing_is_written(bundle: Bundle, tmp_path: Path, mon
     result = bench_runners(bundle.folder, engines=["fp32"], rounds=3, threads=1)
     assert result.page is None and list(tmp_path.iterdir()) == []
     assert len(result.rows[0].texts) == 6
+
+
+def test_a_runner_that_is_wrong_in_one_slot_of_a_batch_is_shown_as_wrong_at_that_size(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxRuntimeRunner.run
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, volume: with_wrong_slot(run(self, volume), 3))
+    result = bench_runners(bundle, engines=["fp32"], batches=[1, 2, 4], rounds=3, threads=1, out=tmp_path)
+    assert [(row.batch, row.answers) for row in result.rows] == [(1, "right"), (2, "right"), (4, "wrong")]
+    judged = result.to_dict()["answers"]["onnxruntime:fp32"]
+    assert judged["passed"] is False and judged["wrong_slots"] == {"1": [], "2": [], "4": [3]}
+    assert result.exit_code == 3 and "wrongly in slot 3 of a batch of 4" in (tmp_path / "bench.html").read_text()
 
 
 @pytest.mark.parametrize("words", [{"batches": [0]}, {"batches": []}, {"rounds": 0}])

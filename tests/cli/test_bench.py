@@ -34,6 +34,7 @@ def test_the_plain_model_and_pytorch_are_measured_when_asked_for(bench: Any, tin
     done = bench("--engine", "fp32", "--engine", "torch", "--plain", tiny_checkpoint, "--json")
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert list(rows) == ["onnxruntime:fp32", "torch:fp32", "plain:fp32"]
+    assert [row["answers"] for row in rows.values()] == ["right", "right", "not judged"]
     assert len(rows["onnxruntime:fp32"]["to_plain"]) == 3 and rows["torch:fp32"]["to_first"] is not None
 
 

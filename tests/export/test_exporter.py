@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from run_fixtures import with_wrong_slot
 
 import molre_edge.bundle.golden
 from molre_edge.bundle.bundle import Bundle
@@ -73,7 +74,7 @@ def test_both_graphs_passed_their_gates_and_the_manifest_has_the_numbers(result:
         assert 0 < checks["max_abs_dp"]["measured"] < largest
         assert 0 < checks["routing_l1"]["measured"] <= checks["routing_l1"]["limit"]
         assert entry["limits"] == DEFAULT_LIMITS[Precision(precision)].to_dict()
-        assert entry["volumes"] == 6
+        assert entry["volumes"] == 6 and entry["batches"] == {"size": 3, "answers": 9}
     assert MODE in manifest["notes"]
 
 
@@ -131,6 +132,16 @@ def test_a_graph_outside_its_limits_leaves_no_bundle_and_touches_no_old_one(
         export_bundle(checkpoint, old, volumes[:3], golden_origin="blocks", limits=limits, force=True)
     assert listing(tmp_path) == before
     assert Bundle.open(old).digest == result.digest
+
+
+def test_a_graph_that_is_wrong_in_one_slot_of_a_batch_is_refused(
+    checkpoint: LoadedCheckpoint, volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxRuntimeRunner.run
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, volume: with_wrong_slot(run(self, volume), 3))
+    with pytest.raises(ParityFailedError, match=r"one volume at a time, and wrongly in slot 3 of a batch of 3"):
+        export_bundle(checkpoint, tmp_path / "b", volumes, golden_origin="blocks", precisions=(Precision.FP32,))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_merged_expert_is_refused_by_the_export_itself(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import ConfigError
-from molre_edge.export.golden import batches, extreme_volume, head_shape, scan_volumes, synthetic_volumes
+from molre_edge.export.golden import extreme_volume, head_shape, scan_volumes, synthetic_volumes
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 from molre_edge.synthetic import make_head, write_nifti
 
@@ -48,15 +48,6 @@ def test_the_first_volume_goes_from_the_lowest_to_the_highest_hu() -> None:
 def test_one_volume_is_not_enough() -> None:
     with pytest.raises(ConfigError, match="golden volumes: 1; expected at least 2"):
         synthetic_volumes(GRID, 1)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 6, 8, 13])
-def test_batches_take_every_volume_once_in_sizes_of_one_to_three(count: int) -> None:
-    parts = list(batches(count))
-    assert [i for part in parts for i in range(count)[part]] == list(range(count))
-    sizes = {len(range(count)[part]) for part in parts}
-    assert sizes <= {1, 2, 3}
-    assert len(sizes) >= (2 if count >= 3 else 1)
 
 
 def test_scans_of_the_user_are_read_and_others_are_named_without_their_path(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
-    paths = files("*.md", "*.py", "*.toml", "*.txt", "*.html", "*.json", "Makefile", "run", "nightly")
+    paths = files("*.md", "*.py", "*.toml", "*.txt", "*.html", "*.json", "Makefile", "run", "nightly", "lowest")
     lines = {page_name(path): path.read_text(encoding="utf-8").splitlines() for path in paths}
     named = [f"{name}: {line}" for name, text in lines.items() for line in text if MACHINE_PATH.search(line)]
     assert len(paths) > 300

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from run_fixtures import with_wrong_slot
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.bundle.engine_files import write_engine
@@ -29,6 +31,8 @@ from molre_edge.verification.passed import VerifiedRecord, subject_of
 from molre_edge.verification.verify import verify_bundle
 
 LIMITS = LimitsChoice(DEFAULT_LIMITS[Precision.FP32], "default")
+CALLS = 3 + 2
+"""Of a verification: three golden volumes alone, and two batches of two."""
 
 
 @pytest.fixture
@@ -106,16 +110,16 @@ def test_invalid_limits_of_the_manifest_are_refused(copy: Bundle) -> None:
 def test_an_engine_is_verified_once(bundle: Bundle, altered: Any, record: VerifiedRecord) -> None:
     runner = altered(lambda outputs: outputs)
     assert "verified now" in require_verified(bundle, runner, LIMITS, record)
-    assert runner.asked == 3
+    assert runner.asked == CALLS
     assert "verified on this machine" in require_verified(bundle, runner, LIMITS, record)
-    assert runner.asked == 3
+    assert runner.asked == CALLS
 
 
 def test_without_a_place_to_note_it_an_engine_is_verified_each_time(bundle: Bundle, altered: Any) -> None:
     runner = altered(lambda outputs: outputs)
     for _ in range(2):
         assert "every start verifies again" in require_verified(bundle, runner, LIMITS, VerifiedRecord(None))
-    assert runner.asked == 6
+    assert runner.asked == 2 * CALLS
 
 
 def test_an_engine_that_answers_otherwise_is_refused_each_time(
@@ -125,7 +129,7 @@ def test_an_engine_that_answers_otherwise_is_refused_each_time(
     for _ in range(2):
         with pytest.raises(ParityFailedError, match="is not used: max_abs_dp"):
             require_verified(bundle, runner, LIMITS, record)
-    assert runner.asked == 6
+    assert runner.asked == 2 * CALLS
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -159,6 +163,7 @@ def test_a_verification_tells_each_step(copy: Bundle, record: VerifiedRecord) ->
     assert set(result.seconds) == {"hashes", "load", "golden", "in_all"}
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert data["passed"] is True and data["volumes"] == 3 and data["engine"]["name"] == "onnxruntime:fp32"
+    assert data["batches"] == {"size": 2, "answers": 4, "wrong_slots": [], "right_alone": True}
 
 
 def test_a_bundle_with_an_altered_file_is_not_loaded(
@@ -195,6 +200,48 @@ def test_an_engine_that_cannot_run_here_is_a_problem(
     monkeypatch.setattr(OnnxRuntimeRunner, "__enter__", enter)
     result = verify_bundle(copy, "fp32", record=record)
     assert (result.exit_code, result.problem) == (1, "no memory left")
+
+
+@pytest.mark.parametrize("slot", [1, 2, 3, 4])
+def test_an_engine_with_one_wrong_slot_in_its_largest_batch_is_refused(
+    slot: int, bundle: Bundle, wrong_slot: Any, record: VerifiedRecord
+) -> None:
+    words = rf"rightly one volume at a time, and wrongly in slot {slot} of a batch of 4; .*--batch 1 1 1"
+    with pytest.raises(ParityFailedError, match=words):
+        require_verified(bundle, wrong_slot(slot), LIMITS, record)
+    assert check_golden(bundle, wrong_slot(slot, batch=(1, 1, 1)), LIMITS.limits).verdict.passed
+
+
+def test_a_runner_of_batches_of_any_size_is_judged_in_pairs(bundle: Bundle, wrong_slot: Any) -> None:
+    check = check_golden(bundle, wrong_slot(2, batch=None), LIMITS.limits)
+    assert (check.judgement.size, check.judgement.wrong_slots, check.judgement.more) == (2, (2,), 4)
+    assert np.array_equal(
+        check.outputs.logits, check_golden(bundle, wrong_slot(1, batch=None), LIMITS.limits).outputs.logits
+    )
+
+
+def test_where_a_fused_attention_may_be_at_fault_the_remedy_is_named(
+    bundle: Bundle, altered: Any, record: VerifiedRecord
+) -> None:
+    class Fusing(type(altered(far))):  # type: ignore[misc]
+        @property
+        def facts(self) -> dict[str, Any]:
+            return {**self._inner.facts, "batch": [1, 1, 4], "fused_attention": 12}
+
+    inner = altered(far)
+    with pytest.raises(ParityFailedError, match=r"It fuses 12 attentions, .* 'molre-edge export --attention unfused'"):
+        require_verified(bundle, Fusing(inner._inner, far), LIMITS, record)
+
+
+def test_verify_names_the_slot_that_is_wrong(
+    copy: Bundle, record: VerifiedRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = OnnxRuntimeRunner.run
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, volume: with_wrong_slot(run(self, volume), 2))
+    result = verify_bundle(copy, "fp32", record=record, out=tmp_path / "verify.xml")
+    assert result.exit_code == 3 and "in slot 2 of a batch of 2" in str(result.problem)
+    assert result.to_dict()["batches"]["wrong_slots"] == [2]
+    assert 'failure type="parity" message="it answers rightly' in (tmp_path / "verify.xml").read_text()
 
 
 OWN = "as your model answered (answers.npz, 3 scans, from scan files)"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from molre_edge.bundle.bundle import MANIFEST, Bundle
+from molre_edge.bundle.bundle import MANIFEST, Bundle, amend_manifest
 from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target
@@ -25,6 +25,8 @@ from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.layers import BuiltLayer
 from molre_edge.errors import BundleError, EngineError, MissingDependencyError
+from molre_edge.export.attention import unfuse_attention
+from molre_edge.export.half import to_half
 from molre_edge.progress import SILENT, Silent
 from molre_edge.specs import Precision
 
@@ -85,6 +87,20 @@ def test_an_fp16_engine_has_half_layers_but_for_routers_and_head_and_fuses_each_
     assert weights["Float"] == 2 * 96 * 4 + 96 * 76
     assert weights["Half"] > 20 * weights["Float"]
     assert layers["fused_attention"] == 2
+
+
+def test_an_unfused_graph_gives_an_engine_without_fused_attention(fresh: Bundle) -> None:
+    import onnx
+
+    graph = onnx.load_from_string(fresh.read(fresh.graph(Precision.FP32).file))
+    assert unfuse_attention(graph) == 2
+    bundle = put_graph(fresh, "graphs/fp16.onnx", to_half(graph).SerializeToString())
+    amend_manifest(bundle, {**bundle.manifest, "attention": "unfused"}, bundle.manifest["files"])
+    bundle = Bundle.open(bundle.folder)
+    facts = build_engine(bundle, Precision.FP16, OPTIONS).facts
+    assert facts["layers"]["fused_attention"] == 0 and facts["warnings"] == []
+    assert facts["layers"]["matrix_weights"]["Half"] > 0
+    assert known_problem(bundle, Precision.FP16, "TensorRT", "10.16.1", ["sm120"]) is None
 
 
 def test_the_json_tells_what_it_was_built_from_and_how(built: Bundle) -> None:
