@@ -92,9 +92,16 @@ class HeadCTClassifier(nn.Module):
         self._state.start(features.shape[1] if features.dim() == 3 else 1)
         return self._answer(features)
 
+    @property
+    def routing(self) -> RoutingState:
+        """The gates of the pass at work, for a look at one part of the model: `start` it before the part runs."""
+        return self._state
+
     def _features(self, volume: Tensor) -> Tensor:
-        slices = volume.shape[1]
-        channels = self.intensity(volume.flatten(0, 1))  # [batch * slices, channels, rows, cols]
+        return self.encode(self.intensity(volume.flatten(0, 1)), volume.shape[1])
+
+    def encode(self, channels: Tensor, slices: int) -> Tensor:
+        """The backbone's features of normalised channels [batch * slices, channels, rows, cols]."""
         if self.volumetric:
             stacked = channels.unflatten(0, (-1, slices)).transpose(1, 2)  # [batch, channels, slices, rows, cols]
             return self.backbone(stacked)  # type: ignore[no-any-return]

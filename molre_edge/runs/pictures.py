@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.progress import Progress
+from molre_edge.reports.images import as_png
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.runs.scan_table import Entry, path_text
 from molre_edge.scans import find_scans
@@ -67,7 +64,7 @@ def key_slices(
         number = grid.slices // 2 if at is None else at
         picture = KeySlice(
             scan=scan,
-            data=_png(read.volume[number]),
+            data=as_png(read.volume[number], *_BRAIN_HU),
             width=grid.cols,
             height=grid.rows,
             slice=number + 1,
@@ -95,14 +92,3 @@ def _where_gates_differ(report: Report, scan: int, slices: int) -> int | None:
         return None
     apart = np.abs(engine[scan] - reference[scan]).sum(axis=-1).max(axis=-1)  # [slices]
     return int(np.argmax(apart)) if np.isfinite(apart).all() else None
-
-
-def _png(hu: npt.NDArray[np.floating]) -> str:
-    """A slice [rows, cols] in the brain window as a PNG without any metadata, as an address that holds it."""
-    from matplotlib.image import imsave
-
-    file = io.BytesIO()
-    low, high = _BRAIN_HU
-    nothing: Any = {"Software": None}  # not even the program's name
-    imsave(file, hu.astype(np.float32), cmap="gray", vmin=low, vmax=high, format="png", metadata=nothing)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
