@@ -158,7 +158,8 @@ def _of_answers(chain: Chain, agreement: Agreement, parting: Segment) -> list[Ca
         scans = list(parting.states)
         logits = np.stack([chain.run(parting.states[scan], "logits") for scan in scans]).astype(np.float64)
     given = agreement.ranges.rows([rows[scan] for scan in scans])
-    bias = chain.model.head.bias
+    head = chain.model.head
+    bias = getattr(head, "base", head).bias  # an adapted head wraps its layer
     offset = np.zeros(logits.shape[1]) if bias is None else bias.detach().numpy().astype(np.float64)
     before = logit_differences(given.nearest(logits), logits).max()
     causes = []

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,12 @@ import pytest
 import torch
 from own_chain import FINDINGS, MEAN, STD, WINDOWS, Own, normalised, windowed
 
-from molre_edge.own_model.inputs_folder import HuVolume, InputsFolder
+from molre_edge.own_model.answers import ANSWERS, write_answers
+from molre_edge.own_model.inputs_folder import HuVolume, InputsFolder, open_inputs
+from molre_edge.own_model.parting.explain import explain_reference
 from molre_edge.own_model.parting.explanation import Explanation
 from molre_edge.own_model.parting.steps import Step
+from molre_edge.own_model.write_inputs import write_reference_inputs
 from molre_edge.parity import sigmoid
 from molre_edge.scans.grid import sample
 from molre_edge.specs import Grid
@@ -57,22 +60,18 @@ def test_a_good_checkpoint_agrees_from_the_hu_volume_to_the_answers(explain: Exp
     assert explanation.text.startswith("No step differs")
 
 
-def test_a_window_in_use_elsewhere(explain: Explain) -> None:
-    others = [WINDOWS[0], (50.0, 130.0), WINDOWS[2]]
-    explanation = explain(windows=lambda hu: windowed(hu, others))
-    found(explanation, Step.WINDOWS, "window 2 is (50, 130), the checkpoint's is (80, 200)")
-    assert "[[40, 80], [50, 130], [600, 2800]]" in explanation.text
-
-
+@pytest.mark.nightly
 def test_a_window_that_no_list_knows(explain: Explain) -> None:
     others = [(33.0, 91.0), WINDOWS[1], WINDOWS[2]]
     found(explain(windows=lambda hu: windowed(hu, others)), Step.WINDOWS, "window 1 is (33, 91)")
 
 
+@pytest.mark.nightly
 def test_channels_in_another_order(explain: Explain) -> None:
     found(explain(windows=lambda hu: windowed(hu, WINDOWS[::-1])), Step.WINDOWS, "channels are in another order")
 
 
+@pytest.mark.nightly
 def test_windows_from_minus_one_to_one(explain: Explain) -> None:
     found(explain(windows=lambda hu: windowed(hu) * 2 - 1), Step.WINDOWS, "windows to -1 ... 1")
 
@@ -91,6 +90,7 @@ def test_ct_numbers_without_the_rescale_intercept(explain: Explain) -> None:
     found(explanation, Step.HU, "rescale intercept")
 
 
+@pytest.mark.nightly
 def test_nearest_neighbours(explain: Explain) -> None:
     def nearest(scan: HuVolume) -> Any:
         middles = scan.range_mm[0] + (np.arange(4) + 0.5) / 4 * (scan.range_mm[1] - scan.range_mm[0])
@@ -121,6 +121,7 @@ def test_probabilities_that_are_called_logits(explain: Explain) -> None:
     found(explanation, Step.PROBABILITIES, "gave probabilities where logits were said")
 
 
+@pytest.mark.nightly
 def test_a_sigmoid_applied_twice(explain: Explain) -> None:
     explanation = explain(answer=lambda logits: sigmoid(sigmoid(logits)), kind="probabilities")
     found(explanation, Step.PROBABILITIES, "applies the sigmoid twice")
@@ -134,6 +135,7 @@ def test_routers_of_another_temperature(explain: Explain, net: Own) -> None:
     found(explain(model=altered(net, hotter)), Step.GATES, "temperature 1, the checkpoint's is 2", '"temperature": 1')
 
 
+@pytest.mark.nightly
 def test_experts_of_another_scale(explain: Explain, net: Own) -> None:
     def stronger(other: Own) -> None:
         for layer in other.adapted:
@@ -151,6 +153,7 @@ def test_another_head_of_one_finding(explain: Explain, net: Own) -> None:
     found(explanation, Step.HEAD, "Only mass differ", "4 other findings agree")
 
 
+@pytest.mark.nightly
 def test_another_bias_of_the_head(explain: Explain, net: Own) -> None:
     explanation = explain(model=altered(net, lambda other: other.head.bias[1].add_(0.25)))
     found(explanation, Step.HEAD, "another bias in the head: infarct by +0.25")
@@ -191,6 +194,7 @@ def test_what_the_saved_hu_volume_is(explain: Explain, change: Callable[[Any], A
     assert explanation.rows[0].end == "hu" and explanation.rows[0].differs
 
 
+@pytest.mark.nightly
 def test_windows_and_normalisation_are_read_off_the_saved_channels(explain: Explain) -> None:
     others = [WINDOWS[0], (61.0, 173.0), WINDOWS[2]]
     explanation = explain(windows=lambda hu: windowed(hu, others), saved=("windowed", "normalised"))
@@ -220,6 +224,7 @@ def test_an_altered_weight_of_the_backbone(explain: Explain, net: Own) -> None:
     assert [row.end for row in explanation.rows if row.differs] == ["features"]
 
 
+@pytest.mark.nightly
 def test_an_altered_weight_of_pooling_or_head(explain: Explain, net: Own) -> None:
     pooling = altered(net, lambda other: other.project.weight.mul_(2.0))
     found(explain(model=pooling, saved=("features", "embedding")), Step.POOLING, "weights of the pooling")
@@ -238,6 +243,7 @@ def test_thresholds(explain: Explain) -> None:
     found(explanation, Step.THRESHOLDS, "of shift yours is 0.3, the checkpoint's 0.5")
 
 
+@pytest.mark.nightly
 def test_what_no_change_explains_is_not_named_but_narrowed(explain: Explain, net: Own) -> None:
     backbone = altered(net, lambda other: other.layers[1].mlp.up_proj.weight[0].mul_(3.0))
     explanation = explain(model=backbone)
@@ -249,9 +255,44 @@ def test_what_no_change_explains_is_not_named_but_narrowed(explain: Explain, net
 
 
 def test_page_and_json_say_what_was_found_with_both_sides_in_pictures(explain: Explain, inputs: InputsFolder) -> None:
-    explanation = explain(windows=lambda hu: windowed(hu, ((40.0, 80.0), (50.0, 130.0), (600.0, 2800.0))))
+    explanation = explain(windows=lambda hu: windowed(hu, [WINDOWS[0], (50.0, 130.0), WINDOWS[2]]))
+    found(explanation, Step.WINDOWS, "window 2 is (50, 130), the checkpoint's is (80, 200)")
+    assert "[[40, 80], [50, 130], [600, 2800]]" in explanation.text
     data = json.loads((explanation.folder / "explanation.json").read_text())
     assert data == explanation.to_dict() and data["step"] == "windows" and data["causes"][0]["difference_left"] < 4e-4
     page = (explanation.folder / "explanation.html").read_text()
     assert "window 2 is (50, 130)" in page and page.count("<img ") == 3 and page.count("<svg") == 1
     assert str(inputs.folder) not in page
+
+
+@pytest.mark.nightly
+def test_slices_in_reverse_of_a_3d_model(tiny_scans: Path, tmp_path: Path) -> None:
+    from molre_edge.model.checkpoint import save_checkpoint
+    from molre_edge.model.classifier import HeadCTClassifier
+    from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
+
+    config = ModelConfig(
+        backbone=BackboneConfig(id="convnet3d-small"),
+        grid=GRID,
+        adapter=AdapterConfig(modules=("head",), experts=3, rank=2),
+        findings=FINDINGS,
+        budget=10.0,
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = HeadCTClassifier(config).eval()
+        model.head.lora_B.normal_()
+    save_checkpoint(model, tmp_path / "ckpt.pt")
+    write_reference_inputs(tiny_scans, tmp_path / "asked", checkpoint=tmp_path / "ckpt.pt")
+    inputs = open_inputs(tmp_path / "asked")
+    volumes = np.stack([inputs.grid_volume(scan) for scan in inputs.scans]).astype(np.float32)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(volumes[:, ::-1].copy())).logits.numpy()
+    write_answers(
+        inputs.folder / ANSWERS,
+        given="grid",
+        scans=tuple(scan.scan for scan in inputs.scans),
+        findings=FINDINGS,
+        arrays={"logits": logits},
+    )
+    found(explain_reference(inputs.folder, tmp_path / "ckpt.pt"), Step.SLICES, "from superior to inferior")
