@@ -52,7 +52,8 @@ class HeadCTClassifier(nn.Module):
         entry = backbone_entry(config.backbone.id)
         self.config = config
         self.volumetric = entry.dimensions == 3
-        mean, std = _for_channels(entry.mean, config), _for_channels(entry.std, config)
+        own = config.normalisation or entry
+        mean, std = _for_channels(own.mean, config), _for_channels(own.std, config)
         self.intensity = WindowChannels(config.windows, mean, std)
         self.backbone = entry.build(config.grid, len(config.windows), config.backbone.options).requires_grad_(False)
         width = int(self.backbone.embed_dim)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def intensity_changes(windows: Sequence[Window], mean: Sequence[float], std: Seq
             if order != tuple(range(len(windows))) and [windows[i] for i in order] != list(windows):
                 moved = {place: windows[source] for place, source in enumerate(order) if place != source}
                 yield window_change(windows, moved, ": the channels are in another order")
-    yield from _forms(windows)
+    yield from _forms(windows, mean, std)
     for name, means, deviations in KNOWN_NORMALISATIONS:
         if len(means) in (1, len(windows)):
             yield normalisation_change(means, deviations, len(windows), f", {name}")
@@ -126,14 +126,13 @@ def normalisation_change(mean: Sequence[float], std: Sequence[float], channels: 
     return Change(
         Step.NORMALISATION,
         f"normalises with mean ({words[0]}) and deviation ({words[1]}){why}",
-        "mean and deviation are those of the backbone (docs/backbones.md): choose the backbone's entry that has yours, "
-        "or normalise in your code as it does",
+        f'in the checkpoint, "normalisation": {{"mean": [{words[0]}], "std": [{words[1]}]}}',
         "normalised",
         lambda _, x: (x - mean_of) / std_of,
     )
 
 
-def _forms(windows: Sequence[Window]) -> Iterator[Change]:
+def _forms(windows: Sequence[Window], mean: Sequence[float], std: Sequence[float]) -> Iterator[Change]:
     """Other formulas for the same windows."""
 
     def change(text: str, apply: Callable[[Chain, Array], Array]) -> Change:
@@ -154,8 +153,16 @@ def _forms(windows: Sequence[Window]) -> Iterator[Change]:
     yield change("does not clip to the windows", open_ended)
     yield change("rounds windowed values to 8 bits", lambda _, hu: np.rint(_windowed(hu, windows) * 255) / 255)
     yield change("cuts windowed values down to 8 bits", lambda _, hu: np.floor(_windowed(hu, windows) * 255) / 255)
-    yield change("windows to 0 ... 255, not to 0 ... 1", lambda _, hu: _windowed(hu, windows) * 255)
-    yield change("windows to -1 ... 1, not to 0 ... 1", lambda _, hu: _windowed(hu, windows) * 2 - 1)
+    for low, high in ((0.0, 255.0), (-1.0, 1.0)):
+        means = ", ".join(f"{(value - low) / (high - low):.6g}" for value in mean)
+        deviations = ", ".join(f"{value / (high - low):.6g}" for value in std)
+        yield Change(
+            Step.WINDOWS,
+            f"windows to {low:g} ... {high:g}, not to 0 ... 1",
+            f'in the checkpoint, "normalisation": {{"mean": [{means}], "std": [{deviations}]}}',
+            "windowed",
+            lambda _, hu, low=low, high=high: low + (high - low) * _windowed(hu, windows),
+        )
 
 
 def _windowed(hu: Array, windows: Sequence[Sequence[float]]) -> Array:

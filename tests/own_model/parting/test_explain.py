@@ -76,9 +76,17 @@ def test_windows_from_minus_one_to_one(explain: Explain) -> None:
     found(explain(windows=lambda hu: windowed(hu) * 2 - 1), Step.WINDOWS, "windows to -1 ... 1")
 
 
-def test_another_mean_and_deviation(explain: Explain) -> None:
+def test_another_mean_and_deviation_and_the_checkpoint_that_is_mended_as_it_says(
+    explain: Explain, inputs: InputsFolder, own_checkpoint: Path, tmp_path: Path
+) -> None:
     explanation = explain(normalise=lambda x: normalised(x, (0.5,) * 3, (0.5,) * 3))
     found(explanation, Step.NORMALISATION, "mean (0.5) and deviation (0.5)", "SigLIP")
+    setting = '"normalisation": {"mean": [0.5], "std": [0.5]}'
+    assert setting in explanation.text
+    checkpoint = torch.load(own_checkpoint, weights_only=True)
+    checkpoint["config"] |= json.loads("{" + setting + "}")
+    torch.save(checkpoint, tmp_path / "mended.pt")
+    assert explain_reference(inputs.folder, tmp_path / "mended.pt", out=tmp_path / "again").exit_code == 0
 
 
 def test_left_and_right_exchanged(explain: Explain) -> None:
