@@ -35,7 +35,7 @@ KNOWN_WINDOWS: dict[Window, str] = {
     (400.0, 1800.0): "bone",
     (0.0, 2000.0): "wide",
     (0.0, 2048.0): "wide",
-    (1023.5, 4095.0): "all of 12-bit CT",
+    (1023.5, 4095.0): "all of CT",
 }
 """(centre, width) in HU that are in use."""
 
@@ -62,7 +62,7 @@ def intensity_changes(windows: Sequence[Window], mean: Sequence[float], std: Seq
     for channel, window in enumerate(windows):
         for other, name in KNOWN_WINDOWS.items():
             if other != tuple(window):
-                yield window_change(windows, {channel: other}, f" ({name})")
+                yield window_change(windows, {channel: other}, f"; yours is in use for {name}")
     if all(high > low for low, high in windows):
         read = {place: ((low + high) / 2, high - low) for place, (low, high) in enumerate(windows)}
         yield window_change(windows, read, ": the checkpoint's pairs are lowest and highest HU, not centre and width")

@@ -112,7 +112,8 @@ def _taps(at: _F64, count: int, kind: str) -> _F64:
     away = np.abs(places - at[:, None])
     if kind == "nearest":
         chosen = np.floor(at + 0.5)
-        return (places == chosen[:, None]).astype(np.float64)
+        picked: _F64 = (places == chosen[:, None]).astype(np.float64)
+        return picked
     if kind == "linear":
         return np.maximum(0.0, 1.0 - away)
     a = -0.75  # as PyTorch and OpenCV have it

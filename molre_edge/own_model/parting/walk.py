@@ -67,7 +67,8 @@ class Target:
     def nearest(self, ours: Array) -> Array:
         """The user's value; of logits that a probability stands for, the one nearest to ours."""
         if self.logits is not None:
-            return self.logits.nearest(ours[None])[0]
+            nearest: Array = self.logits.nearest(ours[None])[0]
+            return nearest
         assert self.value is not None
         return self.value
 
