@@ -86,9 +86,9 @@ class OwnReference:
         write_json(path, agreement.to_dict())
         if not agreement.passed:
             raise ParityFailedError(
-                f"{agreement.message()}\nEvery finding is in {path}. No bundle was written. Correct the checkpoint's "
-                f"configuration (windows, normalisation, grid, order of findings; docs/guides/your-own-model.md), or "
-                f"set limits that fit your use with --limits, table [fp32]"
+                f"{agreement.message()}\nEvery finding is in {path}. No bundle was written. 'molre-edge reference "
+                f"{self.inputs.folder} --explain --checkpoint CKPT' finds the first step that differs "
+                f"(docs/guides/when-parity-fails.md)"
             )
         return agreement
 
@@ -122,11 +122,7 @@ def open_own_reference(folder: Path, config: ModelConfig, *, note: str | None, k
     if keep is not None and keep < MIN_GOLDEN:
         raise ConfigError(f"golden volumes: {keep}; expected at least {MIN_GOLDEN}")
     inputs, answers = open_inputs(folder), read_answers(folder / ANSWERS)
-    if inputs.grid != config.grid:
-        raise ConfigError(
-            f"{folder}: written for the grid {inputs.grid}, and the checkpoint has {config.grid}. Run 'molre-edge "
-            f"reference' again with this checkpoint"
-        )
+    inputs.check_grid(config.grid)
     if len(inputs.scans) < MIN_GOLDEN:
         raise ExportError(
             f"{folder}: {len(inputs.scans)} scan; expected at least {MIN_GOLDEN}, because the proof of dynamic routing "

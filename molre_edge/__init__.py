@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from molre_edge.export.exporter import export_checkpoint
     from molre_edge.inspection.look import inspect_path
+    from molre_edge.own_model.parting.explain import explain_reference
     from molre_edge.own_model.write_inputs import write_reference_inputs
     from molre_edge.parity.limits import ParityLimits
     from molre_edge.parity.outputs import ParityError
@@ -75,6 +76,7 @@ __all__ = [
     "calibrate_bundle",
     "diagnose",
     "evaluate_checkpoint",
+    "explain_reference",
     "export_checkpoint",
     "import_peft",
     "infer_scans",

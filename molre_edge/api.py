@@ -14,6 +14,7 @@ __all__ = ["ERRORS", "PLACES", "TYPES", "VERBS", "find"]
 
 VERBS: Mapping[str, str] = {
     "write_reference_inputs": "molre_edge.own_model.write_inputs",
+    "explain_reference": "molre_edge.own_model.parting.explain",
     "export_checkpoint": "molre_edge.export.exporter",
     "calibrate_bundle": "molre_edge.calibration.run",
     "build_engine": "molre_edge.engines.build",

@@ -42,6 +42,7 @@ PUBLIC = [
     "calibrate_bundle",
     "diagnose",
     "evaluate_checkpoint",
+    "explain_reference",
     "export_checkpoint",
     "import_peft",
     "infer_scans",

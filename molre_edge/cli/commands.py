@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
         (
             "molre-edge reference scans --checkpoint ckpt.pt --out for-my-model",
             "molre-edge reference scans --checkpoint ckpt.pt --model mine.py:answer --out for-my-model",
+            "molre-edge reference for-my-model --explain --checkpoint ckpt.pt",
         ),
     ),
     "export": Entry(

@@ -35,6 +35,9 @@ def model_words(config: Any) -> list[tuple[str, str]]:
         ("windows", plain(", ".join(f"{c:g}/{w:g}" for c, w in _pairs(dig(config, "windows"))) + " HU (centre/width)")),
         ("adaptation", adaptation(config)),
     ]
+    if dig(config, "normalisation"):
+        mean, std = (plain(dig(config, "normalisation", name)) for name in ("mean", "std"))
+        words.insert(3, ("normalisation", f"mean {mean}, deviation {std}"))
     if modules:
         words.append(("adapted", plain(", ".join(map(str, modules)) if isinstance(modules, list | tuple) else modules)))
     if isinstance(findings, list | tuple):

@@ -52,7 +52,8 @@ class HeadCTClassifier(nn.Module):
         entry = backbone_entry(config.backbone.id)
         self.config = config
         self.volumetric = entry.dimensions == 3
-        mean, std = _for_channels(entry.mean, config), _for_channels(entry.std, config)
+        own = config.normalisation or entry
+        mean, std = _for_channels(own.mean, config), _for_channels(own.std, config)
         self.intensity = WindowChannels(config.windows, mean, std)
         self.backbone = entry.build(config.grid, len(config.windows), config.backbone.options).requires_grad_(False)
         width = int(self.backbone.embed_dim)  # type: ignore[arg-type]
@@ -92,9 +93,16 @@ class HeadCTClassifier(nn.Module):
         self._state.start(features.shape[1] if features.dim() == 3 else 1)
         return self._answer(features)
 
+    @property
+    def routing(self) -> RoutingState:
+        """The gates of the pass at work, for a look at one part of the model: `start` it before the part runs."""
+        return self._state
+
     def _features(self, volume: Tensor) -> Tensor:
-        slices = volume.shape[1]
-        channels = self.intensity(volume.flatten(0, 1))  # [batch * slices, channels, rows, cols]
+        return self.encode(self.intensity(volume.flatten(0, 1)), volume.shape[1])
+
+    def encode(self, channels: Tensor, slices: int) -> Tensor:
+        """The backbone's features of normalised channels [batch * slices, channels, rows, cols]."""
         if self.volumetric:
             stacked = channels.unflatten(0, (-1, slices)).transpose(1, 2)  # [batch, channels, slices, rows, cols]
             return self.backbone(stacked)  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ __all__ = [
     "AdapterConfig",
     "BackboneConfig",
     "ModelConfig",
+    "NormalisationConfig",
     "PoolingConfig",
     "RouterConfig",
     "RouterSharing",
@@ -147,6 +148,30 @@ class PoolingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NormalisationConfig:
+    """Mean and deviation of windowed channels: ``(x - mean) / std``, x from 0 to 1.
+
+    Windows that lead to another range ``[low, high]`` are the same with ``(mean - low) / (high - low)`` and
+    ``std / (high - low)``.
+
+    Attributes:
+        mean: one a channel, or one for all.
+        std: likewise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, values, low in (("mean", self.mean, -1e4), ("std", self.std, 1e-4)):
+            if not 1 <= len(values) <= 16:
+                raise ConfigError(f"normalisation.{name}: expected 1 to 16 numbers, got {len(values)}")
+            for value in values:
+                _check_float(f"normalisation.{name}", value, low, 1e4)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """All that defines a classifier but its weights.
 
@@ -154,6 +179,7 @@ class ModelConfig:
         backbone: which backbone.
         grid: the grid that the model reads.
         windows: (centre, width) in HU, one a channel.
+        normalisation: mean and deviation of the channels; None for the backbone's own.
         adapter: the experts.
         router: the routers.
         pooling: the pooling over slices.
@@ -165,6 +191,7 @@ class ModelConfig:
     backbone: BackboneConfig
     grid: Grid
     windows: tuple[tuple[float, float], ...] = DEFAULT_WINDOWS
+    normalisation: NormalisationConfig | None = None
     adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(experts=0))
     router: RouterConfig = field(default_factory=RouterConfig)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
@@ -196,11 +223,26 @@ class ModelConfig:
         for centre, width in self.windows:
             _check_float("windows: centre", centre, -1024.0, 3071.0)
             _check_float("windows: width", width, 1.0, 8192.0)
+        self._check_normalisation()
         _check_float("budget", self.budget, 0.0, 1e3)
+
+    def _check_normalisation(self) -> None:
+        if self.normalisation is None:
+            return
+        for name in ("mean", "std"):
+            count = len(getattr(self.normalisation, name))
+            if count not in (1, len(self.windows)):
+                raise ConfigError(
+                    f"normalisation.{name}: expected one number, or one for each of the {len(self.windows)} windows, "
+                    f"got {count}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (dict, list, str, int, float), as a checkpoint and a bundle store it."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        data: dict[str, Any] = _plain(asdict(self))
+        if self.normalisation is None:  # as versions before it was a setting wrote and read it
+            del data["normalisation"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
@@ -213,6 +255,7 @@ class ModelConfig:
         for name, kind in (
             ("backbone", BackboneConfig),
             ("grid", Grid),
+            ("normalisation", NormalisationConfig),
             ("adapter", AdapterConfig),
             ("router", RouterConfig),
             ("pooling", PoolingConfig),
@@ -237,6 +280,9 @@ def _section(kind: type[_T], data: Any, where: str) -> _T:
     values = dict(_known(kind, data, where))
     if "modules" in values:
         values["modules"] = tuple(_list(values["modules"], "adapter.modules"))
+    for name in ("mean", "std"):
+        if name in values:
+            values[name] = tuple(_list(values[name], f"{where}.{name}"))
     for name, words in (("level", Routing), ("sharing", RouterSharing)):
         if name in values:
             values[name] = _word(f"router.{name}", words, values[name])

@@ -36,5 +36,13 @@ class WindowChannels(nn.Module):
 
     def forward(self, hu: Tensor) -> Tensor:
         """The channels of HU slices."""
+        return self.normalise(self.window(hu))
+
+    def window(self, hu: Tensor) -> Tensor:
+        """The windowed channels of HU slices, from 0 to 1: [units, rows, cols] -> [units, channels, rows, cols]."""
         x = (hu.unsqueeze(1) - self.low) / self.width
-        return (x.clamp(0.0, 1.0) - self.mean) / self.std
+        return x.clamp(0.0, 1.0)
+
+    def normalise(self, windowed: Tensor) -> Tensor:
+        """The backbone's channels of windowed ones, same shape."""
+        return (windowed - self.mean) / self.std

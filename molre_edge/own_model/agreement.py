@@ -23,6 +23,7 @@ from molre_edge.parity.whose import as_own_answers
 __all__ = ["Agreement", "agree"]
 
 _SHOWN = 10  # findings in a message
+_ROUNDING = 1e-6  # of a threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,25 +34,31 @@ class Agreement:
         answers: of the user's own model.
         scans: names, in the order of the volumes.
         reference: what engines are judged by: the own model's logits, and what else it gave; the rest of the rebuild.
+        rebuild: of the checkpoint, on the same scans.
+        ranges: logits that the own model's answers stand for, [scans, findings], in the checkpoint's order.
         numbers: rebuild minus own model.
         verdict: the rebuild, judged as a float32 engine is.
         limits: by which it was judged.
         order: for each finding of the checkpoint, the finding of the own model whose answers it gives, if another
             order of the findings makes both agree; else None.
+        thresholds: (finding, the own model's threshold, the checkpoint's) of each one that differs, if it gave any.
     """
 
     answers: OwnAnswers
     scans: tuple[str, ...]
     reference: Outputs
+    rebuild: Outputs
+    ranges: LogitRange
     numbers: ParityNumbers
     verdict: Verdict
     limits: ParityLimits
     order: tuple[str, ...] | None
+    thresholds: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether the rebuild answers as the own model did."""
-        return self.verdict.passed
+        """Whether the rebuild answers, and decides, as the own model did."""
+        return self.verdict.passed and not self.thresholds
 
     @property
     def differing(self) -> tuple[int, ...]:
@@ -79,6 +86,8 @@ class Agreement:
 
     def message(self) -> str:
         """What differs, for a person."""
+        if self.verdict.passed:
+            return "\n".join(["The checkpoint decides otherwise than your model.", *self._other_thresholds()])
         count, all_findings = len(self.differing), len(self.numbers.per_finding)
         lines = [
             f"The checkpoint, rebuilt by molre-edge, does not answer {self.verdict.reference}.",
@@ -97,8 +106,13 @@ class Agreement:
             lines.append(f"  and {count - _SHOWN} findings more")
         others = ("max_abs_dp", "max_abs_dlogit", "far_flips", "flips")
         lines += [f"  {check.name}: {check.text}" for check in self.verdict.failed if check.name not in others]
-        lines += self._suggestion()
+        lines += self._suggestion() + self._other_thresholds()
         return "\n".join(lines)
+
+    def _other_thresholds(self) -> list[str]:
+        shown = [f"{name} {own:g}, not {ours:g}" for name, own, ours in self.thresholds[:_SHOWN]]
+        more = f", and {len(self.thresholds) - _SHOWN} more" if len(self.thresholds) > _SHOWN else ""
+        return [f"Thresholds of your model differ from the checkpoint's: {'; '.join(shown)}{more}."] if shown else []
 
     def _suggestion(self) -> list[str]:
         names = tuple(each.finding for each in self.numbers.per_finding)
@@ -139,6 +153,7 @@ class Agreement:
                 for place, each in enumerate(self.numbers.per_finding)
             ],
             "your_findings_in_the_checkpoint_s_order": None if self.order is None else list(self.order),
+            "thresholds": [{"finding": name, "yours": own, "checkpoint": ours} for name, own, ours in self.thresholds],
         }
 
 
@@ -166,7 +181,7 @@ def agree(
     """
     rows = _places("scan", answers.file, answers.scans, scans)
     columns = _places("finding", answers.file, answers.findings, findings)
-    ranges = LogitRange(answers.logits.low[rows], answers.logits.high[rows]).columns(columns)
+    ranges = answers.logits.rows(rows).columns(columns)
     parts = {}
     for name in ("embedding", "gates"):
         given, ours = getattr(answers, name), getattr(rebuild, name)
@@ -183,7 +198,19 @@ def agree(
         judged = replace(judged, max_routing_l1=None)
     verdict = judge(numbers, judged, as_own_answers(answers.file, len(scans), answers.given))
     order = None if verdict.passed else _order(ranges, rebuild, tuple(findings), limits)
-    return Agreement(answers, tuple(scans), reference, numbers, verdict, judged, order)
+    own = None if answers.thresholds is None else answers.thresholds[columns]
+    others = _other_thresholds(own, np.asarray(thresholds, dtype=np.float64), findings)
+    return Agreement(answers, tuple(scans), reference, rebuild, ranges, numbers, verdict, judged, order, others)
+
+
+def _other_thresholds(
+    own: npt.NDArray[np.float64] | None, ours: npt.NDArray[np.float64], findings: Sequence[str]
+) -> tuple[tuple[str, float, float], ...]:
+    """Finding, own threshold and the checkpoint's, where they differ by more than float32 rounds."""
+    if own is None:
+        return ()
+    apart = np.flatnonzero(np.abs(own - ours) > _ROUNDING).tolist()
+    return tuple((findings[place], float(own[place]), float(ours[place])) for place in apart)
 
 
 def _places(what: str, file: str, there: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -23,6 +23,7 @@ ANSWERS = "answers.npz"
 
 _TEXTS = ("scans", "findings", "given")
 _OUTPUTS = ("logits", "probabilities", "embedding", "gates")
+_THRESHOLDS = "thresholds"
 _AXES = {"logits": 2, "probabilities": 2, "embedding": 2, "gates": 4}
 _HOW = "The file answer_scans.py beside it shows how to write it"
 
@@ -40,6 +41,7 @@ class OwnAnswers:
         logits: [scans, findings].
         embedding: float32 [scans, d], the vector before the head; None if not given.
         gates: float32 [scans, slices or 1, routers, experts]; None if not given.
+        thresholds: float64 [findings], probabilities; None if not given.
     """
 
     file: str
@@ -50,6 +52,7 @@ class OwnAnswers:
     logits: LogitRange
     embedding: npt.NDArray[np.float32] | None = None
     gates: npt.NDArray[np.float32] | None = None
+    thresholds: npt.NDArray[np.float64] | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -71,7 +74,7 @@ def read_answers(path: Path) -> OwnAnswers:
             f"{path}: can't be read ({error.strerror}). Expected your model's answers. {_HOW}"
         ) from error
     try:
-        arrays = read_arrays(content, (*_TEXTS, *_OUTPUTS))
+        arrays = read_arrays(content, (*_TEXTS, *_OUTPUTS, _THRESHOLDS))
         return _answers(path.name, hashlib.sha256(content).hexdigest(), arrays)
     except ValueError as error:
         raise OwnModelError(f"{path}: {error}. {_HOW}") from error
@@ -103,6 +106,7 @@ def _answers(file: str, sha256: str, arrays: Mapping[str, npt.NDArray[Any]]) -> 
         logits=logits_of(values, numbers[0]),
         embedding=_float32(arrays.get("embedding")),
         gates=_float32(arrays.get("gates")),
+        thresholds=_thresholds(arrays.get(_THRESHOLDS), len(findings)),
     )
 
 
@@ -149,6 +153,16 @@ def _check(name: str, array: npt.NDArray[Any], count: int) -> None:
         raise ValueError(
             f"{name}: NaN or infinity in {int(bad.sum())} of {count} scans, first in row {bad.argmax() + 1}"
         )
+
+
+def _thresholds(array: npt.NDArray[Any] | None, count: int) -> npt.NDArray[np.float64] | None:
+    if array is None:
+        return None
+    if array.dtype.kind != "f" or array.shape != (count,) or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(
+            f"thresholds: expected {count} probabilities, one a finding; got {array.dtype} {list(array.shape)}"
+        )
+    return array.astype(np.float64)
 
 
 def _float32(array: npt.NDArray[Any] | None) -> npt.NDArray[np.float32] | None:

@@ -18,7 +18,7 @@ from molre_edge.files import read_regular, write_json
 from molre_edge.own_model.array_file import read_arrays
 from molre_edge.specs import Grid
 
-__all__ = ["INPUTS", "InputScan", "InputsFolder", "open_inputs"]
+__all__ = ["INPUTS", "HuVolume", "InputScan", "InputsFolder", "open_inputs"]
 
 INPUTS = "inputs.json"
 
@@ -63,6 +63,27 @@ class InputScan:
         return {**asdict(self), "files": list(self.files), "hu": self.hu, "grid": self.grid}
 
 
+@dataclass(frozen=True, eq=False)
+class HuVolume:
+    """A scan as it was read.
+
+    Attributes:
+        hu: float32 [slices, rows, cols], HU.
+        positions_mm: float64 [slices].
+        thickness_mm: float64 [slices].
+        pixel_mm: (row, col).
+        range_mm: lower and upper end of the model's grid along the slices.
+        centre_mm: of the grid along rows and cols, from the first pixel.
+    """
+
+    hu: npt.NDArray[np.float32]
+    positions_mm: npt.NDArray[np.float64]
+    thickness_mm: npt.NDArray[np.float64]
+    pixel_mm: tuple[float, float]
+    range_mm: tuple[float, float]
+    centre_mm: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class InputsFolder:
     """An open folder of inputs.
@@ -76,6 +97,18 @@ class InputsFolder:
     folder: Path
     grid: Grid
     scans: tuple[InputScan, ...]
+
+    def check_grid(self, grid: Grid) -> None:
+        """Refuse the grid of another checkpoint.
+
+        Raises:
+            ConfigError: it is not the one of this folder.
+        """
+        if self.grid != grid:
+            raise ConfigError(
+                f"{self.folder}: written for the grid {self.grid}, and the checkpoint has {grid}. Run 'molre-edge "
+                f"reference' again with this checkpoint"
+            )
 
     def write(self, about: Mapping[str, Any]) -> None:
         """Write ``inputs.json``.
@@ -100,6 +133,25 @@ class InputsFolder:
                 f"{self.folder / scan.grid}: expected 'volume', float16 {list(self.grid.shape)}. {_AGAIN}"
             )
         return volume.astype(np.float16, copy=False)
+
+    def hu_volume(self, scan: InputScan) -> HuVolume:
+        """A scan as it was read, and where the model's grid lies in it.
+
+        Raises:
+            OwnModelError: a file is missing or altered, or has another form.
+        """
+        read, field = self._arrays(scan.hu, scan.hu_sha256), self._arrays(scan.grid, scan.grid_sha256)
+        try:
+            hu = read["hu"].astype(np.float32)
+            slices, pixel, ends, centre = (
+                np.stack([read[name].astype(np.float64) for name in ("positions_mm", "thickness_mm")]),
+                *(part.astype(np.float64) for part in (read["pixel_mm"], field["range_mm"], field["centre_mm"])),
+            )
+            if hu.ndim != 3 or slices.shape[1] != len(hu) or not len(pixel) == len(ends) == len(centre) == 2:
+                raise ValueError("arrays of other shapes")
+        except (KeyError, ValueError) as error:
+            raise OwnModelError(f"{self.folder / scan.hu}: damaged ({error}). {_AGAIN}") from error
+        return HuVolume(hu, slices[0], slices[1], *((float(a), float(b)) for a, b in (pixel, ends, centre)))
 
     def check_hu(self, scan: InputScan) -> None:
         """Refuse an HU volume that is not the one that was written.

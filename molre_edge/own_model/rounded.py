@@ -46,6 +46,11 @@ class LogitRange:
         found: _F64 = np.clip(np.asarray(logits, dtype=np.float64), self.low, self.high)
         return found
 
+    def rows(self, order: npt.ArrayLike) -> LogitRange:
+        """Some scans, in an order."""
+        places = np.asarray(order)
+        return LogitRange(self.low[places], self.high[places])
+
     def columns(self, order: npt.ArrayLike) -> LogitRange:
         """The findings in another order."""
         places = np.asarray(order)

@@ -42,6 +42,19 @@ def answer(scan):
     raise NotImplementedError("call your model here")
 
 
+# 4. Only if answers differ: values of your chain, so that 'molre-edge reference --explain' can tell where they part.
+#    Call it in answer(), with any of these arrays of one scan, as many as you have, for a few scans:
+#      files       names of the files in the order of your slices
+#      hu, grid    [slices, rows, cols], HU: the volume as you read it, and as it goes into your windows
+#      windowed, normalised    [slices, channels, rows, cols], also if your backbone is 3D
+#      gates       [slices or 1, routers, experts]
+#      features    [slices, d], the backbone's output of each slice (3D: [d])
+#      embedding   [d], the vector before the head
+def save_steps(scan, **arrays):
+    (FOLDER / "steps").mkdir(exist_ok=True)
+    np.savez(FOLDER / "steps" / f"{scan['scan']}.npz", **{name: np.asarray(a) for name, a in arrays.items()})
+
+
 def load(name):
     return np.load(FOLDER / name, allow_pickle=False)
 
@@ -52,8 +65,8 @@ def main():
     scans = json.loads((FOLDER / "inputs.json").read_text(encoding="utf-8"))["scans"]
     logits = np.array([np.asarray(answer(scan)) for scan in scans])
     names = np.array([scan["scan"] for scan in scans])
-    # "logits" may be "probabilities" instead; "embedding" [scans, d] and "gates" [scans, slices, routers, experts] may
-    # be added
+    # "logits" may be "probabilities" instead; "thresholds" [findings], "embedding" [scans, d] and "gates" [scans,
+    # slices, routers, experts] may be added
     np.savez(FOLDER / "answers.npz", given=np.array(GIVEN), scans=names, findings=np.array(FINDINGS), logits=logits)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.progress import Progress
+from molre_edge.reports.images import as_png
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.runs.scan_table import Entry, path_text
 from molre_edge.scans.workers.finder import find_apart
@@ -67,7 +64,7 @@ def key_slices(
         number = grid.slices // 2 if at is None else at
         picture = KeySlice(
             scan=scan,
-            data=_png(read.volume[number]),
+            data=as_png(read.volume[number], *_BRAIN_HU),
             width=grid.cols,
             height=grid.rows,
             slice=number + 1,
@@ -95,17 +92,3 @@ def _where_gates_differ(report: Report, scan: int, slices: int) -> int | None:
         return None
     apart = np.abs(engine[scan] - reference[scan]).sum(axis=-1).max(axis=-1)  # [slices]
     return int(np.argmax(apart)) if np.isfinite(apart).all() else None
-
-
-def _png(hu: npt.NDArray[np.floating]) -> str:
-    """A slice [rows, cols] in the brain window as a PNG without any metadata, as an address that holds it."""
-    low, high = _BRAIN_HU
-    grey = np.round(255 * np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)).astype(np.uint8)
-    rows, cols = grey.shape
-    filtered = np.pad(grey, ((0, 0), (1, 0)))  # a row begins with the number of its filter: none
-    head = struct.pack(">IIBBBBB", cols, rows, 8, 0, 0, 0, 0)  # 8 bits, grey, not interlaced
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b""))
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -18,7 +18,17 @@ from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
-__all__ = ["bin_weights", "head_centre_mm", "head_range_mm", "pixel_weights", "resample", "to_grid"]
+__all__ = [
+    "apply_weights",
+    "bin_weights",
+    "head_centre_mm",
+    "head_range_mm",
+    "pixel_weights",
+    "resample",
+    "sample",
+    "to_grid",
+    "to_half",
+]
 
 _Plane = npt.NDArray[np.float64]
 
@@ -55,20 +65,66 @@ def resample(volume: HeadVolume, grid: Grid) -> tuple[npt.NDArray[np.float16], n
     coarse = shrink(volume)
     place = find_head(coarse, grid.height_mm)
     bottom, top = _range_mm(volume, coarse, place, grid.height_mm)
-    rows_mm, cols_mm = head_centre_mm(coarse, place, bottom, top)
-    down = pixel_weights(volume.hu.shape[1], volume.pixel_mm[0], rows_mm, grid.rows, grid.pixel_mm)
-    across = pixel_weights(volume.hu.shape[2], volume.pixel_mm[1], cols_mm, grid.cols, grid.pixel_mm).T
-    weights = bin_weights(volume.positions_mm, volume.thickness_mm, np.linspace(bottom, top, grid.slices + 1))
-    if len(volume.hu) <= grid.slices:
-        planes = {index: down @ _over_air(volume.hu[index]) @ across for index in _used(weights.max(axis=0))}
-        result = np.stack([_mix(planes.__getitem__, row, (grid.rows, grid.cols)) for row in weights])
+    centre = head_centre_mm(coarse, place, bottom, top)
+    return sample(volume.hu, volume.positions_mm, volume.thickness_mm, volume.pixel_mm, grid, (bottom, top), centre)
+
+
+def sample(
+    hu: Hounsfield,
+    positions_mm: npt.NDArray[np.float64],
+    thickness_mm: npt.NDArray[np.float64],
+    pixel_mm: tuple[float, float],
+    grid: Grid,
+    range_mm: tuple[float, float],
+    centre_mm: tuple[float, float],
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float64]]:
+    """As :func:`resample`, where the place of the grid is known.
+
+    Args:
+        hu: (slices, rows, cols), as in :class:`HeadVolume`, like the next three.
+        positions_mm: (slices,).
+        thickness_mm: (slices,).
+        pixel_mm: (row, col).
+        grid: of the model.
+        range_mm: lower and upper end of the grid along the slices.
+        centre_mm: of the field along rows and cols, from the first pixel.
+    """
+    down = pixel_weights(hu.shape[1], pixel_mm[0], centre_mm[0], grid.rows, grid.pixel_mm)
+    across = pixel_weights(hu.shape[2], pixel_mm[1], centre_mm[1], grid.cols, grid.pixel_mm).T
+    weights = bin_weights(positions_mm, thickness_mm, np.linspace(*range_mm, grid.slices + 1))
+    return to_half(apply_weights(hu, weights, down, across)), weights
+
+
+def apply_weights(
+    hu: Hounsfield,
+    weights: npt.NDArray[np.float64],
+    down: npt.NDArray[np.float64],
+    across: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """A volume times one matrix an axis, in HU; where the weights sum to less than one, the rest is air.
+
+    Args:
+        hu: (slices, rows, cols).
+        weights: (grid slices, slices).
+        down: (grid rows, rows).
+        across: (cols, grid cols).
+    """
+    shape = down.shape[0], across.shape[1]
+    if len(hu) <= len(weights):
+        planes = {index: down @ _over_air(hu[index]) @ across for index in _used(np.abs(weights).max(axis=0))}
+        result = np.stack([_mix(planes.__getitem__, row, shape) for row in weights])
     else:
-        result = np.empty(grid.shape)
+        result = np.empty((len(weights), *shape))
         for index, row in enumerate(weights):
-            mixed = _mix(lambda at: _over_air(volume.hu[at]), row, volume.hu.shape[1:])
-            result[index] = down @ mixed @ across
-    rounded: npt.NDArray[np.float16] = np.clip(result + HU_MIN, HU_MIN, HU_MAX).astype(np.float16)
-    return rounded, weights
+            result[index] = down @ _mix(lambda at: _over_air(hu[at]), row, hu.shape[1:]) @ across
+    result += HU_MIN
+    return result
+
+
+def to_half(hu: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
+    """HU as the model gets them: within [-1024, 3071], in half floats."""
+    rounded: npt.NDArray[np.float16] = np.clip(hu, HU_MIN, HU_MAX).astype(np.float16)
+    return rounded
 
 
 def _used(weights: npt.NDArray[Any]) -> list[int]:

@@ -70,7 +70,8 @@ def model_config(options: ModelOptions, source: ModelConfig | None, findings: Se
 
     Args:
         options: what the user chose.
-        source: configuration of the checkpoint whose backbone, grid, windows and pooling are taken over; None without.
+        source: configuration of the checkpoint whose backbone, grid, windows, normalisation and pooling are taken over;
+            None without.
         findings: of the data, in their order.
 
     Raises:
@@ -90,7 +91,12 @@ def model_config(options: ModelOptions, source: ModelConfig | None, findings: Se
     config = default_config(name, adapter="none", findings=tuple(findings))
     if source is not None:
         config = replace(
-            config, backbone=source.backbone, grid=source.grid, windows=source.windows, pooling=source.pooling
+            config,
+            backbone=source.backbone,
+            grid=source.grid,
+            windows=source.windows,
+            normalisation=source.normalisation,
+            pooling=source.pooling,
         )
     if options.grid is not None:
         config = replace(config, grid=_grid(options.grid, config))

@@ -89,7 +89,8 @@ def make_samples(
     if not has_fixed_features(model):
         return VolumeSamples(volumes)
     digest = hashlib.sha256(weights_digest(model.backbone.state_dict()).encode())
-    digest.update(repr((_FORMAT, model.config.backbone, model.config.windows, model.config.grid)).encode())
+    config = model.config
+    digest.update(repr((_FORMAT, config.backbone, config.windows, config.normalisation, config.grid)).encode())
     folder = cache / f"features-{digest.hexdigest()[:32]}"
     files = [folder / file.name for file in volumes.files]
     for i, file in enumerate(files):

@@ -17,6 +17,10 @@ from molre_edge.model.placement import ParameterCount, count_parameters
 __all__ = ["copy_backbone", "load_backbone", "match_rank", "new_model"]
 
 
+_READ = ("backbone", "windows", "normalisation")
+"""What must be as it was when the backbone's weights were trained."""
+
+
 def new_model(config: ModelConfig, *, seed: int) -> HeadCTClassifier:
     """A model with weights from a seed; the caller's random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -30,9 +34,10 @@ def copy_backbone(source: HeadCTClassifier, target: HeadCTClassifier) -> None:
     Raises:
         ConfigError: the backbones differ, or the grids differ and a weight's size depends on the grid.
     """
-    if source.config.backbone != target.config.backbone or source.config.windows != target.config.windows:
+    if any(getattr(source.config, name) != getattr(target.config, name) for name in _READ):
         raise ConfigError(
-            "the backbone's weights were trained with another backbone or other windows; use those of the source"
+            "the backbone's weights were trained with another backbone, other windows or another normalisation; use "
+            "those of the source"
         )
     weights = {plain: source.state_dict()[name] for name, plain in plain_names(source).items()}
     own = target.state_dict()

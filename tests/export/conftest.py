@@ -24,6 +24,7 @@ from molre_edge.model.config import (
     AdapterConfig,
     BackboneConfig,
     ModelConfig,
+    NormalisationConfig,
     PoolingConfig,
     RouterConfig,
     RouterSharing,
@@ -43,7 +44,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "standardised": {"modules": ("attention.o_proj", "head"), "standardise": True},
     "standardised token": {"modules": ("attention.v_proj",), "level": "token", "standardise": True},
     "convolution": {"modules": ("patch_embeddings",)},
-    "lora": {"modules": ("attention.o_proj",), "experts": 1},
+    "lora": {"modules": ("attention.o_proj",), "experts": 1, "normalisation": ((0.5, 0.4, 0.3), (0.25,))},
     "frozen": {"modules": (), "experts": 0},
 }
 """What is exported in these tests; rank 16 times 4 experts is as wide as the model, 64."""
@@ -56,11 +57,13 @@ def draw_model(
     level: str = "slice",
     sharing: str = "block",
     standardise: bool = False,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> HeadCTClassifier:
     """A classifier of two blocks whose weights, experts and routers are far from zero, so that what they do is seen."""
     config = ModelConfig(
         backbone=BackboneConfig(id="dinov3-tiny"),
         grid=GRID,
+        normalisation=normalisation and NormalisationConfig(mean=normalisation[0], std=normalisation[1]),
         adapter=AdapterConfig(modules=modules, experts=experts, rank=rank),
         router=RouterConfig(level=Routing(level), sharing=RouterSharing(sharing), standardise=standardise),
         pooling=PoolingConfig(hidden=16),

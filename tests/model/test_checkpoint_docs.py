@@ -20,6 +20,7 @@ from molre_edge.model.config import (
     AdapterConfig,
     BackboneConfig,
     ModelConfig,
+    NormalisationConfig,
     PoolingConfig,
     RouterConfig,
 )
@@ -101,7 +102,7 @@ def test_the_page_names_every_field_and_no_other() -> None:
     documented = [name for row in rows for name in row]
     tables = {
         "backbone": BackboneConfig, "grid": Grid, "adapter": AdapterConfig, "router": RouterConfig,
-        "pooling": PoolingConfig,
+        "pooling": PoolingConfig, "normalisation": NormalisationConfig,
     }  # fmt: skip
     real = [f"{table}.{f.name}" for table, kind in tables.items() for f in fields(kind)]
     real += [f.name for f in fields(ModelConfig) if f.name not in tables]

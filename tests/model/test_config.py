@@ -18,6 +18,7 @@ from molre_edge.model.config import (
     AdapterConfig,
     BackboneConfig,
     ModelConfig,
+    NormalisationConfig,
     PoolingConfig,
     RouterConfig,
     RouterSharing,
@@ -45,6 +46,10 @@ names = st.text("abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=20
 probabilities = st.floats(0, 1)
 
 
+def normalisation(mean: float, std: float) -> NormalisationConfig:
+    return NormalisationConfig(mean=(mean,), std=(std,))
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> ModelConfig:
     findings = draw(st.lists(names, min_size=1, max_size=5, unique=True))
@@ -53,6 +58,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
         backbone=BackboneConfig(id=draw(names), options=draw(st.dictionaries(names, st.integers(), max_size=2))),
         grid=Grid(draw(st.integers(1, 512)), draw(st.integers(16, 2048)), draw(st.integers(16, 2048))),
         windows=tuple(windows),
+        normalisation=draw(st.none() | st.builds(normalisation, st.floats(-1e4, 1e4), st.floats(1e-4, 1e4))),
         adapter=AdapterConfig(
             modules=tuple(draw(st.lists(names, min_size=1, max_size=3))),
             experts=draw(st.integers(0, 64)),
@@ -137,6 +143,18 @@ def test_a_configuration_can_not_be_changed() -> None:
         ("windows", [["40", 80]], r"windows: centre: expected a number from -1024 to 3071, got '40'"),
         ("windows", [[10**400, 80]], r"windows: centre: expected a number from -1024 to 3071, got 1000"),
         ("windows", 40, r"windows: expected a list, got int"),
+        ("normalisation", {"mean": [0.5]}, r"normalisation: std missing; every normalisation names mean, std"),
+        ("normalisation", {"mean": 0.5, "std": [1]}, r"normalisation.mean: expected a list, got float"),
+        (
+            "normalisation",
+            {"mean": [0.5], "std": [0]},
+            r"normalisation.std: expected a number from 0.0001 to 10000",
+        ),
+        (
+            "normalisation",
+            {"mean": [0.5, 0.4], "std": [1]},
+            r"normalisation.mean: expected one number, or one for each of the 3 windows, got 2",
+        ),
         ("findings", [], r"findings: expected at least one name, and each name once"),
         ("findings", ["a", "a"], r"findings: expected at least one name, and each name once"),
         ("findings", ["a", 1], r"findings: expected a list of names"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from molre_edge.model.classifier import HeadCTClassifier
+from molre_edge.model.config import ModelConfig
 from molre_edge.model.intensity import WindowChannels
 
 BRAIN = (40.0, 80.0)
@@ -33,6 +36,37 @@ def test_one_mean_and_deviation_serve_all_windows() -> None:
 
 def test_windows_are_configuration_and_no_weights() -> None:
     assert WindowChannels([BRAIN], [0.5], [0.5]).state_dict() == {}
+
+
+@pytest.mark.parametrize("name", ["IMAGENET_STANDARD", "IMAGENET_DEFAULT", "OPENAI_CLIP"])
+def test_means_and_deviations_in_use_give_what_transformers_gives(name: str) -> None:
+    from transformers.image_transforms import normalize
+    from transformers.utils import constants
+
+    mean, std = getattr(constants, f"{name}_MEAN"), getattr(constants, f"{name}_STD")
+    config = ModelConfig.from_dict(
+        {
+            "backbone": {"id": "dinov3-tiny"},
+            "grid": {"slices": 2, "rows": 16, "cols": 32},
+            "normalisation": {"mean": list(mean), "std": list(std)},
+        }
+    )
+    hu = torch.randint(-1024, 3072, (2, 16, 32), generator=torch.Generator().manual_seed(0)).float()
+    ours = HeadCTClassifier(config).intensity(hu)
+    for unit, plane in zip(ours, hu.numpy(), strict=True):
+        windowed = np.stack([np.clip((plane - c + w / 2) / w, 0, 1) for c, w in config.windows])
+        wanted = normalize(windowed, mean, std, input_data_format="channels_first")
+        assert np.abs(unit.numpy() - wanted).max() < 1e-5
+
+
+def test_another_range_is_another_mean_and_deviation() -> None:
+    """docs/checkpoint.md: (mean - low) / (high - low), std / (high - low)."""
+    hu = torch.linspace(-100, 200, 31)[None, None]
+    windowed = ((hu - 0) / 80).clamp(0, 1)
+    for low, high in ((-1.0, 1.0), (0.0, 255.0)):
+        wanted = (low + (high - low) * windowed - 0.4) / 0.3
+        layer = WindowChannels([BRAIN], [(0.4 - low) / (high - low)], [0.3 / (high - low)])
+        torch.testing.assert_close(layer(hu)[:, 0], wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_half_floats_stay_half_floats_and_close() -> None:

@@ -29,6 +29,7 @@ from PIL import Image
 from molre_edge.parity import Outputs
 from molre_edge.reports import calibration_page
 from molre_edge.reports.bench_page import write_bench
+from molre_edge.reports.explanation_page import Pair, write_explanation
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import Side, put_side_by_side
 from molre_edge.reports.write import write_comparison, write_report
@@ -184,6 +185,31 @@ def key_slice(scan: str) -> KeySlice:
     return KeySlice(scan=scan, data=data, width=64, height=64, slice=3, slices=8, by_routing=True)
 
 
+EXPLANATION: dict[str, Any] = {
+    "headline": "Parity failed: as your model answered (answers.npz, 4 scans, from volumes on the model's grid)",
+    "answers_agree": False,
+    "step": "windows",
+    "text": "Your model windows HU otherwise: window 2 is (50, 130), the checkpoint's is (80, 200). " * 3,
+    "notes": ["gates to backbone features differs too"],
+    "changes_tried": 120,
+    "chain": [
+        {"start": "grid", "end": "logits", "steps": ["slice order", "HU", "windows", "gates", "backbone features"]}
+        | {"differs": True, "scan": "scan-0001", "size": 0.34, "allowed": 4e-4, "yours": -1.25, "ours": None}
+    ],
+    "causes": [
+        {"step": "windows", "your_model": "windows HU otherwise", "difference_left": 1e-7, "scans": 4}
+        | {"to_mend": 'in the checkpoint, "windows": [[40, 80], [50, 130], [600, 2800]]'}
+    ],
+}
+
+
+def both_sides() -> list[Pair]:
+    rng = np.random.default_rng(0)
+    plane, values = rng.normal(40, 20, (64, 64)), rng.normal(size=75)
+    images = Pair("Windowed channels, scan-0001, slice 3", "with the change", plane, plane + 5, (0.0, 80.0))
+    return [images, Pair("Logits, scan-0001", "your model's", values, values + 0.1, None)]
+
+
 @pytest.fixture(scope="module")
 def pages(full_report: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every kind of page, by name."""
@@ -208,6 +234,8 @@ def pages(full_report: Callable[..., Report], tmp_path_factory: pytest.TempPathF
         sides.append(Side(name=f"onnxruntime:fp16 (run-{i})", report=reports[name], keys=keys, answers=answers))
     for name, some in (("two runs", sides[:2]), ("seven runs", sides)):
         found[name] = write_comparison(root / name, put_side_by_side(some, "2026-11-02T10:15:04Z"))[1]
+    (root / "explanation").mkdir()
+    found["explanation"] = write_explanation(root / "explanation", EXPLANATION, ["logits to logits"], both_sides())
     return found
 
 
@@ -240,7 +268,7 @@ def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"calibration": folder / "calibration.html", "bench": write_bench(folder, bench)[1]}
 
 
-PAGES = [*CASES, "long", "pictures", "two runs", "seven runs"]
+PAGES = [*CASES, "long", "pictures", "two runs", "seven runs", "explanation"]
 
 
 def keep(browser: Browser, name: str) -> Image.Image:

@@ -14,7 +14,7 @@ from molre_edge.errors import ConfigError
 from molre_edge.model.backbones.entry import ENTRIES
 from molre_edge.model.backbones.registry import backbone_entry
 from molre_edge.model.classifier import HeadCTClassifier
-from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig
+from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, NormalisationConfig
 from molre_edge.model.defaults import default_config
 from molre_edge.model.placement import count_parameters
 from molre_edge.specs import Grid
@@ -61,8 +61,9 @@ def test_batch_norms_statistics_come_along(configure: Configure) -> None:
 def test_another_backbone_or_other_windows_are_refused(configure: Configure) -> None:
     source = new_model(configure(0), seed=0)
     wider = BackboneConfig(id="convnet2d-small", options={"width": 8, "blocks": 2})
-    for change in ({"backbone": wider}, {"windows": ((40.0, 80.0),)}):
-        with pytest.raises(ConfigError, match="another backbone or other windows"):
+    other = {"normalisation": NormalisationConfig(mean=(0.5,), std=(0.5,))}
+    for change in ({"backbone": wider}, {"windows": ((40.0, 80.0),)}, other):
+        with pytest.raises(ConfigError, match="another backbone, other windows or another normalisation"):
             copy_backbone(source, new_model(configure(0, **change), seed=0))
 
 
