@@ -34,7 +34,7 @@ from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.defaults import default_config
 from molre_edge.parity import ParityNumbers
 from molre_edge.progress import Silent
-from molre_edge.specs import Grid
+from molre_edge.specs import Grid, Precision
 
 _VOLUMES = 2
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="rows and cols; the grid's by default")
     parser.add_argument("--scans", type=Path, help="folder of scans for the golden set; synthetic volumes by default")
     parser.add_argument("--checkpoint", type=Path, help="a trained one, in place of a drawn one")
+    parser.add_argument("--fp32-only", action="store_true", help="without the float16 graph")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def main() -> None:
             figures = _draw(options.backbone, _grid(options), options.scans, checkpoint)
         start = time.perf_counter()
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            result = pool.apply(_export, (checkpoint, bundle, options.scans))
+            result = pool.apply(_export, (checkpoint, bundle, options.scans, options.fp32_only))
             seconds = time.perf_counter() - start
             pool.close()
             pool.join()
@@ -101,10 +102,13 @@ class _Steps(Silent):
         print(f"- {name}", file=sys.stderr, flush=True)
 
 
-def _export(checkpoint: Path, bundle: Path, scans: Path | None) -> dict[str, Any]:
+def _export(checkpoint: Path, bundle: Path, scans: Path | None, fp32_only: bool) -> dict[str, Any]:
     """Figures of an export, or why it was refused."""
     try:
-        result = export_checkpoint(checkpoint, bundle, golden=scans, golden_volumes=_VOLUMES, progress=_Steps())
+        precisions = (Precision.FP32,) if fp32_only else (Precision.FP32, Precision.FP16)
+        result = export_checkpoint(
+            checkpoint, bundle, precisions=precisions, golden=scans, golden_volumes=_VOLUMES, progress=_Steps()
+        )
     except MolreEdgeError as error:
         return {"error": str(error)}
     told = result.to_dict()

@@ -84,6 +84,7 @@ def test_three_windows_take_the_place_of_the_repeated_one_and_two_are_refused(ti
         entry.build(entry.grid, 2, {})
 
 
+@pytest.mark.nightly
 def test_it_exports_with_one_moving_gate_vector_a_volume(export_drawn: Callable[..., Any]) -> None:
     exported = export_drawn(TINY)
     assert (len(exported.result.proof.routers), exported.result.proof.adapted_layers) == (2, 2)
