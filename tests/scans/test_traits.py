@@ -1,0 +1,117 @@
+"""Every element that docs/scans.md says must be one within a volume keeps volumes apart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.datadict import tag_for_keyword
+
+from molre_edge.scans import FoundScans, find_scans, read_scan
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scans.md"
+
+SCANS: dict[str, tuple[Any, Any]] = {
+    "PatientID": ("1", "2"),
+    "PatientName": ("A", "B"),
+    "PatientBirthDate": ("19500101", "19500102"),
+    "PatientSex": ("F", "M"),
+    "PatientAge": ("070Y", "071Y"),
+    "StudyInstanceUID": ("1.2.3.1", "1.2.3.2"),
+    "StudyDate": ("20200101", "20200102"),
+    "StudyID": ("1", "2"),
+    "AccessionNumber": ("1", "2"),
+    "Manufacturer": ("ONE", "TWO"),
+    "ManufacturerModelName": ("one", "two"),
+}
+"""Element -> two values of two scans."""
+
+VOLUMES: dict[str, tuple[Any, Any]] = {
+    "SeriesInstanceUID": ("1.2.3.1", "1.2.3.2"),
+    "SeriesDescription": ("5 mm", "5 mm, again"),
+    "ProtocolName": ("Head", "Head helical"),
+    "SeriesDate": ("20200101", "20200102"),
+    "SeriesTime": ("101500", "113000"),
+    "PixelSpacing": ([4.0, 4.0], [4.006, 4.006]),
+    "ImageOrientationPatient": ([1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0.99998, 0.0063]),
+    "FrameOfReferenceUID": ("1.2.3.1", "1.2.3.2"),
+    "KVP": (120, 80),
+    "MonoenergeticEnergyEquivalent": (60.0, 70.0),
+    "ConvolutionKernel": ("H31s", "H40s"),
+    "TemporalPositionIdentifier": (1, 2),
+    "AcquisitionNumber": (1, 2),
+}
+"""Element -> two values of two volumes of a study."""
+
+FRAMES: dict[str, tuple[str, Any, Any]] = {
+    "ConvolutionKernelGroup": ("CTReconstructionSequence", "BRAIN", "SOFT_TISSUE"),
+    "TemporalPositionIndex": ("FrameContentSequence", 1, 2),
+    "StackID": ("FrameContentSequence", "1", "2"),
+    "FrameAcquisitionNumber": ("FrameContentSequence", 1, 2),
+}
+"""Element of enhanced multi-frame files -> its functional group, and two values of two volumes."""
+
+ELSEWHERE = {"RescaleType", "Rows", "Columns"}
+"""Hounsfield units are one unit, whatever their name: test_split.py has another unit, and other sizes."""
+
+
+def test_every_element_of_the_page_is_tried() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## One volume, one thing")[1].split("\n- ")[0]
+    cells = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")]
+    words = {word for cell in cells for word in re.findall(r"[A-Z][A-Za-z]+", cell)}
+    named = {word for word in words if tag_for_keyword(word) is not None}
+    assert named - {*SCANS, *VOLUMES, *FRAMES} - ELSEWHERE == set()
+    assert {*SCANS, *VOLUMES, *FRAMES} - named == set()
+
+
+def two_stacks(write_series: Any, folder: Path, element: str, values: tuple[Any, Any]) -> list[Path]:
+    """The second half a step higher; they differ in one element."""
+    common = {
+        "study": "1.2.3",
+        "SeriesInstanceUID": "1.2.3.4",
+        "pixel": (4.0, 4.0),
+        "shape": (64, 64),
+        "thickness": 10.0,
+    }
+    files = []
+    for place, value in enumerate(values):
+        positions = [(-126.0, -126.0, z + 5.0 * place) for z in np.arange(-80.0, 81.0, 10.0)]
+        files += write_series(folder, positions, names=f"{place}-{{:03}}.dcm".format, **{**common, element: value})
+    return files
+
+
+def steps(found: FoundScans) -> list[tuple[int, float, float]]:
+    """Slices of each volume, and the least and the largest step between them."""
+    volumes = [np.diff(read_scan(scan).positions_mm) for scan in found.scans]
+    return [(len(each) + 1, round(each.min(), 2), round(each.max(), 2)) for each in volumes]
+
+
+@pytest.mark.parametrize("element", SCANS)
+def test_two_values_are_two_scans(tmp_path: Path, write_series: Any, element: str) -> None:
+    two_stacks(write_series, tmp_path, element, SCANS[element])
+    assert steps(find_scans(tmp_path)) == [(17, 10.0, 10.0)] * 2
+
+
+@pytest.mark.parametrize("element", VOLUMES)
+def test_two_values_are_two_volumes(tmp_path: Path, write_series: Any, element: str) -> None:
+    two_stacks(write_series, tmp_path, element, VOLUMES[element])
+    assert len(find_scans(tmp_path).scans) == 1
+    assert steps(find_scans(tmp_path, all_series=True)) == [(17, 10.0, 10.0)] * 2
+
+
+@pytest.mark.parametrize("element", FRAMES)
+def test_two_values_of_frames_are_two_volumes(
+    tmp_path: Path, write_series: Any, write_enhanced: Any, element: str
+) -> None:
+    group, *values = FRAMES[element]
+    slices = two_stacks(write_series, tmp_path / "slices", "AcquisitionNumber", (1, 1))
+    path = write_enhanced(tmp_path / "frames.dcm", slices)
+    dataset = pydicom.dcmread(path)
+    for place, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        setattr(frame[group][0], element, values[place // 17])
+    dataset.save_as(path, enforce_file_format=True)
+    assert steps(find_scans(path, all_series=True)) == [(17, 10.0, 10.0)] * 2
