@@ -17,18 +17,16 @@ READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
 TYPED := $(abspath $(VENV))/typed
 
-# Python compiles what it imports; to compile all of PyTorch and MONAI beforehand takes longer than the rest of pip.
-export PIP_NO_COMPILE := 1
-
 .PHONY: venv demo test test-fast lint
 
 venv: $(READY)
 
-# torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays.
+# torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays. Python compiles what it imports; to
+# compile all of PyTorch and MONAI beforehand takes longer than the rest of pip.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint $(CONSTRAINTS) $(PACKAGE)
 	touch $@
 
 demo: venv

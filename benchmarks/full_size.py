@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,11 @@ def main() -> None:
         if options.checkpoint is None:
             figures = _draw(options.backbone, _grid(options), options.scans, checkpoint)
         start = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            result = pool.apply(_export, (checkpoint, bundle, options.scans, options.fp32_only))
+        with ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:  # a killed one is an error
+            result = pool.submit(_export, checkpoint, bundle, options.scans, options.fp32_only).result()
             seconds = time.perf_counter() - start
-            pool.close()
-            pool.join()
         figures |= {
             "golden": "synthetic" if options.scans is None else "scans",
             "seconds": round(seconds, 1),

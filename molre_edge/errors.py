@@ -105,7 +105,7 @@ class MissingDependencyError(MolreEdgeError):
 
         Args:
             feature: what needs the library, as the start of a sentence ("Exporting a checkpoint").
-            library: its import name.
+            library: its name.
             extra: the extra of this package that installs it.
         """
         super().__init__(f"{feature} needs {library}, which is not installed: pip install 'molre-edge[{extra}]'")

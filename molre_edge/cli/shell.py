@@ -115,7 +115,8 @@ WeightsOption = Annotated[
         "--backbone-weights",
         exists=True,
         file_okay=False,
-        help="Hugging Face folder (config.json, safetensors), for a checkpoint without the backbone's weights.",
+        help="Hugging Face folder (config.json, safetensors), for a checkpoint without the backbone's weights. "
+        "Default: the installed package that has them.",
     ),
 ]
 JsonOption = Annotated[

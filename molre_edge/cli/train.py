@@ -51,7 +51,12 @@ def train(
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option("--init", exists=True, dir_okay=False, help="Checkpoint to take backbone, grid and windows from."),
+        typer.Option(
+            "--init",
+            exists=True,
+            dir_okay=False,
+            help="Checkpoint to take backbone, grid, windows and normalisation from.",
+        ),
     ] = None,
     adapter: Annotated[
         AdapterChoice, typer.Option("--adapter", help="Train MoLRE, a LoRA, or only pooling and head.")

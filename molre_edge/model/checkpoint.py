@@ -43,11 +43,13 @@ class LoadedCheckpoint:
         model: in eval mode, on the CPU, float32.
         config: the model's configuration.
         sha256: SHA-256 of the file.
+        has_backbone: whether the file holds the backbone's weights.
     """
 
     model: HeadCTClassifier
     config: ModelConfig
     sha256: str
+    has_backbone: bool = True
 
 
 def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool = True) -> None:
@@ -57,7 +59,7 @@ def save_checkpoint(model: HeadCTClassifier, path: Path, *, with_backbone: bool 
         model: the classifier; weights are stored as float32.
         path: ``.pt`` or ``.safetensors``.
         with_backbone: also store the frozen backbone's weights. Without, only their SHA-256 is stored, and loading
-            the checkpoint needs a folder with the public weights.
+            the checkpoint needs the public weights: a folder, or the installed package that holds them.
 
     Raises:
         CheckpointError: the path does not end in .pt or .safetensors.
@@ -93,11 +95,13 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
     Args:
         path: ``.pt`` or ``.safetensors``.
         backbone_weights: a local Hugging Face folder with the public weights, for a checkpoint that only has their
-            hash. Ignored if the checkpoint has the weights.
+            hash; None for those of the installed package, where there is one. Ignored if the checkpoint has the
+            weights.
 
     Raises:
         CheckpointError: the file can't be read without running code, has another format, or its weights do not fit
             its configuration.
+        MissingDependencyError: the package with the backbone's weights is not installed.
     """
     file = read_checkpoint_file(path)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: leave the caller's seed
@@ -113,7 +117,7 @@ def load_checkpoint(path: Path, *, backbone_weights: Path | None = None) -> Load
         model = HeadCTClassifier(config)
     full = {**state, **{BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()}}
     model.load_state_dict({name: full[plain] for name, plain in plain_names(model).items()})
-    return LoadedCheckpoint(model.eval(), config, file.sha256)
+    return LoadedCheckpoint(model.eval(), config, file.sha256, file.backbone is not None)
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

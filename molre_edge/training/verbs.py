@@ -76,7 +76,7 @@ def train_model(
         backbone: an id of docs/backbones.md; None for that of `init`, or else dinov3-vitb16.
         backbone_weights: folder with the backbone's public weights; None for those of the installed package that holds
             them, where there is one (extra ``weights``).
-        init: a checkpoint whose backbone, grid and windows are taken over, not its adapters.
+        init: a checkpoint whose backbone, grid, windows and normalisation are taken over, not its adapters.
         adapter: ``molre``, ``lora`` or ``none``.
         match_parameters: give a LoRA the rank that adds as many parameters as the MoLRE.
         modules: names, or ends of names, of the modules to adapt; None for the backbone's default.
@@ -365,7 +365,7 @@ def import_peft(
     loaded = load_checkpoint(Path(base), backbone_weights=weights)
     progress.step("the LoRA")
     imported = put_lora_on(Path(folder), loaded, budget=budget)
-    save_checkpoint(imported.model, out, with_backbone=weights is None)
+    save_checkpoint(imported.model, out, with_backbone=loaded.has_backbone)
     progress.warn("the thresholds are those of the base; set them again on a validation set")
     adapter, count = imported.model.config.adapter, count_parameters(imported.model)
     return ImportResult(out, imported.layers, adapter.rank, adapter.alpha, count.added, count.fraction)

