@@ -67,11 +67,11 @@ def judged(
     )
     verdict = judgement.verdict
     if not verdict.passed:
-        told = [judgement.fault] if judgement.fault else []
-        reasons = "; ".join([*told, *(check.text for check in verdict.failed)])
+        fault = [judgement.fault] if judgement.fault else []
+        reasons = "; ".join([*fault, *(check.text for check in verdict.failed)])
         raise ParityFailedError(
             f"the {precision} graph is outside its parity limits on the golden volumes: {reasons}. "
-            + _advice(precision, verdict, own)
+            + _advice(precision, verdict, None if judgement.fault else own)
         )
     return GraphParity(
         judgement.numbers, verdict, limits[precision], {"size": judgement.size, "answers": judgement.more}

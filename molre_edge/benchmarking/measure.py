@@ -188,10 +188,11 @@ def measure(
                 runner = candidate.make()
                 name = candidate.name if candidate.name.startswith(PLAIN) else runner.name
                 if name not in runners:  # two words may mean the same
-                    facts[name] = _enter(runner, stack, volumes, batches, gpu)
+                    entered = _enter(runner, stack, volumes, batches, gpu)
                     if judge is not None and not name.startswith(PLAIN):
+                        progress.step(f"judging {name}")
                         judged[name] = judge(runner, batches)
-                    runners[name] = runner
+                    facts[name], runners[name] = entered, runner
             except MolreEdgeError as error:
                 if candidate.named:
                     raise

@@ -72,7 +72,7 @@ def reference(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Find the first step at which your model and the checkpoint part, and what would mend it."
+            "--explain", help="Find the first step at which your model and the checkpoint part, and what would fix it."
         ),
     ] = False,
     limits: LimitsOption = None,

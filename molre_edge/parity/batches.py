@@ -69,7 +69,7 @@ class BatchAnswers:
         )
 
     def worst(self, reference: Outputs) -> Outputs:
-        """Of each volume's answers the one farthest from the reference, for each output by itself.
+        """Of each volume's answers the one farthest from the reference: for each finding's logit, embedding and gates.
 
         Values that are not finite are farther than all others. An output of other shapes than the reference's is left
         as it is alone.
@@ -78,10 +78,24 @@ class BatchAnswers:
             reference: n volumes.
         """
         return Outputs(
-            self._farthest("logits", reference.logits, lambda a, b: logit_differences(a, b).max(axis=1)),
+            self._farthest_logits(reference.logits),
             self._farthest("embedding", reference.embedding, lambda a, b: 1 - embedding_cosines(a, b)),
             None if self.alone.gates is None else self._farthest("gates", reference.gates, _largest_l1),
         )
+
+    def _farthest_logits(self, reference: FloatArray) -> FloatArray:
+        """Finding by finding, since the worst of one must not hide that of another."""
+        alone = self.alone.logits
+        if reference.shape != alone.shape:
+            return alone
+        kept: FloatArray = alone.copy()
+        size = _far(logit_differences(reference, alone))
+        for order, outputs in self.batches:
+            sizes = _far(logit_differences(reference[list(order)], outputs.logits))
+            for slot, volume in enumerate(order):
+                farther = sizes[slot] > size[volume]
+                kept[volume][farther], size[volume][farther] = outputs.logits[slot][farther], sizes[slot][farther]
+        return kept
 
     def _farthest(
         self, name: str, reference: FloatArray | None, distance: Callable[[FloatArray, FloatArray], _F64]

@@ -162,12 +162,15 @@ def check_golden(
     """
     golden = golden or bundle.golden()
     start = time.perf_counter()
-    answered = answer_volumes(
-        runner,
-        golden.volumes,
-        largest_batch(runner),
-        lambda done, total: progress.count(done, total, "golden answers"),
-    )
+    size = largest_batch(runner)
+    while True:
+        answered = answer_volumes(
+            runner, golden.volumes, size, lambda done, total: progress.count(done, total, "golden answers")
+        )
+        fits = int(runner.facts.get("batch_limit", size))
+        if fits >= size:
+            break
+        size = fits  # the device's memory held no more, so larger batches were cut
     judgement = judge_batches(
         answered.answers,
         golden.outputs,
@@ -208,7 +211,8 @@ def require_verified(
         return f"verified on this machine on {since}"
     golden = bundle.golden()
     progress.info(
-        f"The engine has not been verified on this machine: it answers {len(golden.volumes)} golden volumes first"
+        f"The engine has not been verified on this machine: it answers {len(golden.volumes)} golden volumes first, "
+        f"alone and in batches"
     )
     check = check_golden(bundle, runner, choice.limits, golden)
     if not check.verdict.passed:
@@ -225,7 +229,8 @@ def refusal(bundle: Bundle, runner: Runner, choice: LimitsChoice, check: GoldenC
     verdict, fault = check.verdict, check.judgement.fault
     missed = "; ".join(f"{each.name}: {each.text}" for each in verdict.failed) or verdict.summary
     who = "PyTorch" if bundle.own_golden is None else f"your model ({bundle.own_golden.file})"
-    again = "Build the engine again"
+    built = "engine_sha256" in runner.facts
+    again = "Build the engine again" if built else "Export the checkpoint again with the versions of this machine"
     if fault and runner.facts.get("batch"):
         again = "Build the engine again with --batch 1 1 1, which is all that 'infer' needs"
     elif fused := runner.facts.get("fused_attention"):

@@ -198,7 +198,7 @@ EXPLANATION: dict[str, Any] = {
     ],
     "causes": [
         {"step": "windows", "your_model": "windows HU otherwise", "difference_left": 1e-7, "scans": 4}
-        | {"to_mend": 'in the checkpoint, "windows": [[40, 80], [50, 130], [600, 2800]]'}
+        | {"to_fix": 'in the checkpoint, "windows": [[40, 80], [50, 130], [600, 2800]]'}
     ],
 }
 

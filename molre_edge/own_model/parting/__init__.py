@@ -1,1 +1,1 @@
-"""Where the user's own model and the rebuild of its checkpoint part: step by step, and what would mend it."""
+"""Where the user's own model and the rebuild of its checkpoint part: step by step, and what would fix it."""

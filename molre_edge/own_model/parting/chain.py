@@ -39,14 +39,14 @@ class Change:
     Attributes:
         step: in which it lies.
         text: what the user's model does then, for "Your model ...".
-        mend: what would make both equal: a setting of the checkpoint, or what to do.
+        fix: what would make both equal: a setting of the checkpoint, or what to do.
         where: what it takes the place of.
         apply: the function; of ``model``, model -> context manager; else (chain, value before) -> value.
     """
 
     step: Step
     text: str
-    mend: str
+    fix: str
     where: Where
     apply: Callable[..., Any]
 

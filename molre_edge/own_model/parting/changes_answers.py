@@ -81,8 +81,8 @@ def answer_changes(
 
 
 def _of_probabilities(are_logits: bool) -> Iterator[Change]:
-    def change(text: str, mend: str, apply: Callable[[_F64], _F64]) -> Change:
-        return Change(Step.PROBABILITIES, text, mend, "answers", apply)
+    def change(text: str, fix: str, apply: Callable[[_F64], _F64]) -> Change:
+        return Change(Step.PROBABILITIES, text, fix, "answers", apply)
 
     if are_logits:
         yield change(

@@ -136,8 +136,8 @@ def _forms(windows: Sequence[Window], mean: Sequence[float], std: Sequence[float
     """Other formulas for the same windows."""
 
     def change(text: str, apply: Callable[[Chain, Array], Array]) -> Change:
-        mend = "window in your code as docs/checkpoint.md says: (HU - centre + width / 2) / width, clipped to 0 ... 1"
-        return Change(Step.WINDOWS, text, mend, "windowed", apply)
+        fix = "window in your code as docs/checkpoint.md says: (HU - centre + width / 2) / width, clipped to 0 ... 1"
+        return Change(Step.WINDOWS, text, fix, "windowed", apply)
 
     def linear(chain: Chain, hu: Array) -> Array:
         return np.stack([((hu - (c - 0.5)) / (w - 1) + 0.5).clip(0, 1) for c, w in windows], 1)

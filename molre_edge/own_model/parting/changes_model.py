@@ -40,8 +40,8 @@ def _of_routers(config: ModelConfig) -> Iterator[Change]:
     import torch
     from torch.nn import functional as F
 
-    def change(text: str, mend: str, gate: Callable[[Router, Tensor], Tensor]) -> Change:
-        return Change(Step.GATES, text, mend, "model", _with_routers(gate))
+    def change(text: str, fix: str, gate: Callable[[Router, Tensor], Tensor]) -> Change:
+        return Change(Step.GATES, text, fix, "model", _with_routers(gate))
 
     in_code = "in your router, do as docs/checkpoint.md says, or train again"
     if config.router.temperature != 1.0:
@@ -141,8 +141,8 @@ def _of_pooling() -> Iterator[Change]:
         def apply(_: Chain, features: Array) -> Array:
             return pool(features) if features.ndim == 2 else features
 
-        mend = "molre-edge pools by attention over slices (docs/checkpoint.md): train with it"
-        return Change(Step.POOLING, text, mend, "embedding", apply)
+        fix = "molre-edge pools by attention over slices (docs/checkpoint.md): train with it"
+        return Change(Step.POOLING, text, fix, "embedding", apply)
 
     yield change("takes the mean of the slices, not attention", lambda f: f.mean(0))
     yield change("takes the maximum over the slices, not attention", lambda f: f.max(0))
@@ -161,8 +161,8 @@ def _of_pooling() -> Iterator[Change]:
         weights = torch.softmax(pooling.score(pooling.project(x)), dim=0)
         return (weights * x).sum(0).numpy()
 
-    mend = "put tanh between project and score (docs/checkpoint.md)"
-    yield Change(Step.POOLING, "has no tanh in the pooling", mend, "embedding", without_tanh)
+    fix = "put tanh between project and score (docs/checkpoint.md)"
+    yield Change(Step.POOLING, "has no tanh in the pooling", fix, "embedding", without_tanh)
 
 
 def _scores(router: Router, x: Tensor, between: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -134,9 +134,9 @@ def volume_changes(grid: Grid, *, resampled: bool) -> Iterator[Change]:
         yield from _samplings(grid)
         for offset, text in _OFFSETS:
             yield Change(Step.HU, text, _RESCALE, "sample", _offset_before(offset))
-    for step, text, mend, turn in TURNS:
+    for step, text, fix, turn in TURNS:
         if turn(np.zeros(grid.shape, np.bool_)).shape == grid.shape:
-            yield Change(step, text, f"in your code, {mend}; see axes in inputs.json", "grid", _turned(turn))
+            yield Change(step, text, f"in your code, {fix}; see axes in inputs.json", "grid", _turned(turn))
     for offset, text in _OFFSETS:
         yield Change(Step.HU, text, _RESCALE, "grid", _plus(offset))
     for low, high in ((-1000, 1000), (-1024, 1024), (-1000, 2000), (0, 100), (0, 80), (-100, 300), (-200, 300)):
@@ -144,8 +144,8 @@ def volume_changes(grid: Grid, *, resampled: bool) -> Iterator[Change]:
 
 
 def _samplings(grid: Grid) -> Iterator[Change]:
-    def change(text: str, mend: str, sampling: Sampling) -> Change:
-        return Change(Step.GRID, text, mend, "sample", sampling)
+    def change(text: str, fix: str, sampling: Sampling) -> Change:
+        return Change(Step.GRID, text, fix, "sample", sampling)
 
     for plane in ("triangle", "nearest", "linear", "cubic"):
         for along in ("mean", "nearest", "linear"):
@@ -155,14 +155,14 @@ def _samplings(grid: Grid) -> Iterator[Change]:
                 yield change(f"{within} within slices and takes {over} along them", _NOT_SET, Sampling(plane, along))
     for field_mm in (float(each) for each in _FIELDS_MM if each != grid.field_mm):
         other = replace(grid, field_mm=field_mm)
-        mend = f'in the checkpoint, "grid": {{"field_mm": {field_mm:g}}}'
-        yield change(f"has a field of view of {field_mm:g} mm, not {grid.field_mm:g}", mend, Sampling(grid=other))
+        fix = f'in the checkpoint, "grid": {{"field_mm": {field_mm:g}}}'
+        yield change(f"has a field of view of {field_mm:g} mm, not {grid.field_mm:g}", fix, Sampling(grid=other))
     for height_mm in (float(each) for each in _HEIGHTS_MM if each != grid.height_mm):
         other = replace(grid, height_mm=height_mm)
-        mend = f'in the checkpoint, "grid": {{"height_mm": {height_mm:g}}}'
+        fix = f'in the checkpoint, "grid": {{"height_mm": {height_mm:g}}}'
         yield change(
             f"reaches {height_mm:g} mm down from the top of the head, not {grid.height_mm:g}",
-            mend,
+            fix,
             Sampling(grid=other),
         )
     yield change(

@@ -55,20 +55,25 @@ def conclude(
     nothing = Explanation(folder, agreement.verdict.headline, agreement.passed, None, "", (), rows_of(segments), (), 0)
     read = _files_apart(files)
     parting = next((each for each in segments if each.differs and _matters(chain, each, agreement)), None)
-    quiet = [each for each in segments if each.differs and each is not parting]
+    quiet = [each for each in segments if each.differs and (read is not None or each is not parting)]
     notes = tuple(
         f"{NAMES[each.start]} to {NAMES[each.end]} differs too" for each in quiet if parting is not None
     ) + tuple(f"{NAMES[each.end]}: differs, without effect on the answers" for each in quiet if parting is None)
     if read is not None:
-        step, text, mend = read
-        found = replace(nothing, step=step, text=f"Your model {text}. To mend it: {mend}.")
+        step, text, fix = read
+        before = "The answers agree, though a step differs. " if agreement.passed else ""
+        after = "" if agreement.passed else " It may not be the only difference: fix it and run --explain again."
+        found = replace(nothing, step=step, text=f"{before}Your model {text}. To fix it: {fix}.{after}")
     elif parting is not None:
         found = _explained(chain, agreement, segments, parting, nothing, seconds, progress)
+    elif not agreement.verdict.passed:
+        found = replace(nothing, text=_elsewhere(agreement, segments))
     elif agreement.thresholds:
         name, own, ours = agreement.thresholds[0]
         count = len(agreement.thresholds)
-        text = f"Answers agree, and {count} thresholds differ: of {name} yours is {own:g}, the checkpoint's {ours:g}."
-        found = replace(nothing, step=Step.THRESHOLDS, text=f'{text} To mend it: in the checkpoint, "thresholds".')
+        differ = f"{count} thresholds differ" if count > 1 else "1 threshold differs"
+        text = f"Answers agree, and {differ}: of {name} yours is {own:g}, the checkpoint's {ours:g}."
+        found = replace(nothing, step=Step.THRESHOLDS, text=f'{text} To fix it: in the checkpoint, "thresholds".')
     elif quiet:
         found = _explained(chain, agreement, segments, quiet[0], nothing, seconds, progress)
         found = replace(found, text=f"The answers agree, though a step differs. {found.text}")
@@ -121,6 +126,16 @@ def _explained(
     return replace(known, step=step, text=_unexplained(step, parting, known.rows[segments.index(parting)]))
 
 
+def _elsewhere(agreement: Agreement, segments: Sequence[Segment]) -> str:
+    """Words for answers that differ in scans whose steps were not compared."""
+    missed = "; ".join(check.text for check in agreement.verdict.failed) or agreement.verdict.summary
+    names = ", ".join(segments[-1].differences)
+    return (
+        f"No step differs in the scans that were compared ({names}), but the answers of all scans do: {missed}. Save "
+        f"the steps of the scans that differ, or remove the folder steps, so that those that differ most are compared."
+    )
+
+
 def _unexplained(step: Step | None, parting: Segment, row: Row) -> str:
     """Words for a parting that no known change explains."""
     size = f"by up to {row.size:.4g} in {row.scan}" if np.isfinite(row.size) else f"in shape in {row.scan}"
@@ -142,9 +157,9 @@ def _unexplained(step: Step | None, parting: Segment, row: Row) -> str:
 def _of_causes(causes: Sequence[Cause], known: Explanation) -> Explanation:
     steps = {each.step for each in causes}
     if len(causes) == 1:
-        text = f"Your model {causes[0].text}. To mend it: {causes[0].mend}."
+        text = f"Your model {causes[0].text}. To fix it: {causes[0].fix}."
     else:
-        listed = "; or: ".join(f"your model {each.text} ({each.mend})" for each in causes[:5])
+        listed = "; or: ".join(f"your model {each.text} ({each.fix})" for each in causes[:5])
         text = f"On these scans {len(causes)} changes explain it alike: {listed}."
     return replace(known, step=min(steps, key=list(Step).index), text=text, causes=tuple(causes))
 
@@ -174,7 +189,7 @@ def _of_answers(chain: Chain, agreement: Agreement, parting: Segment) -> list[Ca
             limit is None or size <= limit for size, limit in ((left, limits.max_abs_dlogit), (dp, limits.max_abs_dp))
         )
         if within and left < before:
-            causes.append(Cause(change.step, change.text, change.mend, left, len(scans), change))
+            causes.append(Cause(change.step, change.text, change.fix, left, len(scans), change))
     return causes
 
 
@@ -206,8 +221,8 @@ def _of_hu(parting: Segment, nothing: Explanation) -> Explanation:
         size = parting.differences[scan].size
         text = f"The HU volumes differ by up to {size:.4g} HU in {scan}, and no known change explains it."
         return replace(nothing, step=Step.HU, text=text)
-    step, text, mend = described
-    return replace(nothing, step=step, text=f"Your model {text}. To mend it: {mend}.")
+    step, text, fix = described
+    return replace(nothing, step=step, text=f"Your model {text}. To fix it: {fix}.")
 
 
 def _files_apart(files: Files) -> tuple[Step, str, str] | None:
@@ -219,12 +234,12 @@ def _files_apart(files: Files) -> tuple[Step, str, str] | None:
             text = f"reads {len(yours)} files of {scan} where molre-edge reads {len(read)}"
             names = [f"not {', '.join(missing[:3])}"] if missing else []
             names += [f"but {', '.join(more[:3])}"] if more else []
-            mend = "read the files that inputs.json names, each once"
-            return Step.FILES, text + (f" ({'; '.join(names)})" if names else ""), mend
+            fix = "read the files that inputs.json names, each once"
+            return Step.FILES, text + (f" ({'; '.join(names)})" if names else ""), fix
         if yours != read:
             order = "from superior to inferior" if yours == read[::-1] else "in another order"
-            mend = "sort slices by their position along the normal, from inferior to superior, not by name or number"
-            return Step.SLICES, f"stacks the slices of {scan} {order}", mend
+            fix = "sort slices by their position along the normal, from inferior to superior, not by name or number"
+            return Step.SLICES, f"stacks the slices of {scan} {order}", fix
     return None
 
 

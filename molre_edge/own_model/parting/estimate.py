@@ -31,14 +31,14 @@ def describe_hu(ours: Array, yours: Array) -> tuple[Step, str, str] | None:
         ours: float32 [slices, rows, cols], HU.
         yours: of any shape.
     """
-    for step, text, mend, turn in TURNS:
+    for step, text, fix, turn in TURNS:
         if _near(turn(ours), yours):
-            return step, text, f"in your code, {mend}; see axes in inputs.json"
+            return step, text, f"in your code, {fix}; see axes in inputs.json"
     if (found := _units(ours, yours)) is not None:
         return Step.HU, *found
-    for step, text, mend, turn in TURNS:  # both: turned, and in other units
+    for step, text, fix, turn in TURNS:  # both: turned, and in other units
         if (found := _units(turn(ours), yours)) is not None:
-            return min(Step.HU, step, key=list(Step).index), f"{found[0]}, and {text}", f"{found[1]}; {mend}"
+            return min(Step.HU, step, key=list(Step).index), f"{found[0]}, and {text}", f"{found[1]}; {fix}"
     if ours.shape != yours.shape:
         return (
             Step.FILES if len(ours) != len(yours) else Step.AXES,

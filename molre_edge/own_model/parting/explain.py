@@ -20,7 +20,7 @@ from molre_edge.own_model.parting.chain import Array, Chain
 from molre_edge.own_model.parting.conclude import conclude
 from molre_edge.own_model.parting.explanation import Explanation
 from molre_edge.own_model.parting.pictures import pictures_of
-from molre_edge.own_model.parting.steps_file import OwnSteps, read_steps
+from molre_edge.own_model.parting.steps_file import read_steps
 from molre_edge.own_model.parting.walk import walk
 from molre_edge.own_model.rounded import LogitRange
 from molre_edge.parity import Outputs, ParityLimits
@@ -142,27 +142,33 @@ def _agreement(
 
 def _walked(inputs: InputsFolder, answers: OwnAnswers, agreement: Agreement) -> _Walked:
     """Scans with saved values, else those that differ most."""
-    own = {scan.scan: steps for scan in inputs.scans if (steps := read_steps(inputs.folder, scan.scan)) is not None}
-    for name in ("gates", "embedding"):
-        array = getattr(answers, name)
-        for row, scan_name in enumerate(answers.scans if array is not None else ()):
-            own.setdefault(scan_name, OwnSteps(None, {})).values.setdefault(name, array[row])
+    points: dict[str, set[str]] = {}
+    files: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
+    for scan in inputs.scans:  # the values of all scans together may not fit into memory
+        if (steps := read_steps(inputs.folder, scan.scan)) is not None:
+            points[scan.scan] = set(steps.values)
+            if steps.files is not None:
+                files[scan.scan] = (steps.files, scan.files)
+    given = {name: array for name in ("gates", "embedding") if (array := getattr(answers, name)) is not None}
+    for scan_name in answers.scans if given else ():
+        points.setdefault(scan_name, set()).update(given)
     apart = np.abs(agreement.reference.logits - agreement.rebuild.logits).max(axis=1)
     ranked = sorted(inputs.scans, key=lambda scan: -apart[agreement.scans.index(scan.scan)])
-    told = [scan for scan in ranked if scan.scan in own and own[scan.scan].values]
-    most = max((len(own[scan.scan].values) for scan in told), default=0)
+    saving = [scan for scan in ranked if points.get(scan.scan)]
+    most = max((len(points[scan.scan]) for scan in saving), default=0)
     # scans of which as much was saved as of any: the points that are compared are those that all of them have
-    chosen = [scan for scan in told if len(own[scan.scan].values) == most] or ranked
+    chosen = [scan for scan in saving if len(points[scan.scan]) == most] or ranked
     chosen = chosen[:_WALKED]
+    saved: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+    for scan in chosen if most else ():
+        steps = read_steps(inputs.folder, scan.scan)
+        saved[scan.scan] = {name: array[answers.scans.index(scan.scan)] for name, array in given.items()}
+        saved[scan.scan] |= steps.values if steps else {}
     return _Walked(
         volumes={scan.scan: _volume(inputs, scan, answers.given) for scan in chosen},
-        saved={scan.scan: own[scan.scan].values for scan in chosen if scan.scan in own and own[scan.scan].values},
+        saved=saved,
         logits={scan.scan: _logits(agreement, scan.scan) for scan in chosen},
-        files={
-            scan.scan: (names, scan.files)
-            for scan in inputs.scans
-            if scan.scan in own and (names := own[scan.scan].files) is not None
-        },
+        files=files,
     )
 
 

@@ -137,7 +137,7 @@ class Explanation:
                 {
                     "step": str(each.step),
                     "your_model": each.text,
-                    "to_mend": each.mend,
+                    "to_fix": each.fix,
                     "difference_left": each.left,
                     "scans": each.scans,
                 }

@@ -22,7 +22,8 @@ _RANGES = {"hu": (-20.0, 100.0), "grid": (-20.0, 100.0), "windowed": (0.0, 1.0),
 
 def pictures_of(chain: Chain, segments: Sequence[Segment], explanation: Explanation) -> list[Pair]:
     """What the page shows: the value at the end of the first part that differs, and what the cause changes."""
-    parting = next((each for each in segments if each.differs), None)
+    differing = [each for each in segments if each.differs]
+    parting = next((each for each in differing if explanation.step in each.steps), differing[0] if differing else None)
     if parting is None:
         return []
     scan = parting.worst

@@ -39,7 +39,7 @@ class Cause:
     Attributes:
         step: in which it lies.
         text: what the user's model does, for "Your model ...".
-        mend: what would make both equal.
+        fix: what would make both equal.
         left: the largest difference that is left, and `scans`: on how many it was tried.
         scans: see `left`.
         change: the change itself.
@@ -47,7 +47,7 @@ class Cause:
 
     step: Step
     text: str
-    mend: str
+    fix: str
     left: float
     scans: int
     change: Change
@@ -100,7 +100,7 @@ class Search:
         if change.where == "sample":
             return at == 0 and end >= 1
         if change.where == "grid":
-            return at <= 1 <= end and (at < 1 or end >= 1)
+            return at <= 1 <= end
         if change.where == "model":
             begins_before = at <= POINTS.index("normalised") and end >= POINTS.index("gates")
             # where the user's gates are in use, routers do nothing
@@ -128,7 +128,7 @@ class Search:
             if not np.isfinite(after.size) or after.differs or (before.differs and after.size > _LESS * before.size):
                 return None
             left = max(left, after.size)
-        return Cause(change.step, change.text, change.mend, left, len(self._scans), change)
+        return Cause(change.step, change.text, change.fix, left, len(self._scans), change)
 
     def _value(self, scan: str, change: Change) -> Array:
         return self._chain.run(self._state(scan, change), self._segment.end, change)
@@ -217,3 +217,4 @@ class Search:
             if np.abs(residual(rounded)).max() <= good:
                 yield change_of(rounded)
                 return
+        yield change_of(found)

@@ -167,6 +167,8 @@ def walk(
     first = "hu" if isinstance(next(iter(volumes.values())), HuVolume) else "grid"
     known = [point for point in POINTS if saved and all(point in values for values in saved.values())]
     known = [point for point in known if POINTS.index(point) >= POINTS.index(first)]
+    if chain.model.config.adapter.experts < 2:  # one expert is always used in full: there are no gates to compare
+        known = [point for point in known if point != "gates"]
     scans = list(saved) if known else list(volumes)
     states = {scan: State(first, volumes[scan]) for scan in scans}
     segments, start = [], "files" if first == "hu" else "grid"

@@ -17,7 +17,7 @@ HU = np.random.default_rng(0).integers(-300, 600, (3, 24, 32)).astype(np.float32
 def test_a_window_is_read_off_its_channel() -> None:
     others = [(40.0, 80.0), (61.5, 173.0), (600.0, 2800.0)]
     (change,) = from_channels(HU, windowed(HU, others), WINDOWS)
-    assert change.step is Step.WINDOWS and change.mend.endswith("[[40, 80], [61.5, 173], [600, 2800]]")
+    assert change.step is Step.WINDOWS and change.fix.endswith("[[40, 80], [61.5, 173], [600, 2800]]")
     assert np.abs(change.apply(None, HU) - windowed(HU, others)).max() < 1e-6
     assert list(from_channels(HU, windowed(HU), WINDOWS)) == []
 
