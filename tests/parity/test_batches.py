@@ -70,6 +70,15 @@ def test_one_wrong_slot_is_found_and_named_whatever_is_wrong_in_it(kind: str, sl
     assert judgement.fault.endswith(f"wrongly in slot {slot} of a batch of 4")
 
 
+def test_a_wrong_finding_in_a_batch_is_not_hidden_by_a_larger_error_of_another_finding_alone() -> None:
+    alone = replace(REFERENCE, logits=REFERENCE.logits + np.float32(2) * (np.arange(5) == 0))
+    order = (0, 1, 2, 3)
+    batch = REFERENCE.take(order)
+    batch.logits[:, 3] += 1
+    worst = BatchAnswers(alone, ((order, batch),)).worst(REFERENCE).logits - REFERENCE.logits
+    assert worst[:4].round(4).tolist() == [[2, 0, 0, 1, 0]] * 4 and worst[5].round(4).tolist() == [2, 0, 0, 0, 0]
+
+
 def test_honest_rounding_passes_and_counts_each_volume_once() -> None:
     noisy = [disturbed(REFERENCE, 1e-4, seed) for seed in range(2)]
     judgement = judged(BatchAnswers(noisy[0], batches(noisy[1])))

@@ -246,6 +246,15 @@ def test_slices_in_reverse_that_no_answer_depends_on_are_told_and_not_failed(exp
     assert "The answers agree, though a step differs" in explanation.text
 
 
+def test_answers_that_differ_in_another_scan_than_those_saved_never_agree(explain: Explain) -> None:
+    def last(logits: np.ndarray) -> np.ndarray:
+        return logits + np.array([0.0, 0.0, 0.0, 1.0])[:, None]
+
+    explanation = explain(saved=("grid",), scans=1, answer=last)
+    assert explanation.exit_code == 3 and explanation.step is None
+    assert "No step differs in the scans that were compared (scan-0001)" in explanation.text
+
+
 def test_thresholds(explain: Explain) -> None:
     explanation = explain(more={"thresholds": np.array([0.5, 0.5, 0.3, 0.5, 0.5])})
     found(explanation, Step.THRESHOLDS, "of shift yours is 0.3, the checkpoint's 0.5")
