@@ -42,7 +42,7 @@ from molre_edge.runs.reference import Reference
 from molre_edge.runs.run import run_scans
 from molre_edge.runs.store import RunStore, Task
 from molre_edge.scans import ScanSource, find_scans
-from molre_edge.scans.workers import pool
+from molre_edge.scans.workers import start as starting
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.specs import Grid, Precision, TensorSpec
 
@@ -200,13 +200,15 @@ def steadily(seconds: float) -> Iterator[None]:
         @staticmethod
         def Popen(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
             """Start a reader that sleeps."""
-            return subprocess.Popen([*words[:-1], words[-1].replace("\nserve(", f"\n{code}\nserve(", 1)], **options)
+            changed = words[-1].replace("\nserve(", f"\n{code}\nserve(", 1)
+            assert changed != words[-1] or "finder" in changed, "the readers would not sleep"
+            return subprocess.Popen([*words[:-1], changed], **options)
 
-    pool.subprocess = Changed  # type: ignore[attr-defined, assignment]
+    starting.subprocess = Changed  # type: ignore[attr-defined, assignment]
     try:
         yield
     finally:
-        pool.subprocess = subprocess  # type: ignore[attr-defined]
+        starting.subprocess = subprocess  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -39,6 +39,8 @@ def main() -> None:
         paths = (options.checkpoint, options.bundle, options.scans, options.limits, options.data)
         if all(paths[:3]):
             assets = Assets(*(path and path.resolve() for path in paths))
+        elif any(paths):
+            sys.exit("--checkpoint, --bundle and --scans go together; --limits and --data go with them")
         else:
             from reliability_assets import make_assets
 

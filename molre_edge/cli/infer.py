@@ -121,8 +121,8 @@ def infer(
     """Run the bundle on scans: findings per scan, times by phase, and parity with the reference.
 
     Exit codes: 0 done; 1 an error that you can fix, or no scan could be used; 2 usage; 3 parity failed; 4 done, but
-    some scans could not be used or compared; 130 interrupted (continue with --resume). Ctrl-C finishes the current scan
-    first.
+    some scans could not be used or compared; 130 interrupted (continue with --resume). Ctrl-C first finishes
+    the scans that the engine has.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:

@@ -198,7 +198,7 @@ class OwnModel:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                start_new_session=True,  # Ctrl-C is for the run, which finishes the scan in hand
+                start_new_session=True,  # Ctrl-C is for the run, which finishes what it has begun
             )
         except OSError as error:
             raise OwnModelError(f"{self.name}: a process for it can't be started ({error.strerror})") from error

@@ -79,7 +79,7 @@ class Axis:
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
-    """Four to eight multiples of 1, 2 or 5 times a power of ten within two ends."""
+    """Up to ten multiples of 1, 2 or 5 times a power of ten within two ends."""
     low, high = min(low, high), max(low, high)
     power = 10.0 ** math.floor(math.log10(max(high - low, 1e-300) / 4))
     step = next((each * power for each in (5.0, 2.0, 1.0) if (high - low) / (each * power) >= 4), power)

@@ -11,6 +11,7 @@ from molre_edge.reports.parity_page import check_row, engine_name, finite_probab
 from molre_edge.reports.parity_report import Report
 from molre_edge.reports.side_by_side import Comparison, Side
 from molre_edge.reports.template import render_template
+from molre_edge.reports.waiting import WAITS
 
 __all__ = ["render_comparison"]
 
@@ -33,6 +34,7 @@ def render_comparison(comparison: Comparison) -> str:
                 (f"{_letter(i)} · {side.name}", row.phase, row.median_ms, row.p95_ms, row.p99_ms)
                 for i, side in enumerate(sides)
                 for row in _engine(side)
+                if row.phase not in WAITS
             ]
         ),
         "differing": {name: values for name, values in facts.items() if len(set(values)) > 1},

@@ -19,4 +19,4 @@ def waiting(rows: Iterable[TimingRow]) -> str:
     engine, readers = (totals.get(phase) for phase in WAITS)
     if engine is None or readers is None:
         return ""
-    return f"The engine waited {engine:.1f} s for readers; readers waited {readers:.1f} s for the engine."
+    return f"The engine waited {engine:.1f} s for readers; readers were idle for {readers:.1f} s in all."

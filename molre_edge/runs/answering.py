@@ -113,6 +113,8 @@ class _UnderWay:
                 self._storing.reject(entry, read.code, str(read))
                 self._context.progress.warn(f"{entry.scan} cannot be used: {read}")
                 self._tell()
+            elif self._stop_asked():  # while this one was waited for
+                return
             else:
                 self._scans.append(_Scan(entry, source, read, 1e3 * waited))
                 waited = 0.0

@@ -98,7 +98,7 @@ class LoadedModel:
             ScanError: the study cannot be used; its code says why (docs/scans.md).
             RunError: no scan there, or several studies.
         """
-        source = _only_study(Path(path), self._find)
+        source = _only_study(Path(path).absolute(), self._find)
         (prepared,) = self._readers.read([source])
         if isinstance(prepared, ScanError):
             raise prepared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from molre_edge.runs.pairs import GOLDEN, GOLDEN_FILE, Labels
 from molre_edge.runs.scan_ids import SECRET_FILE, IdSecret, Shard
 from molre_edge.runs.scan_table import Entry, read_entries
 from molre_edge.runs.slices import arrange_slices
-from molre_edge.runs.store import DEFAULT_RUNS, SCANS_FILE, RunStore, Task, difference, new_folder
+from molre_edge.runs.store import DEFAULT_RUNS, RUN_FILE, SCANS_FILE, RunStore, Task, difference, new_folder
 
 __all__ = ["merge_shards"]
 
@@ -87,8 +88,9 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
         progress.step("results")
         return write_results(store, _together(shards), golden=golden, labels=labels)
     except BaseException:
-        for path in set(store.folder.iterdir()) - there:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is told
+            for path in set(store.folder.iterdir()) - there:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         raise
     finally:
         store.close()
@@ -108,7 +110,12 @@ def _open(folder: Path) -> _ShardRun:
     entries = read_entries(folder / SCANS_FILE)
     if secret.mark != head.get("ids") or not all(shard.holds(entry.scan) for entry in entries):
         raise RunError(f"{folder}: damaged: its ids, its secret and its shard {shard} do not fit together")
-    return _ShardRun(folder, head, shard, task, str(head.get("found")), secret, how, entries)
+    return _ShardRun(folder, head | _written(folder), shard, task, str(head.get("found")), secret, how, entries)
+
+
+def _written(folder: Path) -> dict[str, int]:
+    """When the head was written: a shard that is resumed with the same options ends with the same one."""
+    return {"written": (folder / RUN_FILE).stat().st_mtime_ns}
 
 
 def _check_unchanged(shards: Iterable[_ShardRun]) -> None:
@@ -118,7 +125,7 @@ def _check_unchanged(shards: Iterable[_ShardRun]) -> None:
         RunError: with the shard.
     """
     for run in shards:
-        if finished_head(run.folder) != run.head:
+        if finished_head(run.folder) | _written(run.folder) != run.head:
             raise RunError(f"{run.folder}: shard {run.shard} was continued while it was merged. Merge again")
 
 

@@ -26,7 +26,7 @@ ENGINE_PHASES: Mapping[str, str] = {
     "interval": "from the answer before to this one, its turn in the run: reading and writing answers are not in it as "
     "far as they overlap, refused scans are; not the reference",
     ENGINE_WAITED: "the engine had nothing to do until the scan was read",
-    READER_WAITED: "its reader had nothing to do before it, since enough volumes waited for the engine",
+    READER_WAITED: "its reader had nothing to do before it, since enough volumes waited to be taken",
 }
 """Phases of an engine's time per scan, and what each includes. Discovery and warm-up are in none of them."""
 

@@ -23,6 +23,7 @@ _IMPLICIT = b"1.2.840.10008.1.2"
 _OTHER_CODINGS = (b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99")
 """Big endian and deflated."""
 _COPIED_BYTES = 1 << 16
+_MOST_VALUE_BYTES = 1 << 12  # values are kept for the next slice; longer ones are left to pydicom, which keeps none
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
 _CHARACTER_SET = 0x00080005
@@ -180,6 +181,8 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
             raise TooShort
         if entry is not None:
             name, vrs, convert, identifies = entry
+            if length > _MOST_VALUE_BYTES:
+                raise NotPlain
             if not implicit and vr not in vrs:
                 raise NotPlain
             value = bytes(data[at:end])

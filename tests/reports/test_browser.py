@@ -255,13 +255,19 @@ def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     names = [f"tensorrt-rtx:{precision}" for precision in ("fp32", "fp16", "int8")]
     times = dict.fromkeys(("median_ms", "p90_ms", "p95_ms", "p99_ms", "compute_ms", "scans_per_second"), 12345.678)
     row = {**times, "batch": 16, "rounds": 50, "total_ms": [10.0, 12.0], "to_first": (0.51, 0.49, 0.53)}
-    row |= {"to_plain": (1.01, 1.0, 1.02), "watts": {"VDD_GPU_SOC": 12.3}, "joules_per_scan": {"VDD_GPU_SOC": 0.4}}
+    row |= {
+        "answers": "right",
+        "to_plain": (1.01, 1.0, 1.02),
+        "watts": {"VDD_GPU_SOC": 12.3},
+        "joules_per_scan": {"VDD_GPU_SOC": 0.4},
+    }
     memory = dict.fromkeys(("peak_mib", "resident_mib", "gpu_mib"), 1234.5)
     runner = {"runtime": "TensorRT-RTX", "version": "1.7.1.116", "device": "NVIDIA GeForce RTX 5090 Laptop GPU"}
     bench = {
         "rows": [{**row, "name": name} for name in names],
         "runners": {name: {**runner, "load_seconds": 1.5, "memory": memory} for name in names},
         "volumes": "3 golden volumes", "grid": [32, 224, 224], "created": "2026-11-02", "bundle": "0" * 64,
+        "answers": {name: {"passed": False, "limits": "default", "problems": [long * 2]} for name in names},
         "includes": {"total": "all of it"}, "idle_watts": {"VDD_GPU_SOC": 3.2}, "not_ready": {"torch:fp32": long * 2},
         "machine": {"before": {"cpu": long, "load_1min": 0.5}}, "molre-edge": "1",
     }  # fmt: skip

@@ -12,7 +12,7 @@ def row(phase: str, total_s: float | None) -> TimingRow:
 
 def test_both_totals_are_in_it() -> None:
     rows = [row("compute", 9.0), row("engine_waited", 1.25), row("reader_waited", 70.0)]
-    assert waiting(rows) == "The engine waited 1.2 s for readers; readers waited 70.0 s for the engine."
+    assert waiting(rows) == "The engine waited 1.2 s for readers; readers were idle for 70.0 s in all."
 
 
 def test_a_report_of_a_version_that_did_not_measure_it_says_nothing() -> None:

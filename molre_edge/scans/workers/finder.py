@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +22,8 @@ from molre_edge.scans.workers.worker import READY, begin_worker
 
 __all__ = ["Finder", "find_apart", "serve"]
 
-_ROWS = 1000
-"""Entries that are sent together."""
+_PART_BYTES = 1 << 20
+"""Entries are sent together once they have this size."""
 _END = b""
 _NO_PROCESS = (
     "the process that looks for scans can't be started ({}): allow this user, service or container more processes "
@@ -112,10 +111,23 @@ def serve() -> None:
             if (folder := job.pop("folder")) is not None:
                 os.chdir(folder)
             rows = _packed(guarded(partial(find_scans, Path(job.pop("path")), look=look_at_all, **job)))
-            while part := list(islice(rows, _ROWS)):
-                send(answers, json.dumps(part).encode())
+            for part in _parts(rows):
+                send(answers, part)
             send(answers, _END)
             load_readers()  # while nobody waits
+
+
+def _parts(rows: Iterator[tuple[str, Any]]) -> Iterator[bytes]:
+    """JSON lists of rows."""
+    texts, size = list[str](), 0
+    for row in rows:
+        texts.append(json.dumps(row))
+        size += len(texts[-1])
+        if size >= _PART_BYTES:
+            yield f"[{','.join(texts)}]".encode()
+            texts, size = [], 0
+    if texts:
+        yield f"[{','.join(texts)}]".encode()
 
 
 def _packed(found: FoundScans | ScanError) -> Iterator[tuple[str, Any]]:

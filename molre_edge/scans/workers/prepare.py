@@ -1,6 +1,6 @@
 """One scan from its files to a volume on the model's grid, and how that goes from a reader to the run.
 
-A reader is another process (readers.py), whose decoders may have been fed by anybody. So what it sends is a length, a
+A reader is another process (pool.py), whose decoders may have been fed by anybody. So what it sends is a length, a
 JSON and the plain values of one array of a known shape: nothing is unpickled.
 """
 

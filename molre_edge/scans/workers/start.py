@@ -29,7 +29,7 @@ def start_worker(code: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # libraries quote headers there
         env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},  # one core each; the engine has the others
-        start_new_session=True,  # Ctrl-C is for the run, which finishes the scan in hand
+        start_new_session=True,  # Ctrl-C is for the run, which finishes what it has begun
     )
 
 
