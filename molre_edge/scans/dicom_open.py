@@ -216,6 +216,8 @@ def _read(content: Content, pixels: bool) -> FileDataset:
             raise ScanError(
                 "unsupported_syntax", "the pixels are compressed, and the file does not say how: export it again"
             )
+        if tag == _PIXEL_DATA and syntax == _DEFLATED and MAX_INFLATED_BYTES < length < _UNDEFINED_LENGTH:
+            raise ScanError("too_large", f"the deflated pixels are said to have more than {MAX_INFLATED_BYTES} bytes")
         if tag == _PIXEL_DATA:
             watch.header_ends(has_items=length == _UNDEFINED_LENGTH)
         return tag > _PIXEL_DATA if pixels else tag >> 16 >= _PIXEL_GROUP
