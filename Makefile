@@ -21,12 +21,11 @@ TYPED := $(abspath $(VENV))/typed
 
 venv: $(READY)
 
-# torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays. Python compiles what it imports; to
-# compile all of PyTorch and MONAI beforehand takes longer than the rest of pip.
+# torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint $(CONSTRAINTS) $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PACKAGE)
 	touch $@
 
 demo: venv

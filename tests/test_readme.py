@@ -98,5 +98,5 @@ def test_the_lines_of_pip_are_what_make_does(root: Path) -> None:
         "--constraint constraints/py311.txt --editable '.[dev]'",
     ]
     makefile = (root / "Makefile").read_text()
-    assert makefile.count("-m pip install --quiet --no-compile --constraint $(CONSTRAINTS)") == len(lines)
+    assert makefile.count("-m pip install --quiet --constraint $(CONSTRAINTS)") == len(lines)
     assert "PACKAGE ?= --editable '.[dev]'" in makefile
