@@ -24,6 +24,8 @@ _FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
 _LIMITS = (
     "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
     "max_routing_l1 = 0.2\n"
+    "[int8]\nmax_abs_dp = 0.2\nmax_abs_dlogit = 1\nflip_margin_logit = 1\nmax_flips_fraction = 0.3\n"
+    "max_routing_l1 = 0.3\n"
 )
 """A narrow model rounds more than the usual limits allow."""
 

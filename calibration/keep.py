@@ -34,7 +34,7 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
     int8, fp16 = confirmed.model.serialize(), evaluator.float16_graph()
     speed = compare_speed(fp16, int8, evaluator.evidence.first_scans[0][None], threads=inputs.threads)
     report = describe_calibration(prepared, confirmed, {"fp16": len(fp16), "int8": len(int8)}, speed)
-    if Bundle.open(bundle.folder).digest != bundle.digest:
+    if Bundle.open(bundle.folder, trust=bundle.trust).digest != bundle.digest:
         raise CalibrationError(
             f"{bundle.folder}: another process altered this bundle while it was calibrated, so the result does not "
             f"belong to it. Calibrate again"

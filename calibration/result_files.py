@@ -19,9 +19,10 @@ from molre_edge import __version__
 from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.errors import BundleError
+from molre_edge.errors import BundleError, SigningError
 from molre_edge.files import sha256_of, write_whole
 from molre_edge.parity import ParityLimits
+from molre_edge.signing.memory import SigningMemory
 from molre_edge.specs import Precision
 
 __all__ = ["GRAPH", "PAGE", "REPORT", "cached_report", "check_writable", "result_key", "write_result"]
@@ -150,4 +151,6 @@ def write_result(
     plain["parity"] = {**plain["parity"], str(Precision.INT8): dict(parity)}
     plain["notes"] = [*plain["notes"], *notes]
     plain["calibration"] = {**section, "notes": list(notes)}
+    with contextlib.suppress(SigningError):  # only asked for where releases are signed, and then an error of its own
+        SigningMemory.here().made_here(hashes[GRAPH], bundle.manifest["files"][bundle.graph(Precision.FP32).file])
     return amend_manifest(bundle, plain, {**others, **hashes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from molre_edge.calibration.samples import LabelsOf
 from molre_edge.calibration.scan_labels import labels_of
 from molre_edge.calibration.search import search
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.errors import CalibrationError, ConfigError, MissingDependencyError
+from molre_edge.files import StrPath
 from molre_edge.parity import ParityLimits
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
 from molre_edge.scans import FoundScans, RejectedScan
 from molre_edge.scans.workers.finder import find_apart
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DISCLAIMER, Precision, RangeMethod
 
 __all__ = ["CalibrationResult", "calibrate", "calibrate_bundle"]
@@ -98,6 +100,7 @@ def calibrate_bundle(
     conv3d: bool = False,
     threads: int | None = None,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> CalibrationResult:
     """Find the largest set of INT8 layers within the parity limits, and write the int8 graph into the bundle.
@@ -115,6 +118,8 @@ def calibrate_bundle(
         conv3d: 3D convolutions may be INT8 too.
         threads: CPU threads; None takes the cores that this process may use.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
         progress: receives events.
 
     Raises:
@@ -138,7 +143,12 @@ def calibrate_bundle(
         conv3d=conv3d,
     )
     by_precision = limits_by_precision(limits, progress=progress)
-    opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
+    opened = Bundle.open(Path(bundle), expect_digest=expect_digest, trust=trust_of(trust))
+    if GRAPH in opened.released:
+        raise CalibrationError(
+            f"{opened.folder}: its int8 graph is part of the signed release, and another would not be. Use it as it "
+            f"is, or calibrate a bundle that was signed without one"
+        )
     root = Path(scans)
     found = find_apart(root)
     return calibrate(

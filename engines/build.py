@@ -14,6 +14,7 @@ from molre_edge.engines.tensorrt.build import build_tensorrt
 from molre_edge.errors import ConfigError
 from molre_edge.files import StrPath
 from molre_edge.progress import SILENT, Progress
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, Precision
 
 __all__ = ["BuiltEngine", "build_engine"]
@@ -55,6 +56,7 @@ def build_engine(
     version_compatible: bool = False,
     refit: bool = False,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> BuiltEngine:
     """Build a TensorRT engine from a bundle's graph, and report the precision of its layers as built.
@@ -74,6 +76,8 @@ def build_engine(
         version_compatible: allow newer versions of TensorRT to run the engine; only for the target ``here``.
         refit: allow the weights to be replaced later; only for the target ``here``.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -101,7 +105,7 @@ def build_engine(
         version_compatible=version_compatible,
         refit=refit,
     )
-    opened = Bundle.of(bundle, expect_digest=expect_digest)
+    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
     with hold_bundle(opened, "molre-edge build"):
         engine = build_tensorrt(opened, wanted, options, progress=progress)
     seconds = round(time.perf_counter() - start, 3)

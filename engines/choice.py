@@ -15,7 +15,7 @@ from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_here
 from molre_edge.engines.tensorrt.known_problems import known_problem
 from molre_edge.engines.tensorrt.runner import RUNTIMES, TensorRTRunner
 from molre_edge.engines.torch_runner import TorchRunner
-from molre_edge.errors import BundleError, EngineError
+from molre_edge.errors import BundleError, EngineError, SigningError
 from molre_edge.specs import Precision, parse_engine
 
 __all__ = ["EngineChoice", "choose_engine", "parse_engine"]
@@ -90,7 +90,7 @@ def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, pr
             if reason is None:
                 runner = TensorRTRunner.from_bundle(bundle, engine)
                 return EngineChoice(runner, _why(engine, bundle, probe, forced=runtime is not None))
-        except (BundleError, EngineError) as error:
+        except (BundleError, EngineError, SigningError) as error:
             reason = str(error)
         reasons.append(f"{engine.path.name} can't run here: {reason}")
     if reasons:

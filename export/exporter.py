@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
+from molre_edge.bundle.bundle import (
+    DEFAULT_BUNDLE,
+    GOLDEN_FILE,
+    Bundle,
+    check_free,
+    check_name,
+    new_bundle,
+    write_manifest,
+)
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
+from molre_edge.bundle.sign import write_release
 from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, MissingDependencyError, UsageError, shown
 from molre_edge.export.attention import FUSED, UNFUSED, unfuse_attention
@@ -33,6 +42,8 @@ from molre_edge.locks import hold
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
+from molre_edge.signing.minisign import SecretKey, read_secret_key
+from molre_edge.signing.trust import NO_TRUST
 from molre_edge.specs import Grid, Precision
 
 if TYPE_CHECKING:
@@ -123,6 +134,8 @@ def export_checkpoint(
     reference_note: str | None = None,
     limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
     backbone_weights: StrPath | None = None,
+    sign: StrPath | None = None,
+    key_password: str | None = None,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Turn a checkpoint into a bundle: ONNX graphs, golden answers, and the proof that routing is dynamic.
@@ -144,6 +157,9 @@ def export_checkpoint(
         reference_note: the user's own words about where those answers come from, stored in the bundle.
         limits: a TOML file of parity limits, or the limits by precision; None for the defaults.
         backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
+        sign: the secret key (``NAME.key``) that signs the bundle's release under the folder's name, with the time as
+            its version; ``sign_release`` signs it with others.
+        key_password: of that key, if it has one.
         progress: receives progress events.
 
     Raises:
@@ -153,6 +169,7 @@ def export_checkpoint(
         ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
         ParityFailedError: a graph is outside its limits, or the checkpoint does not answer as the user's own model did.
         OwnModelError: the folder of `reference_answers` is incomplete or altered.
+        SigningError: the key can't be read, or its password is wrong.
         UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
         InUseError: another process writes `bundle`.
@@ -167,6 +184,7 @@ def export_checkpoint(
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
     check_name(folder)
+    key = None if sign is None else read_secret_key(Path(sign), key_password)
     with hold(folder, "molre-edge export"):
         check_free(folder, force=force)  # before minutes of work
         return _export_file(
@@ -181,6 +199,7 @@ def export_checkpoint(
             answers=answers,
             note=reference_note,
             weights=None if backbone_weights is None else Path(backbone_weights),
+            key=key,
             progress=progress,
         )
 
@@ -198,6 +217,7 @@ def _export_file(
     answers: Path | None,
     note: str | None,
     weights: Path | None,
+    key: SecretKey | None,
     progress: Progress,
 ) -> ExportResult:
     """Load the checkpoint, choose golden volumes, and export."""
@@ -231,6 +251,7 @@ def _export_file(
             limits=limits,
             force=force,
             own=own,
+            key=key,
             progress=progress,
         )
 
@@ -265,6 +286,7 @@ def export_bundle(
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     own: OwnReference | None = None,
+    key: SecretKey | None = None,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Export a loaded checkpoint. The bundle appears complete at the end, or not at all.
@@ -279,6 +301,7 @@ def export_bundle(
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.
+        key: signs the release; None for a bundle without a signature.
         progress: receives progress events.
 
     Raises:
@@ -344,6 +367,8 @@ def export_bundle(
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
         content = manifest_content(checkpoint, kept, attention, parity, proof, golden_origin, notes, whose)
         digest = write_manifest(partial, content)
+        if key is not None:
+            write_release(partial, Bundle.open(partial, trust=NO_TRUST).manifest, key, folder.resolve().name)
     watch.stop()
     added = count_parameters(model).fraction
     return ExportResult(folder, digest, parity, proof, added, watch.seconds, tuple(notes), whose)

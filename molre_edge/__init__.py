@@ -13,6 +13,7 @@ from molre_edge.offline import disable_telemetry
 if TYPE_CHECKING:
     from molre_edge.benchmarking.bench import bench_runners
     from molre_edge.bundle.bundle import Bundle
+    from molre_edge.bundle.sign import make_signing_key, sign_release
     from molre_edge.calibration.run import calibrate_bundle
     from molre_edge.doctor import diagnose
     from molre_edge.engines.build import build_engine
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         ParityFailedError,
         RunError,
         ScanError,
+        SigningError,
         UsageError,
     )
     from molre_edge.export.exporter import export_checkpoint
@@ -69,6 +71,7 @@ __all__ = [
     "Progress",
     "RunError",
     "ScanError",
+    "SigningError",
     "UsageError",
     "__version__",
     "bench_runners",
@@ -82,7 +85,9 @@ __all__ = [
     "infer_scans",
     "inspect_path",
     "load_model",
+    "make_signing_key",
     "report_runs",
+    "sign_release",
     "synthesize_scans",
     "train_model",
     "verify_bundle",

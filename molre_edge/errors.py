@@ -22,6 +22,7 @@ __all__ = [
     "ParityFailedError",
     "RunError",
     "ScanError",
+    "SigningError",
     "UsageError",
     "shown",
 ]
@@ -73,6 +74,10 @@ class OwnModelError(MolreEdgeError):
 
 class RunError(MolreEdgeError):
     """A run can't start, continue or be resumed."""
+
+
+class SigningError(MolreEdgeError):
+    """A key or signature can't be used, or something is not signed as this machine wants it."""
 
 
 class ScanError(MolreEdgeError):

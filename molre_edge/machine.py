@@ -8,7 +8,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["NOT_TOLD", "cpu_model", "cpu_state", "nvidia_driver", "startable_threads", "usable_cores", "usable_memory"]
+__all__ = [
+    "NOT_TOLD",
+    "cpu_model",
+    "cpu_state",
+    "nvidia_driver",
+    "startable_threads",
+    "state_folder",
+    "usable_cores",
+    "usable_memory",
+]
 
 
 NOT_TOLD = "not available here"
@@ -20,6 +29,23 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def state_folder() -> Path | None:
+    """Where this user's records are kept between runs; no other function reads the environment for it.
+
+    That is the folder ``MOLRE_EDGE_STATE``, a service's ``STATE_DIRECTORY``, or the user's state folder; None if the
+    user has no home.
+    """
+    for name in ("MOLRE_EDGE_STATE", "STATE_DIRECTORY"):
+        if folder := os.environ.get(name, "").partition(os.pathsep)[0]:  # systemd separates several with colons
+            return Path(folder)
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "molre-edge"
+    try:
+        return Path.home() / ".local" / "state" / "molre-edge"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def startable_threads(most: int) -> int:

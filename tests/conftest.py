@@ -54,9 +54,11 @@ def root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What passes in tests is not noted for the user who runs them."""
+    """What passes in tests is not noted for the user who runs them, and that user's trusted keys are not asked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("MOLRE_EDGE_TRUST", raising=False)
         yield
 
 

@@ -35,6 +35,7 @@ PUBLIC = [
     "Progress",
     "RunError",
     "ScanError",
+    "SigningError",
     "UsageError",
     "__version__",
     "bench_runners",
@@ -48,7 +49,9 @@ PUBLIC = [
     "infer_scans",
     "inspect_path",
     "load_model",
+    "make_signing_key",
     "report_runs",
+    "sign_release",
     "synthesize_scans",
     "train_model",
     "verify_bundle",
@@ -56,7 +59,7 @@ PUBLIC = [
 ]
 """All of it: a name appears or disappears here on purpose only."""
 
-WITHOUT_PROGRESS = {"diagnose"}
+WITHOUT_PROGRESS = {"diagnose", "make_signing_key", "sign_release"}
 """Verbs that take no time."""
 
 IMPORT_ALL = """

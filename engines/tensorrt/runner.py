@@ -76,13 +76,14 @@ class TensorRTRunner:
 
         Raises:
             BundleError: swapped, altered, or built from another graph than the bundle's.
+            SigningError: the release must be signed, and this machine did not build the engine from it.
         """
         graph = bundle.graph(BuiltFor.of(engine).precision)
         if graph.file != engine.graph:
             raise EngineError(f"{engine.path}: built from {engine.graph}, and named for {graph.file}; build it again")
-        return cls(
-            read_engine(bundle, engine), engine, (*graph.inputs, *graph.outputs), bundle=bundle.folder, **options
-        )
+        # what was compiled for this GPU is code as well, and a signed release does not cover what lies in its folder
+        folder = None if bundle.trust else bundle.folder
+        return cls(read_engine(bundle, engine), engine, (*graph.inputs, *graph.outputs), bundle=folder, **options)
 
     def __enter__(self) -> TensorRTRunner:
         """Open the GPU, check that the engine fits it and its library, and load the engine.

@@ -20,6 +20,7 @@ from molre_edge.errors import ConfigError, RunError
 from molre_edge.files import StrPath, name_problem, sha256_of
 from molre_edge.machine import NOT_TOLD, cpu_model, cpu_state, usable_cores
 from molre_edge.progress import SILENT, Progress
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER
 
 __all__ = ["Benchmark", "bench_runners"]
@@ -64,6 +65,7 @@ def bench_runners(
     threads: int | None = None,
     out: StrPath | None = None,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> Benchmark:
     """Time runners in turns on the same volumes: latency, scans per second, memory, and power if it is reported.
@@ -83,6 +85,8 @@ def bench_runners(
         threads: CPU threads of ONNX Runtime; None for all cores.
         out: a folder for ``bench.json`` and ``bench.html``.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -93,7 +97,7 @@ def bench_runners(
     """
     if out is not None and (problem := name_problem(out)):
         raise ConfigError(f"--out {out}: {problem}. Choose a shorter name")
-    opened = Bundle.of(bundle, expect_digest=expect_digest)
+    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
     checkpoint, weights = (None if path is None else Path(path) for path in (plain, backbone_weights))
     if checkpoint is not None and sha256_of(checkpoint) != opened.checkpoint_sha256:
         raise RunError(

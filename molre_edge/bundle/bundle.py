@@ -29,7 +29,8 @@ from molre_edge.bundle.manifest import (
     is_covered,
     parse_manifest,
 )
-from molre_edge.errors import BundleError
+from molre_edge.bundle.release import check_release
+from molre_edge.errors import BundleError, SigningError
 from molre_edge.files import (
     StrPath,
     name_problem,
@@ -40,6 +41,8 @@ from molre_edge.files import (
     write_json,
 )
 from molre_edge.locks import hold
+from molre_edge.signing.memory import SigningMemory
+from molre_edge.signing.trust import NO_TRUST, Signed, Trust, configured_trust
 from molre_edge.specs import DEFAULT_BUNDLE, Grid, Precision
 
 __all__ = [
@@ -75,6 +78,9 @@ class Bundle:
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; None for the rebuild of the checkpoint.
+        trust: the keys that it was checked by.
+        signed: the release's signature; None if no signature was asked for.
+        released: the files that the signature covers.
     """
 
     folder: Path
@@ -86,20 +92,34 @@ class Bundle:
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
+    trust: Trust = NO_TRUST
+    signed: Signed | None = None
+    released: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, folder: Path, *, expect_digest: str | None = None) -> Bundle:
-        """Read and check the manifest.
+    def open(
+        cls,
+        folder: Path,
+        *,
+        expect_digest: str | None = None,
+        trust: Trust | None = None,
+        accept_older: bool = False,
+    ) -> Bundle:
+        """Read and check the manifest, and its signature where one is asked for.
 
         Args:
             folder: the bundle.
             expect_digest: refuse every other digest. The hashes in a manifest protect against accidents. Only a digest
-                that was sent another way protects against a person who rewrites both.
+                that was sent another way, or a signature, protects against a person who rewrites both.
+            trust: the keys that must have signed the release; None for those that are configured on this machine.
+            accept_older: take an older release than this machine has used.
 
         Raises:
             BundleError: the bundle is missing, damaged, of another version, or not the expected one.
+            SigningError: it is not signed as `trust` asks, was altered since, or is older than one that was used.
         """
         folder = Path(folder)
+        trust = configured_trust() if trust is None else trust
         restore_folder(folder)  # a replacement that was killed may have put it aside
         path = folder / MANIFEST
         try:
@@ -116,6 +136,10 @@ class Bundle:
             manifest = parse_manifest(raw)
         except ValueError as error:
             raise BundleError(f"{path}: {error}") from error
+        signed, released = None, frozenset[str]()
+        if trust:
+            signed, released = check_release(folder, manifest.data, trust)
+            SigningMemory.here().check(signed, folder, accept_older=accept_older)
         return cls(
             folder=folder,
             digest=digest,
@@ -126,17 +150,30 @@ class Bundle:
             graphs=manifest.graphs,
             checkpoint_sha256=manifest.checkpoint_sha256,
             own_golden=manifest.own_golden,
+            trust=trust,
+            signed=signed,
+            released=released,
         )
 
     @classmethod
-    def of(cls, bundle: Bundle | StrPath, *, expect_digest: str | None = None) -> Bundle:
+    def of(
+        cls,
+        bundle: Bundle | StrPath,
+        *,
+        expect_digest: str | None = None,
+        trust: Trust | None = None,
+        accept_older: bool = False,
+    ) -> Bundle:
         """An open bundle, as it is, or the bundle in a folder; see :meth:`open`.
 
         Raises:
-            BundleError: as :meth:`open`; also if an open bundle does not have the expected digest.
+            BundleError, SigningError: as :meth:`open`; also if an open bundle does not have the expected digest.
         """
         if not isinstance(bundle, Bundle):
-            return cls.open(Path(bundle), expect_digest=expect_digest)
+            return cls.open(Path(bundle), expect_digest=expect_digest, trust=trust, accept_older=accept_older)
+        if trust and bundle.trust != trust:
+            expected = expect_digest or bundle.digest
+            return cls.open(bundle.folder, expect_digest=expected, trust=trust, accept_older=accept_older)
         if expect_digest is not None:
             _check_digest(bundle.folder, bundle.digest, expect_digest)
         return bundle
@@ -163,7 +200,30 @@ class Bundle:
                 f"{path}: altered or damaged: its SHA-256 is not the one in the manifest. Copy the bundle again, or "
                 f"export the checkpoint again"
             )
+        if self.trust and name.startswith("graphs/") and name not in self.released:
+            self.check_made_here(path, expected, None)
         return content
+
+    def check_made_here(self, path: Path, sha256: str, source_sha256: str | None) -> None:
+        """Refuse a file that the signed release does not cover, unless this machine made it; without trust, nothing.
+
+        Args:
+            path: the file.
+            sha256: of the file.
+            source_sha256: of the graph that it must have been made from; None for any of the release.
+
+        Raises:
+            SigningError: this machine did not make it, or made it from another graph.
+        """
+        if not self.trust:
+            return
+        source = SigningMemory.here().source_of(sha256)
+        known = {source_sha256} if source_sha256 else {self.manifest["files"][name] for name in self.released}
+        if source is None or source not in known:
+            raise SigningError(
+                f"{path}: the signed release does not cover it, and this machine did not make it from that release, so "
+                f"it is not run. Make it here: 'molre-edge calibrate' for a graph, 'molre-edge build' for an engine"
+            )
 
     def graph(self, precision: Precision) -> GraphFacts:
         """The facts of a precision's graph.
@@ -229,7 +289,7 @@ def hold_bundle(bundle: Bundle, what: str) -> Iterator[None]:
         BundleError: the bundle was replaced since it was opened.
     """
     with hold(bundle.folder, what):
-        if Bundle.open(bundle.folder).digest != bundle.digest:
+        if Bundle.open(bundle.folder, trust=bundle.trust).digest != bundle.digest:
             raise BundleError(
                 f"{bundle.folder}: another command has changed the bundle since it was opened. Start again, with the "
                 f"bundle as it is now"

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.errors import BundleError, EngineError
+from molre_edge.errors import BundleError, EngineError, SigningError
 from molre_edge.files import read_regular, replace_folder, restore_folder, write_json, write_whole
+from molre_edge.signing.memory import SigningMemory
 
 __all__ = ["ENGINES", "EngineFile", "list_engines", "read_engine", "read_engine_facts", "write_engine"]
 
@@ -81,7 +82,10 @@ def write_engine(bundle: Bundle, name: str, content: bytes | memoryview, facts: 
             f"{path}: can't be written ({error.strerror or error}). The engine takes {size / 1e6:.0f} MB; nothing of "
             f"it was left behind. Free some space, or make the folder writable, and build again"
         ) from error
-    return read_engine_facts(path.with_suffix(".json"))
+    engine = read_engine_facts(path.with_suffix(".json"))
+    with contextlib.suppress(SigningError):  # only asked for where releases are signed, and then an error of its own
+        SigningMemory.here().made_here(engine.sha256, engine.graph_sha256)
+    return engine
 
 
 @contextlib.contextmanager
@@ -125,6 +129,7 @@ def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
     Raises:
         BundleError: the engine is swapped, altered, missing, not a regular file, or built from another graph than the
             bundle's.
+        SigningError: the release must be signed, and this machine did not build the engine from it.
     """
     again = "Build it again with 'molre-edge build'"
     if bundle.manifest["files"].get(engine.graph) != engine.graph_sha256:
@@ -140,6 +145,7 @@ def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
         raise BundleError(f"{engine.path}: was built anew while it was opened. Run the command again")
     if found != engine.sha256:
         raise BundleError(f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. {again}")
+    bundle.check_made_here(engine.path, found, engine.graph_sha256)
     return content
 
 

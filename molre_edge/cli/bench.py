@@ -17,6 +17,7 @@ from molre_edge.cli.shell import (
     QuietOption,
     Speaker,
     ThreadsOption,
+    TrustOption,
     WeightsOption,
     bundle_folder,
     command,
@@ -68,6 +69,7 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for bench.json and bench.html.")] = None,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -92,6 +94,7 @@ def bench(
             threads=threads,
             out=out,
             expect_digest=expect_digest,
+            trust=trust,
             progress=progress,
         )
     _show(result, speaker)

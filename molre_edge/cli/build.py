@@ -15,6 +15,7 @@ from molre_edge.cli.shell import (
     JsonOption,
     QuietOption,
     Speaker,
+    TrustOption,
     bundle_folder,
     command,
 )
@@ -84,6 +85,7 @@ def build(
     ] = False,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -105,6 +107,7 @@ def build(
             version_compatible=version_compatible,
             refit=refit,
             expect_digest=expect_digest,
+            trust=trust,
             progress=progress,
         )
     _show(built, speaker)

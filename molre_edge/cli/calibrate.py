@@ -19,6 +19,7 @@ from molre_edge.cli.shell import (
     QuietOption,
     Speaker,
     ThreadsOption,
+    TrustOption,
     command,
     open_bundle,
 )
@@ -56,6 +57,7 @@ def calibrate(
     conv3d: Annotated[bool, typer.Option("--conv3d", help="Quantise 3D convolutions too.")] = False,
     threads: ThreadsOption = None,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -79,6 +81,7 @@ def calibrate(
             conv3d=conv3d,
             threads=threads,
             expect_digest=opened.digest,
+            trust=trust,
             progress=progress,
         )
     show_calibration(result, speaker)

@@ -94,6 +94,13 @@ COMMANDS: dict[str, Entry] = {
         "Time engines in turns on the same volumes: latency, scans per second, memory, and power if it is reported.",
         ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),
     ),
+    "sign": Entry(
+        "Sign a bundle's release or a file in minisign's format, so that machines which trust the key can tell it.",
+        (
+            "molre-edge sign --new-key release.key --no-password",
+            "molre-edge sign my-bundle --key release.key --name head-ct --release-version 1",
+        ),
+    ),
     "inspect": Entry(
         "Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
         ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 import molre_edge
 from molre_edge.cli import completion
-from molre_edge.cli.shell import JsonOption, LimitsOption, QuietOption, Speaker, WeightsOption, command
+from molre_edge.cli.shell import JsonOption, LimitsOption, QuietOption, Speaker, WeightsOption, command, key_password
 from molre_edge.specs import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -95,6 +95,16 @@ def export(
     ] = None,
     limits: LimitsOption = None,
     backbone_weights: WeightsOption = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="NAME.key",
+            exists=True,
+            dir_okay=False,
+            help="Sign the bundle's release with this secret key; see 'molre-edge sign'.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -117,6 +127,8 @@ def export(
             reference_note=reference_note,
             limits=limits,
             backbone_weights=backbone_weights,
+            sign=sign,
+            key_password=None if sign is None else key_password(sign),
             progress=progress,
         )
     show_export(result, speaker)

@@ -20,6 +20,7 @@ from molre_edge.cli.shell import (
     QuietOption,
     Speaker,
     ThreadsOption,
+    TrustOption,
     UsageError,
     WeightsOption,
     bundle_folder,
@@ -81,6 +82,7 @@ def infer(
         ),
     ] = 0.0,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
     threads: ThreadsOption = None,
     readers: Annotated[
         int | None,
@@ -140,6 +142,7 @@ def infer(
             all_series=all_series,
             settle=settle,
             expect_digest=expect_digest,
+            trust=trust,
             threads=threads,
             readers=readers,
             images=images,

@@ -47,11 +47,13 @@ __all__ = [
     "QuietOption",
     "Speaker",
     "ThreadsOption",
+    "TrustOption",
     "UsageError",
     "WeightsOption",
     "bundle_folder",
     "command",
     "engine_of",
+    "key_password",
     "open_bundle",
 ]
 
@@ -83,6 +85,17 @@ BundleOption = Annotated[
 DigestOption = Annotated[
     str | None,
     typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another digest than this."),
+]
+TrustOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        exists=True,
+        dir_okay=False,
+        help="Use the bundle only if this key signed its release; repeat to allow several keys. Default: the keys "
+        "configured on this machine, if any.",
+    ),
 ]
 EngineOption = Annotated[
     str,
@@ -313,6 +326,17 @@ def bundle_folder(folder: Path) -> Path:
             f"'molre-edge export CKPT -o {folder}', or name another with --bundle"
         )
     return folder
+
+
+def key_password(key: Path, *, new: bool = False) -> str | None:
+    """The password of a secret key: from ``MOLRE_EDGE_KEY_PASSWORD``, else asked for; None if the key has none."""
+    with contextlib.suppress(OSError):
+        if not new and "encrypted" not in key.read_bytes()[:100].decode(errors="replace"):
+            return None
+    given = os.environ.get("MOLRE_EDGE_KEY_PASSWORD")
+    if given is not None:
+        return given
+    return str(typer.prompt(f"Password of {key}", hide_input=True, confirmation_prompt=new, err=True))
 
 
 def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:

@@ -17,6 +17,7 @@ from molre_edge.cli.shell import (
     QuietOption,
     Speaker,
     ThreadsOption,
+    TrustOption,
     UsageError,
     bundle_folder,
     command,
@@ -35,6 +36,11 @@ def verify(
     engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
+    accept_older: Annotated[
+        bool,
+        typer.Option("--accept-older", help="Accept a signed release older than one that was used here, from now on."),
+    ] = False,
     limits: LimitsOption = None,
     threads: ThreadsOption = None,
     out: Annotated[
@@ -60,6 +66,8 @@ def verify(
             bundle_folder(bundle),
             engine,
             expect_digest=expect_digest,
+            trust=trust,
+            accept_older=accept_older,
             limits=limits,
             threads=threads,
             out=out,
@@ -71,6 +79,9 @@ def verify(
 
 
 def _show(result: Verification, speaker: Speaker) -> None:
+    if result.signed is not None:
+        signed = result.signed
+        speaker.say(f"Signed: {signed['name'] or 'no name'}, version {signed['version']}, by key {signed['key']}")
     if result.files is not None:
         altered = result.files.problems
         for problem in altered.values():

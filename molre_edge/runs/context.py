@@ -18,6 +18,7 @@ from molre_edge.runs.judging import Limits
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import WORDS, Reference
 from molre_edge.runs.scan_ids import Shard
+from molre_edge.signing.trust import NO_TRUST, Trust
 from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["InferOptions", "RunContext"]
@@ -60,6 +61,7 @@ class InferOptions:
     all_series: bool = False
     settle: float = 0.0
     expect_digest: str | None = None
+    trust: Trust = field(default=NO_TRUST, metadata=_NEVER)
     threads: int | None = None
     readers: int | None = None
     images: bool = False

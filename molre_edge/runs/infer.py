@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from molre_edge.runs.run import run_scans
 from molre_edge.runs.scan_ids import IdSecret
 from molre_edge.runs.store import DEFAULT_RUNS, RunStore, Task, new_folder
 from molre_edge.scans.workers.pool import default_readers, most_readers
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["infer_scans"]
@@ -46,6 +47,7 @@ def infer_scans(
     all_series: bool = False,
     settle: float = 0.0,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     threads: int | None = None,
     readers: int | None = None,
     images: bool = False,
@@ -74,6 +76,8 @@ def infer_scans(
         all_series: use every usable series of a study, not only the best one.
         settle: refuse studies with a file that changed less than this many seconds ago; 0 refuses none.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
         threads: CPU threads of ONNX Runtime. Default: all cores.
         readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4, and more while the engine
             waits for them, up to one a core and as many as fit into memory.
@@ -90,6 +94,7 @@ def infer_scans(
     Raises:
         UsageError: arguments that do not exist or do not fit together.
         BundleError: the bundle is missing, altered, or not the expected one.
+        SigningError: the bundle is not signed as `trust` asks, or is older than one that was used here.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did, so it is not used.
         OwnModelError: your own model can't be loaded, or does not answer the findings by name.
@@ -111,6 +116,7 @@ def infer_scans(
         all_series=all_series,
         settle=settle,
         expect_digest=expect_digest,
+        trust=trust_of(trust),
         threads=threads,
         readers=readers,
         images=images,
@@ -128,7 +134,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     """Open and check all that a run needs, before a scan is read; close it afterwards."""
     progress.step("loading the bundle and the engine")
     runtime, _ = parse_engine(options.engine)
-    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
+    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest, trust=options.trust)
     limits = read_limits(options.limits, progress)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
 from molre_edge.scans import FoundScans, GridSlice, ScanSource, find_scans
 from molre_edge.scans.workers.finder import Finder
 from molre_edge.scans.workers.pool import Readers
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
 
 __all__ = ["LoadedModel", "Prediction", "load_model"]
@@ -145,6 +146,7 @@ def load_model(
     engine: str = "fp16",
     *,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     limits: Limits = None,
     checkpoint: StrPath | None = None,
     backbone_weights: StrPath | None = None,
@@ -160,6 +162,8 @@ def load_model(
         path: folder of the bundle.
         engine: as in ``infer_scans``.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
         limits: parity limits for the check of the engine: a TOML file, or values by precision.
         checkpoint: for the engine ``torch``. Default: the bundle's checkpoint beside it or in the current folder.
         backbone_weights: for the engine ``torch``: Hugging Face folder of a checkpoint without the backbone's weights.
@@ -171,11 +175,12 @@ def load_model(
     Raises:
         UsageError: an unknown engine.
         BundleError: the bundle is missing, altered, or not the expected one.
+        SigningError: the bundle is not signed as `trust` asks, or is older than one that was used here.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did.
     """
     return _loaded(
-        Bundle.open(Path(path), expect_digest=expect_digest),
+        Bundle.open(Path(path), expect_digest=expect_digest, trust=trust_of(trust)),
         engine,
         limits=limits,
         checkpoint=None if checkpoint is None else Path(checkpoint),

@@ -20,7 +20,7 @@ from molre_edge import __version__
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import Runner
 from molre_edge.files import read_regular, write_json
-from molre_edge.machine import cpu_model, nvidia_driver
+from molre_edge.machine import cpu_model, nvidia_driver, state_folder
 from molre_edge.parity import ParityLimits
 
 __all__ = ["RECORD", "VerifiedRecord", "record_path", "subject_of"]
@@ -33,20 +33,9 @@ _MAX_BYTES, _MAX_ENTRIES = 1 << 20, 200
 
 
 def record_path() -> Path | None:
-    """The record's file; no other function reads the environment for it.
-
-    It lies in the folder ``MOLRE_EDGE_STATE``, in a service's ``STATE_DIRECTORY``, or in the user's state folder. None
-    if the user has no home.
-    """
-    for name in ("MOLRE_EDGE_STATE", "STATE_DIRECTORY"):
-        if folder := os.environ.get(name, "").partition(os.pathsep)[0]:  # systemd separates several with colons
-            return Path(folder) / RECORD
-    if given := os.environ.get("XDG_STATE_HOME"):
-        return Path(given) / "molre-edge" / RECORD
-    try:
-        return Path.home() / ".local" / "state" / "molre-edge" / RECORD
-    except RuntimeError:  # a user without a home
-        return None
+    """The record's file, in the user's state folder; None if the user has no home."""
+    folder = state_folder()
+    return None if folder is None else folder / RECORD
 
 
 def subject_of(bundle: Bundle, runner: Runner, limits: ParityLimits) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from molre_edge.parity import ParityLimits
 from molre_edge.parity.batches import BatchJudgement
 from molre_edge.progress import SILENT, Progress
 from molre_edge.reports.junit import add_case, close_suite, document, open_suite
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
 from molre_edge.verification.golden_check import (
     Files,
@@ -39,6 +40,7 @@ class Verification:
     Attributes:
         folder: the bundle.
         digest: the bundle's digest; None if it could not be opened, or is not the expected one.
+        signed: the release's signature: key, name, version and trusted comment; None if none was asked for.
         files: the comparison of the hashes.
         engine: name and facts of the engine, and why it was chosen.
         limits: the limits that applied.
@@ -50,6 +52,7 @@ class Verification:
 
     folder: Path
     digest: str | None = None
+    signed: Mapping[str, Any] | None = None
     files: Files | None = None
     engine: Mapping[str, Any] | None = None
     limits: LimitsChoice | None = None
@@ -76,6 +79,7 @@ class Verification:
         return {
             "bundle": str(self.folder),
             "digest": self.digest,
+            "signed": None if self.signed is None else dict(self.signed),
             "passed": self.passed,
             "problem": self.problem,
             "reference": None if golden is None else golden.verdict.reference,
@@ -98,6 +102,8 @@ def verify_bundle(
     engine: str = "fp16",
     *,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
+    accept_older: bool = False,
     limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
     threads: int | None = None,
     out: StrPath | None = None,
@@ -112,6 +118,9 @@ def verify_bundle(
         bundle: the bundle's folder, or an open bundle.
         engine: such as ``fp16`` or ``onnxruntime:fp16``; see :func:`molre_edge.engines.choice.choose_engine`.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
+            those that are configured on this machine.
+        accept_older: accept a release older than one that was used here, from now on.
         limits: a TOML file of parity limits, or the limits by precision; None for the bundle's own.
         threads: CPU threads of ONNX Runtime; None for all cores.
         out: a file to write as well: JUnit XML if its name ends in ``.xml``, else JSON.
@@ -130,8 +139,9 @@ def verify_bundle(
     draft = _Draft(bundle.folder if isinstance(bundle, Bundle) else Path(bundle))
     start = time.perf_counter()
     try:
-        opened = Bundle.of(bundle, expect_digest=expect_digest)
+        opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust), accept_older=accept_older)
         draft.digest = opened.digest
+        draft.signed = None if opened.signed is None else opened.signed.to_dict()
         _verify(draft, opened, engine, record, limits, threads, progress)
     except MolreEdgeError as error:
         draft.problem = str(error)
@@ -148,6 +158,7 @@ class _Draft:
 
     folder: Path
     digest: str | None = None
+    signed: Mapping[str, Any] | None = None
     files: Files | None = None
     engine: Mapping[str, Any] | None = None
     limits: LimitsChoice | None = None

@@ -43,11 +43,11 @@ def test_the_program_s_help_says_of_each_command_what_its_own_help_begins_with(n
 @pytest.fixture
 def _there() -> None:
     """What the examples speak of."""
-    for name in ("my-data", "scans", "edge-bundle", "my-run", "FOLDER", "LORA_FOLDER", "for-my-model"):
+    for name in ("my-data", "scans", "edge-bundle", "my-run", "my-bundle", "FOLDER", "LORA_FOLDER", "for-my-model"):
         Path(name).mkdir()
     for name in ("20261102T101504Z", "fp32", "fp16"):
         (Path("edge-runs") / name).mkdir(parents=True)
-    for name in ("ckpt.pt", "molre.pt", "frozen.pt", "mine.toml"):
+    for name in ("ckpt.pt", "molre.pt", "frozen.pt", "mine.toml", "release.key", "release.pub"):
         Path(name).touch()
 
 

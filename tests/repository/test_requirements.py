@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NOT_INSTALLED_BY_US = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "pynvml", "openvino"}
+NOT_INSTALLED_BY_US = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "pynvml", "openvino", "cryptography"}
 """On a Jetson some come with JetPack; elsewhere extras bring them, and tests that need them are skipped without."""
 
 
