@@ -70,7 +70,7 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
         raise ScanError(
             "not_hounsfield",
             f"the values run from {low:.0f} to {high:.0f} and nothing is near -1000, where air lies: they are not in "
-            "Hounsfield units; give the original series, or convert the values",
+            "Hounsfield units, or the picture ends within the head; give the original series, or convert the values",
         )
     place = find_head(coarse)
     if place.body is not coarse.body:

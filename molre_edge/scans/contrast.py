@@ -16,7 +16,7 @@ __all__ = ["has_contrast", "names_no_agent"]
 _NOTHING = frozenset(
     {
         "NONE", "UNKNOWN", "NA", "NIL", "NULL", "NULLUM", "FALSE", "NATIVE", "NATIV", "NATIF", "NATIVO", "PLAIN",
-        "UNENHANCED", "NONCONTRAST", "NONENHANCED", "NCCT", "NECT",
+        "UNENHANCED", "NATIVSCAN", "NATIVSERIE", "NONCONTRAST", "NONENHANCED", "NCCT", "NECT",
     }
 )  # fmt: skip
 """Whole texts that name no agent."""
@@ -54,6 +54,8 @@ def names_no_agent(text: str) -> bool:
         return True
     if len(words) == 1 and words[0] in _NOTHING:
         return True
+    if "ORAL" in words and {"IV", "INTRAVENOUS", "INJECTED"} & set(words[words.index("ORAL") :]):
+        return False  # "no oral, IV contrast": one is denied, the other may be named
     denied = _AGENT_WORDS | _NOTHING
     return words[0] in _NO | _NOTHING and all(word in denied for word in words[1:])
 
@@ -61,8 +63,8 @@ def names_no_agent(text: str) -> bool:
 def has_contrast(attributes: Attributes) -> bool:
     """Whether a contrast agent was given for a frame.
 
-    A frame's Contrast/Bolus Usage decides where it is stated; else a named or coded agent, or a volume or dose that
-    is not zero.
+    A frame's Contrast/Bolus Usage decides where it is stated; else a named or coded agent or ingredient, or a volume or
+    dose that is not zero.
     """
     usage = attributes.contrast_usage()
     if usage is not None:
@@ -79,4 +81,4 @@ def has_contrast(attributes: Attributes) -> bool:
     coded = attributes.items("ContrastBolusAgentSequence")
     if any(not names_no_agent(str(item.get("CodeMeaning") or "agent")) for item in coded):
         return True
-    return not names_no_agent(attributes.text("ContrastBolusAgent"))
+    return not all(names_no_agent(attributes.text(name)) for name in ("ContrastBolusAgent", "ContrastBolusIngredient"))

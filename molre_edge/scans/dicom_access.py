@@ -35,6 +35,9 @@ _MACROS = (
     "UnassignedSharedConvertedAttributesSequence",
 )
 _USAGE = "ContrastBolusUsageSequence"
+_ENERGY = "MultienergyCTProcessingSequence"
+_WITHIN = {_ENERGY: "MultienergyCTCharacteristicsSequence"}
+"""A sequence with attributes of a frame that lies within another one (C.8.15.3.12); classic images have it as well."""
 
 
 def values_of(value: Any) -> list[Any]:
@@ -137,7 +140,8 @@ def frame_attributes(dataset: FileDataset | PlainHeader, count: int) -> Iterator
             raise ScanError(
                 "no_geometry", f"{count} frames without functional groups: their positions are unknown; export slices"
             )
-        yield Attributes([dataset], dataset)
+        energy = list(dataset.get(_ENERGY) or ())[:1]
+        yield Attributes([dataset, *(place for item in energy for place in _nested(_ENERGY, item))], dataset)
         return
     if len(each) != count:
         raise ScanError("corrupt_header", f"{count} frames, but positions for {len(each)}: export the series again")
@@ -150,5 +154,14 @@ def _places(groups: Sequence[Any]) -> list[_Place]:
     found = []
     for group in groups:
         place = _Place(group)
-        found += [_Place(item) for name in _MACROS for item in list(place.get(name) or ())[:1]]
+        for name in _MACROS:
+            for item in list(place.get(name) or ())[:1]:
+                found += _nested(name, item)
     return found
+
+
+def _nested(name: str, item: Any) -> list[_Place]:
+    """An item of a sequence, and the first of the sequence within it that matters."""
+    place = _Place(item)
+    inner = list(place.get(_WITHIN[name]) or ())[:1] if name in _WITHIN else []
+    return [place, *map(_Place, inner)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.dicom_header import DicomHeader
+from molre_edge.scans.traits import image_words
 
 __all__ = [
     "LOSSLESS",
@@ -135,7 +136,7 @@ def check_kind(header: DicomHeader) -> None:
         what = _MODALITIES.get(header.modality, "an object of another modality")
     if what:
         raise ScanError("not_ct", f"it is {what}, not CT: give a head CT series")
-    kinds = [_image_words(values) for values in header.image_types]
+    kinds = [image_words(tuple(values)) for values in header.image_types]
     if all(words & _LOCALIZERS for words in kinds):
         raise _localizer()
     screen = all("SCREEN SAVE" in values for values in header.image_types)
@@ -168,7 +169,7 @@ def check_frame_kind(image_type: Sequence[str]) -> None:
 
 
 def _frame_problem(image_type: Sequence[str]) -> ScanError | None:
-    words = _image_words(image_type)
+    words = image_words(tuple(image_type))
     if words & _LOCALIZERS:
         return _localizer()
     if words & _DERIVED_MAPS:
@@ -178,10 +179,6 @@ def _frame_problem(image_type: Sequence[str]) -> ScanError | None:
 
 def _localizer() -> ScanError:
     return ScanError("localizer", "it is a scout (localizer) view, not a slice: give the axial series")
-
-
-def _image_words(image_type: Sequence[str]) -> set[str]:
-    return {part for value in image_type for part in (value, *value.split())}
 
 
 def check_storage(header: DicomHeader) -> None:

@@ -48,6 +48,7 @@ _TAGS = [
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "VolumetricProperties",
     "VolumeBasedCalculationTechnique", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "MultienergyCTProcessingSequence", "ContrastBolusIngredient", "PatientOrientation",
 ]  # fmt: skip
 _PIXEL_TAGS = [
     "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",

@@ -19,6 +19,7 @@ from molre_edge.scans.regular_file import unreadable
 from molre_edge.scans.scan_records import Candidate, FoundFile, FoundScans, RejectedScan, ScanSource
 from molre_edge.scans.series import Series, examine, examine_plain, group_series
 from molre_edge.scans.sniff import may_be_dicom, sniff
+from molre_edge.scans.traits import ORIGIN, PATIENT
 from molre_edge.scans.walk import list_files
 
 __all__ = ["Looked", "find_scans", "look_at"]
@@ -159,7 +160,26 @@ def _studies(series: Iterable[Series]) -> list[list[Series]]:
     studies: dict[str, list[Series]] = {}
     for one in series:
         studies.setdefault(one.study, []).append(one)
-    return list(studies.values())
+    return [visit for study in studies.values() for visit in _visits(study)]
+
+
+def _visits(study: Sequence[Series]) -> list[list[Series]]:
+    """Take series apart that have one study UID and state different sexes or study dates: the UID was made constant.
+
+    What a series does not state tells nothing.
+    """
+    visits: list[tuple[list[str], list[Series]]] = []
+    for one in study:
+        header = one.headers[0]
+        stated = [header.patient[PATIENT.index("PatientSex")], header.origin[ORIGIN.index("StudyDate")]]
+        for known, members in visits:
+            if all(not a or not b or a == b for a, b in zip(known, stated, strict=True)):
+                known[:] = [a or b for a, b in zip(known, stated, strict=True)]
+                members.append(one)
+                break
+        else:
+            visits.append((stated, [one]))
+    return [members for _, members in visits]
 
 
 def _choose(study: list[Series], all_series: bool) -> tuple[list[ScanSource], list[RejectedScan], list[RejectedScan]]:

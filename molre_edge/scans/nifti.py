@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,10 @@ from molre_edge.scans.regular_file import BROKEN
 from molre_edge.scans.scan_records import HeadVolume, SliceSource
 from molre_edge.specs import HU_MIN
 
-__all__ = ["check_nifti", "is_nifti_name", "read_nifti"]
+__all__ = ["check_nifti", "is_nifti", "is_nifti_name", "read_nifti"]
 
 _MAX_EXTENSION_BYTES = 16 * 1024**2
+_AT_END_BYTES = 1 << 16
 _SMALLEST_EXTENSION = 16
 """An extension's length is a multiple of 16."""
 _Header = Any
@@ -36,6 +38,12 @@ _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 def is_nifti_name(path: Path) -> bool:
     """Whether a file is called NIfTI (``.nii`` or ``.nii.gz``, in any case); whether it is gzipped, its bytes tell."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether a file's first 352 bytes are those of a single NIfTI-1 or NIfTI-2 file (nifti1.h, nifti2.h: `magic`)."""
+    size = {int.from_bytes(start[:4], order) for order in _ORDERS}
+    return (348 in size and start[344:348] == b"n+1\0") or (540 in size and start[4:8] == b"n+2\0")
 
 
 def check_nifti(path: Path) -> None:
@@ -248,10 +256,20 @@ def _read_values(file: Content, header: _Header, start: int, geometry: NiftiGeom
                     "not_hounsfield", "some values are not numbers (NaN or infinite): fill them with air, -1024 HU"
                 )
             stored[:, :, index] = np.maximum(plane, plane.dtype.type(HU_MIN))
-        file.read(65536)  # the checksum of a gzip stream is verified at its end
+        # the checksum of a gzip stream is verified at its end
+        if len(file.read(max(count * dtype.itemsize, _AT_END_BYTES))) >= count * dtype.itemsize:
+            raise ScanError(
+                "corrupt_header",
+                f"the file holds more voxels than the {_sides(sides)} of {dtype.itemsize} bytes that its header says: "
+                "convert the series again",
+            )
     except BROKEN as error:
         raise ScanError("corrupt_pixels", "the file ends or breaks within its voxels: copy it again") from error
     return hu
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))
 
 
 def _read_plane(file: Content, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Tells by name and first bytes what a file claims to be, without reading it."""
+"""Tells by first bytes and name what a file claims to be, without reading it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.content import open_content
-from molre_edge.scans.nifti import is_nifti_name
+from molre_edge.scans.nifti import is_nifti, is_nifti_name
 from molre_edge.scans.regular_file import BROKEN
 
 __all__ = ["may_be_dicom", "sniff"]
@@ -16,6 +16,8 @@ _OTHER_IMAGES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".iso", ".bz2", ".xz")
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 """Groups 0002 and 0008, with which a DICOM data set without preamble starts, in both byte orders."""
+_FIRST_BYTES = 352
+"""Enough for a DICOM preamble and for the header of a NIfTI-1 file."""
 _ANY_SIZE = 2**63
 """Only the first bytes are read, and a film that lies beside the scans is no scan that is too large."""
 
@@ -26,19 +28,40 @@ def may_be_dicom(path: Path) -> bool:
 
 
 def sniff(path: Path) -> str:
-    """Name the kind of a file, or of what is gzipped in it.
+    """Name the kind of a file, or of what is gzipped in it. What its first bytes say comes before its name.
 
     Returns:
         ``dicom`` (has the preamble), ``maybe_dicom`` (may be a data set without one; nothing is lost if not),
-        ``claims_dicom`` (is called DICOM), ``nifti``, or ``other``.
+        ``claims_dicom`` (is called DICOM), ``nifti`` (is one, or is called so), or ``other``.
 
     Raises:
         ScanError: ``unsupported_format`` for a volume or an archive of a kind that is not read, ``unreadable``,
             ``empty_file`` or ``corrupt_header``.
     """
-    name = path.name.lower()
+    name, start, problem = path.name.lower(), b"", None
+    try:
+        with open_content(path, limit=_ANY_SIZE) as content:
+            start = content.read(_FIRST_BYTES)
+    except ScanError as unread:
+        problem = unread
+    except BROKEN:
+        if name.endswith(_DICOM_NAMES):
+            problem = ScanError("corrupt_header", "the file breaks within its header: copy it again from its source")
     if is_nifti_name(path):
+        return "dicom" if _is_dicom(start) and not is_nifti(start) else "nifti"
+    if _is_dicom(start):
+        return "dicom"
+    if is_nifti(start):
         return "nifti"
+    return _by_name(name, start, problem)
+
+
+def _is_dicom(start: bytes) -> bool:
+    return start[128:132] == b"DICM"
+
+
+def _by_name(name: str, start: bytes, problem: ScanError | None) -> str:
+    """What a file is whose first bytes do not say it."""
     if name.endswith(_OTHER_IMAGES):
         raise ScanError(
             "unsupported_format", "this image format is not read: convert it to NIfTI or give the DICOM files"
@@ -49,19 +72,10 @@ def sniff(path: Path) -> str:
             "this is an archive of another kind than zip, or lies in one: unpack it, give the folder",
         )
     claims = name.endswith(_DICOM_NAMES)
-    try:
-        with open_content(path, limit=_ANY_SIZE) as content:
-            start = content.read(132)
-    except ScanError as problem:
-        if problem.code == "empty_file" and not claims:
+    if problem is not None:
+        if not claims and problem.code == "empty_file":
             return "other"
-        raise
-    except BROKEN as error:
-        if not claims:
-            return "other"
-        raise ScanError("corrupt_header", "the file breaks within its header: copy it again from its source") from error
-    if start[128:132] == b"DICM":
-        return "dicom"
+        raise problem
     if claims:
         return "claims_dicom"
     known_element = start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x00\x05", b"\x08\x00")

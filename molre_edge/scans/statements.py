@@ -2,7 +2,9 @@
 
 Image Position (Patient) is the position that the standard requires; Slice Location and Spacing Between Slices are
 optional and say it again. When they contradict it, one of them is wrong, and the height of the head with it.
-Sources: DICOM PS3.3 C.7.6.2.1.1 (Image Position), C.7.6.2.1.2 (Slice Location), C.7.6.2 and C.7.6.16.2.1 (spacing).
+Patient Orientation says in letters what Image Orientation (Patient) says in numbers: left and right among it.
+Sources: DICOM PS3.3 C.7.6.2.1.1 (Image Position), C.7.6.2.1.2 (Slice Location), C.7.6.2 and C.7.6.16.2.1 (spacing),
+C.7.6.1.1.1 (Patient Orientation).
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ _SPACING = "SpacingBetweenSlices (0018,0088)"
 _TOLERANCE = 0.05
 """Of a spacing, as a part of it: rounding in headers and a tilt that was not taken into account stay below."""
 _RANGE_TOLERANCE = 0.03
+_SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "H": (2, 1), "F": (2, -1)}
+"""A letter -> its axis in LPS, and to which end of it."""
+_ALONG = 0.5
+"""The least direction cosine at which a letter must be right."""
 _NO_STATEMENT_MM = 1.0
 """A Slice Location that varies less is a constant and states nothing."""
 
@@ -37,8 +43,10 @@ def check_statements(frames: Sequence[Frame], positions: npt.NDArray[np.float64]
         positions: float64 (frames,), along the normal, in mm, increasing.
 
     Raises:
-        ScanError: ``no_geometry``, with both values.
+        ScanError: ``no_geometry`` or ``orientation_unknown``, with both values.
     """
+    for sides, orientation in {(frame.traits.sides, frame.orientation) for frame in frames}:
+        _compare_sides(sides, orientation)
     steps = np.diff(positions)
     steps = steps[steps > 0.01]
     heights = positions, np.array([frame.position[2] for frame in frames])
@@ -53,6 +61,21 @@ def check_statements(frames: Sequence[Frame], positions: npt.NDArray[np.float64]
         "no_geometry",
         f"{text}: one of them is wrong, and the size of the head with it; export the original series again",
     )
+
+
+def _compare_sides(sides: Sequence[str], orientation: Sequence[float]) -> None:
+    """Refuse opposite ends of one axis; a letter of another axis was left over when the image was reformatted."""
+    for what, side, direction in zip(("rows", "columns"), sides, (orientation[:3], orientation[3:]), strict=False):
+        if side[:1] not in _SIDES:
+            continue
+        axis, end = _SIDES[side[:1]]
+        if direction[axis] * end < -_ALONG:
+            other = next(letter for letter, at in _SIDES.items() if at == (axis, -end))
+            raise ScanError(
+                "orientation_unknown",
+                f"PatientOrientation (0020,0020) says that {what} run to {side[:1]}, ImageOrientationPatient "
+                f"(0020,0037) says to {other}: one of them is wrong; export the original series again",
+            )
 
 
 def _compare_location(

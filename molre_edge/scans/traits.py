@@ -3,7 +3,7 @@
 Values that could name a person are only compared, never shown.
 Sources: DICOM PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study), C.7.3.1 (General Series), C.7.4.1 (Frame of Reference),
 C.7.5.1 (General Equipment), C.8.2.1.1.1 and C.8.16.1 (Image Type), C.8.15.3.6 (CT Reconstruction), C.8.15.3.9 (CT
-X-Ray Details), C.11.1.1.2 (Rescale Type).
+X-Ray Details), C.8.15.3.12 (Multi-energy CT Characteristics), C.11.1.1.2 (Rescale Type).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "PATIENT",
     "SERIES",
     "Traits",
+    "image_words",
     "read_file_identity",
     "read_traits",
     "whole_number",
@@ -41,6 +42,8 @@ HOUNSFIELD_TYPES = ("", "HU", "US", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD
 MULTI_ENERGY = ("VMI", "MAT_REMOVED", "MAT_MODIFIED", "MONO", "MONO_E", "MONOENERGETIC", "MONOCHROMATIC")
 """Image Type values of multi-energy images that may be in Hounsfield units: virtual mono-energetic, and with a material
 removed or modified; the words of the standard first, then those of makers."""
+_VIRTUAL = " keV"
+"""Unit of Monoenergetic Energy Equivalent; a tube's voltage is in kV."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Traits:
         instance: Instance Number of the file, or None.
         location_mm: Slice Location, or None.
         spacing_mm: Spacing Between Slices, or None.
+        sides: values of Patient Orientation: to which side of the body a row and a column run, such as ``L`` and ``P``.
     """
 
     patient: tuple[str, ...]
@@ -82,11 +86,7 @@ class Traits:
     instance: int | None
     location_mm: float | None
     spacing_mm: float | None
-
-    @property
-    def image_words(self) -> frozenset[str]:
-        """The values of the image type, and the words within each: some makers write several into one."""
-        return _words_of(self.image_type)
+    sides: tuple[str, ...]
 
     @property
     def derived(self) -> bool:
@@ -95,14 +95,20 @@ class Traits:
 
     @property
     def multi_energy(self) -> str:
-        """The word that makes it a multi-energy image, else empty."""
-        words = self.image_words
-        return next((word for word in MULTI_ENERGY if word in words), "")
+        """The word, or the energy, that makes it a multi-energy image, else empty."""
+        words = image_words(self.image_type)
+        stated = self.energy if self.energy.endswith(_VIRTUAL) else ""
+        return next((word for word in MULTI_ENERGY if word in words), stated)
 
 
 @lru_cache(256)
-def _words_of(image_type: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(part for value in image_type for part in (value, *value.split()))
+def image_words(image_type: tuple[str, ...]) -> frozenset[str]:
+    """The values of an image type, the words within each, and their parts: makers write several into one.
+
+    ``CT_SOM5 MIP`` and ``DE_VNC`` are examples.
+    """
+    words = {word for value in image_type for word in (value, *value.split())}
+    return frozenset(words | {part for word in words for part in word.split("_")})
 
 
 def read_file_identity(dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -137,6 +143,7 @@ def read_traits(
         instance=whole_number(attributes, "InstanceNumber"),
         location_mm=attributes.number("SliceLocation"),
         spacing_mm=attributes.number("SpacingBetweenSlices"),
+        sides=attributes.words("PatientOrientation"),
     )
 
 
@@ -151,7 +158,7 @@ def _image_type(attributes: Attributes) -> tuple[str, ...]:
 def _energy(attributes: Attributes) -> str:
     virtual = attributes.number("MonoenergeticEnergyEquivalent")
     if virtual:
-        return f"{virtual:g} keV"
+        return f"{virtual:g}{_VIRTUAL}"
     kilovolts = attributes.number("KVP")
     return f"{kilovolts:g} kV" if kilovolts else ""
 

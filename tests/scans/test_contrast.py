@@ -17,7 +17,7 @@ from molre_edge.scans.dicom_access import frame_attributes
         "w/o contrast", "WO CONTRAST", "N/A", "NA", "n.a.", "NIL", "-", "0", "0 ml", "UNKNOWN", "ohne KM", "OHNE",
         "ohne Kontrastmittel", "kein KM", "NATIVE", "nativ", "sans contraste", "sin contraste", "senza mdc",
         "sem contraste", "NON CONTRAST", "NON-CONTRAST", "Not applicable", "NONE GIVEN", "UNENHANCED",
-        "zonder contrast",
+        "zonder contrast", "NO ORAL CONTRAST", "NO IV ORAL CONTRAST",
     ],
 )  # fmt: skip
 def test_texts_that_name_no_agent(text: str) -> None:
@@ -28,7 +28,8 @@ def test_texts_that_name_no_agent(text: str) -> None:
     "text",
     [
         "IOHEXOL", "Omnipaque 350", "APPLIED", "CONTRAST", "IV", "KM", "NON-IONIC", "NONIONIC 100 ML", "WITH", "YES",
-        "WITHOUT AND WITH CONTRAST", "Novalis", "100 ml", "mit KM", "CE", "No. 5 Ultravist", "造影剤",
+        "WITHOUT AND WITH CONTRAST", "NO ORAL, IV CONTRAST", "NO ORAL CONTRAST, IV GIVEN",
+        "Novalis", "100 ml", "mit KM", "CE", "No. 5 Ultravist", "造影剤",
     ],
 )  # fmt: skip
 def test_texts_that_name_an_agent(text: str) -> None:
@@ -54,6 +55,8 @@ def item(**values: object) -> Sequence:
         ({"ContrastBolusAgentSequence": item(CodeMeaning="Iohexol")}, True),
         ({"ContrastBolusAgentSequence": item(CodeMeaning="None")}, False),
         ({"ContrastBolusAgentSequence": Sequence([])}, False),
+        ({"ContrastBolusIngredient": "IODINE"}, True),
+        ({"ContrastBolusIngredient": "NONE"}, False),
     ],
 )
 def test_a_classic_header(attributes: dict[str, object], given: bool) -> None:

@@ -27,3 +27,23 @@ def test_material_maps_are_refused_whatever_stands_first(first: str, word: str) 
     with pytest.raises(ScanError) as caught:
         dicom_kind.check_frame_kind((first, "PRIMARY", "AXIAL", word))
     assert caught.value.code == "derived_map"
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("CT_SOM5 MIP", "derived_map"),
+        ("DE_VNC", "derived_map"),
+        ("CTA_MIP", "derived_map"),
+        ("REF_SURVIEW", "localizer"),
+        ("CT_SOM5 SPI", ""),
+        ("HELICAL_MPR", ""),
+    ],
+)
+def test_words_and_parts_of_a_value_count(value: str, code: str) -> None:
+    try:
+        dicom_kind.check_frame_kind(("DERIVED", "SECONDARY", "AXIAL", value))
+    except ScanError as error:
+        assert error.code == code
+    else:
+        assert code == ""

@@ -251,3 +251,44 @@ def test_fingerprints_follow_names_sizes_and_times(head_folder: Path, tmp_path: 
 def test_importing_the_package_imports_no_imaging_library() -> None:
     code = "import sys, molre_edge.scans; print([m for m in ('pydicom', 'SimpleITK', 'nibabel') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["{}.img", "{}.nii", "{}.hdr", "{}.tar", "{}.txt", "{}.nii.gz"])
+def test_a_dicom_file_is_recognised_by_its_content_whatever_its_name(head_folder: Path, name: str) -> None:
+    expected = read_scan(find_scans(head_folder).scans[0]).hu
+    for path in sorted(head_folder.iterdir()):
+        path.rename(head_folder / name.format(path.stem))
+    found = find_scans(head_folder)
+    assert not found.rejected and not found.ignored
+    np.testing.assert_array_equal(read_scan(found.scans[0]).hu, expected)
+
+
+@pytest.mark.parametrize("name", ["head", "head.gz", "head.img", "head.dcm"])
+def test_a_nifti_file_is_recognised_by_its_content_whatever_its_name(
+    tmp_path: Path, write_nifti: Any, name: str
+) -> None:
+    made = write_nifti(tmp_path / ("a.nii.gz" if name.endswith("gz") else "a.nii"))
+    expected = read_scan(find_scans(made).scans[0]).hu
+    made.rename(tmp_path / name)
+    [scan] = find_scans(tmp_path).scans
+    assert scan.kind == "nifti"
+    np.testing.assert_array_equal(read_scan(scan).hu, expected)
+
+
+@pytest.mark.parametrize(
+    ("element", "values", "scans"),
+    [
+        ("StudyDate", ("20200101", "20200301"), 2),
+        ("PatientSex", ("F", "M"), 2),
+        ("StudyDate", ("20200101", ""), 1),
+        ("Manufacturer", ("A scanner", "A workstation"), 1),
+    ],
+)
+def test_series_of_two_visits_with_one_study_uid_are_two_studies(
+    tmp_path: Path, write_series: Any, element: str, values: tuple[str, str], scans: int
+) -> None:
+    for number, (name, value) in enumerate(zip("ab", values, strict=True)):
+        write_series(tmp_path / name, study="1.2.3", SeriesNumber=number, **{element: value})
+    found = find_scans(tmp_path)
+    assert [scan.path.name for scan in found.scans] == ["a", "b"][:scans]
+    assert [entry.code for entry in found.ignored] == ["series_not_chosen"] * (2 - scans)

@@ -248,3 +248,31 @@ def test_voxels_never_start_within_an_extension(tmp_path: Path, write_nifti: Any
     for wrong in (np.nan, -16.0, 352.5, 1e9):
         other = changed(tmp_path / "head.nii", tmp_path / "other.nii", vox_offset=wrong)
         assert refusal(other) == "corrupt_header"
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(("extra", "code"), [(1000, ""), (128 * 128 * 2, "corrupt_header")])
+def test_a_file_with_more_voxels_than_its_header_says_is_refused(
+    tmp_path: Path, write_nifti: Any, name: str, extra: int, code: str
+) -> None:
+    path = write_nifti(tmp_path / "plain.nii")
+    data = path.read_bytes() + bytes(extra)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    [source] = find_scans(path).scans
+    if not code:
+        assert len(read_scan(source).hu) == 35
+        return
+    with pytest.raises(ScanError, match="more voxels than the 128 x 128 x 35 of 2 bytes") as caught:
+        read_scan(source)
+    assert caught.value.code == code
+
+
+def test_the_checksum_behind_the_voxels_is_verified(tmp_path: Path, write_nifti: Any) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ScanError) as caught:
+        read_scan(find_scans(path).scans[0])
+    assert caught.value.code == "corrupt_pixels"

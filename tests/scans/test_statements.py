@@ -16,7 +16,9 @@ from molre_edge.scans.statements import check_statements
 STEP = 5.0
 
 
-def frames(location: Callable[[int], float | None], spacing: float | None = None) -> list[Frame]:
+def frames(
+    location: Callable[[int], float | None], spacing: float | None = None, sides: list[str] | None = None
+) -> list[Frame]:
     found = []
     for index in range(30):
         dataset = Dataset()
@@ -26,6 +28,7 @@ def frames(location: Callable[[int], float | None], spacing: float | None = None
         dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = [1, 1], 5, 30 - index
         dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
         dataset.SliceLocation, dataset.SpacingBetweenSlices = location(index), spacing
+        dataset.PatientOrientation = sides
         found += read_frames(Path(f"{index}"), dataset, 1)
     return found
 
@@ -71,6 +74,28 @@ def test_statements_that_contradict_the_positions_are_refused_and_quoted(
         check(location, spacing)
     assert caught.value.code == "no_geometry"
     assert "5.00 mm" in str(caught.value) and ("SliceLocation" in str(caught.value) or "says" in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("sides", "code"),
+    [
+        (["L", "P"], ""),
+        (["LP", "PF"], ""),
+        (["L", "F"], ""),  # of another axis: left over from before the image was reformatted
+        (None, ""),
+        (["R", "P"], "orientation_unknown"),
+        (["L", "A"], "orientation_unknown"),
+    ],
+)
+def test_the_sides_that_a_header_names_are_those_of_its_orientation(sides: list[str] | None, code: str) -> None:
+    found = frames(lambda index: None, sides=sides)
+    places = np.array([frame.position[2] for frame in found])
+    if not code:
+        assert check_statements(found, places) == ()
+        return
+    with pytest.raises(ScanError, match=r"says that (rows|columns) run to .*one of them is wrong") as caught:
+        check_statements(found, places)
+    assert caught.value.code == code
 
 
 def test_two_statements_outvote_the_third() -> None:

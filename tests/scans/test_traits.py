@@ -115,3 +115,32 @@ def test_two_values_of_frames_are_two_volumes(
         setattr(frame[group][0], element, values[place // 17])
     dataset.save_as(path, enforce_file_format=True)
     assert steps(find_scans(path, all_series=True)) == [(17, 10.0, 10.0)] * 2
+
+
+def energy_of(kilo_electron_volts: float) -> pydicom.Sequence:
+    """Multi-energy CT Processing, with the energy where PS3.3 C.8.15.3.12 has it."""
+    inner, outer = pydicom.Dataset(), pydicom.Dataset()
+    inner.MonoenergeticEnergyEquivalent = kilo_electron_volts
+    outer.MultienergyCTCharacteristicsSequence = pydicom.Sequence([inner])
+    return pydicom.Sequence([outer])
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_two_virtual_energies_are_two_volumes_and_no_standard_ct(
+    tmp_path: Path, write_series: Any, write_enhanced: Any, enhanced: bool
+) -> None:
+    element = "MultienergyCTProcessingSequence"
+    path = tmp_path / "slices"
+    slices = two_stacks(write_series, path, element, (energy_of(60.0), energy_of(70.0)))
+    if enhanced:
+        path = write_enhanced(tmp_path / "frames.dcm", slices)
+        dataset = pydicom.dcmread(path)
+        del dataset[element]
+        for place, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            setattr(frame, element, energy_of(60.0 + 10.0 * (place // 17)))
+        dataset.save_as(path, enforce_file_format=True)
+    found = find_scans(path, all_series=True)
+    assert steps(found) == [(17, 10.0, 10.0)] * 2
+    volume = read_scan(found.scans[0])
+    assert volume.facts["energy"] == "60 keV"
+    assert "multi_energy" in [warning.code for warning in volume.warnings]
