@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from molre_edge.dicom_results.facts import MAKER, FindingRow, ResultFacts, check_extra
 from molre_edge.dicom_results.identity import character_set, study_of
-from molre_edge.dicom_results.objects import identifiers, made_at, maker, seal
+from molre_edge.dicom_results.objects import identifiers, maker, seal
 from molre_edge.scans.quiet import quietly
 from molre_edge.specs import DISCLAIMER
 
@@ -66,7 +66,6 @@ def secondary_capture(
         study = study_of(source_headers)
         ids = identifiers(study, facts, "capture", frames, predecessor)
         charset = character_set(study, ())
-        made = made_at(study)
         capture: Dataset = SCImage(
             pixel_array=pixels,
             photometric_interpretation="MONOCHROME2",
@@ -79,8 +78,6 @@ def secondary_capture(
             sop_instance_uid=ids.instance,
             instance_number=ids.number,
             series_description=_DESCRIPTION,
-            content_date=made.date(),
-            content_time=made.time(),
             **maker(facts),
         )
         seal(capture, study, charset)

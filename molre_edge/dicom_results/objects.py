@@ -14,7 +14,7 @@ from molre_edge.dicom_results.uids import uid_of
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Identifiers", "identifiers", "is_own_result", "made_at", "maker", "seal", "source_references"]
+__all__ = ["Identifiers", "identifiers", "is_own_result", "maker", "seal", "source_references"]
 
 _CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -63,11 +63,6 @@ def identifiers(
     return Identifiers(series, instance, 1 if predecessor is None else int(predecessor.InstanceNumber or 0) + 1)
 
 
-def made_at(study: Study) -> datetime:
-    """The content's time: that of the newest image, so that a rerun has the same; now if no image has one."""
-    return study.made or datetime.now().replace(microsecond=0)
-
-
 def maker(facts: ResultFacts) -> dict[str, Any]:
     """Arguments of highdicom's classes that name the equipment."""
     return {
@@ -95,12 +90,17 @@ def source_references(study: Study) -> list[Dataset]:
 
 
 def seal(result: Dataset, study: Study, charset: str | list[str] | None) -> None:
-    """Put the patient and the study in, and take out what differs from run to run."""
+    """Put the patient, the study and the time in, and take out what differs from run to run.
+
+    The time is that of the newest image, so that a rerun has the same; or now, if no image has one.
+    """
     for name in (
         "InstanceCreationDate", "InstanceCreationTime", "ContributingEquipmentSequence", "DateOfSecondaryCapture",
         "TimeOfSecondaryCapture",
     ):  # fmt: skip
         result.pop(name, None)
+    made = study.made or datetime.now()
+    result.ContentDate, result.ContentTime = made.strftime("%Y%m%d"), made.strftime("%H%M%S")
     put_study(result, study, charset)
 
 

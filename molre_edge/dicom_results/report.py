@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molre_edge.dicom_results.codes import OWN_SCHEME, THRESHOLD, FindingCode, code_of
 from molre_edge.dicom_results.facts import MAKER, FindingRow, ResultError, ResultFacts, SrKind, check_extra, check_kind
 from molre_edge.dicom_results.identity import character_set, study_of
-from molre_edge.dicom_results.objects import identifiers, made_at, maker, seal, source_references
+from molre_edge.dicom_results.objects import identifiers, maker, seal, source_references
 from molre_edge.dicom_results.uids import uid_of
 from molre_edge.scans.quiet import quietly
 from molre_edge.specs import DISCLAIMER
@@ -75,7 +75,6 @@ def structured_report(
         study = study_of(source_headers)
         ids = identifiers(study, facts, f"sr {kind}", frames, predecessor)
         charset = character_set(study, texts)
-        made = made_at(study)
         groups = _groups(rows, facts, ids.series)
         report: Dataset = (Comprehensive3DSR if kind == "comprehensive3d" else ComprehensiveSR)(
             evidence=source_references(study),
@@ -86,8 +85,6 @@ def structured_report(
             instance_number=ids.number,
             series_description=_DESCRIPTION,
             is_complete=True,
-            content_date=made.date(),
-            content_time=made.time(),
             coding_schemes=_schemes(facts),
             previous_versions=None if predecessor is None else [predecessor],
             **maker(facts),

@@ -90,7 +90,7 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan usable, 4 some not used, not compared or without DICOM result; 0 (also an empty shard)."""
+        """3 parity failed, 1 no scan usable, 4 some not used, not compared or without DICOM result; else 0."""
         if self.parity_failed:
             return 3
         if not self.scans and self.shard is None:
