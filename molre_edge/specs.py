@@ -37,7 +37,7 @@ HU_MAX = 3071.0
 """Highest value of a volume on the model's grid, in Hounsfield units: the top of 12-bit CT."""
 
 
-RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch")
+RUNTIMES = ("onnxruntime", "onnxruntime-rtx", "openvino", "tensorrt", "tensorrt-rtx", "torch")
 """What can run a model; ``torch`` runs the PyTorch model itself."""
 
 
@@ -68,10 +68,11 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
         import difflib
 
         words = [*precisions, "torch", *(f"{name}:{each}" for name in RUNTIMES[:-1] for each in precisions)]
+        prefixes = ", ".join(f"'{name}:'" for name in RUNTIMES[:-2])
         near = difflib.get_close_matches(word.lower(), words, n=1)
         raise UsageError(
-            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'openvino:', 'tensorrt:' or "
-            f"'tensorrt-rtx:' before it to force that runtime, or 'torch' for the PyTorch model itself."
+            f"--engine {word}: expected {', '.join(precisions)}, with {prefixes} or '{RUNTIMES[-2]}:' before it to "
+            f"force that runtime, or 'torch' for the PyTorch model itself."
             + (f" Did you mean '{near[0]}'?" if near else "")
         )
     return runtime or None, Precision(precision)

@@ -33,6 +33,7 @@ from molre_edge.specs import Precision
         ("onnxruntime:fp16", "onnxruntime", Precision.FP16),
         ("tensorrt:fp16", "tensorrt", Precision.FP16),
         ("tensorrt-rtx:fp32", "tensorrt-rtx", Precision.FP32),
+        ("onnxruntime-rtx:fp16", "onnxruntime-rtx", Precision.FP16),
         ("torch", "torch", Precision.FP32),
         ("torch:fp32", "torch", Precision.FP32),
     ],
@@ -47,7 +48,7 @@ def test_words_name_a_precision_and_sometimes_a_runtime(word: str, runtime: str 
 def test_other_words_are_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(
         UsageError,
-        match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'openvino:', 'tensorrt:' or",
+        match=f"--engine {word}: expected {', '.join(Precision)}, with 'onnxruntime:', 'onnxruntime-rtx:', 'openvino:'",
     ):
         parse_engine(word)
 
