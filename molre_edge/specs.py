@@ -17,6 +17,7 @@ __all__ = [
     "DISCLAIMER",
     "HU_MAX",
     "HU_MIN",
+    "QUANTISED",
     "RUNTIMES",
     "Grid",
     "Precision",
@@ -47,10 +48,15 @@ class Precision(str, Enum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    FP8 = "fp8"
 
     def __str__(self) -> str:
         """The word used on the command line and in file names."""
         return self.value
+
+
+QUANTISED = (Precision.INT8, Precision.FP8)
+"""Graphs that calibration makes: some layers in 8 bits, the rest in float16."""
 
 
 def parse_engine(word: str) -> tuple[str | None, Precision]:

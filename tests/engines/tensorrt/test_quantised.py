@@ -13,8 +13,8 @@ from molre_edge.calibration.run import calibrate
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.engines.tensorrt.api import BuildOptions
 from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
-from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.layers import BuiltLayer
+from molre_edge.engines.tensorrt.quantised import Quantised, check_quantised
 from molre_edge.errors import BundleError, EngineError
 from molre_edge.parity import ParityLimits
 from molre_edge.scans import find_scans
@@ -29,33 +29,33 @@ def engine(int8: int, half: int = 500, fused: int = 2) -> list[BuiltLayer]:
 
 
 def test_all_of_the_quantised_weights_must_be_int8() -> None:
-    check_int8(engine(1000), EXPECTED)
+    check_quantised(engine(1000), EXPECTED)
     with pytest.raises(EngineError, match=r"not int8 inside: 90% .* expected at least 98%; .* 1 Int8, 1 Half"):
-        check_int8(engine(900), EXPECTED)
+        check_quantised(engine(900), EXPECTED)
 
 
 def test_a_log_without_weights_is_judged_by_its_layers() -> None:
     rows = [BuiltLayer(str(i), "gemm", "Int8" if i < 2 else "Half", 0) for i in range(6)]
-    check_int8([*rows, FUSED, FUSED], EXPECTED)
+    check_quantised([*rows, FUSED, FUSED], EXPECTED)
     with pytest.raises(EngineError, match="25% of the graph's INT8 layers"):
-        check_int8([*rows[1:], FUSED, FUSED], EXPECTED)
+        check_quantised([*rows[1:], FUSED, FUSED], EXPECTED)
 
 
 def test_weights_of_one_layer_alone_are_not_held_against_the_graph_s() -> None:
     # as the inspector tells: weights of the convolution alone
     conv, float_conv = (BuiltLayer("conv", "correlation", kind, 100) for kind in ("Int8", "Half"))
     gemms = [BuiltLayer(str(place), "gemm", "Int8", 0) for place in range(3)]
-    check_int8([conv, *gemms, FUSED, FUSED], EXPECTED)
+    check_quantised([conv, *gemms, FUSED, FUSED], EXPECTED)
     with pytest.raises(EngineError, match="25% of the graph's INT8 layers"):
-        check_int8([float_conv, gemms[0], FUSED, FUSED], EXPECTED)
+        check_quantised([float_conv, gemms[0], FUSED, FUSED], EXPECTED)
 
 
 def test_attentions_must_be_fused_as_far_as_they_are_in_float16() -> None:
     with pytest.raises(EngineError, match="fuses 1 attentions, expected 2"):
-        check_int8(engine(1000, fused=1), EXPECTED)
+        check_quantised(engine(1000, fused=1), EXPECTED)
     with pytest.raises(EngineError, match="fuses 1 attentions, expected 2"):
-        check_int8(engine(1000, fused=1), EXPECTED, lambda: 2)
-    check_int8(engine(1000, fused=1), EXPECTED, lambda: 1)
+        check_quantised(engine(1000, fused=1), EXPECTED, lambda: 2)
+    check_quantised(engine(1000, fused=1), EXPECTED, lambda: 1)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def calibrated(tiny_bundle: Path, tiny_scans: Path, tmp_path_factory: pytest.Tem
 def test_the_engine_is_int8_where_the_graph_is_and_keeps_its_fused_attentions(calibrated: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="engines are built where TensorRT-RTX is installed: Linux on x86-64")
     bundle = Bundle.open(calibrated)
-    expected = Quantised.of(bundle)
+    expected = Quantised.of(bundle, Precision.INT8)
     assert (expected.layers, expected.attentions) == (9, 2)
     built = build_engine(bundle, Precision.INT8, BuildOptions(compute_capabilities=("sm86",)))
     layers = built.facts["layers"]
@@ -103,4 +103,4 @@ def test_a_manifest_that_does_not_say_it_is_refused(calibrated: Path, tmp_path: 
     manifest["calibration"] = section
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="calibrate"):
-        Quantised.of(Bundle.open(folder))
+        Quantised.of(Bundle.open(folder), Precision.INT8)
