@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from molre_edge.engines.tensorrt.inspector import parse_layers
-from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
+from molre_edge.engines.tensorrt.layers import DATATYPES, BuiltLayer, LayerSummary, check_precision, read_layers, unread
 from molre_edge.engines.tensorrt.quantised import Quantised, check_quantised
 from molre_edge.errors import EngineError
-from molre_edge.specs import Precision
+from molre_edge.specs import QUANTISED, Precision
 
 FORMS = ("10", "11")
 """Major versions."""
@@ -26,6 +26,7 @@ FORMS = ("10", "11")
 _LONG = {
     "Half": "Row major linear FP16 format",
     "Float": "Row major linear FP32",
+    "FP8": "Row major linear FP8 E4M3 format",
     "Int8": "Thirty-two wide channel vectorized row major Int8 format",
     "Int64": "Int64",
 }
@@ -283,8 +284,9 @@ UNREADABLE = {
 def test_what_can_not_be_read_is_unread_and_refuses_no_engine(
     precision: Precision, mutation: str, form: str, read: Read
 ) -> None:
-    kind, products = {"fp32": ("Float", None), "fp16": ("Half", None), "int8": ("Half", "Int8")}[str(precision)]
-    expected = Quantised(layers=3, weights=49152 + 64 * 192 + 64 * 75, attentions=1)
+    kind = "Float" if precision is Precision.FP32 else "Half"
+    products = DATATYPES[precision] if precision in QUANTISED else None
+    expected = Quantised(layers=3, weights=49152 + 64 * 192 + 64 * 75, attentions=1, precision=precision)
     whole = engine(form, kind, products=products)
     for places in [*([place] for place in range(len(whole))), list(range(len(whole)))]:
         layers = copy.deepcopy(whole)
@@ -295,7 +297,7 @@ def test_what_can_not_be_read_is_unread_and_refuses_no_engine(
         untyped = mutation in {"no datatypes", "datatypes by another name", "an unknown datatype"}
         hidden = [place for place in places if not (untyped and not whole[place]["Inputs"])]  # sizes have no tensors
         assert [place for place, layer in enumerate(found) if layer.type == "unread"] == hidden
-        told = check_quantised(found, expected) if precision is Precision.INT8 else check_precision(found, precision)
+        told = check_quantised(found, expected) if products else check_precision(found, precision)
         if hidden:
             assert told is not None and told.startswith(f"{unread(found)} of the engine's {len(whole)} layers can't be")
         else:
