@@ -2,6 +2,7 @@
 
     python benchmarks/int8.py demo FOLDER           # the trained demo, from 'molre-edge demo FOLDER'
     python benchmarks/int8.py dinov3-vits16         # full size, random weights with outliers planted in them
+    python benchmarks/int8.py dinov3-vitb16 --precision fp8       # calibrate alone; no naive recipe makes FP8
 
 The naive recipe is ONNX Runtime's quantize_static with its own choice of operators (everything it can), largest values
 as ranges, symmetric, weights per channel. Both are judged node by node: on golden volumes, on scans that gave no
@@ -45,7 +46,7 @@ from molre_edge.model.defaults import default_config
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
 from molre_edge.progress import Silent
 from molre_edge.scans import find_scans
-from molre_edge.specs import Precision
+from molre_edge.specs import QUANTISED, Precision
 from molre_edge.synthetic import make_head, write_nifti
 
 SLICES = 4
@@ -156,23 +157,28 @@ class Row:
         self._labels = None if all(row is unknown for row in rows) else np.stack(rows)
         self.one = next(self._reader.read(self._scans))
 
-    def of(self, raw: bytes) -> dict[str, Any]:
-        """The figures of an int8 graph."""
+    def of(self, raw: bytes, precision: Precision) -> dict[str, Any]:
+        """The figures of an 8-bit graph."""
         golden, labels = self._bundle.golden(), self._labels
-        made = answers(raw, (golden.volumes[i : i + 1] for i in range(len(golden.volumes))))
+        made = answers(raw, (golden.volumes[i : i + 1] for i in range(len(golden.volumes))), precision=precision)
         sets: dict[str, tuple[Outputs, Outputs, npt.NDArray[np.float64] | None]] = {
             "golden": (golden.outputs, made, None)
         }
-        made = answers(raw, self._reader.read(self._scans))
+        made = answers(raw, self._reader.read(self._scans), precision=precision)
         some = self._judging
         sets["scans"] = (self._reference.take(some), made.take(some), None if labels is None else labels[: len(some)])
         sets["all_scans"] = (self._reference, made, labels)
-        return {"megabytes": round(len(raw) / 1e6, 1), **{name: self._judged(*each) for name, each in sets.items()}}
+        return {
+            "megabytes": round(len(raw) / 1e6, 1),
+            **{name: self._judged(precision, *each) for name, each in sets.items()},
+        }
 
-    def _judged(self, truth: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None) -> dict[str, Any]:
+    def _judged(
+        self, precision: Precision, truth: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None
+    ) -> dict[str, Any]:
         bundle = self._bundle
         numbers = compare(truth, made, findings=bundle.findings, thresholds=bundle.thresholds, labels=labels)
-        verdict = judge(numbers, DEFAULT_LIMITS[Precision.INT8])
+        verdict = judge(numbers, DEFAULT_LIMITS[precision])
         told = {
             "volumes": numbers.n,
             "passed": verdict.passed,
@@ -214,26 +220,24 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
         "validation_scans": len(split.validation),
         "fp16_megabytes": round(len(fp16) / 1e6, 1),
     }
-    print("- naive", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        raw, products = naive(bundle, split.calibration, Path(folder))
-    figures["naive"] = {
-        "products": products,
-        **row.of(raw),
-        "speed": _timed(fp16, raw, row.one),
-    }
+    precision = settings.precision
+    if precision is Precision.INT8:
+        print("- naive", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            raw, products = naive(bundle, split.calibration, Path(folder))
+        figures["naive"] = {"products": products, **row.of(raw, precision), "speed": _timed(fp16, raw, row.one)}
     print("- ours", flush=True)
     try:
-        limits = DEFAULT_LIMITS[Precision.INT8]
+        limits = DEFAULT_LIMITS[precision]
         result = calibrate(bundle, found, settings, limits, labels=known, progress=_Progress())
     except ParityFailedError as error:
         return {**figures, "ours": str(error)}
     opened = Bundle.open(bundle.folder)
-    raw = opened.read(opened.graph(Precision.INT8).file)
+    raw = opened.read(opened.graph(precision).file)
     report = result.report
     figures["ours"] = {
         **{name: report[name] for name in ("summary", "methods", "blocks", "ranking", "speed", "recommendation")},
-        **row.of(raw),
+        **row.of(raw, precision),
         "trials": len(report["trials"]),
         "judged": [(part["what"], part["verdict"]["summary"]) for part in report["comparisons"]],
     }
@@ -243,7 +247,7 @@ def measure(bundle: Bundle, scans: Path, labels: Path | None, settings: Calibrat
 def _timed(fp16: bytes, raw: bytes, volume: npt.NDArray[np.float16]) -> dict[str, Any] | str:
     """Time beside float16, or why ONNX Runtime does not take the graph."""
     try:
-        return asdict(compare_speed(fp16, raw, volume))
+        return asdict(compare_speed(fp16, raw, Precision.INT8, volume))
     except EngineError as error:
         return str(error)
 
@@ -256,9 +260,10 @@ def main() -> None:
         "folder", nargs="?", type=Path, help="of the demo; else where the model is made, and found again"
     )
     parser.add_argument("--validation-scans", type=int)
+    parser.add_argument("--precision", choices=[str(each) for each in QUANTISED], default="int8")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    settings = CalibrationSettings(validation_scans=options.validation_scans)
+    settings = CalibrationSettings(precision=Precision(options.precision), validation_scans=options.validation_scans)
     if options.model == "demo":
         data = options.folder / "data"
         figures = measure(Bundle.open(options.folder / "edge-bundle"), data / "test", data / "manifest.csv", settings)

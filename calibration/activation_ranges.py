@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.calibration.indexed_model import IndexedModel
+from molre_edge.calibration.number_format import NumberFormat
 from molre_edge.machine import usable_cores
 from molre_edge.specs import RangeMethod
 
@@ -135,19 +136,24 @@ def _observed(model: IndexedModel, activations: Sequence[str], *, step: int) -> 
     return copy.model
 
 
-def clipping_values(ranges: dict[str, ActivationRange], method: RangeMethod) -> dict[str, float]:
-    """The absolute value that becomes 127, by activation; never above the largest collected value, and never 0.
+def clipping_values(
+    ranges: dict[str, ActivationRange], method: RangeMethod, number_format: NumberFormat
+) -> dict[str, float]:
+    """The absolute value that becomes the largest number of a format, by activation.
+
+    It is never above the largest collected value, and never 0.
 
     Args:
         ranges: from :func:`collect_ranges`.
         method: ``minmax`` takes the largest value; ``percentile`` clips one value in 100,000; ``entropy`` loses the
             least information (Migacz, GTC 2017); ``mse`` has the least squared error.
+        number_format: of the rounded values.
     """
     ways: dict[RangeMethod, Callable[[ActivationRange], float]] = {
         RangeMethod.MINMAX: lambda each: each.largest,
         RangeMethod.PERCENTILE: _percentile,
         RangeMethod.ENTROPY: _entropy,
-        RangeMethod.MSE: _least_squares,
+        RangeMethod.MSE: lambda each: _least_squares(each, number_format),
     }
     clipping = {name: min(ways[method](each), each.largest) for name, each in ranges.items()}
     return {name: value or ranges[name].largest or 1.0 for name, value in clipping.items()}
@@ -173,13 +179,13 @@ def _entropy(values: ActivationRange) -> float:
     return float(max(abs(bounds[0]), abs(bounds[1])))
 
 
-def _least_squares(values: ActivationRange) -> float:
+def _least_squares(values: ActivationRange, number_format: NumberFormat) -> float:
     """The clipping value whose rounding and clipping has the least squared error over the histogram."""
     centres = (values.edges[:-1] + values.edges[1:]) / 2.0
     best, least = values.largest, np.inf
     for candidate in np.linspace(1.0 / _MSE_STEPS, 1.0, _MSE_STEPS) * float(values.edges[-1]):
-        scale = candidate / _LEVELS
-        rounded = np.minimum(np.round(centres / scale), _LEVELS) * scale
+        scale = candidate / number_format.largest
+        rounded = number_format.rounded(centres / scale) * scale
         # rounding is even within a bin; if levels are wider than bins, the centres show the error
         error = float(values.counts @ np.square(centres - rounded))
         if error < least:

@@ -33,7 +33,7 @@ class Confirmed:
 
     Attributes:
         candidate: the set, which is not empty.
-        model: its INT8 graph.
+        model: its graph.
         judgement: of that graph.
         trials: every graph that was run.
     """
@@ -140,9 +140,9 @@ def _nothing_fits(prepared: Prepared, candidate: Candidate, trials: Trials) -> s
     alone = next((trial for trial in failed if trial.layers == len(items[0].layers)), failed[-1])
     hopeless = sum(item.sensitivity >= HOPELESS for item in items)
     return (
-        f"no layer can be INT8 within the limits '{prepared.evaluator.limits.name}', so the bundle has not changed. "
-        f"{len(items)} blocks and layers were measured alone: {hopeless} of them use up a limit by themselves. "
-        f"{len(failed)} sets were judged, and all of them exceed the limits. The least sensitive is {items[0].name}: "
-        f"{alone.failure}. The most sensitive is {items[-1].name}. Keep --engine fp16, or set limits that suit your "
-        f"use with --limits"
+        f"no layer can be {prepared.word} within the limits '{prepared.evaluator.limits.name}', so the bundle has not "
+        f"changed. {len(items)} blocks and layers were measured alone: {hopeless} of them use up a limit by "
+        f"themselves. {len(failed)} sets were judged, and all of them exceed the limits. The least sensitive is "
+        f"{items[0].name}: {alone.failure}. The most sensitive is {items[-1].name}. Keep --engine fp16, or set "
+        f"limits that suit your use with --limits"
     )

@@ -1,4 +1,4 @@
-"""The evaluator: measures and judges candidate INT8 graphs of one bundle."""
+"""The evaluator: measures and judges candidate 8-bit graphs of one bundle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.evidence import BOTH, GOLDEN, STAND_IN, Evidence, EvidenceSets
 from molre_edge.calibration.indexed_model import IndexedModel
-from molre_edge.calibration.int8_graph import add_qdq, int8_graph
 from molre_edge.calibration.judgement import Comparison, Judgement
 from molre_edge.calibration.layers import Layer
+from molre_edge.calibration.quantised_graph import Quantiser
 from molre_edge.calibration.routing_proof import RoutingShape
 from molre_edge.calibration.samples import Split
 from molre_edge.calibration.search_limits import allow_one_flip, scale_limits, sensitivity
@@ -33,7 +33,7 @@ _AS_USED = "as ONNX Runtime runs it"
 
 
 class Evaluator:
-    """Measures and judges candidate INT8 graphs of one bundle.
+    """Measures and judges candidate 8-bit graphs of one bundle.
 
     A search counts decisions over golden volumes and scans together, and one of them may flip: of so few, one flip may
     already exceed the limit. On all scans together the limit itself holds.
@@ -43,7 +43,7 @@ class Evaluator:
         traces: of its routers.
         evidence: the volumes to compare on.
         limits: the user's parity limits.
-        mode: the way in which float16 and INT8 are judged, in words.
+        mode: the way in which float16 and 8 bits are judged, in words.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Evaluator:
         self._confirm_limits = scale_limits(limits, settings.confirm_share)
         raw = bundle.read(bundle.graph(Precision.FP32).file)
         self.model = IndexedModel(_parsed(bundle, raw))
+        self._precision = settings.precision
+        self._quantiser = Quantiser(self.model, settings.number_format)
         self._routing = RoutingShape.of(bundle)
         self.traces = self._routing.prove(self.model)
         self.evidence = EvidenceSets(
@@ -84,7 +86,7 @@ class Evaluator:
         self.mode = f"node by node, {rounding}"
 
     def time_exact(self) -> float:
-        """Seconds that one volume takes node by node, of the float16 graph: no int8 graph exists yet."""
+        """Seconds that one volume takes node by node, of the float16 graph: no 8-bit graph exists yet."""
         import onnx
 
         raw = self._exact(IndexedModel(onnx.load_from_string(self.float16_graph())))
@@ -105,14 +107,14 @@ class Evaluator:
         return judge(self._compare(held_out.reference, held_out.reference, held_out.labels), self.limits)
 
     def measure(self, layers: Sequence[Layer], clipping: Mapping[str, float]) -> float:
-        """The sensitivity to INT8 in some layers alone, with everything else in float32."""
-        raw = add_qdq(self.model, layers, clipping).serialize()
+        """The sensitivity to 8 bits in some layers alone, with everything else in float32."""
+        raw = self._quantiser.add_qdq(layers, clipping).serialize()
         measured = self.evidence.measured
         return sensitivity(self._compare(measured.reference, self._answers(raw, measured, False)), self.limits)
 
     def judge(self, layers: Sequence[Layer], clipping: Mapping[str, float]) -> Judgement:
         """Judge a set of layers for the search: the cheapest comparison first, until one fails."""
-        model = self._int8(layers, clipping)
+        model = self._quantised(layers, clipping)
         exact = self._exact(model)
         tries = [
             ("golden volumes and scans", self.evidence.searched, exact, False),
@@ -135,7 +137,7 @@ class Evaluator:
         First node by node, then as users run the graph, until a comparison fails. All scans, each as often as the
         folder has it, are what ``infer`` judges on that folder; golden volumes would dilute a flip there.
         """
-        model = self._int8(layers, clipping)
+        model = self._quantised(layers, clipping)
         comparisons = self._confirm_mode("node by node", self._exact(model), False)
         if not any(each.failed for each in comparisons):
             comparisons += self._confirm_mode(_AS_USED, model.serialize(), True)
@@ -176,8 +178,8 @@ class Evaluator:
         numbers = self._compare(*data)
         return Comparison(what, reference, numbers, judge(numbers, limits))
 
-    def _int8(self, layers: Sequence[Layer], clipping: Mapping[str, float]) -> IndexedModel:
-        model = int8_graph(self.model, layers, clipping)
+    def _quantised(self, layers: Sequence[Layer], clipping: Mapping[str, float]) -> IndexedModel:
+        model = self._quantiser.graph(layers, clipping)
         self._routing.prove(model)
         return model
 
@@ -187,7 +189,7 @@ class Evaluator:
         return raw
 
     def _answers(self, raw: bytes, evidence: Evidence, optimise: bool) -> Outputs:
-        return evidence.run(raw, optimise=optimise, threads=self._threads)
+        return evidence.run(raw, precision=self._precision, optimise=optimise, threads=self._threads)
 
     def _compare(
         self, reference: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None = None

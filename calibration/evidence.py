@@ -29,7 +29,7 @@ def answers(
     raw: bytes,
     volumes: Iterable[npt.NDArray[np.float16]],
     *,
-    precision: Precision = Precision.INT8,
+    precision: Precision,
     optimise: bool = False,
     threads: int | None = None,
 ) -> Outputs:
@@ -61,9 +61,9 @@ class Evidence:
     reference: Outputs
     labels: npt.NDArray[np.float64] | None = None
 
-    def run(self, raw: bytes, *, optimise: bool, threads: int | None) -> Outputs:
-        """An int8 graph's answers to these volumes; see :func:`answers`."""
-        return answers(raw, self.volumes(), optimise=optimise, threads=threads)
+    def run(self, raw: bytes, *, precision: Precision, optimise: bool, threads: int | None) -> Outputs:
+        """A graph's answers to these volumes; see :func:`answers`."""
+        return answers(raw, self.volumes(), precision=precision, optimise=optimise, threads=threads)
 
 
 class EvidenceSets:

@@ -73,6 +73,24 @@ class IndexedModel:
 
         return numpy_helper.to_array(self.initializers[name])
 
+    def codes(self, name: str) -> npt.NDArray[np.generic]:
+        """The value of an initialiser; of one in E4M3 its codes, uint8."""
+        from onnx import TensorProto
+
+        tensor = self.initializers[name]
+        if tensor.data_type == TensorProto.FLOAT8E4M3FN:
+            return np.frombuffer(tensor.raw_data, np.uint8).reshape(tuple(tensor.dims))
+        return self.array(name)
+
+    def add_part(self, name: str, features: slice, part: str) -> str:
+        """Add some of a constant's last axis as a constant of its own and return its name."""
+        from onnx import TensorProto
+
+        codes = self.codes(name)[..., features]
+        if self.initializers[name].data_type == TensorProto.FLOAT8E4M3FN:
+            return self.add_fp8(part, codes.astype(np.uint8))
+        return self.add_initializer(part, codes)
+
     def is_layer(self, node: onnx.NodeProto) -> bool:
         """Whether a node multiplies an activation by a constant weight: a linear layer or a convolution."""
         constants = self.links.constants
@@ -106,7 +124,18 @@ class IndexedModel:
         """Add a constant and return its name."""
         from onnx import numpy_helper
 
-        self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        # not ascontiguousarray, which gives a scalar an axis
+        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        self._discard_indices()
+        return name
+
+    def add_fp8(self, name: str, codes: npt.NDArray[np.uint8]) -> str:
+        """Add a constant in E4M3, by its codes, and return its name."""
+        from onnx import TensorProto, helper
+
+        raw = np.ascontiguousarray(codes).tobytes()
+        tensor = helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, codes.shape, raw, raw=True)
+        self.model.graph.initializer.append(tensor)
         self._discard_indices()
         return name
 

@@ -1,32 +1,21 @@
-"""The INT8 graph: Q/DQ around chosen layers by ONNX Runtime's quantizer, then float16 for everything else.
-
-Everything is symmetric: activations have one scale per tensor, weights one per output channel, and zero points are 0.
-Each layer has its own Q/DQ pair on its input and none on its output. So whatever else reads that value, above all a
-router, reads it unrounded. docs/calibration.md describes the placement.
-"""
+"""Q/DQ in INT8 around chosen layers, by ONNX Runtime's quantizer."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.layers import Layer
-from molre_edge.calibration.split_joined import split_joined_layers
-from molre_edge.errors import CalibrationError
-from molre_edge.export.half import check_half, float32_islands, to_half
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MIN_SCALE", "add_qdq", "check_qdq", "int8_graph"]
-
-MIN_SCALE = 6.2e-5
-"""Smaller scales are subnormal in float16 and lose digits."""
+__all__ = ["add_int8_qdq"]
 
 _OPTIONS = {
     "ActivationSymmetric": True,
@@ -39,8 +28,8 @@ _OPTIONS = {
 _OWN_INPUT = "__int8"
 
 
-def add_qdq(model: IndexedModel, layers: Sequence[Layer], clipping: Mapping[str, float]) -> IndexedModel:
-    """A copy of the float32 graph with Q/DQ pairs around some layers.
+def add_int8_qdq(model: IndexedModel, layers: Sequence[Layer], clipping: Mapping[str, float]) -> IndexedModel:
+    """A copy of the float32 graph with INT8 Q/DQ pairs around some layers.
 
     Args:
         model: the float32 graph.
@@ -124,63 +113,3 @@ def _remove_own_inputs(model: IndexedModel) -> None:
         for place, name in enumerate(node.input):
             node.input[place] = origin.get(name, name)
     model.replace_nodes(kept)
-
-
-def int8_graph(model: IndexedModel, layers: Sequence[Layer], clipping: Mapping[str, float]) -> IndexedModel:
-    """The INT8 graph of a bundle, checked: some layers in INT8, the rest in float16 with export's float32 islands.
-
-    Args:
-        model: the float32 graph.
-        layers: the layers to quantise.
-        clipping: the absolute value that becomes 127, by activation.
-
-    Raises:
-        CalibrationError: TensorRT would not read the result as INT8.
-        ExportError: the conversion to float16 failed.
-    """
-    quantised = add_qdq(model, layers, clipping)
-    names = split_joined_layers(quantised, {layer.node for layer in layers})
-    half = to_half(quantised.model)
-    half.producer_name, half.producer_version = model.model.producer_name, model.model.producer_version
-    del half.metadata_props[:]  # the quantizer notes that it inferred shapes
-    del half.graph.value_info[:]
-    check_half(half, float32_islands(model.model))
-    made = IndexedModel(half)
-    check_qdq(made, names)
-    return made
-
-
-def check_qdq(model: IndexedModel, quantised: Collection[str]) -> None:
-    """Check what TensorRT relies on, and that only the chosen layers read rounded values.
-
-    Args:
-        model: the INT8 graph.
-        quantised: names of the layers that must be in INT8.
-
-    Raises:
-        CalibrationError: names the node that is wrong.
-    """
-    import onnx
-
-    readers_of_rounded = set[str]()
-    for node in model.nodes:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        scale, zero = (model.initializers.get(name) for name in node.input[1:3])
-        if scale is None or zero is None or np.any(model.array(node.input[2])):
-            raise CalibrationError(f"{node.name}: expected a constant scale and zero points of 0")
-        of_weight = node.input[0] in model.initializers
-        if zero.data_type != onnx.TensorProto.INT8 or (len(scale.dims) != 0 and not of_weight):
-            # with a scale of one element and an axis, TensorRT makes a float convolution of an INT8 one
-            raise CalibrationError(f"{node.name}: expected INT8 and, for an activation, a scale without axes")
-        if node.op_type == "DequantizeLinear":
-            readers = {reader.name for reader in model.links.readers(node.output[0])}
-            if len(readers) != 1 or not readers <= set(quantised):
-                raise CalibrationError(
-                    f"{node.name}: expected one reader, a layer chosen for INT8; it is read by "
-                    f"{', '.join(sorted(readers))}"
-                )
-            readers_of_rounded |= readers
-    missing = set(quantised) - readers_of_rounded
-    if missing:
-        raise CalibrationError(f"chosen layers without INT8: {', '.join(sorted(missing))}")

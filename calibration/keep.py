@@ -1,4 +1,4 @@
-"""Phase 4, keep: the int8 graph is timed, described, and written into its bundle with its report."""
+"""Phase 4, keep: the 8-bit graph is timed, described, and written into its bundle with its report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.calibration.confirm import Confirmed
 from molre_edge.calibration.prepare import Prepared
-from molre_edge.calibration.result_files import GRAPH, write_result
+from molre_edge.calibration.result_files import FILES, write_result
 from molre_edge.calibration.result_report import describe_calibration
 from molre_edge.calibration.speed import compare_speed
 from molre_edge.errors import CalibrationError
@@ -31,9 +31,12 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
     """
     inputs, evaluator, bundle = prepared.inputs, prepared.evaluator, prepared.inputs.bundle
     prepared.progress.step("time compared with float16")
-    int8, fp16 = confirmed.model.serialize(), evaluator.float16_graph()
-    speed = compare_speed(fp16, int8, evaluator.evidence.first_scans[0][None], threads=inputs.threads)
-    report = describe_calibration(prepared, confirmed, {"fp16": len(fp16), "int8": len(int8)}, speed)
+    precision = inputs.settings.precision
+    quantised, fp16 = confirmed.model.serialize(), evaluator.float16_graph()
+    volume = evaluator.evidence.first_scans[0][None]
+    speed = compare_speed(fp16, quantised, precision, volume, threads=inputs.threads)
+    sizes = {"fp16": len(fp16), str(precision): len(quantised)}
+    report = describe_calibration(prepared, confirmed, sizes, speed)
     if Bundle.open(bundle.folder, trust=bundle.trust).digest != bundle.digest:
         raise CalibrationError(
             f"{bundle.folder}: another process altered this bundle while it was calibrated, so the result does not "
@@ -41,8 +44,9 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
         )
     digest = write_result(
         bundle,
-        int8,
-        graph_facts(confirmed.model.model, GRAPH),
+        precision,
+        quantised,
+        graph_facts(confirmed.model.model, FILES[precision].graph),
         report,
         render(report),
         section=report["summary"] | {"key": inputs.key},

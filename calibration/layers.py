@@ -1,4 +1,4 @@
-"""The layers of a graph that INT8 could serve, their place in the model, and the layers that are never quantised."""
+"""The layers of a graph that 8 bits could serve, their place in the model, and the layers that are never quantised."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from molre_edge.calibration.indexed_model import PRODUCTS, IndexedModel
+from molre_edge.calibration.number_format import FORMATS, NumberFormat
 from molre_edge.export.attention import MOVES
 from molre_edge.export.half import float32_islands
 from molre_edge.export.routing_trace import RouterTrace
+from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +21,7 @@ __all__ = ["Layer", "find_layers"]
 
 _ACTIVATIONS = ("Gelu", "Relu", "Sigmoid", "Tanh", "Erf", "LeakyRelu", "HardSwish", "Clip", "Mul", "Div")
 _MIN_FEATURES = 16
-"""Narrower products gain nothing from INT8: the matrix units work on tiles of 16."""
+"""Narrower products gain nothing from 8 bits: the matrix units work on tiles of 16."""
 _STAGE = 4  # convolutions per block in a model without attention
 
 
@@ -53,13 +55,20 @@ class Layer:
         return f"{self.block}, {self.role}"
 
 
-def find_layers(model: IndexedModel, traces: Sequence[RouterTrace] = (), *, conv3d: bool = False) -> tuple[Layer, ...]:
+def find_layers(
+    model: IndexedModel,
+    traces: Sequence[RouterTrace] = (),
+    *,
+    conv3d: bool = False,
+    number_format: NumberFormat = FORMATS[Precision.INT8],
+) -> tuple[Layer, ...]:
     """All products with constant weights, in the graph's order.
 
     Args:
         model: the float32 graph.
         traces: of the routers, from :func:`molre_edge.export.routing_trace.trace_routers`; they show the adapters.
         conv3d: 3D convolutions may be quantised.
+        number_format: that they would be quantised to.
     """
     nodes = [node for node in model.nodes if model.is_layer(node)]
     adapters = _adapters(model, traces)
@@ -73,6 +82,8 @@ def find_layers(model: IndexedModel, traces: Sequence[RouterTrace] = (), *, conv
             block = f"adapters of {block}"
         if node.name in excluded:
             role, reason = excluded[node.name]
+        elif node.op_type not in number_format.operators:
+            reason = f"TensorRT-RTX computes convolutions with {number_format.word} Q/DQ in float16"
         elif len(shape) == 5 and not conv3d:
             reason = "3D convolutions are quantised only with --conv3d"
         else:

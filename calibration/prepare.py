@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.activation_ranges import ActivationRange, clipping_values, collect_ranges
 from molre_edge.calibration.evaluator import Evaluator
-from molre_edge.calibration.int8_graph import MIN_SCALE
 from molre_edge.calibration.layers import Layer, find_layers
+from molre_edge.calibration.multiply_adds import count_multiply_adds
+from molre_edge.calibration.number_format import NumberFormat
+from molre_edge.calibration.quantised_graph import MIN_SCALE
 from molre_edge.calibration.result_files import result_key
 from molre_edge.calibration.samples import (
     MAX_SCANS,
@@ -30,7 +32,6 @@ from molre_edge.specs import RangeMethod
 __all__ = ["Inputs", "Prepared", "hash_inputs", "normal_clipping", "prepare", "warn_of_rejected"]
 
 _AUC = {"mean_auc_drop", "finding_auc_drop"}
-_LEVELS = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,9 @@ class Prepared:
         evaluator: measures and judges graphs.
         all_layers: every product with a constant weight.
         layers: those that may be quantised.
-        clipping: by method of ranges: the absolute value that becomes 127, by activation.
+        clipping: by method of ranges: the absolute value that becomes the format's largest number, by activation.
         seconds_exact: time of the float16 graph's answer to one volume, node by node.
+        multiply_adds: of one volume, by product.
     """
 
     inputs: Inputs
@@ -85,6 +87,12 @@ class Prepared:
     layers: tuple[Layer, ...]
     clipping: Mapping[RangeMethod, Mapping[str, float]]
     seconds_exact: float
+    multiply_adds: Mapping[str, int]
+
+    @property
+    def word(self) -> str:
+        """The 8-bit format in texts, such as ``INT8``."""
+        return self.inputs.settings.number_format.word
 
     @property
     def progress(self) -> Progress:
@@ -92,7 +100,7 @@ class Prepared:
         return self.inputs.progress
 
     def measure(self, layers: Sequence[Layer], method: RangeMethod) -> float:
-        """The sensitivity to INT8 in some layers alone."""
+        """The sensitivity to 8 bits in some layers alone."""
         return self.evaluator.measure(layers, self.clipping[method])
 
 
@@ -161,8 +169,9 @@ def prepare(inputs: Inputs) -> Prepared:
     progress.step("answers of the float32 graph")
     evaluator = Evaluator(bundle, split, inputs.limits, settings, threads=inputs.threads)
     _check_limits(evaluator, split, progress)
-    all_layers = find_layers(evaluator.model, evaluator.traces, conv3d=settings.conv3d)
-    layers = _quantisable(all_layers, bundle)
+    number_format = settings.number_format
+    all_layers = find_layers(evaluator.model, evaluator.traces, conv3d=settings.conv3d, number_format=number_format)
+    layers = _quantisable(all_layers, bundle, number_format)
     progress.step("activation ranges")
     ranges = collect_ranges(
         evaluator.model,
@@ -172,17 +181,20 @@ def prepare(inputs: Inputs) -> Prepared:
         threads=inputs.threads,
         on_scan=_counter(progress, len(split.calibration)),
     )
-    all_layers = tuple(_exclude_small(layer, ranges) for layer in all_layers)
-    methods = tuple(RangeMethod) if settings.method is None else (settings.method,)
+    all_layers = tuple(_exclude_small(layer, ranges, number_format) for layer in all_layers)
+    methods = number_format.methods if settings.method is None else (settings.method,)
     return Prepared(
         inputs=inputs,
         rejected=rejected,
         split=split,
         evaluator=evaluator,
         all_layers=all_layers,
-        layers=_quantisable(all_layers, bundle),
-        clipping={method: normal_clipping(clipping_values(ranges, method)) for method in methods},
+        layers=_quantisable(all_layers, bundle, number_format),
+        clipping={
+            method: normal_clipping(clipping_values(ranges, method, number_format), number_format) for method in methods
+        },
         seconds_exact=evaluator.time_exact(),
+        multiply_adds=count_multiply_adds(evaluator.model, evaluator.evidence.first_scans[:1], threads=inputs.threads),
     )
 
 
@@ -192,9 +204,9 @@ def warn_of_rejected(rejected: Sequence[RejectedScan], progress: Progress) -> No
         progress.warn(f"{scan.path.name} can't be used: {scan.reason}")
 
 
-def normal_clipping(clipping: Mapping[str, float]) -> dict[str, float]:
+def normal_clipping(clipping: Mapping[str, float], number_format: NumberFormat) -> dict[str, float]:
     """Clipping values whose scale is a normal float16 number; no value of these layers is clipped by that."""
-    return {name: max(value, MIN_SCALE * _LEVELS) for name, value in clipping.items()}
+    return {name: max(value, MIN_SCALE * number_format.largest) for name, value in clipping.items()}
 
 
 def _counter(progress: Progress, total: int) -> Callable[[], None]:
@@ -237,21 +249,20 @@ def _check_limits(evaluator: Evaluator, split: Split, progress: Progress) -> Non
         progress.warn(f"the labels can't be used: {unused}")
 
 
-def _quantisable(layers: Sequence[Layer], bundle: Bundle) -> tuple[Layer, ...]:
+def _quantisable(layers: Sequence[Layer], bundle: Bundle, number_format: NumberFormat) -> tuple[Layer, ...]:
     chosen = tuple(layer for layer in layers if not layer.excluded)
     if not chosen:
         reasons = "; ".join(sorted({layer.excluded for layer in layers}))
         raise CalibrationError(
-            f"{bundle.folder}: no layer of its float32 graph can be INT8 ({reasons}). Keep --engine fp16"
+            f"{bundle.folder}: no layer of its float32 graph can be {number_format.word} ({reasons}). Keep "
+            f"--engine fp16"
         )
     return chosen
 
 
-def _exclude_small(layer: Layer, ranges: Mapping[str, ActivationRange]) -> Layer:
+def _exclude_small(layer: Layer, ranges: Mapping[str, ActivationRange], number_format: NumberFormat) -> Layer:
     """Exclude a layer whose values are too small for a float16 scale."""
-    if layer.excluded or ranges[layer.activation].largest / _LEVELS >= MIN_SCALE:
+    if layer.excluded or ranges[layer.activation].largest / number_format.largest >= MIN_SCALE:
         return layer
-    return replace(
-        layer,
-        excluded=f"its values stay below {MIN_SCALE * _LEVELS:.2g}: the scale would be subnormal in float16",
-    )
+    least = MIN_SCALE * number_format.largest
+    return replace(layer, excluded=f"its values stay below {least:.2g}: the scale would be subnormal in float16")

@@ -1,4 +1,4 @@
-"""The ranking: how much INT8 harms each block and, in the sensitive blocks, each layer."""
+"""The ranking: how much 8 bits harm each block and, in the sensitive blocks, each layer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MAX_LAYER_RUNS = 24
 """Layers that are measured one by one, at most; those of the most sensitive blocks."""
 
 Measure = Callable[[Sequence[Layer], RangeMethod], float]
-"""The sensitivity to INT8 in a set of layers; see :func:`molre_edge.calibration.search_limits.sensitivity`."""
+"""The sensitivity to 8 bits in a set of layers; see :func:`molre_edge.calibration.search_limits.sensitivity`."""
 Judge = Callable[[Sequence[Layer], RangeMethod], str]
-"""Judges a graph with a set of layers in INT8: why it exceeds the limits, or an empty text if it keeps them."""
+"""Judges a graph with a set of layers in 8 bits: why it exceeds the limits, or an empty text if it keeps them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Trial:
 
     Attributes:
         what: in words, such as ``block 3`` or ``the 12 least sensitive of 20``.
-        layers: the number of layers in INT8.
+        layers: the number of layers in 8 bits.
         sensitivity: share of the limits used, if it was measured.
         fits: whether it kept the limits, if it was judged.
         failure: why it did not.
@@ -79,12 +79,12 @@ class Trials:
 
 @dataclass(frozen=True)
 class Item:
-    """The unit of the search: a block that INT8 hardly harms, or one layer of a sensitive block.
+    """The unit of the search: a block that 8 bits hardly harm, or one layer of a sensitive block.
 
     Attributes:
         name: of the block or layer.
-        layers: that go into INT8 together.
-        sensitivity: to INT8 in these layers alone.
+        layers: that go into 8 bits together.
+        sensitivity: to 8 bits in these layers alone.
     """
 
     name: str
@@ -94,11 +94,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What INT8 harms.
+    """What 8 bits harm.
 
     Attributes:
         method: of the ranges, the least harmful one.
-        methods: sensitivity of every method with all layers in INT8.
+        methods: sensitivity of every method with all layers in 8 bits.
         blocks: sensitivity of each block alone, in the model's order.
         items: blocks and layers, the least sensitive first.
     """

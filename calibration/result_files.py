@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from molre_edge import __version__
 from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
-from molre_edge.bundle.manifest import GraphFacts
+from molre_edge.bundle.manifest import CALIBRATION_SECTIONS, GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, SigningError
 from molre_edge.files import sha256_of, write_whole
@@ -25,20 +25,42 @@ from molre_edge.parity import ParityLimits
 from molre_edge.signing.memory import SigningMemory
 from molre_edge.specs import Precision
 
-__all__ = ["GRAPH", "PAGE", "REPORT", "cached_report", "check_writable", "result_key", "write_result"]
+__all__ = ["FILES", "REPORT_VERSION", "ResultFiles", "cached_report", "check_writable", "result_key", "write_result"]
 
-GRAPH = "graphs/int8.onnx"
-REPORT = "calibration/report.json"
-PAGE = "calibration/report.html"
+REPORT_VERSION = 3
+"""Of the report's content."""
 
 
-def check_writable(bundle: Bundle) -> None:
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files of a calibration in its bundle.
+
+    Attributes:
+        graph: the 8-bit graph.
+        report: for programs.
+        page: for people.
+    """
+
+    graph: str
+    report: str
+    page: str
+
+
+FILES = {
+    Precision.INT8: ResultFiles("graphs/int8.onnx", "calibration/report.json", "calibration/report.html"),
+    Precision.FP8: ResultFiles("graphs/fp8.onnx", "calibration/report-fp8.json", "calibration/report-fp8.html"),
+}
+"""By the precision of the graph."""
+
+
+def check_writable(bundle: Bundle, precision: Precision) -> None:
     """Check, before minutes of work, that the result can be written into the bundle.
 
     Raises:
         BundleError: a folder of the bundle is a link or a file, or can't be written to.
     """
-    for folder in {(bundle.folder / name).parent for name in (GRAPH, REPORT, PAGE)}:
+    files = FILES[precision]
+    for folder in {(bundle.folder / name).parent for name in (files.graph, files.report, files.page)}:
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise BundleError(f"{folder}: expected a folder, found a link or a file. Remove it, and calibrate again")
         if not os.access(folder if folder.exists() else bundle.folder, os.W_OK):
@@ -52,7 +74,7 @@ def result_key(
     settings: CalibrationSettings,
     limits: ParityLimits,
 ) -> str:
-    """SHA-256 of everything that the int8 graph depends on: graph, golden answers, scans, labels, settings, libraries.
+    """SHA-256 of everything that the result depends on: graph, golden answers, scans, labels, settings, libraries.
 
     Args:
         bundle: has a float32 graph.
@@ -71,6 +93,7 @@ def result_key(
     )
     parts = {
         "molre-edge": __version__,
+        "report": REPORT_VERSION,
         "versions": versions,
         "graph": bundle.manifest["files"][bundle.graph(Precision.FP32).file],
         "golden": bundle.manifest["files"].get(GOLDEN_FILE),
@@ -90,15 +113,15 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def cached_report(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
+def cached_report(bundle: Bundle, precision: Precision, key: str) -> Mapping[str, Any] | None:
     """The report of the bundle's calibration, if its key is the same and its files are intact; else None."""
-    section = bundle.manifest.get("calibration")
-    if not isinstance(section, dict) or section.get("key") != key or Precision.INT8 not in bundle.graphs:
+    section, files = bundle.manifest.get(CALIBRATION_SECTIONS[precision]), FILES[precision]
+    if not isinstance(section, dict) or section.get("key") != key or precision not in bundle.graphs:
         return None
     try:
-        bundle.read(bundle.graph(Precision.INT8).file)
-        report: Mapping[str, Any] = json.loads(bundle.read(REPORT))
-        bundle.read(PAGE)
+        bundle.read(bundle.graph(precision).file)
+        report: Mapping[str, Any] = json.loads(bundle.read(files.report))
+        bundle.read(files.page)
     except (BundleError, ValueError):
         return None
     return report
@@ -106,6 +129,7 @@ def cached_report(bundle: Bundle, key: str) -> Mapping[str, Any] | None:
 
 def write_result(
     bundle: Bundle,
+    precision: Precision,
     graph: bytes,
     facts: GraphFacts,
     report: Mapping[str, Any],
@@ -118,11 +142,12 @@ def write_result(
     """Write a calibration into its bundle and return the new digest.
 
     The manifest is replaced last, in one step. If the process is killed before that, the bundle is unchanged; only a
-    bundle that had an int8 graph, which was about to be replaced, may be left without one.
+    bundle that had such a graph, which was about to be replaced, may be left without one.
 
     Args:
         bundle: an open bundle that the caller holds.
-        graph: the file of the int8 graph.
+        precision: of the graph.
+        graph: the file of the 8-bit graph.
         facts: of that graph, for the manifest.
         report: for programs.
         page: for people, HTML.
@@ -131,13 +156,14 @@ def write_result(
         notes: of this calibration; they replace those of an earlier one.
     """
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    contents = {GRAPH: graph, REPORT: text.encode(), PAGE: page.encode()}
-    plain = {name: value for name, value in bundle.manifest.items() if name != "calibration"}
-    old = bundle.manifest.get("calibration")
+    files, place = FILES[precision], CALIBRATION_SECTIONS[precision]
+    contents = {files.graph: graph, files.report: text.encode(), files.page: page.encode()}
+    plain = {name: value for name, value in bundle.manifest.items() if name != place}
+    old = bundle.manifest.get(place)
     earlier = old.get("notes", []) if isinstance(old, dict) else []
     plain["notes"] = [note for note in plain["notes"] if note not in earlier]
-    plain["graphs"] = {name: value for name, value in plain["graphs"].items() if name != str(Precision.INT8)}
-    plain["parity"] = {name: value for name, value in plain["parity"].items() if name != str(Precision.INT8)}
+    plain["graphs"] = {name: value for name, value in plain["graphs"].items() if name != str(precision)}
+    plain["parity"] = {name: value for name, value in plain["parity"].items() if name != str(precision)}
     others = {name: value for name, value in bundle.manifest["files"].items() if name not in contents}
     with contextlib.ExitStack() as stack:
         partial: dict[str, Path] = {}
@@ -147,10 +173,11 @@ def write_result(
         hashes = {name: sha256_of(path) for name, path in partial.items()}
         if any(name in bundle.manifest["files"] for name in contents):
             amend_manifest(bundle, plain, others)
-    plain["graphs"] = {**plain["graphs"], str(Precision.INT8): facts.to_dict()}
-    plain["parity"] = {**plain["parity"], str(Precision.INT8): dict(parity)}
+    plain["graphs"] = {**plain["graphs"], str(precision): facts.to_dict()}
+    plain["parity"] = {**plain["parity"], str(precision): dict(parity)}
     plain["notes"] = [*plain["notes"], *notes]
-    plain["calibration"] = {**section, "notes": list(notes)}
+    plain[place] = {**section, "notes": list(notes)}
     with contextlib.suppress(SigningError):  # only asked for where releases are signed, and then an error of its own
-        SigningMemory.here().made_here(hashes[GRAPH], bundle.manifest["files"][bundle.graph(Precision.FP32).file])
+        source = bundle.manifest["files"][bundle.graph(Precision.FP32).file]
+        SigningMemory.here().made_here(hashes[files.graph], source)
     return amend_manifest(bundle, plain, {**others, **hashes})

@@ -13,24 +13,24 @@ from molre_edge.calibration.judgement import Comparison
 from molre_edge.calibration.layers import Layer
 from molre_edge.calibration.prepare import Prepared
 from molre_edge.calibration.ranking import Item
+from molre_edge.calibration.result_files import REPORT_VERSION
 from molre_edge.calibration.speed import WORTHWHILE, Speed
-from molre_edge.specs import DISCLAIMER
+from molre_edge.specs import DISCLAIMER, Precision
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "describe_calibration", "recommend"]
+__all__ = ["FORMAT", "describe_calibration", "recommend"]
 
 FORMAT = "molre-edge-calibration"
-FORMAT_VERSION = 2
 
 
 def describe_calibration(
     prepared: Prepared, confirmed: Confirmed, sizes: Mapping[str, int], speed: Speed
 ) -> dict[str, Any]:
-    """The content of ``calibration/report.json``; docs/calibration.md describes it.
+    """The content of the report; docs/calibration.md describes it.
 
     Args:
         prepared: by the first phase.
         confirmed: the result of the search.
-        sizes: bytes of the ``fp16`` and the ``int8`` graph.
+        sizes: bytes of the ``fp16`` and the 8-bit graph.
         speed: of both graphs.
     """
     inputs, ranking = prepared.inputs, confirmed.candidate.ranking
@@ -41,16 +41,22 @@ def describe_calibration(
     data = _data(prepared)
     return {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": REPORT_VERSION,
+        "precision": str(inputs.settings.precision),
         "key": inputs.key,
         "tool": __version__,
         "disclaimer": DISCLAIMER,
-        "settings": {**settings, "method": None if inputs.settings.method is None else str(inputs.settings.method)},
+        "settings": {
+            **settings,
+            "precision": str(inputs.settings.precision),
+            "method": None if inputs.settings.method is None else str(inputs.settings.method),
+        },
         "limits": inputs.limits.to_dict(),
         "data": data,
         "summary": _summary(prepared, confirmed),
         "layers": [
-            _layer(layer, layer.node in chosen, items.get(layer.node), clipping) for layer in prepared.all_layers
+            _layer(prepared, layer, layer.node in chosen, items.get(layer.node), clipping)
+            for layer in prepared.all_layers
         ],
         "methods": {str(method): _finite(value) for method, value in ranking.methods.items()},
         "blocks": {block: _finite(value) for block, value in ranking.blocks.items()},
@@ -59,7 +65,7 @@ def describe_calibration(
                 "name": item.name,
                 "sensitivity": _finite(item.sensitivity),
                 "layers": len(item.layers),
-                "int8": item in confirmed.candidate.items,
+                "quantised": item in confirmed.candidate.items,
             }
             for item in ranking.items
         ],
@@ -67,7 +73,7 @@ def describe_calibration(
         "comparisons": [_comparison(each) for each in confirmed.judgement.comparisons],
         "bytes": dict(sizes),
         "speed": {**asdict(speed), "worthwhile": speed.worthwhile},
-        "recommendation": recommend(speed),
+        "recommendation": recommend(speed, inputs.settings.precision),
         "notes": _notes(prepared, data),
     }
 
@@ -89,6 +95,8 @@ def _summary(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:
     quantised, layers = confirmed.candidate.layers, prepared.all_layers
     weights = sum(layer.weights for layer in quantised)
     share = weights / sum(layer.weights for layer in layers)
+    work = prepared.multiply_adds
+    in_8_bits = sum(work[layer.node] for layer in quantised) / sum(work.values())
     return {
         "method": str(confirmed.candidate.ranking.method),
         "layers": len(quantised),
@@ -96,21 +104,24 @@ def _summary(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:
         "products": len(layers),
         "weights": weights,
         "weights_share": share,
-        "coverage": f"{len(quantised)} of {len(layers)} layers in INT8, with {share:.1%} of the layers' weights",
+        "multiply_adds_share": in_8_bits,
+        "coverage": f"{len(quantised)} of {len(layers)} layers in {prepared.word}, with {share:.1%} of the layers' "
+        f"weights and {in_8_bits:.1%} of the model's multiply-adds",
         "attentions": len(prepared.evaluator.model.attentions),
     }
 
 
 def _notes(prepared: Prepared, data: Mapping[str, Any]) -> list[str]:
+    precision = prepared.inputs.settings.precision
     notes = [
-        f"int8 was judged {prepared.evaluator.mode}, on ONNX Runtime with graph optimisation off, and as ONNX Runtime "
-        f"runs it"
+        f"{precision} was judged {prepared.evaluator.mode}, on ONNX Runtime with graph optimisation off, and as "
+        f"ONNX Runtime runs it"
     ]
     advised = prepared.inputs.settings.slices
     if data["calibration_slices"] < advised:
         notes.append(
-            f"the int8 activation ranges come from {data['calibration_slices']} slices of {data['calibration_scans']} "
-            f"scans; {advised} are advised"
+            f"the {precision} activation ranges come from {data['calibration_slices']} slices of "
+            f"{data['calibration_scans']} scans; {advised} are advised"
         )
     return notes
 
@@ -120,21 +131,24 @@ def _finite(sensitivity: float | None) -> float | None:
     return sensitivity if sensitivity is not None and math.isfinite(sensitivity) else None
 
 
-def _layer(layer: Layer, int8: bool, item: Item | None, clipping: Mapping[str, float]) -> dict[str, Any]:
+def _layer(
+    prepared: Prepared, layer: Layer, quantised: bool, item: Item | None, clipping: Mapping[str, float]
+) -> dict[str, Any]:
     reason = layer.excluded
-    if not int8 and not reason:
-        reason = "with it, the INT8 layers together exceed a limit"
+    if not quantised and not reason:
+        reason = f"with it, the {prepared.word} layers together exceed a limit"
     return {
         "node": layer.node,
         "name": layer.label,
         "block": layer.block,
         "op": layer.op,
         "weights": layer.weights,
-        "int8": int8,
+        "multiply_adds": prepared.multiply_adds[layer.node],
+        "quantised": quantised,
         "why_not": reason,
         "sensitivity": None if item is None else _finite(item.sensitivity),
         "measured_as": None if item is None else item.name,
-        "clipping": clipping.get(layer.activation) if int8 else None,
+        "clipping": clipping.get(layer.activation) if quantised else None,
     }
 
 
@@ -158,10 +172,12 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def recommend(speed: Speed) -> str:
-    """One sentence: whether to use the int8 graph on the runner that was timed."""
+def recommend(speed: Speed, precision: Precision) -> str:
+    """One sentence: whether to use the 8-bit graph on the runner that was timed."""
     measured = f"{speed.times_as_fast:.2f} times as fast as float16 ({speed.low:.2f} to {speed.high:.2f})"
     where = f"on {speed.runtime}, {speed.device}"
     if speed.worthwhile:
-        return f"Use --engine int8 {where}: it is {measured} and keeps its limits"
-    return f"Stay with --engine fp16 {where}: int8 is {measured}, and at least {WORTHWHILE:.2f} times are required"
+        return f"Use --engine {precision} {where}: it is {measured} and keeps its limits"
+    return (
+        f"Stay with --engine fp16 {where}: {precision} is {measured}, and at least {WORTHWHILE:.2f} times are required"
+    )

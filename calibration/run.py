@@ -14,7 +14,7 @@ from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle, hold_bundle
 from molre_edge.calibration.confirm import confirm
 from molre_edge.calibration.keep import keep
 from molre_edge.calibration.prepare import Inputs, hash_inputs, prepare, warn_of_rejected
-from molre_edge.calibration.result_files import GRAPH, PAGE, REPORT, cached_report, check_writable
+from molre_edge.calibration.result_files import FILES, cached_report, check_writable
 from molre_edge.calibration.samples import LabelsOf
 from molre_edge.calibration.scan_labels import labels_of
 from molre_edge.calibration.search import search
@@ -27,19 +27,19 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.scans import FoundScans, RejectedScan
 from molre_edge.scans.workers.finder import find_apart
 from molre_edge.signing.trust import trust_of
-from molre_edge.specs import DISCLAIMER, Precision, RangeMethod
+from molre_edge.specs import DISCLAIMER, QUANTISED, Precision, RangeMethod
 
 __all__ = ["CalibrationResult", "calibrate", "calibrate_bundle"]
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """The result of a calibration. A result always has layers in INT8: if none fits, there is an error instead.
+    """The result of a calibration. A result always has layers in 8 bits: if none fits, there is an error instead.
 
     Attributes:
         bundle: its folder.
         digest: of the bundle as it is now.
-        graph: path of the int8 graph.
+        graph: path of the 8-bit graph.
         report_file: path of the report as data.
         page: path of the report for people.
         report: the report; docs/calibration.md describes its fields.
@@ -92,6 +92,7 @@ def calibrate_bundle(
     scans: str | os.PathLike[str],
     bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
     *,
+    precision: Precision | str = Precision.INT8,
     labels: str | os.PathLike[str] | None = None,
     limits: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None = None,
     ranges: RangeMethod | str | None = None,
@@ -103,19 +104,20 @@ def calibrate_bundle(
     trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> CalibrationResult:
-    """Find the largest set of INT8 layers within the parity limits, and write the int8 graph into the bundle.
+    """Find the largest set of 8-bit layers within the parity limits, and write the graph into the bundle.
 
     If no layer fits, the bundle does not change.
 
     Args:
         scans: a folder of DICOM or NIfTI head CT, at any depth; at least two scans.
         bundle: its folder; it needs a float32 graph.
+        precision: ``int8``, or ``fp8`` (E4M3) for GPUs of compute capability 8.9 and newer.
         labels: a CSV with labels of the scans; AUC is judged too then.
         limits: a TOML file, or parity limits by precision; None takes the defaults.
         ranges: the method that derives ranges from activations; None takes the least harmful one.
         slices: slices used to collect activation ranges.
         validation_scans: scans kept for judging; None takes 32 slices' worth or, with labels, half of the scans.
-        conv3d: 3D convolutions may be INT8 too.
+        conv3d: 3D convolutions may be quantised too.
         threads: CPU threads; None takes the cores that this process may use.
         expect_digest: refuse a bundle with another digest.
         trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
@@ -137,6 +139,7 @@ def calibrate_bundle(
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError("Calibration", name, "export")
     settings = CalibrationSettings(
+        precision=_precision(precision),
         method=None if ranges is None else _method(ranges),
         slices=slices,
         validation_scans=validation_scans,
@@ -144,9 +147,9 @@ def calibrate_bundle(
     )
     by_precision = limits_by_precision(limits, progress=progress)
     opened = Bundle.open(Path(bundle), expect_digest=expect_digest, trust=trust_of(trust))
-    if GRAPH in opened.released:
+    if FILES[settings.precision].graph in opened.released:
         raise CalibrationError(
-            f"{opened.folder}: its int8 graph is part of the signed release, and another would not be. Use it as it "
+            f"{opened.folder}: its {settings.precision} graph is part of the signed release, and another would not be. Use it as it "
             f"is, or calibrate a bundle that was signed without one"
         )
     root = Path(scans)
@@ -155,7 +158,7 @@ def calibrate_bundle(
         opened,
         found,
         settings,
-        by_precision[Precision.INT8],
+        by_precision[settings.precision],
         labels=labels_of(None if labels is None else Path(labels), opened, found, root, progress.info),
         threads=threads,
         progress=progress,
@@ -187,17 +190,17 @@ def calibrate(
         started: by ``time.perf_counter``; None for now.
     """
     started = time.perf_counter() if started is None else started
-    check_writable(bundle)
+    check_writable(bundle, settings.precision)
     with hold_bundle(bundle, "molre-edge calibrate"):
         inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
-        report = cached_report(bundle, inputs.key)
+        report = cached_report(bundle, settings.precision, inputs.key)
         if report is not None:
             return _unchanged(inputs, report, started)
         prepared = prepare(inputs)
         candidate, trials = search(prepared)
         confirmed = confirm(prepared, candidate, trials)
         digest, report = keep(prepared, confirmed)
-    return _result(bundle, digest, report, prepared.rejected, started)
+    return _result(inputs, digest, report, prepared.rejected, started)
 
 
 def _unchanged(inputs: Inputs, report: Mapping[str, Any], started: float) -> CalibrationResult:
@@ -207,11 +210,11 @@ def _unchanged(inputs: Inputs, report: Mapping[str, Any], started: float) -> Cal
     unread = len(set(inputs.contents)) - int(used)  # a scan that failed on its content is hashed and not used
     if unread:
         inputs.progress.warn(f"{unread} of these scans could not be used when the result was made")
-    return _result(inputs.bundle, inputs.bundle.digest, report, inputs.rejected, started, unchanged=True, unread=unread)
+    return _result(inputs, inputs.bundle.digest, report, inputs.rejected, started, unchanged=True, unread=unread)
 
 
 def _result(
-    bundle: Bundle,
+    inputs: Inputs,
     digest: str,
     report: Mapping[str, Any],
     rejected: tuple[RejectedScan, ...],
@@ -220,19 +223,28 @@ def _result(
     unchanged: bool = False,
     unread: int = 0,
 ) -> CalibrationResult:
-    folder = bundle.folder
+    folder, files = inputs.bundle.folder, FILES[inputs.settings.precision]
     return CalibrationResult(
         bundle=folder,
         digest=digest,
-        graph=folder / GRAPH,
-        report_file=folder / REPORT,
-        page=folder / PAGE,
+        graph=folder / files.graph,
+        report_file=folder / files.report,
+        page=folder / files.page,
         report=report,
         rejected=rejected,
         unchanged=unchanged,
         unread=unread,
         seconds=time.perf_counter() - started,
     )
+
+
+def _precision(word: Precision | str) -> Precision:
+    try:
+        return Precision(word)
+    except ValueError:
+        raise ConfigError(
+            f"precision: '{word}' is unknown; expected {' or '.join(QUANTISED)}. Correct it, or leave it out"
+        ) from None
 
 
 def _method(word: RangeMethod | str) -> RangeMethod:

@@ -40,11 +40,11 @@ HOPELESS = 1.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A set of layers for INT8.
+    """A set of layers for 8 bits.
 
     Attributes:
         ranking: the blocks and layers that were measured.
-        items: those of the ranking that go into INT8, the least sensitive first.
+        items: those of the ranking that go into 8 bits, the least sensitive first.
     """
 
     ranking: Ranking
@@ -52,12 +52,12 @@ class Candidate:
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers in INT8."""
+        """The layers in 8 bits."""
         return layers_of(self.items)
 
     @property
     def complete(self) -> bool:
-        """Whether every item is in INT8."""
+        """Whether every item is in 8 bits."""
         return len(self.items) == len(self.ranking.items)
 
 
@@ -73,8 +73,8 @@ def search(prepared: Prepared) -> tuple[Candidate, Trials]:
     work = count_work(evaluator.evidence, collected=collected, measured=runs - judged, judged=judged)
     scans = collected + len(prepared.split.validation) + len(prepared.split.unused)
     progress.info(
-        f"{len(prepared.layers)} layers may be INT8. The search runs at most {runs} graphs, judges {judged} of them, "
-        f"and then judges the best set on all {scans} scans. That takes about "
+        f"{len(prepared.layers)} layers may be {prepared.word}. The search runs at most {runs} graphs, judges {judged} "
+        f"of them, and then judges the best set on all {scans} scans. That takes about "
         f"{_duration(work.seconds(evaluator.evidence, prepared.seconds_exact))}. If items of the ranking do not fit, "
         f"it tries the later ones one by one, in at most {most_later(prepared.layers)} more judgements"
     )

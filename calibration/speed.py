@@ -1,4 +1,4 @@
-"""The times of the float16 and the int8 graph on this machine's ONNX Runtime, measured in interleaved rounds."""
+"""The times of the float16 and the 8-bit graph on this machine's ONNX Runtime, measured in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from molre_edge.specs import Precision
 __all__ = ["WORTHWHILE", "Speed", "compare_speed"]
 
 WORTHWHILE = 1.10
-"""INT8 must be this many times as fast as float16 to be recommended."""
+"""8 bits must be this many times as fast as float16 to be recommended."""
 _ROUNDS = (5, 15)  # at least and at most
 _SECONDS = 60.0  # no new round starts after this time
 
@@ -29,8 +29,8 @@ class Speed:
         runtime: name and version.
         threads: CPU threads.
         fp16_ms: median time of the float16 graph's answer.
-        int8_ms: median time of the int8 graph's answer.
-        times_as_fast: the float16 time over the int8 time, median over the rounds; above 1, int8 is faster.
+        quantised_ms: median time of the 8-bit graph's answer.
+        times_as_fast: the float16 time over the 8-bit time, median over the rounds; above 1, 8 bits are faster.
         low: first quartile of that over the rounds.
         high: third quartile.
         rounds: each runs both graphs, one after the other.
@@ -40,7 +40,7 @@ class Speed:
     runtime: str
     threads: int
     fp16_ms: float
-    int8_ms: float
+    quantised_ms: float
     times_as_fast: float
     low: float
     high: float
@@ -48,25 +48,33 @@ class Speed:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether int8 is recommended on this runner: three rounds of four must agree, because times are noisy."""
+        """Whether 8 bits are recommended on this runner: three rounds of four must agree, because times are noisy."""
         return self.low >= WORTHWHILE
 
 
-def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, threads: int | None = None) -> Speed:
+def compare_speed(
+    fp16: bytes,
+    quantised: bytes,
+    precision: Precision,
+    volume: npt.NDArray[np.float16],
+    *,
+    threads: int | None = None,
+) -> Speed:
     """Run both graphs in turn, as users run them; the first round is a warm-up.
 
     Args:
         fp16: the file of the float16 graph.
-        int8: the file of the int8 graph.
+        quantised: the file of the 8-bit graph.
+        precision: of that graph.
         volume: float16 HU [1, slices, rows, cols].
         threads: CPU threads; None takes the cores that this process may use.
     """
-    took: dict[str, list[float]] = {"fp16": [], "int8": []}
+    took: dict[str, list[float]] = {"fp16": [], "quantised": []}
     with (
         OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads) as half,
-        OnnxRuntimeRunner(int8, Precision.INT8, threads=threads) as quantised,
+        OnnxRuntimeRunner(quantised, precision, threads=threads) as eight_bit,
     ):
-        runners = {"fp16": half, "int8": quantised}
+        runners = {"fp16": half, "quantised": eight_bit}
         start = time.perf_counter()
         for round_ in range(_ROUNDS[1] + 1):
             # alternate the order, so that neither graph always runs second
@@ -74,15 +82,15 @@ def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, 
                 took[name].append(runners[name].run(volume).milliseconds["compute"])
             if round_ >= _ROUNDS[0] and time.perf_counter() - start > _SECONDS:
                 break
-        facts: dict[str, Any] = quantised.facts
+        facts: dict[str, Any] = eight_bit.facts
     times = {name: np.array(values[1:]) for name, values in took.items()}
-    ratios = times["fp16"] / times["int8"]
+    ratios = times["fp16"] / times["quantised"]
     return Speed(
         device=str(facts["device"]),
         runtime=f"{facts['runtime']} {facts['version']}",
         threads=int(facts["threads"]),
         fp16_ms=float(np.median(times["fp16"])),
-        int8_ms=float(np.median(times["int8"])),
+        quantised_ms=float(np.median(times["quantised"])),
         times_as_fast=float(np.median(ratios)),
         low=float(np.quantile(ratios, 0.25)),
         high=float(np.quantile(ratios, 0.75)),

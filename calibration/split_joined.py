@@ -29,7 +29,7 @@ class _JoinedLayer:
         product: the MatMul.
         quantize: rounds its input.
         dequantize: makes a float of the rounded input.
-        weight: makes a float of its INT8 weight.
+        weight: makes a float of its 8-bit weight.
         bias: the Add after it; None without a bias.
         split: the Split at the end.
     """
@@ -117,7 +117,7 @@ def _part(model: IndexedModel, layer: _JoinedLayer, number: int, features: slice
 
     def cut(name: str) -> str:
         """This part of a constant, along its last axis."""
-        return model.add_initializer(f"{name}__{number}", model.array(name)[..., features])
+        return model.add_part(name, features, f"{name}__{number}")
 
     chain = (layer.quantize, layer.dequantize, layer.weight, layer.product)
     own = {name: f"{name}__{number}" for node in chain for name in node.output}

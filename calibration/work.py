@@ -9,7 +9,7 @@ from molre_edge.calibration.evidence import EvidenceSets
 __all__ = ["Work", "count_work"]
 
 _COLLECTING = 1.5  # collecting the ranges of a volume takes as long as this many float32 answers
-_QDQ_EXACT, _QDQ_AS_USED = 1.5, 2.5  # an int8 answer per float16 one node by node and per float32 one, on small models
+_QDQ_EXACT, _QDQ_AS_USED = 1.5, 2.5  # an 8-bit answer per float16 one node by node and per float32 one, on small models
 _USES = 4  # of each scan: for the ranges, for the reference and twice in the confirmation
 
 
@@ -21,8 +21,8 @@ class Work:
         loads: graphs that are loaded.
         collected: volumes that the ranges are collected from.
         fp32: answers of the float32 graph.
-        exact: answers of int8 graphs node by node.
-        as_used: answers of int8 graphs as ONNX Runtime runs them.
+        exact: answers of 8-bit graphs node by node.
+        as_used: answers of 8-bit graphs as ONNX Runtime runs them.
         reads: scans read from disk.
     """
 

@@ -66,7 +66,7 @@ def build_engine(
 
     Args:
         bundle: the bundle's folder, or an open bundle.
-        precision: the graph to build from: ``fp32``, ``fp16`` or ``int8``.
+        precision: the graph to build from: ``fp32``, ``fp16``, ``int8`` or ``fp8``.
         target: ``rtx`` for a portable engine, built without a GPU; ``here`` for this machine's GPU.
         batch: the smallest, usual and largest number of volumes per call.
         workspace_mib: the most scratch memory on the GPU, in MiB; None for the library's default.

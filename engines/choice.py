@@ -8,6 +8,7 @@ from pathlib import Path
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
 from molre_edge.engines.cuda.driver import DriverProbe, probe_driver
+from molre_edge.engines.onnxruntime_rtx_runner import OnnxRuntimeRtxRunner
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.openvino_runner import OpenVinoRunner
 from molre_edge.engines.runner import Runner
@@ -63,6 +64,8 @@ def choose_engine(
         return EngineChoice(TorchRunner.from_checkpoint(checkpoint, backbone_weights=backbone_weights), "asked for")
     if runtime == "onnxruntime":
         return EngineChoice(OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads), "asked for")
+    if runtime == "onnxruntime-rtx":
+        return EngineChoice(OnnxRuntimeRtxRunner.from_bundle(bundle, precision, threads=threads), "asked for")
     if runtime == "openvino":
         return EngineChoice(OpenVinoRunner.from_bundle(bundle, precision, threads=threads), "asked for")
     bundle.graph(precision)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import RunResult, check_volume, one_line
-from molre_edge.errors import EngineError, MissingDependencyError
+from molre_edge.errors import EngineError, MissingDependencyError, MolreEdgeError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision, TensorSpec
@@ -84,9 +84,10 @@ class OnnxRuntimeRunner:
             options.add_session_config_entry(_EXACT_INT8, "1")
         if not self._optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        providers = [name for name in self._wanted if name in ort.get_available_providers()]
         try:
-            session = ort.InferenceSession(self._graph, options, providers=providers)
+            session = self._open_session(ort, options)
+        except MolreEdgeError:  # a runtime of this kind can't be used here
+            raise
         except Exception as error:  # ONNX Runtime's errors have no common base
             if "pthread_create" in str(error):
                 raise EngineError(
@@ -106,6 +107,11 @@ class OnnxRuntimeRunner:
         self._graph = b""  # the session has its own copy
         self._session = session
         return self
+
+    def _open_session(self, ort: Any, options: Any) -> Any:
+        """A session of the graph, on the first of the wanted providers that the installed build has."""
+        providers = [name for name in self._wanted if name in ort.get_available_providers()]
+        return ort.InferenceSession(self._graph, options, providers=providers)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

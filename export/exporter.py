@@ -143,7 +143,7 @@ def export_checkpoint(
     Args:
         checkpoint: a ``.pt`` or ``.safetensors`` file.
         bundle: the folder to write. It appears complete at the end, or not at all.
-        force: replace an existing bundle, with its engines and its int8 graph.
+        force: replace an existing bundle, with its engines and its 8-bit graphs.
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
             versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.
@@ -385,7 +385,7 @@ def _check_precisions(precisions: tuple[Precision, ...]) -> None:
     if not precisions or not {*precisions} <= {Precision.FP32, Precision.FP16}:
         given = ", ".join(map(str, precisions)) or "none"
         raise ExportError(
-            f"precisions: {given}; expected fp32, fp16 or both. 'molre-edge calibrate' makes the int8 graph"
+            f"precisions: {given}; expected fp32, fp16 or both. 'molre-edge calibrate' makes int8 and fp8 graphs"
         )
 
 

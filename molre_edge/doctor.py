@@ -22,6 +22,7 @@ from typing import Any
 from molre_edge import __version__
 from molre_edge.engines.cuda.device import newer_than_driver
 from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
+from molre_edge.engines.onnxruntime_rtx_runner import PLUG_IN, PLUG_IN_PACKAGE, why_no_plug_in
 from molre_edge.engines.tensorrt.api import Target, version_is_known, version_numbers
 from molre_edge.engines.tensorrt.fit import RTX_CAPABILITIES
 from molre_edge.machine import usable_cores
@@ -101,6 +102,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
     probe = probe_driver()
     onnxruntime = _safely("ONNX Runtime", _onnxruntime)
     openvino = _safely("OpenVINO", _openvino)
+    plug_in = _safely("ONNX Runtime's RTX plug-in", _plug_in)
     torch = _torch()
     backends = _backends(probe)
     tensorrt = _tensorrt(jetson=jetson)
@@ -110,6 +112,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
         _safely("Python", _python),
         Part("molre-edge", OK, __version__),
         onnxruntime,
+        plug_in,
         openvino,
         torch,
         *_extras(),
@@ -128,6 +131,7 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
     reach = None if usable else "neither pycuda nor cuda-python is usable here"
     can_run = {
         "onnxruntime": None if onnxruntime.state == OK else onnxruntime.found,
+        "onnxruntime-rtx": _why_no_plug_in(onnxruntime, plug_in, probe),
         "openvino": None if openvino.state == OK else openvino.found,
         "tensorrt": _why_not(tensorrt, probe, reach),
         "tensorrt-rtx": _why_not(rtx, probe, reach) or _not_for_rtx(probe.gpus[0]),
@@ -138,6 +142,14 @@ def diagnose(*, root: Path = Path("/"), folder: Path = Path()) -> Diagnosis:
 
 def _why_not(library: Part, probe: DriverProbe, reach: str | None) -> str | None:
     return probe.problem or (None if library.state == OK else library.found) or reach
+
+
+def _why_no_plug_in(onnxruntime: Part, plug_in: Part, probe: DriverProbe) -> str | None:
+    if onnxruntime.state != OK:
+        return onnxruntime.found
+    return why_no_plug_in(_version("onnxruntime", "onnxruntime-gpu") or "", probe) or (
+        None if plug_in.state == OK else plug_in.found
+    )
 
 
 def _not_for_rtx(gpu: Gpu) -> str | None:
@@ -188,6 +200,16 @@ def _openvino() -> Part:
     name, needed, install = "OpenVINO", "a second CPU runtime", "pip install 'molre-edge[openvino]'"
     version = _version("openvino") if _is_there("openvino") else None
     return Part(name, OK, version) if version else Part(name, MISSING, "not installed", needed, install)
+
+
+def _plug_in() -> Part:
+    name, needed = "ONNX Runtime's RTX plug-in", "RTX GPUs without an engine file (--engine onnxruntime-rtx:fp16)"
+    version = _version(PLUG_IN_PACKAGE) if _is_there(PLUG_IN) else None
+    return (
+        Part(name, OK, version)
+        if version
+        else Part(name, MISSING, "not installed", needed, "pip install 'molre-edge[ort-rtx]'")
+    )
 
 
 def _torch() -> Part:

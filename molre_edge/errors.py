@@ -61,7 +61,7 @@ class InUseError(MolreEdgeError):
 
 
 class CalibrationError(MolreEdgeError):
-    """An int8 graph can't be made from these scans, or from this bundle."""
+    """An int8 or fp8 graph can't be made from these scans, or from this bundle."""
 
 
 class EngineError(MolreEdgeError):

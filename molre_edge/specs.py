@@ -17,6 +17,7 @@ __all__ = [
     "DISCLAIMER",
     "HU_MAX",
     "HU_MIN",
+    "QUANTISED",
     "RUNTIMES",
     "SR_KINDS",
     "Grid",
@@ -39,7 +40,7 @@ HU_MAX = 3071.0
 """Highest value of a volume on the model's grid, in Hounsfield units: the top of 12-bit CT."""
 
 
-RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch")
+RUNTIMES = ("onnxruntime", "onnxruntime-rtx", "openvino", "tensorrt", "tensorrt-rtx", "torch")
 """What can run a model; ``torch`` runs the PyTorch model itself."""
 
 SrKind: TypeAlias = Literal["comprehensive3d", "comprehensive"]
@@ -53,10 +54,15 @@ class Precision(str, Enum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    FP8 = "fp8"
 
     def __str__(self) -> str:
         """The word used on the command line and in file names."""
         return self.value
+
+
+QUANTISED = (Precision.INT8, Precision.FP8)
+"""Graphs that calibration makes: some layers in 8 bits, the rest in float16."""
 
 
 def parse_engine(word: str) -> tuple[str | None, Precision]:
@@ -74,10 +80,11 @@ def parse_engine(word: str) -> tuple[str | None, Precision]:
         import difflib
 
         words = [*precisions, "torch", *(f"{name}:{each}" for name in RUNTIMES[:-1] for each in precisions)]
+        prefixes = ", ".join(f"'{name}:'" for name in RUNTIMES[:-2])
         near = difflib.get_close_matches(word.lower(), words, n=1)
         raise UsageError(
-            f"--engine {word}: expected {', '.join(precisions)}, with 'onnxruntime:', 'openvino:', 'tensorrt:' or "
-            f"'tensorrt-rtx:' before it to force that runtime, or 'torch' for the PyTorch model itself."
+            f"--engine {word}: expected {', '.join(precisions)}, with {prefixes} or '{RUNTIMES[-2]}:' before it to "
+            f"force that runtime, or 'torch' for the PyTorch model itself."
             + (f" Did you mean '{near[0]}'?" if near else "")
         )
     return runtime or None, Precision(precision)

@@ -14,6 +14,7 @@ import pytest
 from molre_edge import doctor
 from molre_edge.doctor import Diagnosis, Part, diagnose
 from molre_edge.engines.cuda.driver import DriverProbe, Gpu
+from molre_edge.engines.onnxruntime_rtx_runner import PLUG_IN, PLUG_IN_PACKAGE
 
 NO_DRIVER = DriverProbe(problem="no NVIDIA driver (libcuda.so.1 is not there)")
 ORIN = DriverProbe("12.6", (Gpu("Orin", (8, 7), 8 << 30, integrated=True),))
@@ -25,7 +26,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Describes a machine of that kind, with these packages and system files, and diagnoses it."""
 
     def make(probe: DriverProbe, processor: str, packages: dict[str, str], files: dict[str, str]) -> Diagnosis:
-        modules = {"tensorrt_rtx", "tensorrt", "torch", "onnxruntime", "openvino"}
+        modules = {"tensorrt_rtx", "tensorrt", "torch", "onnxruntime", "openvino", PLUG_IN}
         monkeypatch.setattr(doctor, "probe_driver", lambda: probe)
         monkeypatch.setattr(platform, "machine", lambda: processor)
         monkeypatch.setattr(doctor, "_is_there", lambda module: module in packages and module in modules)
@@ -82,6 +83,21 @@ def test_a_workstation_gets_commands_of_its_own(machine: Any) -> None:
     assert part(found, "NVIDIA GPU").found == "RTX A2000 (sm86), 6.0 GiB; driver ?, for CUDA up to 13.0"
     assert part(found, "pycuda").state == "missing" and part(found, "cuda-python").state == "ok"
     assert "JetPack" not in {each.name for each in found.parts}
+
+
+def test_the_plug_in_of_onnx_runtime_is_named_with_what_it_needs(machine: Any) -> None:
+    name, runtime = "ONNX Runtime's RTX plug-in", {"onnxruntime": "1.32.0"}
+    found = machine(AMPERE, "x86_64", runtime, {})
+    assert part(found, name).install == "pip install 'molre-edge[ort-rtx]'"
+    assert found.can_run["onnxruntime-rtx"] == "not installed"
+    plug_in = {PLUG_IN: "", PLUG_IN_PACKAGE: "0.5.0"}
+    found = machine(AMPERE, "x86_64", {**runtime, **plug_in}, {})
+    assert (part(found, name).found, found.can_run["onnxruntime-rtx"]) == ("0.5.0", None)
+    old = machine(AMPERE, "x86_64", {"onnxruntime": "1.23.2", **plug_in}, {}).can_run["onnxruntime-rtx"]
+    assert old == "ONNX Runtime 1.23.2 can't load plug-ins of this kind: pip install 'onnxruntime>=1.24'"
+    assert (
+        "does not support the Orin" in machine(ORIN, "aarch64", {**runtime, **plug_in}, {}).can_run["onnxruntime-rtx"]
+    )
 
 
 def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:

@@ -16,7 +16,7 @@ GOOD: dict[str, Any] = {"slices": 8, "rows": 224, "cols": 192}
 
 
 def test_a_precision_is_the_word_in_file_names() -> None:
-    assert [f"{precision}" for precision in Precision] == ["fp32", "fp16", "int8"]
+    assert [f"{precision}" for precision in Precision] == ["fp32", "fp16", "int8", "fp8"]
     assert Precision("fp16") is Precision.FP16
     assert json.dumps(Precision.INT8) == '"int8"'
 

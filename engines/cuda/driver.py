@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["LIBCUDA", "DriverProbe", "Gpu", "error_text", "load_libcuda", "probe_driver"]
 
-LIBCUDA = "libcuda.so.1"
+LIBCUDA = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 """The driver's library. It comes with the driver, on a Jetson with JetPack, and never from a package index."""
 
 # Of CUdevice_attribute in cuda.h.

@@ -17,15 +17,16 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, write_engine
 from molre_edge.engines.cuda.driver import probe_driver
 from molre_edge.engines.tensorrt.api import BuildOptions, Target, TensorRT, load_tensorrt
+from molre_edge.engines.tensorrt.fit import RTX_DEFAULT
 from molre_edge.engines.tensorrt.inspector import inspect_layers
-from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
 from molre_edge.engines.tensorrt.known_problems import is_unfused, known_problem
 from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
 from molre_edge.engines.tensorrt.progress import Watch, listed, watching
+from molre_edge.engines.tensorrt.quantised import Quantised, check_quantised, fp8_options
 from molre_edge.engines.tensorrt.timing_cache import read_timing_cache, timing_cache_path, write_timing_cache
 from molre_edge.errors import EngineError
 from molre_edge.progress import SILENT, Progress
-from molre_edge.specs import Precision, TensorSpec
+from molre_edge.specs import QUANTISED, Precision, TensorSpec
 
 __all__ = ["build_tensorrt"]
 
@@ -49,7 +50,9 @@ def build_tensorrt(
     """
     tensorrt = load_tensorrt(options.target)
     facts = bundle.graph(precision)
-    quantised = Quantised.of(bundle) if precision is Precision.INT8 else None
+    quantised = Quantised.of(bundle, precision) if precision in QUANTISED else None
+    if precision is Precision.FP8:
+        options = fp8_options(options, probe_driver())
     graph = bundle.read(facts.file)
     target = _target(options)
     problem = known_problem(bundle, precision, tensorrt.name, tensorrt.version, target["compute_capabilities"])
@@ -61,10 +64,11 @@ def build_tensorrt(
         plan, measurements, reused = _build(tensorrt, graph, facts.inputs[0], options, watch, logger, monitor, measured)
         seconds = time.perf_counter() - start
         layers, read_from = _layers(tensorrt, plan, options, watch, logger)
+    target["compute_capabilities"], fewer = _kept(target["compute_capabilities"], watch)
     if quantised is None:
         not_checked = check_precision(layers, precision)
     else:
-        not_checked = check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
+        not_checked = check_quantised(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
     built = write_engine(
         bundle,
         f"{options.target}-{precision}",
@@ -86,7 +90,7 @@ def build_tensorrt(
                 "version_compatible": options.version_compatible,
                 "refit": options.refit,
             },
-            "warnings": [told for told in (problem, not_checked, _still_fused(bundle, layers)) if told],
+            "warnings": [told for told in (problem, not_checked, fewer, _still_fused(bundle, layers)) if told],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},
             "layers": {**LayerSummary.of(layers).to_dict(), "read_from": read_from},
             "build_seconds": round(seconds, 2),
@@ -108,6 +112,16 @@ def _layers(
         reports.insert(0, (inspected, "the engine inspector"))
     # the first of those that have any matrix product and hide the fewest layers
     return min(reports, key=lambda one: (not any(layer.is_matrix for layer in one[0]), not one[0], unread(one[0])))
+
+
+def _kept(capabilities: list[str] | str, watch: Watch) -> tuple[list[str] | str, str | None]:
+    """The compute capabilities that the engine was really built for, and a warning if the library dropped some."""
+    if not watch.dropped:
+        return capabilities, None
+    asked = RTX_DEFAULT if isinstance(capabilities, str) else capabilities
+    kept = [word for word in asked if word not in watch.dropped]
+    dropped = ", ".join(watch.dropped)
+    return kept, f"the library dropped {dropped}, which lack a datatype of the graph; built for {', '.join(kept)}"
 
 
 def _still_fused(bundle: Bundle, layers: tuple[BuiltLayer, ...]) -> str | None:

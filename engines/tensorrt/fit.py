@@ -16,12 +16,12 @@ from molre_edge.engines.tensorrt.api import Target, load_tensorrt, version_numbe
 from molre_edge.errors import BundleError, MolreEdgeError
 from molre_edge.specs import Precision
 
-__all__ = ["RTX_CAPABILITIES", "BuiltFor", "here", "why_not_gpu", "why_not_here", "why_not_version"]
+__all__ = ["RTX_CAPABILITIES", "RTX_DEFAULT", "BuiltFor", "here", "why_not_gpu", "why_not_here", "why_not_version"]
 
 RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """All that TensorRT-RTX 1.7 can build for."""
-_RTX_DEFAULT = {(8, 0), (8, 6), (8, 9)}
-"""What TensorRT-RTX 1.7 builds for when nothing is asked for; and all from 12.0 on."""
+RTX_DEFAULT = ("sm80", "sm86", "sm89", "sm120", "sm121")
+"""What TensorRT-RTX 1.7 builds for when nothing is asked for; and all newer ones."""
 _RTX_DEFAULT_FROM = (12, 0)
 
 
@@ -104,7 +104,7 @@ def why_not_gpu(built: BuiltFor, gpu: Gpu) -> str | None:
     """Why an engine was not built for a GPU; None where it was."""
     mine = gpu.compute_capability
     if built.capabilities is None:
-        fits = mine in _RTX_DEFAULT or mine >= _RTX_DEFAULT_FROM
+        fits = gpu.sm in RTX_DEFAULT or mine >= _RTX_DEFAULT_FROM
         names = "sm80, sm86, sm89, sm120 and newer"
     else:
         fits = mine in built.capabilities

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.tensorrt.api import version_numbers
-from molre_edge.specs import Precision
+from molre_edge.specs import QUANTISED, Precision
 
 __all__ = ["is_unfused", "known_problem"]
 
 _ISSUE = "https://github.com/NVIDIA/TensorRT/issues/"
-_HALF = (Precision.FP16, Precision.INT8)
-"""An int8 graph is float16 wherever it is not INT8."""
+_HALF = (Precision.FP16, *QUANTISED)
+"""An int8 or fp8 graph is float16 wherever it is not in 8 bits."""
 _ALL = (Precision.FP32, *_HALF)
 _WITH_ATTENTION = ("dinov3", "siglip", "headct-vit", "pillar0", "davit")
 

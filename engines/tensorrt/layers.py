@@ -31,7 +31,7 @@ __all__ = [
     "unread",
 ]
 
-DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
+DATATYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8", Precision.FP8: "FP8"}
 """The library's word for the datatype of an engine of each precision."""
 
 WEIGHTS_IN_PRECISION = 0.9
@@ -44,6 +44,7 @@ _MATRIX_TYPES = {"gemm", "runtime_fusion", "correlation", "deconv"}
 """Layers that multiply matrices: GEMM, GEMM fused with what is around it, convolution, transposed convolution."""
 _FUSED_ATTENTION = "_gemm_mha"
 _UNTYPED = "none"
+_EIGHT_BITS = ("Int8", "FP8")
 UNREAD = "unread"
 """Type and datatype of a layer that can't be read."""
 
@@ -90,8 +91,9 @@ class BuiltLayer:
     Attributes:
         name: as built; fused ones name their parts.
         type: the library's word, such as ``gemm``.
-        datatype: of its weights, but Int8 only where its input is Int8 too; else of its first floating-point input,
-            such as ``Half``; ``none`` for shapes and sizes; ``unread``, as is then the type, where it can't be read.
+        datatype: of its weights, but 8 bits only where its input is in 8 bits too; else of its first
+            floating-point input, such as ``Half``; ``none`` for shapes and sizes; ``unread``, as is then the type,
+            where it can't be read.
         weights: number of elements of its largest constant; 0 where none is listed.
     """
 
@@ -208,9 +210,9 @@ def layer_of(
         return _unread(name)
     weights, datatype = max(((size, str(one)) for size, one in constants if one != _UNTYPED), default=(0, ""))
     entering = [str(one) for _, one in inputs if one != _UNTYPED]
-    leaving = [str(one) for _, one in outputs if one not in (_UNTYPED, "Int8")]
-    if not (datatype and kind in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in entering):
-        # Int8 weights alone are unpacked and multiplied in the input's datatype
+    leaving = [str(one) for _, one in outputs if one not in (_UNTYPED, *_EIGHT_BITS)]
+    if not (datatype and kind in _MATRIX_TYPES) or (datatype in _EIGHT_BITS and datatype not in entering):
+        # 8-bit weights alone are unpacked and multiplied in the input's datatype
         datatype = (entering or leaving or [datatype or _UNTYPED])[0]
     layer = BuiltLayer(name, kind, datatype, weights)
     return _unread(name) if layer.is_matrix and datatype == _UNTYPED else layer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ LAYER_LOG = "Layers:\n"
 """How the one message begins in which the builder lists what it built."""
 
 _MOST_PROBLEMS = 20
+_DROPPED = re.compile(r"will not be able to run on target\(s\): (sm\d+(?:, sm\d+)*)")
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a service that is stopped, a terminal that is closed. Windows has no SIGHUP."""
 
@@ -32,6 +34,8 @@ class Watch:
     Attributes:
         problems: errors and warnings of the library, in order.
         layers: its layer listings, one an optimisation profile.
+        dropped: compute capabilities, such as ``sm86``, that the library took from its list, since the network has a
+            datatype that those GPUs lack. A line in its log is all it says.
         stopped: why the build is to end early.
     """
 
@@ -43,6 +47,7 @@ class Watch:
         """
         self.problems: list[str] = []
         self.layers: list[str] = []
+        self.dropped: tuple[str, ...] = ()
         self.stopped: BaseException | None = None
         self._progress = progress
         self._open: list[list[Any]] = []  # phases that run, outermost first: name, steps, steps done
@@ -52,6 +57,8 @@ class Watch:
         """Take a message. Of the many others none is kept: of a large model they fill gigabytes."""
         if message.startswith(LAYER_LOG):
             self.layers.append(message)
+        elif found := _DROPPED.search(message):
+            self.dropped = tuple(found[1].split(", "))
         elif is_problem:
             self.problems.append(message.strip())
 

@@ -14,6 +14,7 @@ from molre_edge.benchmarking.measure import PLAIN, Candidate
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import list_engines
 from molre_edge.engines.choice import choose_engine, parse_engine
+from molre_edge.engines.onnxruntime_rtx_runner import PLUG_IN
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.engines.tensorrt.fit import BuiltFor
 from molre_edge.engines.tensorrt.runner import RUNTIMES
@@ -28,11 +29,13 @@ __all__ = ["all_engines", "find_candidates", "find_volumes"]
 
 _MIN_VOLUMES = 8
 """Read at least so many scans, if there are so many, so that rounds do not repeat one volume."""
+_OPTIONAL = {"onnxruntime-rtx": PLUG_IN, "openvino": "openvino"}
+"""Runtimes that run the bundle's graphs if their module is installed."""
 
 
 def all_engines(bundle: Bundle) -> list[str]:
-    """A word for each runner of the bundle: its graphs on ONNX Runtime and, if installed, OpenVINO; and its engines."""
-    runtimes = ("onnxruntime", "openvino") if importlib.util.find_spec("openvino") else ("onnxruntime",)
+    """A word for each runner of the bundle: its graphs on ONNX Runtime and what is installed beside it; its engines."""
+    runtimes = ["onnxruntime", *(name for name, module in _OPTIONAL.items() if importlib.util.find_spec(module))]
     words = [f"{runtime}:{precision}" for runtime in runtimes for precision in bundle.graphs]
     try:
         built = [BuiltFor.of(engine) for engine in list_engines(bundle)]

@@ -233,7 +233,8 @@ class Bundle:
         """
         if precision not in self.graphs:
             there = ", ".join(str(p) for p in self.graphs)
-            how = "'molre-edge calibrate' makes it" if precision is Precision.INT8 else "export the checkpoint again"
+            made = {Precision.INT8: "'molre-edge calibrate'", Precision.FP8: "'molre-edge calibrate --precision fp8'"}
+            how = f"{made[precision]} makes it" if precision in made else "export the checkpoint again"
             raise BundleError(f"{self.folder}: has no {precision} graph, only {there}. Expected one: {how}")
         return self.graphs[precision]
 
@@ -266,7 +267,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
 
     Args:
         folder: the bundle's final place.
-        force: replace an existing bundle, with its engines and its int8 graph.
+        force: replace an existing bundle, with its engines and its 8-bit graphs.
 
     Raises:
         BundleError: `folder` exists and is not a bundle, or is a bundle and `force` is not given.
@@ -330,8 +331,8 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise BundleError(f"{folder}: exists and is not a bundle. Choose another folder with -o")
     if place.exists() and not force:
         raise BundleError(
-            f"{folder}: a bundle exists there. Replace it with --force, with its engines and its int8 graph, or choose "
-            f"another folder with -o"
+            f"{folder}: a bundle exists there. Replace it with --force, with its engines and its 8-bit graphs, or "
+            f"choose another folder with -o"
         )
 
 

@@ -21,11 +21,23 @@ from molre_edge.errors import ConfigError
 from molre_edge.findings import reserved_word
 from molre_edge.specs import Grid, Precision, TensorSpec
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "MAX_MANIFEST_BYTES", "GraphFacts", "Manifest", "is_covered", "parse_manifest"]
+__all__ = [
+    "CALIBRATION_SECTIONS",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "MAX_MANIFEST_BYTES",
+    "GraphFacts",
+    "Manifest",
+    "is_covered",
+    "parse_manifest",
+]
 
 FORMAT = "molre-edge-bundle"
 FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 16 << 20
+
+CALIBRATION_SECTIONS = {Precision.INT8: "calibration", Precision.FP8: "calibration_fp8"}
+"""The section that says what calibration did, by the precision of its graph."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")

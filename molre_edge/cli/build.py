@@ -40,6 +40,7 @@ class EnginePrecision(str, Enum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    FP8 = "fp8"
 
 
 @command

@@ -1,7 +1,8 @@
-"""``molre-edge calibrate``: the int8 graph of a bundle, within the parity limits."""
+"""``molre-edge calibrate``: the int8 or fp8 graph of a bundle, within the parity limits."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,12 +32,23 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "show_calibration"]
 
 
+class EightBits(str, Enum):
+    """Formats that layers can be given."""
+
+    INT8 = "int8"
+    FP8 = "fp8"
+
+
 @command
 def calibrate(
     scans: Annotated[
         Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; at least two scans.")
     ],
     bundle: BundleOption = DEFAULT_BUNDLE,
+    precision: Annotated[
+        EightBits,
+        typer.Option("--precision", help="Format of the layers; fp8 (E4M3) is for Ada, Hopper, Blackwell and newer."),
+    ] = EightBits.INT8,
     limits: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
@@ -61,7 +73,7 @@ def calibrate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the largest set of INT8 layers within the parity limits; write graphs/int8.onnx and a report to the bundle.
+    """Find the largest set of 8-bit layers within the parity limits; write their graph and a report to the bundle.
 
     Activation ranges come from some of the scans. The search judges on other scans and on the golden volumes; its
     result is judged on all scans at the end, as 'infer' does. A result from the same inputs is kept as it is. If no
@@ -73,6 +85,7 @@ def calibrate(
         result = molre_edge.calibrate_bundle(
             scans,
             opened.folder,
+            precision=precision.value,
             labels=labels,
             limits=limits,
             ranges=ranges,
@@ -98,7 +111,7 @@ def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
         speaker.say(f"  {'✓' if verdict['passed'] else '–'} {each['what']}: {verdict['summary']}")
     summary, size = report["summary"], report["bytes"]
     speaker.say(
-        f"{summary['coverage']}; {summary['method']} ranges; {size['int8'] / 1e6:.1f} MB, "
+        f"{summary['coverage']}; {summary['method']} ranges; {size[report['precision']] / 1e6:.1f} MB, "
         f"float16 {size['fp16'] / 1e6:.1f} MB"
     )
     speaker.say(report["recommendation"])
@@ -117,15 +130,16 @@ def show_calibration(result: CalibrationResult, speaker: Speaker) -> None:
 
 def _block_table(report: Any) -> Table:
     """The blocks in the model's order; their layers add up to those of the summary."""
-    table = Table(title="Sensitivity to INT8: share of a parity limit used by each block", title_justify="left")
+    word = report["precision"].upper()
+    table = Table(title=f"Sensitivity to {word}: share of a parity limit used by each block", title_justify="left")
     table.add_column("block")
-    table.add_column("INT8 layers", justify="right")
+    table.add_column(f"{word} layers", justify="right")
     table.add_column("share", justify="right")
     for block in dict.fromkeys(layer["block"] for layer in report["layers"]):
         members = [layer for layer in report["layers"] if layer["block"] == block]
-        share = "never INT8"
+        share = f"never {word}"
         if block in report["blocks"]:
             sensitivity = report["blocks"][block]
             share = "not finite" if sensitivity is None else f"{sensitivity:.2f}"
-        table.add_row(block, f"{sum(layer['int8'] for layer in members)} of {len(members)}", share)
+        table.add_row(block, f"{sum(layer['quantised'] for layer in members)} of {len(members)}", share)
     return table

@@ -62,8 +62,7 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "calibrate": Entry(
-        "Find the largest set of INT8 layers within the parity limits; write graphs/int8.onnx and a report to the "
-        "bundle.",
+        "Find the largest set of 8-bit layers within the parity limits; write their graph and a report to the bundle.",
         ("molre-edge calibrate scans --bundle my-bundle", "molre-edge infer scans --engine int8"),
     ),
     "build": Entry(

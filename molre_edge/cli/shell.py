@@ -102,8 +102,8 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         "-e",
-        help="fp32, fp16 or int8, on the best runtime here; 'onnxruntime:fp16', 'openvino:fp16', 'tensorrt:fp16' or "
-        "'tensorrt-rtx:fp16' forces one; or 'torch'.",
+        help="fp32, fp16, int8 or fp8, on the best runtime here; 'onnxruntime:fp16', 'onnxruntime-rtx:fp16', "
+        "'openvino:fp16', 'tensorrt:fp16' or 'tensorrt-rtx:fp16' forces one; or 'torch'.",
         autocompletion=completion.engines,
     ),
 ]

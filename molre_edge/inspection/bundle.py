@@ -8,6 +8,7 @@ from typing import Any
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
 from molre_edge.bundle.golden_origin import OUTPUTS, OwnGolden, golden_words
+from molre_edge.bundle.manifest import CALIBRATION_SECTIONS
 from molre_edge.errors import BundleError
 from molre_edge.inspection.engine import engine_row, layer_table
 from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
@@ -41,7 +42,11 @@ def inspect_bundle(folder: Path) -> Inspection:
         ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
         ("golden answers", plain(dig(manifest, "golden", "origin"))),
         *_own(bundle.own_golden),
-        *_calibration(dig(manifest, "calibration")),
+        *(
+            words
+            for section in CALIBRATION_SECTIONS.values()
+            for words in _calibration(section, dig(manifest, section))
+        ),
         *(("note", plain(note)) for note in manifest["notes"]),
         ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
     ]
@@ -84,15 +89,16 @@ def _own(own: OwnGolden | None) -> list[tuple[str, str]]:
     return [*words, ("note on them", plain(own.note))] if own.note else words
 
 
-def _calibration(section: Any) -> list[tuple[str, str]]:
-    """The manifest's words about the int8 graph; empty if there is none."""
+def _calibration(name: str, section: Any) -> list[tuple[str, str]]:
+    """The manifest's words about an 8-bit graph; empty if there is none."""
     if not isinstance(section, dict):
         return []
+    title = name.replace("_", ", ")
     coverage, method = section.get("coverage"), section.get("method")
     if isinstance(coverage, str):
-        return [("calibration", plain(f"{coverage}; {method} ranges"))]
-    told = {name: value for name, value in section.items() if name not in ("key", "notes")}
-    return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
+        return [(title, plain(f"{coverage}; {method} ranges"))]
+    told = {key: value for key, value in section.items() if key not in ("key", "notes")}
+    return [(title, plain(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in told.items())))]
 
 
 def _graphs(bundle: Bundle) -> Table:

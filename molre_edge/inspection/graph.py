@@ -113,7 +113,9 @@ def _weights(graph: onnx.GraphProto) -> dict[str, int]:
 
 def _precision(weights: dict[str, int], quantised: int) -> str:
     """In words; the float types and int8 alone say it, since other integers are shapes and indices."""
-    counts = {name: n for name, n in weights.items() if name in ("float", "float16", "bfloat16", "int8")}
+    counts = {
+        name: n for name, n in weights.items() if name in ("float", "float16", "bfloat16", "int8", "float8e4m3fn")
+    }
     if not sum(counts.values()):
         return "no weights in the file"
     shares = [f"{n / sum(counts.values()):.1%} {name}" for name, n in counts.items()]

@@ -104,6 +104,7 @@ DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
     Precision.FP32: ParityLimits("fp32", 1e-4, 4e-4, 4e-4, 0.0, 0.001, 0.9999, 1e-3, 1e-4, 0.001),
     Precision.FP16: ParityLimits("fp16", 0.01, 0.04, 0.04, 0.0, 0.01, 0.999, 0.01, 0.001, 0.005),
     Precision.INT8: ParityLimits("int8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
+    Precision.FP8: ParityLimits("fp8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
 }
 """The default limits; docs/parity.md gives the reason for each number."""
 
@@ -141,7 +142,7 @@ def limits_from(
 
 
 def load_limits(path: Path | str, *, progress: Progress = SILENT) -> dict[Precision, ParityLimits]:
-    """Limits from a TOML file with the tables ``[fp32]``, ``[fp16]`` and ``[int8]``.
+    """Limits from a TOML file with the tables ``[fp32]``, ``[fp16]``, ``[int8]`` and ``[fp8]``.
 
     A limit that the file does not name keeps its default; the text ``"off"`` turns a limit off.
 

@@ -64,8 +64,8 @@ def infer_scans(
 
     Args:
         scans: a DICOM or NIfTI file, or a folder with any of them, at any depth.
-        engine: ``fp32``, ``fp16`` or ``int8`` on the best runtime here; ``onnxruntime:fp16`` and so on forces one;
-            ``torch`` is the PyTorch model.
+        engine: ``fp32``, ``fp16``, ``int8`` or ``fp8`` on the best runtime here; ``onnxruntime:fp16`` and so on forces
+            one; ``torch`` is the PyTorch model.
         bundle: folder of the bundle.
         out: the run's folder, new or empty. Default: ``edge-runs/<UTC time>``.
         resume: continue an interrupted run: that of `out`, else the newest that fits.

@@ -29,6 +29,8 @@ def test_every_graph_and_engine_of_a_bundle_has_a_word(bundle: Bundle, monkeypat
     assert all_engines(bundle) == graphs
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "openvino")
     assert all_engines(bundle) == [*graphs, "openvino:fp32", "openvino:fp16"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "onnxruntime_ep_nv_tensorrt_rtx")
+    assert all_engines(bundle) == [*graphs, "onnxruntime-rtx:fp32", "onnxruntime-rtx:fp16"]
 
 
 def test_unusable_scans_are_left_out_with_a_warning(bundle: Bundle, tiny_scans: Path, tmp_path: Path) -> None:

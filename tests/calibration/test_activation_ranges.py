@@ -9,7 +9,10 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.activation_ranges import ActivationRange, clipping_values, collect_ranges
 from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.layers import Layer
-from molre_edge.specs import RangeMethod
+from molre_edge.calibration.number_format import FORMATS
+from molre_edge.specs import Precision, RangeMethod
+
+INT8, FP8 = FORMATS[Precision.INT8], FORMATS[Precision.FP8]
 
 
 def range_of(values: np.ndarray) -> ActivationRange:  # type: ignore[type-arg]
@@ -25,7 +28,7 @@ def values() -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_every_method_but_minmax_cuts_a_rare_outlier(values: np.ndarray) -> None:  # type: ignore[type-arg]
-    found = {method: clipping_values({"x": range_of(values)}, method)["x"] for method in RangeMethod}
+    found = {method: clipping_values({"x": range_of(values)}, method, INT8)["x"] for method in RangeMethod}
     assert found[RangeMethod.MINMAX] == 40.0
     assert found[RangeMethod.PERCENTILE] == pytest.approx(np.quantile(np.abs(values), 0.99999), rel=0.02)
     assert 3.0 < found[RangeMethod.ENTROPY] < 40.0
@@ -36,11 +39,20 @@ def test_every_method_but_minmax_cuts_a_rare_outlier(values: np.ndarray) -> None
     assert errors[found[RangeMethod.MSE]] <= 1.05 * min(errors.values())
 
 
+def test_a_floating_point_format_keeps_an_outlier_that_whole_numbers_cut(
+    values: np.ndarray,  # type: ignore[type-arg]
+) -> None:
+    """Its steps grow with the values, so a wide range costs the small ones nothing."""
+    found = clipping_values({"x": range_of(values)}, RangeMethod.MSE, FP8)["x"]
+    assert found > 2 * clipping_values({"x": range_of(values)}, RangeMethod.MSE, INT8)["x"]
+    assert RangeMethod.ENTROPY in INT8.methods and RangeMethod.ENTROPY not in FP8.methods
+
+
 @pytest.mark.parametrize("method", list(RangeMethod))
 def test_no_range_is_beyond_what_was_seen_or_empty(method: RangeMethod) -> None:
     even = np.linspace(-2.0, 3.0, 10_001, dtype=np.float32)
-    assert 0 < clipping_values({"x": range_of(even)}, method)["x"] <= 3.0
-    assert clipping_values({"x": range_of(np.zeros(100, np.float32))}, method)["x"] > 0
+    assert 0 < clipping_values({"x": range_of(even)}, method, INT8)["x"] <= 3.0
+    assert clipping_values({"x": range_of(np.zeros(100, np.float32))}, method, INT8)["x"] > 0
 
 
 def test_ranges_are_those_of_the_graphs_values_over_all_scans(

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from molre_edge.bundle.bundle import Bundle, amend_manifest
 from molre_edge.calibration.evidence import answers
+from molre_edge.calibration.number_format import FORMATS
 from molre_edge.calibration.run import calibrate_bundle
 from molre_edge.calibration.samples import VolumeReader, content_of, describe_scans, split_scans
 from molre_edge.calibration.settings import CalibrationSettings
@@ -24,7 +25,7 @@ from molre_edge.errors import BundleError, CalibrationError, ConfigError, InUseE
 from molre_edge.locks import hold
 from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
-from molre_edge.specs import Precision
+from molre_edge.specs import Precision, RangeMethod
 
 LOOSE = ParityLimits("loose", max_abs_dp=0.1, max_flips_fraction=0.1, min_cosine=0.97, max_routing_l1=0.15)
 """Those of the fixture ``calibrated``."""
@@ -41,15 +42,73 @@ def test_the_bundle_has_a_graph_that_keeps_its_limits_and_says_what_is_in_it(cal
     assert bundle.graph(Precision.INT8).file == "graphs/int8.onnx"
     graph = onnx.load_from_string(bundle.read("graphs/int8.onnx"))
     report = json.loads(bundle.read("calibration/report.json"))
-    quantised = [layer for layer in report["layers"] if layer["int8"]]
+    quantised = [layer for layer in report["layers"] if layer["quantised"]]
     pairs = sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
     assert pairs == sum(3 if "attention input" in layer["name"] else 1 for layer in quantised) > 0
     assert report["summary"]["layers"] == len(quantised) == bundle.manifest["calibration"]["layers"]
-    assert all(layer["int8"] != bool(layer["why_not"]) for layer in report["layers"])
+    assert all(layer["quantised"] != bool(layer["why_not"]) for layer in report["layers"])
     assert [each["verdict"]["passed"] for each in report["comparisons"]] == [True] * 6
     assert bundle.manifest["parity"]["int8"]["verdict"]["passed"]
     assert re.search(r"the best set on all 4 scans\. That takes about \d+ s\. ", events.texts[0])
     assert sum(unit == "graphs" for _, _, unit in events.counts) == len(report["trials"])
+
+
+def test_the_share_in_8_bits_is_told_of_weights_and_of_multiply_adds(calibrated: Any) -> None:
+    report = calibrated[0].report
+    summary, layers = report["summary"], [layer for layer in report["layers"] if layer["quantised"]]
+    everything = sum(layer["multiply_adds"] for layer in report["layers"])
+    share = sum(layer["multiply_adds"] for layer in layers) / everything
+    assert 0 < summary["multiply_adds_share"] < share, "inner products of attention are not among the layers"
+    told = f"{summary['weights_share']:.1%} of the layers' weights and {summary['multiply_adds_share']:.1%} of the"
+    assert told in summary["coverage"]
+
+
+def test_an_fp8_graph_lies_beside_an_int8_one_and_is_found_again(
+    run: Any, calibrated: Any, tiny_scans: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(calibrated[0].bundle, tmp_path / "edge-bundle"))
+    before, wide = state(folder), ParityLimits("wide", max_abs_dp=0.5)
+    settings = {"precision": Precision.FP8, "method": RangeMethod.MINMAX}
+    result, events = run(folder, tiny_scans, wide, **settings)
+    bundle = Bundle.open(folder, expect_digest=result.digest)
+    assert {name for name, sha256 in state(folder).items() if before.get(name) != sha256} == {
+        "calibration/report-fp8.html", "calibration/report-fp8.json", "graphs/fp8.onnx", "manifest.json",
+    }  # fmt: skip
+    assert set(bundle.graphs) == set(Precision)
+    graph = onnx.load_from_string(bundle.read("graphs/fp8.onnx"))
+    assert TensorProto.FLOAT8E4M3FN in {tensor.data_type for tensor in graph.graph.initializer}
+    assert bundle.manifest["calibration_fp8"]["coverage"].endswith("% of the model's multiply-adds")
+    assert "layers in FP8" in bundle.manifest["calibration_fp8"]["coverage"]
+    assert bundle.manifest["calibration"] == Bundle.open(calibrated[0].bundle).manifest["calibration"]
+    assert any("layers may be FP8" in text for text in events.texts)
+    (conv,) = (layer for layer in result.report["layers"] if layer["op"] == "Conv")
+    assert conv["why_not"] == "TensorRT-RTX computes convolutions with FP8 Q/DQ in float16"
+    assert run(folder, tiny_scans, wide, **settings)[0].unchanged
+
+
+def test_if_nothing_fits_in_fp8_that_is_said_and_the_bundle_stays(run: Any, bundle: Path, tiny_scans: Path) -> None:
+    before = state(bundle)
+    with pytest.raises(ParityFailedError, match=r"no layer can be FP8 within the limits 'tight'"):
+        run(bundle, tiny_scans, ParityLimits("tight", max_abs_dp=1e-9), precision=Precision.FP8, method=None)
+    assert state(bundle) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"precision": "fp16"}, r"precision is fp16; expected int8 or fp8"),
+        ({"precision": "fp4"}, r"precision: 'fp4' is unknown; expected int8 or fp8"),
+        (
+            {"precision": "fp8", "ranges": "entropy"},
+            r"entropy ranges do not suit fp8; expected minmax, perc",
+        ),
+    ],
+)
+def test_formats_and_ranges_that_do_not_exist_are_refused(
+    settings: dict[str, Any], reason: str, bundle: Path, tiny_scans: Path
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        calibrate_bundle(tiny_scans, bundle, **settings)
 
 
 def test_what_was_exported_is_untouched(calibrated: Any, tiny_bundle: Path) -> None:
@@ -111,7 +170,7 @@ def test_the_screen_the_page_and_the_manifest_have_one_wording_of_the_layers(cal
     summary = result.report["summary"]
     assert summary["coverage"].startswith(f"{summary['layers']} of {len(result.report['layers'])} layers in INT8, ")
     assert Bundle.open(result.bundle).manifest["calibration"]["coverage"] == summary["coverage"]
-    chosen = [item for item in result.report["ranking"] if item["int8"]]
+    chosen = [item for item in result.report["ranking"] if item["quantised"]]
     assert sum(item["layers"] for item in chosen) == summary["layers"]
 
 
@@ -137,7 +196,7 @@ def test_a_planted_outlier_is_found_and_left_out(run: Any, bundle: Path, tiny_sc
     )
     result, _ = run(bundle, tiny_scans, ParityLimits("wide", max_abs_dp=0.12, max_routing_l1=0.25))
     layers = {layer["node"]: layer for layer in result.report["layers"]}
-    assert not layers[product.name]["int8"]
+    assert not layers[product.name]["quantised"]
     assert layers[product.name]["sensitivity"] == max(layer["sensitivity"] or 0 for layer in layers.values())
     assert result.report["summary"]["layers"] >= 2
 
@@ -319,6 +378,7 @@ def test_answers_that_are_not_finite_are_no_number_in_the_report(
 def test_thresholds_keep_scales_normal_in_float16() -> None:
     from molre_edge.calibration.prepare import normal_clipping
 
-    scales = np.array(list(normal_clipping({"small": 1e-4, "large": 3.0}).values()), np.float32) / 127
+    clipping = normal_clipping({"small": 1e-4, "large": 3.0}, FORMATS[Precision.INT8])
+    scales = np.array(list(clipping.values()), np.float32) / 127
     assert (scales.astype(np.float16) >= np.finfo(np.float16).smallest_normal).all()
     assert scales[1] == np.float32(3.0) / 127

@@ -10,28 +10,36 @@ from onnx import TensorProto, helper, numpy_helper
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.evidence import answers
 from molre_edge.calibration.indexed_model import IndexedModel
-from molre_edge.calibration.int8_graph import add_qdq, check_qdq
 from molre_edge.calibration.layers import Layer
+from molre_edge.calibration.number_format import FORMATS, NumberFormat
+from molre_edge.calibration.quantised_graph import Quantiser, check_qdq
 from molre_edge.calibration.split_joined import split_joined_layers
 from molre_edge.specs import Precision
 
 
+@pytest.fixture(params=list(FORMATS.values()), ids=list(FORMATS))
+def number_format(request: pytest.FixtureRequest) -> NumberFormat:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def quantised(model: IndexedModel, layers: tuple[Layer, ...]) -> tuple[IndexedModel, set[str]]:
-    chosen = [layer for layer in layers if not layer.excluded]
+def quantised(
+    model: IndexedModel, layers: tuple[Layer, ...], number_format: NumberFormat
+) -> tuple[IndexedModel, set[str]]:
+    chosen = [layer for layer in layers if not layer.excluded and layer.op in number_format.operators]
     clipping = {layer.activation: 4.0 for layer in chosen}
-    return add_qdq(model, chosen, clipping), {layer.node for layer in chosen}
+    return Quantiser(model, number_format).add_qdq(chosen, clipping), {layer.node for layer in chosen}
 
 
 def test_an_attentions_joined_layer_becomes_three_and_answers_the_same(
-    quantised: tuple[IndexedModel, set[str]], tiny_bundle: Path
+    quantised: tuple[IndexedModel, set[str]], number_format: NumberFormat, tiny_bundle: Path
 ) -> None:
     graph, names = quantised
     volumes = list(Bundle.open(tiny_bundle).golden().volumes[:, None])
     before = answers(graph.serialize(), volumes, precision=Precision.FP32, threads=1)
     now = split_joined_layers(graph, names)
     onnx.checker.check_model(graph.model, full_check=True)
-    check_qdq(graph, now)
+    check_qdq(graph, now, number_format)
     assert len(now) == len(names) + 2 * 2  # two attentions
     joined = names - now
     assert {name.rpartition("__")[0] for name in now - names} == joined and len(joined) == 2

@@ -13,6 +13,7 @@ import pytest
 
 from molre_edge.cli import completion
 from molre_edge.runs.store import RUN_FILE
+from molre_edge.specs import Precision
 
 PROGRAM = Path(sys.executable).parent / "molre-edge"
 Offer = Callable[[str], list[str]]
@@ -43,7 +44,7 @@ def _there() -> None:
 def test_commands_options_and_values_are_offered(offer: Offer) -> None:
     assert offer("molre-edge ver") == ["verify"]
     assert offer("molre-edge verify --en") == ["--engine"]
-    assert offer("molre-edge verify --engine onnx") == [f"onnxruntime:{p}" for p in ("fp32", "fp16", "int8")]
+    assert offer("molre-edge verify --engine onnxruntime:") == [f"onnxruntime:{p}" for p in Precision]
     assert offer("molre-edge verify --bundle ") == ["edge-bundle"]
 
 

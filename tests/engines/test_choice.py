@@ -30,9 +30,11 @@ from molre_edge.specs import Precision
         ("fp32", None, Precision.FP32),
         ("fp16", None, Precision.FP16),
         ("int8", None, Precision.INT8),
+        ("fp8", None, Precision.FP8),
         ("onnxruntime:fp16", "onnxruntime", Precision.FP16),
         ("tensorrt:fp16", "tensorrt", Precision.FP16),
         ("tensorrt-rtx:fp32", "tensorrt-rtx", Precision.FP32),
+        ("onnxruntime-rtx:fp16", "onnxruntime-rtx", Precision.FP16),
         ("torch", "torch", Precision.FP32),
         ("torch:fp32", "torch", Precision.FP32),
     ],
@@ -42,12 +44,12 @@ def test_words_name_a_precision_and_sometimes_a_runtime(word: str, runtime: str 
 
 
 @pytest.mark.parametrize(
-    "word", ["", "fp8", "FP16", "torch:fp16", "onnxruntime", "onnxruntime:", ":fp16", "cuda:fp16", "a:b:fp32", "fp16 "]
+    "word", ["", "fp4", "FP16", "torch:fp16", "onnxruntime", "onnxruntime:", ":fp16", "cuda:fp16", "a:b:fp32", "fp16 "]
 )
 def test_other_words_are_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(
         UsageError,
-        match=f"--engine {word}: expected fp32, fp16, int8, with 'onnxruntime:', 'openvino:', 'tensorrt:' or",
+        match=f"--engine {word}: expected {', '.join(Precision)}, with 'onnxruntime:', 'onnxruntime-rtx:', 'openvino:'",
     ):
         parse_engine(word)
 
@@ -78,6 +80,8 @@ def test_torch_without_a_checkpoint_says_what_it_needs(bundle: Bundle) -> None:
 def test_a_graph_that_the_bundle_lacks_is_refused_with_how_to_make_it(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"has no int8 graph, only fp32, fp16\. .*'molre-edge calibrate' makes it"):
         choose_engine("int8", bundle)
+    with pytest.raises(BundleError, match=r"has no fp8 graph, .*'molre-edge calibrate --precision fp8' makes it"):
+        choose_engine("fp8", bundle)
 
 
 def give_engine(folder: Path, name: str, precision: str, **changes: Any) -> Path:

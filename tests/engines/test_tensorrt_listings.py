@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from molre_edge.engines.tensorrt.inspector import parse_layers
-from molre_edge.engines.tensorrt.int8 import Quantised, check_int8
-from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers, unread
+from molre_edge.engines.tensorrt.layers import DATATYPES, BuiltLayer, LayerSummary, check_precision, read_layers, unread
+from molre_edge.engines.tensorrt.quantised import Quantised, check_quantised
 from molre_edge.errors import EngineError
-from molre_edge.specs import Precision
+from molre_edge.specs import QUANTISED, Precision
 
 FORMS = ("10", "11")
 """Major versions."""
@@ -26,6 +26,7 @@ FORMS = ("10", "11")
 _LONG = {
     "Half": "Row major linear FP16 format",
     "Float": "Row major linear FP32",
+    "FP8": "Row major linear FP8 E4M3 format",
     "Int8": "Thirty-two wide channel vectorized row major Int8 format",
     "Int64": "Int64",
 }
@@ -229,9 +230,9 @@ def test_an_int8_engine_is_one_and_no_float16_engine(form: str, read: Read) -> N
     layers = read(form, engine(form, "Half", products="Int8"))
     expected = Quantised(layers=3, weights=49152 + 64 * 192 + 64 * 75, attentions=1)
     assert [layer.datatype for layer in layers if layer.is_matrix] == ["Int8", "Int8", "Float", "Int8"]
-    assert check_int8(layers, expected) is None
+    assert check_quantised(layers, expected) is None
     with pytest.raises(EngineError, match="is not int8 inside: 0%"):
-        check_int8(read(form, engine(form)), expected)
+        check_quantised(read(form, engine(form)), expected)
 
 
 def without(*names: str) -> Callable[[dict[str, Any]], None]:
@@ -283,8 +284,9 @@ UNREADABLE = {
 def test_what_can_not_be_read_is_unread_and_refuses_no_engine(
     precision: Precision, mutation: str, form: str, read: Read
 ) -> None:
-    kind, products = {"fp32": ("Float", None), "fp16": ("Half", None), "int8": ("Half", "Int8")}[str(precision)]
-    expected = Quantised(layers=3, weights=49152 + 64 * 192 + 64 * 75, attentions=1)
+    kind = "Float" if precision is Precision.FP32 else "Half"
+    products = DATATYPES[precision] if precision in QUANTISED else None
+    expected = Quantised(layers=3, weights=49152 + 64 * 192 + 64 * 75, attentions=1, precision=precision)
     whole = engine(form, kind, products=products)
     for places in [*([place] for place in range(len(whole))), list(range(len(whole)))]:
         layers = copy.deepcopy(whole)
@@ -295,7 +297,7 @@ def test_what_can_not_be_read_is_unread_and_refuses_no_engine(
         untyped = mutation in {"no datatypes", "datatypes by another name", "an unknown datatype"}
         hidden = [place for place in places if not (untyped and not whole[place]["Inputs"])]  # sizes have no tensors
         assert [place for place, layer in enumerate(found) if layer.type == "unread"] == hidden
-        told = check_int8(found, expected) if precision is Precision.INT8 else check_precision(found, precision)
+        told = check_quantised(found, expected) if products else check_precision(found, precision)
         if hidden:
             assert told is not None and told.startswith(f"{unread(found)} of the engine's {len(whole)} layers can't be")
         else:
@@ -330,7 +332,7 @@ def test_an_unread_layer_does_not_hide_a_lie(form: str, read: Read) -> None:
     with pytest.raises(EngineError, match="is named fp32 and is not fp32 inside"):
         check_precision(read(form, half), Precision.FP32)
     with pytest.raises(EngineError, match="is named int8 and is not int8 inside"):
-        check_int8(read(form, half), Quantised(layers=3, weights=1000, attentions=1))
+        check_quantised(read(form, half), Quantised(layers=3, weights=1000, attentions=1))
 
 
 def test_nothing_to_read_is_told_too() -> None:
@@ -338,4 +340,4 @@ def test_nothing_to_read_is_told_too() -> None:
         assert str(check_precision((), precision)).startswith(
             "the engine's layers can't be read from what this version"
         )
-    assert str(check_int8((), Quantised(1, 1, 1))).startswith("the engine's layers can't be read")
+    assert str(check_quantised((), Quantised(1, 1, 1))).startswith("the engine's layers can't be read")

@@ -23,7 +23,7 @@ def example() -> str:
 def test_the_table_of_limits_is_that_of_the_code() -> None:
     heads = re.findall(r"^\| limit \|(.*)\| passes when \|$", PAGE, re.MULTILINE)
     assert [[word.strip() for word in head.split("|")] for head in heads] == [[p.value for p in Precision]]
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE, re.MULTILINE)
     documented = {name: [float(value) for value in values] for name, *values in rows}
     limits = [name for name in DEFAULT_LIMITS[Precision.FP32].to_dict() if name != "name"]
     assert documented == {name: [getattr(DEFAULT_LIMITS[p], name) for p in Precision] for name in limits}

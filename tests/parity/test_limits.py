@@ -95,7 +95,7 @@ def test_the_defaults_are_not_changed_by_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[fp8]\nmax_abs_dp = 0.1\n", r"limits.toml: unknown table \[fp8\], expected fp32, fp16, int8"),
+        ("[fp4]\nmax_abs_dp = 0.1\n", r"limits.toml: unknown table \[fp4\], expected fp32, fp16, int8, fp8"),
         ("[fp16]\nmax_dp = 0.1\n", r"limits.toml: \[fp16\] has an unknown key 'max_dp', expected name, max_abs_dp, "),
         ("fp16 = 0.1\n", r"limits.toml: fp16: expected a table \[fp16\], got 0.1"),
         ("[[fp16]]\nmax_abs_dp = 0.1\n", r"limits.toml: fp16: expected a table \[fp16\]"),
@@ -225,6 +225,10 @@ def test_an_old_margin_that_is_wrong_is_refused(tmp_path: Path, table: str, said
         load_limits(toml(tmp_path, f"[int8]\n{table}"))
 
 
+_THEN = (Precision.FP32, Precision.FP16, Precision.INT8)
+"""The precisions of that version."""
+
+
 def of_version_1(precision: Precision) -> dict[str, Any]:
     """The default limits as the version before stored them."""
     dp, margin, flips = {Precision.FP32: (1e-4, 1e-4, 0.0), Precision.FP16: (0.01, 0.01, 0.0)}.get(
@@ -238,14 +242,14 @@ def of_version_1(precision: Precision) -> dict[str, Any]:
     return {**data, **old, "max_gate_l1": routing}
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", _THEN)
 def test_limits_of_an_old_bundle_get_the_limits_on_logits_that_they_lack(precision: Precision) -> None:
     default = DEFAULT_LIMITS[precision]
     limits, _ = limits_from(of_version_1(precision), missing=default)
     assert limits == default
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", _THEN)
 def test_limits_of_an_old_report_stay_those_that_it_was_judged_by(precision: Precision) -> None:
     limits, notes = limits_from(of_version_1(precision))
     assert limits.max_abs_dlogit is None and limits.max_abs_dp == DEFAULT_LIMITS[precision].max_abs_dp

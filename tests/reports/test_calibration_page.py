@@ -30,7 +30,7 @@ def test_the_parity_table_has_comparisons_as_rows_and_numbers_with_limits_as_col
 
 def test_the_number_of_layers_has_one_wording() -> None:
     page = html.unescape(render(report()))
-    assert page.count("5 of 23 layers in INT8, with 74.4% of the layers' weights") == 1
+    assert page.count("5 of 23 layers in INT8, with 74.4% of the weights") == 1
     assert re.findall(r"\d+ of \d+ layers", page) == ["5 of 23 layers"]
 
 
@@ -45,6 +45,13 @@ def test_the_chart_says_which_items_are_int8_and_the_most_sensitive_come_first()
         ["block 2 (4 layers)", "INT8", "0.1"],
     ]
     assert re.findall(r"border-radius: 2px; width: ([\d.]+)%", table) == ["0.0", "100.0", "80.0", "20.0"]
+
+
+def test_the_page_of_an_fp8_graph_never_says_int8() -> None:
+    page = html.unescape(render(report("fp8")))
+    assert "int8" not in page.lower()
+    for words in ("FP8 calibration", "Sensitivity to FP8", "why not FP8", "rounds: fp8 is", "reference → fp8"):
+        assert words in page
 
 
 def test_every_wide_table_scrolls_by_itself_and_can_be_reached_by_keyboard() -> None:
