@@ -44,6 +44,7 @@ ERRORS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "MolreEdgeError",
+            "AdapterError",
             "BundleError",
             "CalibrationError",
             "CheckpointError",

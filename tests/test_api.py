@@ -17,6 +17,7 @@ from molre_edge import errors
 from molre_edge.api import ERRORS, PLACES, TYPES, VERBS
 
 PUBLIC = [
+    "AdapterError",
     "Bundle",
     "BundleError",
     "CalibrationError",

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.fit_facts import FitFacts
 from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.errors import ConfigError
-from molre_edge.findings import reserved_word
+from molre_edge.findings import checked_names, checked_thresholds
 from molre_edge.specs import Grid, Precision, TensorSpec
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "MAX_MANIFEST_BYTES", "GraphFacts", "Manifest", "is_covered", "parse_manifest"]
@@ -83,6 +84,7 @@ class Manifest:
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; else None.
+        fit: what an adapter must be made for; None for graphs that hold what was trained.
     """
 
     data: Mapping[str, Any]
@@ -93,6 +95,7 @@ class Manifest:
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
+    fit: FitFacts | None = None
 
 
 def is_covered(name: str) -> bool:
@@ -130,7 +133,7 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
     for name, sha256 in files.items():
         if not is_covered(name) or not _SHA256.fullmatch(sha256):
             raise ValueError(f"files: unexpected entry {name!r}")
-    grid, findings = Grid(**data["grid"]), _findings(data["findings"])
+    grid, findings = Grid(**data["grid"]), checked_names(data["findings"])
     graphs = {Precision(key): GraphFacts.from_dict(value) for key, value in data["graphs"].items()}
     if not graphs:
         raise ValueError("graphs: expected at least one")
@@ -143,32 +146,11 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
         raise ValueError("checkpoint: expected a SHA-256")
     if not all(isinstance(text, str) for text in (*data["tool"].values(), *data["notes"])):
         raise ValueError("tool, notes: expected texts")
-    thresholds = _thresholds(data["thresholds"], findings)
+    thresholds = np.array(checked_thresholds(data["thresholds"], len(findings)), dtype=np.float64)
     answers = data.get("golden", {}).get("answers")
     own = None if answers is None else OwnGolden.from_dict(answers)
-    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own)
-
-
-def _findings(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names:
-        raise ValueError("findings: expected a list of names")
-    for name in names:
-        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 100:
-            raise ValueError(f"findings: expected words of letters, digits, '_' and '-', got {reprlib.repr(name)}")
-        if reason := reserved_word(name):
-            raise ValueError(f"findings: {reason}")
-    if len(set(names)) != len(names):
-        raise ValueError("findings: expected each name once")
-    return tuple(names)
-
-
-def _thresholds(values: object, findings: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    if not isinstance(values, list) or len(values) != len(findings):
-        raise ValueError(f"thresholds: expected {len(findings)}, one a finding")
-    for value in values:
-        if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise ValueError(f"thresholds: expected probabilities, got {reprlib.repr(value)}")
-    return np.array(values, dtype=np.float64)
+    fit = FitFacts.from_dict(data["fit"]) if data.get("fit") is not None else None
+    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own, fit)
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:

@@ -19,7 +19,15 @@ from molre_edge.regular import handle_path, open_regular
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MAX_HEADER_BYTES", "MAX_TENSORS", "SafetensorsFile", "SafetensorsHeader", "open_safetensors", "read_header"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "MAX_TENSORS",
+    "SafetensorsFile",
+    "SafetensorsHeader",
+    "TensorPlace",
+    "open_safetensors",
+    "read_header",
+]
 
 MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 20_000
@@ -29,16 +37,34 @@ _METADATA = "__metadata__"
 
 
 @dataclass(frozen=True)
+class TensorPlace:
+    """What a header says of a tensor's values, unchecked but for the kinds.
+
+    Attributes:
+        dtype: in the format's words, such as ``F32``.
+        begin, end: bytes, counted from :attr:`SafetensorsHeader.start`.
+    """
+
+    dtype: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
 class SafetensorsHeader:
     """What a header says.
 
     Attributes:
         shapes: of every tensor, by name.
         metadata: words by name.
+        places: where the tensors' values are, by name.
+        start: byte of the file at which the values begin.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
+    places: Mapping[str, TensorPlace]
+    start: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +91,7 @@ def read_header(file: BinaryIO) -> SafetensorsHeader:
     Raises:
         ValueError: the reason why this is not a safetensors file, or not one that is read here.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= size - 8:
@@ -82,7 +108,8 @@ def read_header(file: BinaryIO) -> SafetensorsHeader:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its header is not a table of tensors and metadata")
     _check_count(len(data))
-    return SafetensorsHeader({name: _shape(name, entry) for name, entry in data.items()}, metadata)
+    shapes = {name: _shape(name, entry) for name, entry in data.items()}
+    return SafetensorsHeader(shapes, metadata, {name: _place(name, data[name]) for name in data}, 8 + length)
 
 
 def _check_count(tensors: int) -> None:
@@ -95,6 +122,14 @@ def _shape(name: str, entry: Any) -> tuple[int, ...]:
     if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 1 << 40 for side in shape):
         raise ValueError(f"the shape of {name[:100]!r} is not a list of sizes")
     return tuple(shape)
+
+
+def _place(name: str, entry: Any) -> TensorPlace:
+    dtype, offsets = entry.get("dtype"), entry.get("data_offsets")
+    two = isinstance(offsets, list) and len(offsets) == 2
+    if not isinstance(dtype, str) or not two or not all(type(byte) is int and 0 <= byte < 1 << 62 for byte in offsets):
+        raise ValueError(f"the place of {name[:100]!r} in the file is not told")
+    return TensorPlace(dtype, *offsets)
 
 
 @contextlib.contextmanager

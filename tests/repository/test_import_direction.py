@@ -10,6 +10,7 @@ LAYERS = (
     ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
     ("specs",),
     ("parity", "model", "scans"),
+    ("adapters",),
     ("reports", "synthetic", "bundle"),
     ("training", "engines", "own_model"),
     ("verification", "export"),

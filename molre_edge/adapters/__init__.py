@@ -1,0 +1,1 @@
+"""Adapters as files: what was trained, as data beside a frozen backbone."""
