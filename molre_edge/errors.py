@@ -9,6 +9,7 @@ import reprlib
 from typing import Any
 
 __all__ = [
+    "AdapterError",
     "BundleError",
     "CalibrationError",
     "CheckpointError",
@@ -53,6 +54,10 @@ class ExportError(MolreEdgeError):
 
 class ParityFailedError(ExportError):
     """A graph's answers are outside its parity limits. The message names the checks that failed."""
+
+
+class AdapterError(MolreEdgeError):
+    """An adapter can't be read, or does not fit a graph, an engine or a model."""
 
 
 class InUseError(MolreEdgeError):

@@ -9,7 +9,7 @@ from pathlib import Path
 LAYERS = (
     ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
     ("specs",),
-    ("parity", "model", "scans"),
+    ("adapters", "parity", "model", "scans"),
     ("reports", "synthetic", "bundle"),
     ("training", "engines", "own_model"),
     ("verification", "export"),
