@@ -286,7 +286,8 @@ def export_bundle(
         golden: float16 HU [n, slices, rows, cols], at least two volumes.
         golden_origin: their origin, for the manifest ("synthetic, seed 0").
         precisions: the graphs to keep. The fp32 graph is always made and checked.
-        attention, adapters: see :func:`export_checkpoint`.
+        attention: see :func:`export_checkpoint`.
+        adapters: see there too.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.

@@ -27,7 +27,7 @@ from molre_edge.specs import Precision
 FINDINGS = ("intraparenchymal_hemorrhage", "midline_shift", "hydrocephalus")
 BACKBONES = {
     "dinov3-tiny": ("attention.o_proj", "pooling.project"),
-    "convnet2d-tiny": (),
+    "convnet2d-small": (),
     "ct-fm-tiny": (),
 }
 EXPERTS, RANK = 3, 4
