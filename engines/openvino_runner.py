@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.runner import RunResult, check_volume, one_line
+from molre_edge.engines.runner import RunResult, are_inputs, check_volume, fitting_adapter, no_adapter, one_line
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
-from molre_edge.specs import Precision, TensorSpec
+from molre_edge.specs import VOLUME, Precision, TensorSpec
 
 __all__ = ["OpenVinoRunner"]
 
@@ -34,28 +35,34 @@ class OpenVinoRunner:
         precision: of the graph.
     """
 
-    def __init__(self, graph: bytes, precision: Precision, *, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: bytes, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> None:
         """Take a graph; nothing is loaded before the block is entered.
 
         Args:
             graph: a serialised ONNX model, already checked against its hash.
             precision: its precision, for the name.
             threads: of the inference; None takes the cores that this process may use.
+            adapter: the trained tensors of a graph that takes them as inputs; :meth:`use_adapter` may give them later.
         """
         self.name = f"openvino:{precision}"
         self.precision = precision
         self._graph = graph
         self._threads = threads or usable_cores()
         self._request: Any = None
+        self._adapter, self._has_adapter = adapter, False
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, precision: Precision, *, threads: int | None = None) -> OpenVinoRunner:
+    def from_bundle(
+        cls, bundle: Bundle, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> OpenVinoRunner:
         """The runner of a bundle's graph, its hash checked.
 
         Raises:
             BundleError: no such graph, or an altered one.
         """
-        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads)
+        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads, adapter=adapter)
 
     def __enter__(self) -> OpenVinoRunner:
         """Load the graph.
@@ -84,25 +91,46 @@ class OpenVinoRunner:
                 f"onnxruntime:{self.precision}, or another version of OpenVINO"
             ) from error
         names = {output.any_name for output in compiled.outputs}
-        if not {"logits", "embedding"} <= names or len(compiled.inputs) != 1:
+        if not {"logits", "embedding"} <= names or not are_inputs([port.any_name for port in compiled.inputs]):
             raise EngineError(
                 f"{self.name}: the graph's outputs are {', '.join(sorted(names))}. Expected "
                 "those of a bundle: export the checkpoint again"
             )
         self._graph = b""  # the compiled model has its own copy
         self._request = compiled.create_infer_request()
+        if self._adapter is not None:
+            self.use_adapter(self._adapter)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the model."""
-        self._request = None
+        self._request, self._has_adapter = None, False
 
     @property
     def input_spec(self) -> TensorSpec:
         """The volume as the graph takes it."""
         return _spec(self._loaded().model_inputs[0])
+
+    @property
+    def adapter_specs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that the graph takes as inputs; none where they are constants."""
+        return tuple(_spec(port) for port in self._loaded().model_inputs[1:])
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; they are copied.
+
+        Raises:
+            AdapterError: they do not fit the graph, or its trained tensors are constants.
+            EngineError: not in a 'with' block.
+        """
+        import openvino
+
+        fitting = fitting_adapter(tensors, self.adapter_specs, self.name)
+        for name, value in fitting.items():
+            self._request.set_tensor(name, openvino.Tensor(value))  # a copy
+        self._adapter, self._has_adapter = None, True
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
@@ -131,11 +159,13 @@ class OpenVinoRunner:
         """
         request, spec = self._loaded(), self.input_spec
         check_volume(volume, spec)
+        if not self._has_adapter and self.adapter_specs:
+            raise no_adapter(self.adapter_specs, self.name)
         start = time.perf_counter()
         feed = np.ascontiguousarray(volume, dtype=spec.dtype)
         fed = time.perf_counter()
         try:
-            values = request.infer([feed])
+            values = request.infer({VOLUME: feed})
         except Exception as error:  # its errors are RuntimeErrors, and others of pybind11
             raise EngineError(
                 f"{self.name} failed on a batch of {len(volume)}: {one_line(error)}. If memory ran out, use "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
@@ -20,7 +21,7 @@ from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, MissingDependencyError, UsageError, shown
 from molre_edge.export.attention import FUSED, UNFUSED, unfuse_attention
 from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
-from molre_edge.export.graph import check_graph, export_fp32, graph_facts
+from molre_edge.export.graph import CONSTANTS, INPUTS, check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
 from molre_edge.export.judged import graph_answers, judged
 from molre_edge.export.manifest_content import GraphParity, manifest_content
@@ -117,6 +118,7 @@ def export_checkpoint(
     force: bool = False,
     precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
+    adapters: str = CONSTANTS,
     golden: StrPath | None = None,
     golden_volumes: int | None = None,
     reference_answers: StrPath | None = None,
@@ -134,6 +136,8 @@ def export_checkpoint(
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
             versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.
+        adapters: ``constants`` makes what was trained (experts, routers, pooling, head) part of the graphs; ``inputs``
+            makes it data beside them, so that one engine serves every training of one backbone.
         golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
             uses synthetic volumes.
         golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden` or of
@@ -153,7 +157,8 @@ def export_checkpoint(
         ExportError: a check of the graph failed, or too few golden scans are usable. The message names the check.
         ParityFailedError: a graph is outside its limits, or the checkpoint does not answer as the user's own model did.
         OwnModelError: the folder of `reference_answers` is incomplete or altered.
-        UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`.
+        UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`
+            or `adapters`.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
         InUseError: another process writes `bundle`.
     """
@@ -163,6 +168,8 @@ def export_checkpoint(
         raise UsageError("--golden and --reference-answers both name the golden volumes; give one of them")
     if attention not in (FUSED, UNFUSED):
         raise UsageError(f"--attention {shown(attention)}: expected {FUSED} or {UNFUSED}")
+    if adapters not in (CONSTANTS, INPUTS):
+        raise UsageError(f"--adapters {shown(adapters)}: expected {CONSTANTS} or {INPUTS}")
     check_note(reference_note, answers)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
@@ -175,6 +182,7 @@ def export_checkpoint(
             budget,
             wanted,
             attention,
+            adapters,
             force=force,
             golden=golden,
             count=golden_volumes,
@@ -191,6 +199,7 @@ def _export_file(
     limits: Mapping[Precision, ParityLimits],
     precisions: tuple[Precision, ...],
     attention: str,
+    adapters: str,
     *,
     force: bool,
     golden: StrPath | None,
@@ -228,6 +237,7 @@ def _export_file(
             golden_origin=origin,
             precisions=precisions,
             attention=attention,
+            adapters=adapters,
             limits=limits,
             force=force,
             own=own,
@@ -262,6 +272,7 @@ def export_bundle(
     golden_origin: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
+    adapters: str = CONSTANTS,
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     own: OwnReference | None = None,
@@ -276,6 +287,7 @@ def export_bundle(
         golden_origin: their origin, for the manifest ("synthetic, seed 0").
         precisions: the graphs to keep. The fp32 graph is always made and checked.
         attention: see :func:`export_checkpoint`.
+        adapters: see there too.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.
@@ -288,6 +300,7 @@ def export_bundle(
         BundleError: `folder` exists and must not be replaced, or it can't be written.
     """
     from molre_edge.model.placement import count_parameters
+    from molre_edge.model.trained import trained_tensors
 
     _check_request(golden, precisions)
     check_free(folder, force=force)
@@ -303,32 +316,33 @@ def export_bundle(
         reference, whose = agreement.reference, agreement.golden(own.note)
 
     watch.step("float32 graph (torch.export, onnxsim, checks)")
-    graph = export_fp32(model)
+    graph = export_fp32(model, adapters)
+    trained = trained_tensors(model) if adapters == INPUTS else None
     if attention == UNFUSED:
         notes.append(f"attention is {UNFUSED}: {unfuse_attention(graph)} attentions that TensorRT does not fuse")
-    check_graph(graph, model)
+    check_graph(graph, model, adapters)
     traces = _trace(graph, checkpoint)
 
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
-    answers = graph_answers(raw, golden, Precision.FP32)
+    answers = graph_answers(raw, golden, Precision.FP32, adapter=trained)
     parity[Precision.FP32] = judged(Precision.FP32, reference, answers, checkpoint, limits, whose)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, traces, model, golden, rebuild, answers.alone) if traces else None
+    proof = _prove(graph, traces, model, golden, rebuild, answers.alone, trained) if traces else None
     notes.extend(routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
-        half = to_half(graph, model)
+        half = to_half(graph, model, trained)
         check_half(half, float32_islands(graph))
         _trace(half, checkpoint)
         del graph
         gc.collect()  # a Large backbone is gigabytes, several times over
         rounds = runtime_rounds()
         run = (rounding_copy(half) if rounds else half).SerializeToString()
-        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds)
+        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds, adapter=trained)
         parity[Precision.FP16] = judged(Precision.FP16, reference, answers, checkpoint, limits, whose)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
@@ -342,7 +356,7 @@ def export_bundle(
         stored = len(golden) if own is None else own.keep
         write_golden(partial / GOLDEN_FILE, GoldenSet(golden[:stored], reference.take(range(stored))))
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
-        content = manifest_content(checkpoint, kept, attention, parity, proof, golden_origin, notes, whose)
+        content = manifest_content(checkpoint, kept, attention, adapters, parity, proof, golden_origin, notes, whose)
         digest = write_manifest(partial, content)
     watch.stop()
     added = count_parameters(model).fraction
@@ -400,6 +414,7 @@ def _prove(
     golden: npt.NDArray[np.float16],
     reference: Outputs,
     answers: Outputs,
+    trained: Tensors | None,
 ) -> RoutingProof:
     tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the default, whatever limits the user set
     assert tolerance is not None
@@ -411,6 +426,6 @@ def _prove(
         reference=reference,
         answers=answers,
         even_reference=even_reference,
-        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1).alone,
+        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1, adapter=trained).alone,
         tolerance=tolerance,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.golden_origin import OwnGolden, golden_words
 from molre_edge.engines.batches import answer_alone, answer_in_batches
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -27,7 +28,13 @@ _BATCH = 3
 
 
 def graph_answers(
-    raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True, batch: int = _BATCH
+    raw: bytes,
+    golden: npt.NDArray[np.float16],
+    precision: Precision,
+    *,
+    optimise: bool = True,
+    batch: int = _BATCH,
+    adapter: Tensors | None = None,
 ) -> BatchAnswers:
     """A graph's answers on ONNX Runtime, on the CPU: alone, and in every slot of a batch.
 
@@ -37,8 +44,9 @@ def graph_answers(
         precision: of the graph.
         optimise: let ONNX Runtime optimise the graph.
         batch: slots of a batch; 1 for no batches.
+        adapter: the trained tensors, for a graph that takes them as inputs.
     """
-    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
+    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True, adapter=adapter) as runner:
         alone, _ = answer_alone(runner, golden)
         return BatchAnswers(alone, answer_in_batches(runner, golden, batch))
 

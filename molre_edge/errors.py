@@ -49,7 +49,7 @@ class BundleError(MolreEdgeError):
 
 
 class AdapterError(MolreEdgeError):
-    """An adapter can't be read, does not fit the bundle, or there is none of that name."""
+    """An adapter can't be read, does not fit a bundle, graph, engine or model, or there is none of that name."""
 
 
 class ExportError(MolreEdgeError):

@@ -1,1 +1,1 @@
-"""Adapters as files: what was trained, as data beside a frozen backbone."""
+"""Adapters as data: everything that was trained, apart from the frozen backbone that graphs and engines hold."""

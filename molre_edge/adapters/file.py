@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.tensors import PREFIX
 from molre_edge.errors import AdapterError, shown
 from molre_edge.files import read_regular, write_whole
 from molre_edge.findings import checked_names, checked_thresholds
-from molre_edge.model.safetensors_file import MAX_HEADER_BYTES, SafetensorsHeader, read_header
 from molre_edge.parity import Outputs
+from molre_edge.safetensors_header import MAX_HEADER_BYTES, SafetensorsHeader, read_header
 
 __all__ = [
     "FORMAT",
@@ -44,7 +45,7 @@ MAX_ADAPTER_BYTES = 1 << 30
 """The experts of the largest backbones take some tens of megabytes."""
 
 _METADATA_KEY = "molre_edge_adapter"
-_PREFIX, _GOLDEN = "adapter.", "golden."
+_GOLDEN = "golden."
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -130,7 +131,7 @@ def _serialised(adapter: Adapter, half_experts: bool) -> bytes:
     arrays |= {f"{_GOLDEN}{name}": value for name, value in _answers(adapter.golden).items()}
     entries, blocks, place = dict[str, Any](), list[bytes](), 0
     for name in sorted(arrays):
-        half = half_experts and name.startswith(_PREFIX) and name.endswith(_HALF_SUFFIXES)
+        half = half_experts and name.startswith(PREFIX) and name.endswith(_HALF_SUFFIXES)
         with np.errstate(over="ignore"):  # what float16 can't hold is refused just below
             array = np.ascontiguousarray(arrays[name], dtype="<f2" if half else "<f4")
         if not np.isfinite(array).all():
@@ -211,7 +212,7 @@ def parse_adapter(content: bytes) -> Adapter:
         raise ValueError(f"{len(findings)} findings, and fit.findings says {fit.findings}")
     return Adapter(
         name=name,
-        tensors={key: value for key, value in arrays.items() if key.startswith(_PREFIX)},
+        tensors={key: value for key, value in arrays.items() if key.startswith(PREFIX)},
         findings=findings,
         thresholds=np.array(thresholds, dtype=np.float64),
         fit=fit,
@@ -228,7 +229,7 @@ def _arrays(content: bytes, header: SafetensorsHeader) -> dict[str, npt.NDArray[
     """All tensors as float32. They must lie one after the other and fill the file."""
     arrays, place = dict[str, npt.NDArray[np.float32]](), 0
     for name, told in sorted(header.places.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if not name.startswith((_PREFIX, _GOLDEN)) or told.dtype not in _DTYPES:
+        if not name.startswith((PREFIX, _GOLDEN)) or told.dtype not in _DTYPES:
             kinds = " or ".join(_DTYPES)
             raise ValueError(f"unexpected tensor {shown(name)} of {shown(told.dtype)}: expected 'adapter.' in {kinds}")
         dtype = np.dtype(_DTYPES[told.dtype])

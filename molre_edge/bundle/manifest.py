@@ -11,12 +11,14 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.tensors import PREFIX
 from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.errors import ConfigError
 from molre_edge.findings import checked_names, checked_thresholds
@@ -31,6 +33,11 @@ MAX_MANIFEST_BYTES = 16 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")
 _DTYPES = ("float16", "float32")
+_TRAINED_NAME = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_.]{1,300}")
+_MAX_AXES = 5
+"""Those of a 3D convolution's kernel."""
+_MAX_ELEMENTS = 1 << 28
+"""Of all trained tensors together: a gigabyte in float32, hundreds of times what 0.5 % of a large model is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class GraphFacts:
 
     Attributes:
         file: its name in the bundle.
-        inputs: the volume's specification.
+        inputs: the volume's specification, then those of the trained tensors, if they are inputs.
         outputs: specifications of logits, gates (absent for K = 0) and embedding.
         opset: of the default ONNX domain.
         ir_version: of the file.
@@ -50,6 +57,11 @@ class GraphFacts:
     outputs: tuple[TensorSpec, ...]
     opset: int
     ir_version: int
+
+    @property
+    def adapter_inputs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that an adapter gives; none where they are constants of the graph."""
+        return self.inputs[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -66,7 +78,7 @@ class GraphFacts:
         """The inverse of :meth:`to_dict`."""
         return cls(
             data["file"],
-            tuple(_tensor(spec) for spec in data["inputs"]),
+            (*map(_tensor, data["inputs"][:1]), *map(_trained_tensor, data["inputs"][1:])),
             tuple(_tensor(spec) for spec in data["outputs"]),
             int(data["opset"]),
             int(data["ir_version"]),
@@ -161,10 +173,22 @@ def _tensor(data: dict[str, Any]) -> TensorSpec:
     return spec
 
 
+def _trained_tensor(data: dict[str, Any]) -> TensorSpec:
+    spec = TensorSpec.from_dict(data)
+    if spec.dtype not in _DTYPES or not _TRAINED_NAME.fullmatch(spec.name) or not 0 < len(spec.shape) <= _MAX_AXES:
+        raise ValueError(f"graphs: unexpected tensor {reprlib.repr(data)}")
+    if not all(type(axis) is int and axis > 0 for axis in spec.shape) or prod(spec.sides) > _MAX_ELEMENTS:
+        raise ValueError(f"graphs: unexpected tensor {reprlib.repr(data)}")
+    return spec
+
+
 def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> None:
     """Compare a graph's tensors with the grid and the findings: answers of another shape would be misread."""
-    if [(spec.name, spec.shape[1:]) for spec in facts.inputs] != [("volume", grid.shape)]:
-        raise ValueError(f"graphs: {facts.file}: expected one input, 'volume', on the grid")
+    if [(spec.name, spec.shape[1:]) for spec in facts.inputs[:1]] != [("volume", grid.shape)]:
+        raise ValueError(f"graphs: {facts.file}: expected the first input to be 'volume', on the grid")
+    names = [spec.name for spec in facts.adapter_inputs]
+    if names != sorted(set(names)) or sum(prod(spec.sides) for spec in facts.adapter_inputs) > _MAX_ELEMENTS:
+        raise ValueError(f"graphs: {facts.file}: expected the trained tensors sorted, each once, and not so large")
     shapes = {spec.name: spec.shape for spec in facts.outputs}
     axes = {name: len(shape) for name, shape in shapes.items()}
     if axes not in ({"logits": 2, "embedding": 2}, {"logits": 2, "embedding": 2, "gates": 4}):

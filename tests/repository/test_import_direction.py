@@ -7,10 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
+    (
+        "errors",
+        "files",
+        "findings",
+        "locks",
+        "machine",
+        "offline",
+        "progress",
+        "regular",
+        "safetensors_header",
+        "tables",
+    ),
     ("specs",),
-    ("parity", "model", "scans"),
-    ("adapters",),
+    ("adapters", "parity", "model", "scans"),
     ("reports", "synthetic", "bundle"),
     ("training", "engines", "own_model"),
     ("verification", "export"),
