@@ -32,7 +32,8 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
     inputs, evaluator, bundle = prepared.inputs, prepared.evaluator, prepared.inputs.bundle
     prepared.progress.step("time compared with float16")
     int8, fp16 = confirmed.model.serialize(), evaluator.float16_graph()
-    speed = compare_speed(fp16, int8, evaluator.evidence.first_scans[0][None], threads=inputs.threads)
+    volume = evaluator.evidence.first_scans[0][None]
+    speed = compare_speed(fp16, int8, volume, threads=inputs.threads, adapter=inputs.adapter)
     report = describe_calibration(prepared, confirmed, {"fp16": len(fp16), "int8": len(int8)}, speed)
     if Bundle.open(bundle.folder).digest != bundle.digest:
         raise CalibrationError(

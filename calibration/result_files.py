@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
+from molre_edge.adapters.tensors import Tensors, tensors_digest
 from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
 from molre_edge.bundle.manifest import GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
@@ -50,6 +51,7 @@ def result_key(
     labels: Sequence[npt.NDArray[np.float64] | None],
     settings: CalibrationSettings,
     limits: ParityLimits,
+    adapter: Tensors | None = None,
 ) -> str:
     """SHA-256 of everything that the int8 graph depends on: graph, golden answers, scans, labels, settings, libraries.
 
@@ -59,6 +61,7 @@ def result_key(
         labels: of each scan, float64 [findings] with NaN if unknown; None for a scan without labels.
         settings: of the calibration.
         limits: the parity limits.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
     """
     versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_installed(name)}
     scans = sorted(
@@ -72,6 +75,7 @@ def result_key(
         "molre-edge": __version__,
         "versions": versions,
         "graph": bundle.manifest["files"][bundle.graph(Precision.FP32).file],
+        **({} if adapter is None else {"adapter": tensors_digest(adapter)}),
         "golden": bundle.manifest["files"].get(GOLDEN_FILE),
         "thresholds": bundle.thresholds.tolist(),
         "scans": scans,

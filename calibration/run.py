@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle, hold_bundle
 from molre_edge.calibration.confirm import confirm
 from molre_edge.calibration.keep import keep
@@ -161,6 +162,7 @@ def calibrate(
     *,
     labels: LabelsOf = lambda source: None,
     threads: int | None = None,
+    adapter: Tensors | None = None,
     progress: Progress = SILENT,
     started: float | None = None,
 ) -> CalibrationResult:
@@ -173,13 +175,16 @@ def calibrate(
         limits: the parity limits.
         labels: gives the labels of a scan.
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
         progress: receives events.
         started: by ``time.perf_counter``; None for now.
     """
     started = time.perf_counter() if started is None else started
     check_writable(bundle)
     with hold_bundle(bundle, "molre-edge calibrate"):
-        inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
+        inputs = hash_inputs(
+            bundle, scans, settings, limits, labels=labels, threads=threads, adapter=adapter, progress=progress
+        )
         report = cached_report(bundle, inputs.key)
         if report is not None:
             return _unchanged(inputs, report, started)

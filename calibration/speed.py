@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.specs import Precision
 
@@ -52,7 +53,14 @@ class Speed:
         return self.low >= WORTHWHILE
 
 
-def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, threads: int | None = None) -> Speed:
+def compare_speed(
+    fp16: bytes,
+    int8: bytes,
+    volume: npt.NDArray[np.float16],
+    *,
+    threads: int | None = None,
+    adapter: Tensors | None = None,
+) -> Speed:
     """Run both graphs in turn, as users run them; the first round is a warm-up.
 
     Args:
@@ -60,11 +68,12 @@ def compare_speed(fp16: bytes, int8: bytes, volume: npt.NDArray[np.float16], *, 
         int8: the file of the int8 graph.
         volume: float16 HU [1, slices, rows, cols].
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors, for graphs that take them as inputs.
     """
     took: dict[str, list[float]] = {"fp16": [], "int8": []}
     with (
-        OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads) as half,
-        OnnxRuntimeRunner(int8, Precision.INT8, threads=threads) as quantised,
+        OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads, adapter=adapter) as half,
+        OnnxRuntimeRunner(int8, Precision.INT8, threads=threads, adapter=adapter) as quantised,
     ):
         runners = {"fp16": half, "int8": quantised}
         start = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.adapters.tensors import Tensors
+from molre_edge.adapters.tensors import PREFIX, Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.runner import RunResult, are_inputs, check_volume, fitting_adapter, no_adapter, one_line
 from molre_edge.errors import EngineError, MissingDependencyError
@@ -25,6 +25,10 @@ __all__ = ["OpenVinoRunner"]
 _COMPUTE = "f32"
 """What it computes in, whatever the graph stores. By itself it takes bfloat16 where the processor has it, which no
 parity limit was made for."""
+
+
+_ENDS = (VOLUME, "logits", "gates", "embedding")
+"""Names of a graph's inputs and outputs, trained tensors aside."""
 
 
 class OpenVinoRunner:
@@ -90,8 +94,8 @@ class OpenVinoRunner:
                 f"OpenVINO {openvino.__version__} can't load the {self.precision} graph: {one_line(error)}. Use "
                 f"onnxruntime:{self.precision}, or another version of OpenVINO"
             ) from error
-        names = {output.any_name for output in compiled.outputs}
-        if not {"logits", "embedding"} <= names or not are_inputs([port.any_name for port in compiled.inputs]):
+        names = {_name(port) for port in compiled.outputs}
+        if not {"logits", "embedding"} <= names or not are_inputs([_name(port) for port in compiled.inputs]):
             raise EngineError(
                 f"{self.name}: the graph's outputs are {', '.join(sorted(names))}. Expected "
                 "those of a bundle: export the checkpoint again"
@@ -172,7 +176,7 @@ class OpenVinoRunner:
                 f"smaller batches"
             ) from error
         done = time.perf_counter()
-        by_name = {port.any_name: np.asarray(value, dtype=np.float32) for port, value in values.items()}
+        by_name = {_name(port): np.asarray(value, dtype=np.float32) for port, value in values.items()}
         outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))
         end = time.perf_counter()
         phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
@@ -186,4 +190,10 @@ class OpenVinoRunner:
 
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(axis.get_length() if axis.is_static else None for axis in port.partial_shape)
-    return TensorSpec(port.any_name, np.dtype(port.element_type.to_dtype()).name, shape)
+    return TensorSpec(_name(port), np.dtype(port.element_type.to_dtype()).name, shape)
+
+
+def _name(port: Any) -> str:
+    """A port's name in the graph; where a node between two names does nothing, OpenVINO gives a port both."""
+    ours = (name for name in port.names if name in _ENDS or name.startswith(PREFIX))
+    return min(ours, default=port.any_name)

@@ -21,6 +21,7 @@ name                                       shape                         what it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ import numpy.typing as npt
 from molre_edge.errors import AdapterError
 from molre_edge.specs import TensorSpec
 
-__all__ = ["HALF_MAX", "PREFIX", "Tensors", "check_half_range", "fit_tensors"]
+__all__ = ["HALF_MAX", "PREFIX", "Tensors", "check_half_range", "fit_tensors", "tensors_digest"]
 
 PREFIX = "adapter."
 """How the names of all trained tensors begin."""
@@ -94,6 +95,16 @@ def check_half_range(tensors: Tensors, specs: Iterable[TensorSpec]) -> None:
                 f"the adapter's tensor {spec.name} reaches {largest:.3g}, and the float16 graph can hold "
                 f"{HALF_MAX:.0f} at most. Use this adapter with the float32 graph only"
             )
+
+
+def tensors_digest(tensors: Tensors) -> str:
+    """SHA-256 over names, shapes and little-endian float32 values, whatever the order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name], dtype="<f4")
+        digest.update(f"{name}:{value.shape};".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
 
 
 def _some(names: Sequence[str]) -> str:

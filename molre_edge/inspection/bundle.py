@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
         ("golden answers", plain(dig(manifest, "golden", "origin"))),
         *_own(bundle.own_golden),
+        *_adapters(bundle),
         *_calibration(dig(manifest, "calibration")),
         *(("note", plain(note)) for note in manifest["notes"]),
         ("hashes", f"{len(files.checked)} compared, {len(files.problems) or 'none'} wrong"),
@@ -82,6 +84,15 @@ def _own(own: OwnGolden | None) -> list[tuple[str, str]]:
         ("the rebuild differs by", f"{own.max_abs_dlogit:.2g} logits, {own.max_abs_dp:.2g} in p, at most{more}"),
     ]
     return [*words, ("note on them", plain(own.note))] if own.note else words
+
+
+def _adapters(bundle: Bundle) -> list[tuple[str, str]]:
+    """Where the trained tensors are, if the graphs take them as inputs."""
+    specs = next(iter(bundle.graphs.values())).adapter_inputs
+    if not specs:
+        return []
+    values = sum(prod(spec.sides) for spec in specs)
+    return [("adapters", f"the graphs take {len(specs)} trained tensors as inputs, {values:,} numbers")]
 
 
 def _calibration(section: Any) -> list[tuple[str, str]]:
