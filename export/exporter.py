@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.file import parse_adapter, serialised
+from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.store import AdapterStore
 from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, GOLDEN_FILE, check_free, check_name, new_bundle, write_manifest
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
-from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, MissingDependencyError, UsageError, shown
+from molre_edge.export.adapter_content import adapter_of, fit_of
 from molre_edge.export.attention import FUSED, UNFUSED, unfuse_attention
 from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
 from molre_edge.export.graph import CONSTANTS, INPUTS, check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
-from molre_edge.export.judged import graph_answers, judged
+from molre_edge.export.judged import graph_answers, judged, torch_answers
 from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.own_reference import OwnReference, check_note, open_own_reference
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
@@ -42,10 +45,13 @@ if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
     from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["DEFAULT_GOLDEN", "ExportResult", "export_bundle", "export_checkpoint"]
+__all__ = ["DEFAULT_GOLDEN", "FIRST_ADAPTER", "ExportResult", "export_bundle", "export_checkpoint"]
 
 DEFAULT_GOLDEN = 8
 """Synthetic golden volumes of an export that names no number."""
+
+FIRST_ADAPTER = "default"
+"""Name of the adapter that an export leaves in its bundle, where the trained tensors are inputs."""
 
 _PATIENTS = (
     "The golden volumes are images of patients and become part of the bundle. Protect the bundle as you protect the "
@@ -308,7 +314,7 @@ def export_bundle(
     watch, notes, parity = _Stopwatch(progress), list[str](), dict[Precision, GraphParity]()
 
     watch.step("PyTorch's answers to the golden volumes")
-    rebuild = reference = _reference(model, golden)
+    rebuild = reference = torch_answers(model, golden)
     whose = None
     if own is not None:
         watch.step("comparison with your own model's answers")
@@ -354,13 +360,26 @@ def export_bundle(
         for raw, facts in graphs.values():
             (partial / facts.file).write_bytes(raw)
         stored = len(golden) if own is None else own.keep
-        write_golden(partial / GOLDEN_FILE, GoldenSet(golden[:stored], reference.take(range(stored))))
+        answered = GoldenSet(golden[:stored], reference.take(range(stored)))
+        write_golden(partial / GOLDEN_FILE, answered)
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
         content = manifest_content(checkpoint, kept, attention, adapters, parity, proof, golden_origin, notes, whose)
+        if adapters == INPUTS:
+            content["fit"] = _add_first_adapter(partial, checkpoint, answered, whose).to_dict()
         digest = write_manifest(partial, content)
     watch.stop()
     added = count_parameters(model).fraction
     return ExportResult(folder, digest, parity, proof, added, watch.seconds, tuple(notes), whose)
+
+
+def _add_first_adapter(
+    folder: Path, checkpoint: LoadedCheckpoint, golden: GoldenSet, own: OwnGolden | None
+) -> FitFacts:
+    """Put the checkpoint's own adapter, which its graphs were just judged with, into a new bundle."""
+    fit = fit_of(checkpoint)
+    content = serialised(adapter_of(checkpoint, FIRST_ADAPTER, golden, fit, own))
+    AdapterStore(folder).put(parse_adapter(content), content, ("onnxruntime, at export",))
+    return fit
 
 
 def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:
@@ -376,19 +395,6 @@ def _check_precisions(precisions: tuple[Precision, ...]) -> None:
         raise ExportError(
             f"precisions: {given}; expected fp32, fp16 or both. 'molre-edge calibrate' makes the int8 graph"
         )
-
-
-def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
-    """PyTorch's answers, one volume at a time."""
-    with TorchRunner(model, device="cpu") as runner:
-        answers = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
-    bad = [i + 1 for i in range(len(golden)) if not np.isfinite(answers.logits[i]).all()]
-    if bad:
-        raise ExportError(
-            f"the PyTorch model itself answers NaN or infinity on golden volume {bad[0]} of {len(golden)}. Expected "
-            f"finite logits. Some of its weights are too large: train it again, or go back to an earlier checkpoint"
-        )
-    return answers
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
@@ -419,7 +425,7 @@ def _prove(
     tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the default, whatever limits the user set
     assert tolerance is not None
     with even_gates(model):
-        even_reference = _reference(model, golden[:MIN_GOLDEN])
+        even_reference = torch_answers(model, golden[:MIN_GOLDEN])
     even_graph = with_even_gates(graph).SerializeToString()
     return prove_routing(
         traces,

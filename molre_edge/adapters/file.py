@@ -36,6 +36,8 @@ __all__ = [
     "adapter_name",
     "parse_adapter",
     "read_adapter",
+    "read_adapter_file",
+    "serialised",
     "write_adapter",
 ]
 
@@ -120,13 +122,14 @@ def write_adapter(adapter: Adapter, path: Path, *, half_experts: bool = False) -
         AdapterError: a value is NaN, infinite, or too large for float16.
         OSError: the file can't be written.
     """
-    content = _serialised(adapter, half_experts)
+    content = serialised(adapter, half_experts)
     with write_whole(path) as partial:
         partial.write_bytes(content)
     return replace(adapter, digest=hashlib.sha256(content).hexdigest())
 
 
-def _serialised(adapter: Adapter, half_experts: bool) -> bytes:
+def serialised(adapter: Adapter, half_experts: bool = False) -> bytes:
+    """The bytes of an adapter's file; see :func:`write_adapter`."""
     arrays = {name: np.asarray(value, dtype=np.float32) for name, value in adapter.tensors.items()}
     arrays |= {f"{_GOLDEN}{name}": value for name, value in _answers(adapter.golden).items()}
     entries, blocks, place = dict[str, Any](), list[bytes](), 0
@@ -165,7 +168,12 @@ def _answers(golden: Outputs) -> dict[str, npt.NDArray[np.floating]]:
 
 
 def read_adapter(path: Path) -> Adapter:
-    """Read and check an adapter's file.
+    """Read and check an adapter's file; see :func:`read_adapter_file`."""
+    return read_adapter_file(path)[0]
+
+
+def read_adapter_file(path: Path) -> tuple[Adapter, bytes]:
+    """Read and check an adapter's file; with the bytes that were read and checked.
 
     Raises:
         AdapterError: it can't be read, is no regular file, is too large or cut short, has another format, or holds
@@ -179,7 +187,7 @@ def read_adapter(path: Path) -> Adapter:
             f"pack CHECKPOINT' writes"
         ) from error
     try:
-        return parse_adapter(content)
+        return parse_adapter(content), content
     except ValueError as error:
         raise AdapterError(f"{path}: not a whole adapter ({error}). Copy it again, or pack it again") from error
 

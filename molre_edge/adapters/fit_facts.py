@@ -32,7 +32,6 @@ class FitFacts:
         level: what shares one gate vector: ``slice``, ``volume`` or ``token``.
         sharing: which places share a router, as a word.
         hidden: size of the routers' hidden layer.
-        standardise: whether the routers' input is standardised.
         experts: K. A graph's is the largest that an adapter may have.
         rank: r, likewise.
         pooling: size of the pooling's hidden layer; None for a 3D backbone, which has no pooling.
@@ -52,7 +51,6 @@ class FitFacts:
     level: str
     sharing: str
     hidden: int
-    standardise: bool
     experts: int
     rank: int
     pooling: int | None
@@ -120,7 +118,6 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "level": _word,
     "sharing": _word,
     "hidden": _count(1, 4096),
-    "standardise": lambda value: isinstance(value, bool),
     "experts": _count(0, 64),
     "rank": _count(1, 512),
     "pooling": lambda value: value is None or _count(1, 4096)(value),

@@ -209,6 +209,19 @@ class Bundle:
             )
         return GoldenSet(golden.volumes, self.using.golden)
 
+    def adapter_facts(self) -> FitFacts:
+        """What an adapter must be made for.
+
+        Raises:
+            AdapterError: the graphs take no adapter.
+        """
+        if self.fit is None:
+            raise AdapterError(
+                f"{self.folder}: its graphs hold what was trained, and take no adapter. Export the checkpoint again "
+                f"with --adapters inputs"
+            )
+        return self.fit
+
     def adapter(self, name: str | None = None) -> Adapter:
         """An adapter of the bundle, its hash compared.
 
@@ -219,23 +232,19 @@ class Bundle:
             AdapterError: the graphs take none, or there is none of that name.
             BundleError: its file is altered or missing.
         """
-        if self.fit is None:
-            raise AdapterError(
-                f"{self.folder}: its graphs hold what was trained, and take no adapter. Export the checkpoint again "
-                f"with --adapters inputs"
-            )
+        self.adapter_facts()
         return AdapterStore(self.folder).read(name)
 
     def select(self, name: str | None = None) -> Bundle:
         """The bundle with one of its adapters chosen; the bundle as it is if its graphs take none.
 
         Args:
-            name: of the adapter; None for the default.
+            name: of the adapter; None for the one that was chosen already, else the default.
 
         Raises:
             AdapterError, BundleError: as :meth:`adapter`.
         """
-        if self.fit is None and name is None:
+        if name is None and (self.fit is None or self.using is not None):
             return self
         return self.with_adapter(self.adapter(name))
 
