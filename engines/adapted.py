@@ -44,6 +44,11 @@ class AdaptedRunner:
         self.name, self.precision = inner.name, inner.precision
         self._inner, self._fitted = inner, fitted
 
+    @property
+    def fitted(self) -> FittedAdapter:
+        """The adapter in use."""
+        return self._fitted
+
     def __enter__(self) -> AdaptedRunner:
         """Enter the runner and give it the adapter's tensors."""
         self._inner.__enter__()

@@ -54,6 +54,7 @@ class Benchmark:
 def bench_runners(
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     *,
+    adapter: str | None = None,
     scans: StrPath | None = None,
     engines: Sequence[str] | None = None,
     batches: Sequence[int] = (1,),
@@ -73,6 +74,7 @@ def bench_runners(
 
     Args:
         bundle: the bundle's folder, or an open bundle.
+        adapter: name of the bundle's adapter; None for its default.
         scans: a file or folder of scans; None for the golden volumes.
         engines: the engines, such as ``fp16`` or ``torch``; None for all that are ready, without torch.
         batches: volumes per call.
@@ -93,7 +95,7 @@ def bench_runners(
     """
     if out is not None and (problem := name_problem(out)):
         raise ConfigError(f"--out {out}: {problem}. Choose a shorter name")
-    opened = Bundle.of(bundle, expect_digest=expect_digest)
+    opened = Bundle.of(bundle, expect_digest=expect_digest).select(adapter)
     checkpoint, weights = (None if path is None else Path(path) for path in (plain, backbone_weights))
     if checkpoint is not None and sha256_of(checkpoint) != opened.checkpoint_sha256:
         raise RunError(
@@ -171,6 +173,7 @@ def _data(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "molre-edge": __version__,
         "bundle": bundle.digest,
+        "adapter": None if bundle.using is None else {"name": bundle.using.name, "sha256": bundle.using.digest},
         "volumes": volumes,
         "grid": list(bundle.grid.shape),
         "includes": dict(INCLUDES),

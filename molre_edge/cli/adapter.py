@@ -71,9 +71,7 @@ def adapter(
     ] = None,
     half_experts: Annotated[
         bool,
-        typer.Option(
-            "--half-experts", help="pack: experts as float16: smaller, and not exact in fp32."
-        ),
+        typer.Option("--half-experts", help="pack: experts as float16: smaller, and not exact in fp32."),
     ] = False,
     backbone_weights: WeightsOption = None,
     force: Annotated[bool, typer.Option("--force", help="pack: replace an existing file.")] = False,

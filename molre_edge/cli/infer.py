@@ -11,6 +11,7 @@ from rich.table import Table
 import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     EngineOption,
@@ -43,6 +44,7 @@ def infer(
     ],
     engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
+    adapter: AdapterOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder. Default: ./edge-runs/<UTC time>.")
     ] = None,
@@ -139,6 +141,7 @@ def infer(
             limits=limits,
             all_series=all_series,
             settle=settle,
+            adapter=adapter,
             expect_digest=expect_digest,
             threads=threads,
             readers=readers,

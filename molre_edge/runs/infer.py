@@ -36,6 +36,7 @@ def infer_scans(
     engine: str = "fp16",
     *,
     bundle: StrPath = DEFAULT_BUNDLE,
+    adapter: str | None = None,
     out: StrPath | None = None,
     resume: bool = False,
     reference: str = "auto",
@@ -63,6 +64,8 @@ def infer_scans(
         engine: ``fp32``, ``fp16`` or ``int8`` on the best runtime here; ``onnxruntime:fp16`` and so on forces one;
             ``torch`` is the PyTorch model.
         bundle: folder of the bundle.
+        adapter: name of the bundle's adapter that answers; None for its default. Findings, thresholds and golden
+            answers are the adapter's.
         out: the run's folder, new or empty. Default: ``edge-runs/<UTC time>``.
         resume: continue an interrupted run: that of `out`, else the newest that fits.
         reference: ``auto``, ``golden``, ``none``, the path of the checkpoint that the bundle was exported from, or your
@@ -90,6 +93,7 @@ def infer_scans(
     Raises:
         UsageError: arguments that do not exist or do not fit together.
         BundleError: the bundle is missing, altered, or not the expected one.
+        AdapterError: the bundle has no such adapter, or it does not fit.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did, so it is not used.
         OwnModelError: your own model can't be loaded, or does not answer the findings by name.
@@ -116,6 +120,7 @@ def infer_scans(
         images=images,
         shard=shard,
         id_secret=_path(id_secret),
+        adapter=adapter,
     )
     start = time.perf_counter()
     with _ready(options, progress) as (store, context), _resumable(store, progress):
@@ -128,7 +133,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     """Open and check all that a run needs, before a scan is read; close it afterwards."""
     progress.step("loading the bundle and the engine")
     runtime, _ = parse_engine(options.engine)
-    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest)
+    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest).select(options.adapter)
     limits = read_limits(options.limits, progress)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
@@ -140,6 +145,8 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         threads=options.threads,
         progress=progress,
     )
+    if bundle.using is not None:
+        progress.info(f"Adapter: {bundle.using.words}")
     progress.info(f"Reference: {reference.why}")
     task = Task(
         bundle=bundle.digest,
@@ -149,6 +156,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         all_series=options.all_series,
         threads=options.threads,
         shard=options.shard,
+        adapter=None if bundle.using is None else f"{bundle.using.name} {bundle.using.digest}",
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)

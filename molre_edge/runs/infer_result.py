@@ -33,6 +33,8 @@ class InferResult:
         report: the HTML report.
         engine: name of the runner, such as ``onnxruntime:fp16``.
         bundle: digest of the bundle.
+        adapter: name of the adapter that answered; None where the graph holds what was trained.
+        adapter_sha256: of its file.
         scans: the answers of each scan, in the order of the rows; each is read from the run's folder when it is used.
         rejected: scans that could not be used, with the reason.
         numbers: parity; None if nothing was compared.
@@ -57,6 +59,8 @@ class InferResult:
     compared: str
     notes: tuple[str, ...]
     shard: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
     not_compared: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -101,6 +105,8 @@ class InferResult:
             "slices": None if self.slices is None else str(self.slices),
             "engine": self.engine,
             "bundle": self.bundle,
+            "adapter": self.adapter,
+            "adapter_sha256": self.adapter_sha256,
             "shard": self.shard,
             "scans": len(self.scans),
             "findings": [scan.to_dict() for scan in self.scans],

@@ -60,6 +60,7 @@ class Task:
         all_series: whether every series of a study is taken.
         threads: CPU threads asked for; None leaves them to the engine.
         shard: the part of the scans that is answered, ``I/N``; None answers all.
+        adapter: name and digest of the adapter that answers; None where the graphs hold what was trained.
     """
 
     bundle: str
@@ -69,6 +70,7 @@ class Task:
     all_series: bool
     threads: int | None = None
     shard: str | None = None
+    adapter: str | None = None
 
     @staticmethod
     def hide(path: Path) -> str:

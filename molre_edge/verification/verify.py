@@ -97,6 +97,7 @@ def verify_bundle(
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     engine: str = "fp16",
     *,
+    adapter: str | None = None,
     expect_digest: str | None = None,
     limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
     threads: int | None = None,
@@ -111,6 +112,7 @@ def verify_bundle(
     Args:
         bundle: the bundle's folder, or an open bundle.
         engine: such as ``fp16`` or ``onnxruntime:fp16``; see :func:`molre_edge.engines.choice.choose_engine`.
+        adapter: name of the bundle's adapter; None for its default.
         expect_digest: refuse a bundle with another digest.
         limits: a TOML file of parity limits, or the limits by precision; None for the bundle's own.
         threads: CPU threads of ONNX Runtime; None for all cores.
@@ -132,7 +134,7 @@ def verify_bundle(
     try:
         opened = Bundle.of(bundle, expect_digest=expect_digest)
         draft.digest = opened.digest
-        _verify(draft, opened, engine, record, limits, threads, progress)
+        _verify(draft, opened, adapter, engine, record, limits, threads, progress)
     except MolreEdgeError as error:
         draft.problem = str(error)
     draft.seconds["in_all"] = round(time.perf_counter() - start, 3)
@@ -160,6 +162,7 @@ class _Draft:
 def _verify(
     draft: _Draft,
     bundle: Bundle,
+    adapter: str | None,
     engine: str,
     record: VerifiedRecord,
     given: StrPath | Mapping[Precision, ParityLimits] | None,
@@ -179,6 +182,7 @@ def _verify(
     if draft.files.problems:
         raise BundleError(next(iter(draft.files.problems.values())))
     progress.step("loading the engine")
+    bundle = bundle.select(adapter)
     choice = choose_engine(engine, bundle, threads=threads)
     draft.limits = choose_limits(bundle, choice.runner.precision, given)
     with choice.runner as runner:
