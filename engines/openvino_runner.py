@@ -195,5 +195,5 @@ def _spec(port: Any) -> TensorSpec:
 
 def _name(port: Any) -> str:
     """A port's name in the graph; where a node between two names does nothing, OpenVINO gives a port both."""
-    ours = (name for name in port.names if name in _ENDS or name.startswith(PREFIX))
-    return min(ours, default=port.any_name)
+    names: list[str] = [name for name in port.names if name in _ENDS or name.startswith(PREFIX)]
+    return min(names, default=str(port.any_name))

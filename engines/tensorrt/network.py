@@ -124,7 +124,7 @@ class TensorRTNetwork:
 
 def _specs_of(engine: ICudaEngine, trt: Library) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """An engine's inputs, the volume first and the others sorted, and its outputs."""
-    inputs, outputs = [], []
+    inputs, outputs = list[TensorSpec](), list[TensorSpec]()
     for place in range(engine.num_io_tensors):
         name = engine.get_tensor_name(place)
         kind = engine.get_tensor_dtype(name).name
