@@ -46,11 +46,17 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
         graph_facts(confirmed.model.model, GRAPH),
         report,
         render(report),
-        section=report["summary"] | {"key": inputs.key},
+        section=report["summary"] | {"key": inputs.key} | _judged_with(bundle),
         parity=_parity_on_golden(prepared, confirmed),
         notes=report["notes"],
     )
     return digest, report
+
+
+def _judged_with(bundle: Bundle) -> dict[str, Any]:
+    """The adapter with which the graph was judged, for the manifest; nothing where it holds what was trained."""
+    using = bundle.using
+    return {} if using is None else {"adapter": {"name": using.name, "sha256": using.digest}}
 
 
 def _parity_on_golden(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molre_edge.adapters.fit import fit_adapter
 from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle, hold_bundle
 from molre_edge.calibration.confirm import confirm
@@ -20,7 +21,7 @@ from molre_edge.calibration.samples import LabelsOf
 from molre_edge.calibration.scan_labels import labels_of
 from molre_edge.calibration.search import search
 from molre_edge.calibration.settings import CalibrationSettings
-from molre_edge.errors import ConfigError, MissingDependencyError
+from molre_edge.errors import CalibrationError, ConfigError, MissingDependencyError
 from molre_edge.parity import ParityLimits
 from molre_edge.parity.limits import limits_by_precision
 from molre_edge.progress import SILENT, Progress
@@ -91,6 +92,7 @@ def calibrate_bundle(
     scans: str | os.PathLike[str],
     bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
     *,
+    adapter: str | None = None,
     labels: str | os.PathLike[str] | None = None,
     limits: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None = None,
     ranges: RangeMethod | str | None = None,
@@ -108,6 +110,8 @@ def calibrate_bundle(
     Args:
         scans: a folder of DICOM or NIfTI head CT, at any depth; at least two scans.
         bundle: its folder; it needs a float32 graph.
+        adapter: name of the bundle's adapter by which the int8 graph is judged, and which is recorded with it; None for
+            the default. It must have as many experts and findings as the graphs take.
         labels: a CSV with labels of the scans; AUC is judged too then.
         limits: a TOML file, or parity limits by precision; None takes the defaults.
         ranges: the method that derives ranges from activations; None takes the least harmful one.
@@ -139,7 +143,8 @@ def calibrate_bundle(
         conv3d=conv3d,
     )
     by_precision = limits_by_precision(limits, progress=progress)
-    opened = Bundle.open(Path(bundle), expect_digest=expect_digest)
+    opened = Bundle.open(Path(bundle), expect_digest=expect_digest).select(adapter)
+    tensors = _whole_adapter(opened)
     root = Path(scans)
     found = find_apart(root)
     return calibrate(
@@ -149,9 +154,23 @@ def calibrate_bundle(
         by_precision[Precision.INT8],
         labels=labels_of(None if labels is None else Path(labels), opened, found, root, progress.info),
         threads=threads,
+        adapter=tensors,
         progress=progress,
         started=started,
     )
+
+
+def _whole_adapter(bundle: Bundle) -> Tensors | None:
+    """The chosen adapter's tensors; None where the graphs hold what was trained."""
+    if bundle.using is None:
+        return None
+    facts, fit = bundle.adapter_facts(), bundle.using.fit
+    if (fit.experts, fit.findings) != (facts.experts, facts.findings):
+        raise CalibrationError(
+            f"adapter {bundle.using.words} has {fit.experts} experts and {fit.findings} findings, and calibration "
+            f"needs one of the graphs' own size, {facts.experts} and {facts.findings}. Name another with --adapter"
+        )
+    return fit_adapter(bundle.using, facts, bundle.graph(Precision.FP32).adapter_inputs).tensors
 
 
 def calibrate(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 import molre_edge
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     ExitCode,
@@ -36,6 +37,7 @@ def calibrate(
         Path, typer.Argument(exists=True, help="A folder of DICOM or NIfTI head CT, at any depth; at least two scans.")
     ],
     bundle: BundleOption = DEFAULT_BUNDLE,
+    adapter: AdapterOption = None,
     limits: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
@@ -71,6 +73,7 @@ def calibrate(
         result = molre_edge.calibrate_bundle(
             scans,
             opened.folder,
+            adapter=adapter,
             labels=labels,
             limits=limits,
             ranges=ranges,

@@ -10,6 +10,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
 from molre_edge.bundle.golden_origin import OUTPUTS, OwnGolden, golden_words
 from molre_edge.errors import BundleError
+from molre_edge.inspection.adapter import adapter_table, listed_adapters
 from molre_edge.inspection.engine import engine_row, layer_table
 from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
 from molre_edge.inspection.model import model_words
@@ -57,6 +58,9 @@ def inspect_bundle(folder: Path) -> Inspection:
             )
         )
         tables += [layer_table(engine) for engine in engines]
+    adapters = listed_adapters(bundle)
+    if adapters is not None:
+        tables.insert(1, adapter_table(adapters))
     size = sum(path.stat().st_size for name in bundle.manifest["files"] if (path := folder / name).is_file())
     graphs = ", ".join(str(precision) for precision in bundle.graphs)
     built = f"{len(engines)} engine{'' if len(engines) == 1 else 's'}" if engines else "no engines"
@@ -64,6 +68,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         "path": str(folder),
         "digest": bundle.digest,
         "manifest": dict(manifest),
+        "adapters": None if adapters is None else adapters.to_dict(),
         "engines": [{"path": str(engine.path), **engine.facts} for engine in engines],
         "hashes": {"checked": list(files.checked), "problems": dict(files.problems)},
         "bytes": size,
@@ -101,7 +106,9 @@ def _calibration(section: Any) -> list[tuple[str, str]]:
         return []
     coverage, method = section.get("coverage"), section.get("method")
     if isinstance(coverage, str):
-        return [("calibration", plain(f"{coverage}; {method} ranges"))]
+        adapter = dig(section, "adapter", "name")
+        judged = f", judged with the adapter {adapter}" if adapter else ""
+        return [("calibration", plain(f"{coverage}; {method} ranges{judged}"))]
     told = {name: value for name, value in section.items() if name not in ("key", "notes")}
     return [("calibration", plain(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items())))]
 
