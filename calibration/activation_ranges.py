@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.calibration.indexed_model import IndexedModel
 from molre_edge.calibration.number_format import NumberFormat
 from molre_edge.machine import usable_cores
-from molre_edge.specs import RangeMethod
+from molre_edge.specs import VOLUME, RangeMethod
 
 if TYPE_CHECKING:
     import onnx
@@ -67,6 +68,7 @@ def collect_ranges(
     *,
     slices: int,
     threads: int | None = None,
+    adapter: Tensors | None = None,
     on_scan: Callable[[], None] = lambda: None,
 ) -> dict[str, ActivationRange]:
     """Run the float32 graph over scans and collect the ranges of some activations.
@@ -77,6 +79,7 @@ def collect_ranges(
         scans: float16 HU [1, slices, rows, cols], one after the other.
         slices: of a volume.
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors, for a graph that takes them as inputs.
         on_scan: called after each scan.
     """
     import onnxruntime as ort
@@ -89,10 +92,12 @@ def collect_ranges(
     del observed
     outputs = [f"{name}__{part}" for name in activations for part in _PARTS]
     collector = _new_collector("percentile")
+    trained = {name: np.asarray(value, np.float32) for name, value in (adapter or {}).items()}
     low, high = dict.fromkeys(activations, np.inf), dict.fromkeys(activations, -np.inf)
     with _without_prints():
         for scan in scans:
-            values = dict(zip(outputs, session.run(outputs, {"volume": scan.astype(np.float32)}), strict=True))
+            feed = {VOLUME: scan.astype(np.float32), **trained}
+            values = dict(zip(outputs, session.run(outputs, feed), strict=True))
             for name in activations:
                 low[name] = min(low[name], float(values[f"{name}__low"]))
                 high[name] = max(high[name], float(values[f"{name}__high"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.evidence import BOTH, GOLDEN, STAND_IN, Evidence, EvidenceSets
 from molre_edge.calibration.indexed_model import IndexedModel
@@ -54,6 +55,7 @@ class Evaluator:
         settings: CalibrationSettings,
         *,
         threads: int | None = None,
+        adapter: Tensors | None = None,
     ) -> None:
         """Load the float32 graph and the first scans, and run the graph on them.
 
@@ -64,11 +66,12 @@ class Evaluator:
             limits: the parity limits.
             settings: the shares of the limits that a search and a confirmation may use.
             threads: CPU threads of ONNX Runtime.
+            adapter: the trained tensors, for graphs that take them as inputs.
 
         Raises:
             BundleError: there is no float32 graph, it is not an ONNX model, or the manifest is damaged.
         """
-        self._bundle, self._threads = bundle, threads
+        self._bundle, self._threads, self._adapter = bundle, threads, adapter
         self.limits = limits
         self._search_limits = scale_limits(limits, settings.search_share)
         self._confirm_limits = scale_limits(limits, settings.confirm_share)
@@ -79,7 +82,7 @@ class Evaluator:
         self._routing = RoutingShape.of(bundle)
         self.traces = self._routing.prove(self.model)
         self.evidence = EvidenceSets(
-            bundle, raw, split.validation, (*split.calibration, *split.unused), threads=threads
+            bundle, raw, split.validation, (*split.calibration, *split.unused), threads=threads, adapter=adapter
         )
         self._rounds = runtime_rounds()
         rounding = "each float16 value rounded" if self._rounds else "float16 NOT rounded"
@@ -90,7 +93,9 @@ class Evaluator:
         import onnx
 
         raw = self._exact(IndexedModel(onnx.load_from_string(self.float16_graph())))
-        with OnnxRuntimeRunner(raw, Precision.FP16, optimise=False, cpu_only=True, threads=self._threads) as runner:
+        with OnnxRuntimeRunner(
+            raw, Precision.FP16, optimise=False, cpu_only=True, threads=self._threads, adapter=self._adapter
+        ) as runner:
             results = [runner.run(self.evidence.first_scans[:1]) for _ in range(2)]
         return min(result.milliseconds["compute"] for result in results) / 1e3
 
@@ -189,7 +194,9 @@ class Evaluator:
         return raw
 
     def _answers(self, raw: bytes, evidence: Evidence, optimise: bool) -> Outputs:
-        return evidence.run(raw, precision=self._precision, optimise=optimise, threads=self._threads)
+        return evidence.run(
+            raw, precision=self._precision, optimise=optimise, threads=self._threads, adapter=self._adapter
+        )
 
     def _compare(
         self, reference: Outputs, made: Outputs, labels: npt.NDArray[np.float64] | None = None

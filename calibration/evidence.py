@@ -11,6 +11,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.samples import VALIDATION_SLICES, Sample, VolumeReader
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -32,6 +33,7 @@ def answers(
     precision: Precision,
     optimise: bool = False,
     threads: int | None = None,
+    adapter: Tensors | None = None,
 ) -> Outputs:
     """A graph's answers on the CPU, one volume at a time.
 
@@ -42,8 +44,11 @@ def answers(
         optimise: False runs the graph node by node as it is written, so that Q/DQ round as they say; True runs it as
             users do.
         threads: CPU threads of ONNX Runtime.
+        adapter: the trained tensors, for a graph that takes them as inputs.
     """
-    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True, threads=threads) as runner:
+    with OnnxRuntimeRunner(
+        raw, precision, optimise=optimise, cpu_only=True, threads=threads, adapter=adapter
+    ) as runner:
         return Outputs.stack([runner.run(volume).outputs for volume in volumes])
 
 
@@ -61,9 +66,17 @@ class Evidence:
     reference: Outputs
     labels: npt.NDArray[np.float64] | None = None
 
-    def run(self, raw: bytes, *, precision: Precision, optimise: bool, threads: int | None) -> Outputs:
+    def run(
+        self,
+        raw: bytes,
+        *,
+        precision: Precision,
+        optimise: bool,
+        threads: int | None,
+        adapter: Tensors | None = None,
+    ) -> Outputs:
         """A graph's answers to these volumes; see :func:`answers`."""
-        return answers(raw, self.volumes(), precision=precision, optimise=optimise, threads=threads)
+        return answers(raw, self.volumes(), precision=precision, optimise=optimise, threads=threads, adapter=adapter)
 
 
 class EvidenceSets:
@@ -89,6 +102,7 @@ class EvidenceSets:
         others: Sequence[Sample],
         *,
         threads: int | None = None,
+        adapter: Tensors | None = None,
     ) -> None:
         """Read the golden volumes and the first scans, and run the float32 graph on those scans.
 
@@ -98,7 +112,9 @@ class EvidenceSets:
             validation: scans kept for judging; at least one.
             others: all other scans.
             threads: CPU threads of ONNX Runtime.
+            adapter: the trained tensors, for a graph that takes them as inputs.
         """
+        self._adapter = adapter
         self.validation, self.others = tuple(validation), tuple(others)
         self._fp32, self._threads, self._findings = fp32, threads, len(bundle.findings)
         self.golden = bundle.golden()
@@ -167,7 +183,9 @@ class EvidenceSets:
     def _time_fp32(self) -> Outputs:
         """The float32 graph's answers to the first scans; keeps the times of loading and of one volume."""
         start = time.perf_counter()
-        with OnnxRuntimeRunner(self._fp32, Precision.FP32, cpu_only=True, threads=self._threads) as runner:
+        with OnnxRuntimeRunner(
+            self._fp32, Precision.FP32, cpu_only=True, threads=self._threads, adapter=self._adapter
+        ) as runner:
             self.seconds_load = time.perf_counter() - start
             results = [runner.run(volume) for volume in _one_by_one(self.first_scans)]
         self.seconds_fp32 = min(result.milliseconds["compute"] for result in results) / 1e3  # the first is cold
@@ -175,7 +193,14 @@ class EvidenceSets:
 
     def _answers_of_fp32(self, scans: Sequence[Sample]) -> Outputs:
         volumes = self.reader.read(scans)
-        return answers(self._fp32, volumes, precision=Precision.FP32, optimise=True, threads=self._threads)
+        return answers(
+            self._fp32,
+            volumes,
+            precision=Precision.FP32,
+            optimise=True,
+            threads=self._threads,
+            adapter=self._adapter,
+        )
 
     def _labels(self, samples: Sequence[Sample]) -> npt.NDArray[np.float64] | None:
         if all(sample.labels is None for sample in samples):

@@ -98,7 +98,12 @@ class IndexedModel:
 
     def is_inner_product(self, node: onnx.NodeProto) -> bool:
         """Whether a node multiplies two activations, as attention does."""
-        return node.op_type == "MatMul" and not any(name in self.links.constants for name in node.input)
+        return node.op_type == "MatMul" and not any(name in self.links.weights for name in node.input)
+
+    def has_weight(self, node: onnx.NodeProto) -> bool:
+        """Whether a node multiplies an activation by a weight: a constant, or what was trained, as an input."""
+        weights = self.links.weights
+        return node.op_type in PRODUCTS and node.input[1] in weights and node.input[0] not in weights
 
     def readers_past_moves(self, value: str) -> list[onnx.NodeProto]:
         """The nodes that compute with a value, after it was moved or cast any number of times."""

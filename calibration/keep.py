@@ -34,7 +34,7 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
     precision = inputs.settings.precision
     quantised, fp16 = confirmed.model.serialize(), evaluator.float16_graph()
     volume = evaluator.evidence.first_scans[0][None]
-    speed = compare_speed(fp16, quantised, precision, volume, threads=inputs.threads)
+    speed = compare_speed(fp16, quantised, precision, volume, threads=inputs.threads, adapter=inputs.adapter)
     sizes = {"fp16": len(fp16), str(precision): len(quantised)}
     report = describe_calibration(prepared, confirmed, sizes, speed)
     if Bundle.open(bundle.folder, trust=bundle.trust).digest != bundle.digest:
@@ -49,11 +49,17 @@ def keep(prepared: Prepared, confirmed: Confirmed) -> tuple[str, Mapping[str, An
         graph_facts(confirmed.model.model, FILES[precision].graph),
         report,
         render(report),
-        section=report["summary"] | {"key": inputs.key},
+        section=report["summary"] | {"key": inputs.key} | _judged_with(bundle),
         parity=_parity_on_golden(prepared, confirmed),
         notes=report["notes"],
     )
     return digest, report
+
+
+def _judged_with(bundle: Bundle) -> dict[str, Any]:
+    """The adapter with which the graph was judged, for the manifest; nothing where it holds what was trained."""
+    using = bundle.using
+    return {} if using is None else {"adapter": {"name": using.name, "sha256": using.digest}}
 
 
 def _parity_on_golden(prepared: Prepared, confirmed: Confirmed) -> dict[str, Any]:

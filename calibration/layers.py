@@ -27,7 +27,7 @@ _STAGE = 4  # convolutions per block in a model without attention
 
 @dataclass(frozen=True)
 class Layer:
-    """A product with a constant weight: a linear layer or a convolution.
+    """A product with a constant weight: a linear layer or a convolution. Experts that are inputs are none.
 
     Attributes:
         node: its name in the graph.
@@ -182,7 +182,7 @@ def _feeds_attention(model: IndexedModel, node: onnx.NodeProto) -> bool:
         for reader in model.links.readers(value):
             if model.is_inner_product(reader):
                 return True
-            if reader.op_type.endswith("Normalization") or model.is_layer(reader):
+            if reader.op_type.endswith("Normalization") or model.has_weight(reader):
                 continue
             queue += [name for name in reader.output if name not in visited]
             visited.update(reader.output)

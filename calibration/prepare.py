@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.calibration.activation_ranges import ActivationRange, clipping_values, collect_ranges
 from molre_edge.calibration.evaluator import Evaluator
@@ -49,6 +50,7 @@ class Inputs:
         key: SHA-256 of everything that the result depends on.
         threads: CPU threads; None takes the cores that this process may use.
         progress: receives events.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
     """
 
     bundle: Bundle
@@ -61,6 +63,7 @@ class Inputs:
     key: str
     threads: int | None
     progress: Progress
+    adapter: Tensors | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ def hash_inputs(
     *,
     labels: LabelsOf = lambda source: None,
     threads: int | None = None,
+    adapter: Tensors | None = None,
     progress: Progress,
 ) -> Inputs:
     """Choose the scans to use, hash them, and compute the key of the result.
@@ -123,6 +127,7 @@ def hash_inputs(
         limits: the parity limits.
         labels: gives the labels of a scan.
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
         progress: receives events.
     """
     if len(scans.scans) > MAX_SCANS:
@@ -140,10 +145,8 @@ def hash_inputs(
     hashed.sort(key=lambda pair: pair[0])
     contents = tuple(content for content, _ in hashed)
     sources = tuple(source for _, source in hashed)
-    key = result_key(bundle, contents, [labels(source) for source in sources], settings, limits)
-    return Inputs(
-        bundle, settings, limits, sources, contents, labels, tuple(rejected), key, threads=threads, progress=progress
-    )
+    key = result_key(bundle, contents, [labels(source) for source in sources], settings, limits, adapter)
+    return Inputs(bundle, settings, limits, sources, contents, labels, tuple(rejected), key, threads, progress, adapter)
 
 
 def prepare(inputs: Inputs) -> Prepared:
@@ -167,7 +170,7 @@ def prepare(inputs: Inputs) -> Prepared:
     split = split_scans(samples, settings, bundle.grid.slices)
     _warn_of_few_scans(split, settings, bundle.grid.slices, progress)
     progress.step("answers of the float32 graph")
-    evaluator = Evaluator(bundle, split, inputs.limits, settings, threads=inputs.threads)
+    evaluator = Evaluator(bundle, split, inputs.limits, settings, threads=inputs.threads, adapter=inputs.adapter)
     _check_limits(evaluator, split, progress)
     number_format = settings.number_format
     all_layers = find_layers(evaluator.model, evaluator.traces, conv3d=settings.conv3d, number_format=number_format)
@@ -179,6 +182,7 @@ def prepare(inputs: Inputs) -> Prepared:
         evaluator.evidence.reader.read(split.calibration),
         slices=bundle.grid.slices,
         threads=inputs.threads,
+        adapter=inputs.adapter,
         on_scan=_counter(progress, len(split.calibration)),
     )
     all_layers = tuple(_exclude_small(layer, ranges, number_format) for layer in all_layers)

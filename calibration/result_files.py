@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge import __version__
+from molre_edge.adapters.tensors import Tensors, tensors_digest
 from molre_edge.bundle.bundle import GOLDEN_FILE, Bundle, amend_manifest
 from molre_edge.bundle.manifest import CALIBRATION_SECTIONS, GraphFacts
 from molre_edge.calibration.settings import CalibrationSettings
@@ -73,6 +74,7 @@ def result_key(
     labels: Sequence[npt.NDArray[np.float64] | None],
     settings: CalibrationSettings,
     limits: ParityLimits,
+    adapter: Tensors | None = None,
 ) -> str:
     """SHA-256 of everything that the result depends on: graph, golden answers, scans, labels, settings, libraries.
 
@@ -82,6 +84,7 @@ def result_key(
         labels: of each scan, float64 [findings] with NaN if unknown; None for a scan without labels.
         settings: of the calibration.
         limits: the parity limits.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
     """
     versions = {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime") if _is_installed(name)}
     scans = sorted(
@@ -96,6 +99,7 @@ def result_key(
         "report": REPORT_VERSION,
         "versions": versions,
         "graph": bundle.manifest["files"][bundle.graph(Precision.FP32).file],
+        **({} if adapter is None else {"adapter": tensors_digest(adapter)}),
         "golden": bundle.manifest["files"].get(GOLDEN_FILE),
         "thresholds": bundle.thresholds.tolist(),
         "scans": scans,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molre_edge.adapters.fit import fit_adapter
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import DEFAULT_BUNDLE, Bundle, hold_bundle
 from molre_edge.calibration.confirm import confirm
 from molre_edge.calibration.keep import keep
@@ -93,6 +95,7 @@ def calibrate_bundle(
     bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
     *,
     precision: Precision | str = Precision.INT8,
+    adapter: str | None = None,
     labels: str | os.PathLike[str] | None = None,
     limits: str | os.PathLike[str] | Mapping[Precision, ParityLimits] | None = None,
     ranges: RangeMethod | str | None = None,
@@ -112,6 +115,8 @@ def calibrate_bundle(
         scans: a folder of DICOM or NIfTI head CT, at any depth; at least two scans.
         bundle: its folder; it needs a float32 graph.
         precision: ``int8``, or ``fp8`` (E4M3) for GPUs of compute capability 8.9 and newer.
+        adapter: name of the bundle's adapter by which the int8 graph is judged, and which is recorded with it; None for
+            the default. It must have as many experts and findings as the graphs take.
         labels: a CSV with labels of the scans; AUC is judged too then.
         limits: a TOML file, or parity limits by precision; None takes the defaults.
         ranges: the method that derives ranges from activations; None takes the least harmful one.
@@ -146,12 +151,13 @@ def calibrate_bundle(
         conv3d=conv3d,
     )
     by_precision = limits_by_precision(limits, progress=progress)
-    opened = Bundle.open(Path(bundle), expect_digest=expect_digest, trust=trust_of(trust))
+    opened = Bundle.open(Path(bundle), expect_digest=expect_digest, trust=trust_of(trust)).select(adapter)
     if FILES[settings.precision].graph in opened.released:
         raise CalibrationError(
-            f"{opened.folder}: its {settings.precision} graph is part of the signed release, and another would not be. Use it as it "
-            f"is, or calibrate a bundle that was signed without one"
+            f"{opened.folder}: its {settings.precision} graph is part of the signed release, and another would not be. "
+            f"Use it as it is, or calibrate a bundle that was signed without one"
         )
+    tensors = _whole_adapter(opened)
     root = Path(scans)
     found = find_apart(root)
     return calibrate(
@@ -161,9 +167,23 @@ def calibrate_bundle(
         by_precision[settings.precision],
         labels=labels_of(None if labels is None else Path(labels), opened, found, root, progress.info),
         threads=threads,
+        adapter=tensors,
         progress=progress,
         started=started,
     )
+
+
+def _whole_adapter(bundle: Bundle) -> Tensors | None:
+    """The chosen adapter's tensors; None where the graphs hold what was trained."""
+    if bundle.using is None:
+        return None
+    facts, fit = bundle.adapter_facts(), bundle.using.fit
+    if (fit.experts, fit.findings) != (facts.experts, facts.findings):
+        raise CalibrationError(
+            f"adapter {bundle.using.words} has {fit.experts} experts and {fit.findings} findings, and calibration "
+            f"needs one of the graphs' own size, {facts.experts} and {facts.findings}. Name another with --adapter"
+        )
+    return fit_adapter(bundle.using, facts, bundle.graph(Precision.FP32).adapter_inputs).tensors
 
 
 def calibrate(
@@ -174,6 +194,7 @@ def calibrate(
     *,
     labels: LabelsOf = lambda source: None,
     threads: int | None = None,
+    adapter: Tensors | None = None,
     progress: Progress = SILENT,
     started: float | None = None,
 ) -> CalibrationResult:
@@ -186,13 +207,16 @@ def calibrate(
         limits: the parity limits.
         labels: gives the labels of a scan.
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors by which the graphs answer, if they take them as inputs.
         progress: receives events.
         started: by ``time.perf_counter``; None for now.
     """
     started = time.perf_counter() if started is None else started
     check_writable(bundle, settings.precision)
     with hold_bundle(bundle, "molre-edge calibrate"):
-        inputs = hash_inputs(bundle, scans, settings, limits, labels=labels, threads=threads, progress=progress)
+        inputs = hash_inputs(
+            bundle, scans, settings, limits, labels=labels, threads=threads, adapter=adapter, progress=progress
+        )
         report = cached_report(bundle, settings.precision, inputs.key)
         if report is not None:
             return _unchanged(inputs, report, started)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
 from molre_edge.specs import Precision
 
@@ -59,6 +60,7 @@ def compare_speed(
     volume: npt.NDArray[np.float16],
     *,
     threads: int | None = None,
+    adapter: Tensors | None = None,
 ) -> Speed:
     """Run both graphs in turn, as users run them; the first round is a warm-up.
 
@@ -68,11 +70,12 @@ def compare_speed(
         precision: of that graph.
         volume: float16 HU [1, slices, rows, cols].
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors, for graphs that take them as inputs.
     """
     took: dict[str, list[float]] = {"fp16": [], "quantised": []}
     with (
-        OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads) as half,
-        OnnxRuntimeRunner(quantised, precision, threads=threads) as eight_bit,
+        OnnxRuntimeRunner(fp16, Precision.FP16, threads=threads, adapter=adapter) as half,
+        OnnxRuntimeRunner(quantised, precision, threads=threads, adapter=adapter) as eight_bit,
     ):
         runners = {"fp16": half, "quantised": eight_bit}
         start = time.perf_counter()

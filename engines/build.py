@@ -54,7 +54,6 @@ def build_engine(
     compute_capabilities: Sequence[str] = (),
     timing_cache: bool | None = None,
     version_compatible: bool = False,
-    refit: bool = False,
     expect_digest: str | None = None,
     trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
@@ -74,7 +73,6 @@ def build_engine(
         compute_capabilities: such as ``sm86``; only for the target ``rtx``.
         timing_cache: keep the builder's measurements in the bundle; None for the target's default.
         version_compatible: allow newer versions of TensorRT to run the engine; only for the target ``here``.
-        refit: allow the weights to be replaced later; only for the target ``here``.
         expect_digest: refuse a bundle with another digest.
         trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
             those that are configured on this machine.
@@ -103,7 +101,6 @@ def build_engine(
         compute_capabilities=tuple(compute_capabilities),
         timing_cache=timing_cache,
         version_compatible=version_compatible,
-        refit=refit,
     )
     opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
     with hold_bundle(opened, "molre-edge build"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, list_engines
+from molre_edge.engines.adapted import AdaptedRunner, fitted_for
 from molre_edge.engines.cuda.driver import DriverProbe, probe_driver
 from molre_edge.engines.onnxruntime_rtx_runner import OnnxRuntimeRtxRunner
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
@@ -19,7 +21,7 @@ from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import BundleError, EngineError, SigningError
 from molre_edge.specs import Precision, parse_engine
 
-__all__ = ["EngineChoice", "choose_engine", "parse_engine"]
+__all__ = ["EngineChoice", "choose_engine", "parse_engine", "ready_engines"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def choose_engine(
 
     Args:
         word: see :func:`parse_engine`.
-        bundle: an open bundle.
+        bundle: an open bundle, with an adapter chosen if its graphs take one (:meth:`Bundle.select`).
         checkpoint: the PyTorch model's file, for ``torch``.
         backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
         threads: CPU threads of ONNX Runtime and OpenVINO.
@@ -53,7 +55,17 @@ def choose_engine(
         UsageError: an unknown word.
         EngineError: ``torch`` has no checkpoint, or a TensorRT engine was forced and can't run.
         BundleError: the bundle has no graph of that precision.
+        AdapterError: the graphs take adapters, and none was chosen, or it does not fit.
     """
+    choice = _choose(word, bundle, checkpoint, backbone_weights, threads)
+    if bundle.fit is None or choice.runner.name.startswith("torch"):
+        return choice
+    return replace(choice, runner=AdaptedRunner(choice.runner, fitted_for(bundle, choice.runner)))
+
+
+def _choose(
+    word: str, bundle: Bundle, checkpoint: Path | None, backbone_weights: Path | None, threads: int | None
+) -> EngineChoice:
     runtime, precision = parse_engine(word)
     if runtime == "torch":
         if checkpoint is None:
@@ -76,6 +88,22 @@ def choose_engine(
         raise EngineError(f"--engine {word}: {found}")
     runner = OnnxRuntimeRunner.from_bundle(bundle, precision, threads=threads)
     return EngineChoice(runner, f"ONNX Runtime on the {precision} graph: {found}")
+
+
+def ready_engines(bundle: Bundle) -> list[str]:
+    """A word for each runner that a precision alone may choose here: the graphs on ONNX Runtime, and engines that fit.
+
+    Engines that can't be read are left out: 'verify' and 'inspect' report them.
+    """
+    words = [f"onnxruntime:{precision}" for precision in bundle.graphs]
+    probe = probe_driver()
+    with contextlib.suppress(BundleError):
+        for engine in list_engines(bundle):
+            with contextlib.suppress(BundleError, EngineError):
+                built = BuiltFor.of(engine)
+                if why_not_here(engine, bundle, probe) is None:
+                    words.append(f"{RUNTIMES[str(built.target)]}:{built.precision}")
+    return list(dict.fromkeys(words))
 
 
 def _find_tensorrt(bundle: Bundle, precision: Precision, runtime: str | None, probe: DriverProbe) -> EngineChoice | str:

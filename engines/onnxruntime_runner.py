@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.runner import RunResult, check_volume, one_line
+from molre_edge.engines.runner import RunResult, are_inputs, check_volume, fitting_adapter, no_adapter, one_line
 from molre_edge.errors import EngineError, MissingDependencyError, MolreEdgeError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
-from molre_edge.specs import Precision, TensorSpec
+from molre_edge.specs import VOLUME, Precision, TensorSpec
 
 __all__ = ["OnnxRuntimeRunner"]
 
@@ -37,6 +38,7 @@ class OnnxRuntimeRunner:
         threads: int | None = None,
         optimise: bool = True,
         cpu_only: bool = False,
+        adapter: Tensors | None = None,
     ) -> None:
         """Take a graph; nothing is loaded before the block is entered.
 
@@ -46,6 +48,7 @@ class OnnxRuntimeRunner:
             threads: intra-operator threads; None takes the cores that this process may use.
             cpu_only: leave a GPU alone, even where ONNX Runtime could use it.
             optimise: False runs the graph node by node as it is written (export's rounding check needs that).
+            adapter: the trained tensors of a graph that takes them as inputs; :meth:`use_adapter` may give them later.
         """
         self.name = f"onnxruntime:{precision}"
         self.precision = precision
@@ -53,15 +56,18 @@ class OnnxRuntimeRunner:
         self._wanted = ("CPUExecutionProvider",) if cpu_only else ("CUDAExecutionProvider", "CPUExecutionProvider")
         self._threads = threads or usable_cores()
         self._session: Any = None
+        self._adapter, self._trained = adapter, dict[str, Any]()  # given at first; values on the device
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, precision: Precision, *, threads: int | None = None) -> OnnxRuntimeRunner:
+    def from_bundle(
+        cls, bundle: Bundle, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> OnnxRuntimeRunner:
         """The runner of a bundle's graph, its hash checked.
 
         Raises:
             BundleError: no such graph, or an altered one.
         """
-        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads)
+        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads, adapter=adapter)
 
     def __enter__(self) -> OnnxRuntimeRunner:
         """Load the graph.
@@ -99,13 +105,15 @@ class OnnxRuntimeRunner:
                 f"version named in the bundle's manifest, or export the checkpoint again"
             ) from error
         names = {value.name for value in session.get_outputs()}
-        if not {"logits", "embedding"} <= names or len(session.get_inputs()) != 1:
+        if not {"logits", "embedding"} <= names or not are_inputs([value.name for value in session.get_inputs()]):
             raise EngineError(
                 f"{self.name}: the graph's outputs are {', '.join(sorted(names))}. Expected "
                 "those of a bundle: export the checkpoint again"
             )
         self._graph = b""  # the session has its own copy
         self._session = session
+        if self._adapter is not None:
+            self.use_adapter(self._adapter)
         return self
 
     def _open_session(self, ort: Any, options: Any) -> Any:
@@ -118,11 +126,31 @@ class OnnxRuntimeRunner:
     ) -> None:
         """Free the session."""
         self._session = None
+        self._trained = {}
 
     @property
     def input_spec(self) -> TensorSpec:
         """The volume as the graph takes it."""
         return _spec(self._loaded().get_inputs()[0])
+
+    @property
+    def adapter_specs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that the graph takes as inputs; none where they are constants."""
+        return tuple(_spec(value) for value in self._loaded().get_inputs()[1:])
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; they are copied, to the GPU if that computes.
+
+        Raises:
+            AdapterError: they do not fit the graph, or its trained tensors are constants.
+            EngineError: not in a 'with' block.
+        """
+        import onnxruntime as ort
+
+        fitting = fitting_adapter(tensors, self.adapter_specs, self.name)
+        device = "cuda" if self._loaded().get_providers()[0].startswith("CUDA") else "cpu"
+        self._trained = {name: ort.OrtValue.ortvalue_from_numpy(value, device, 0) for name, value in fitting.items()}
+        self._adapter = None
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
@@ -151,12 +179,14 @@ class OnnxRuntimeRunner:
         """
         session, spec = self._loaded(), self.input_spec
         check_volume(volume, spec)
+        if not self._trained and self.adapter_specs:
+            raise no_adapter(self.adapter_specs, self.name)
         start = time.perf_counter()
-        feed = {spec.name: np.ascontiguousarray(volume, dtype=spec.dtype)}
+        feed = np.ascontiguousarray(volume, dtype=spec.dtype)
         fed = time.perf_counter()
         names = [value.name for value in session.get_outputs()]
         try:
-            values = session.run(names, feed)
+            values = self._answer(feed, names)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(
                 f"{self.name} failed on a batch of {len(volume)}: {one_line(error)}. If memory ran out, use "
@@ -168,6 +198,15 @@ class OnnxRuntimeRunner:
         end = time.perf_counter()
         phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
         return RunResult(outputs, {name: 1e3 * seconds for name, seconds in phases.items()})
+
+    def _answer(self, volume: npt.NDArray[Any], names: list[str]) -> list[Any]:
+        if not self._trained:
+            answers: list[Any] = self._session.run(names, {VOLUME: volume})
+            return answers
+        import onnxruntime as ort
+
+        feed = {VOLUME: ort.OrtValue.ortvalue_from_numpy(volume), **self._trained}
+        return [value.numpy() for value in self._session.run_with_ort_values(names, feed)]
 
     def _loaded(self) -> Any:
         if self._session is None:

@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import PREFIX, Tensors
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.runner import RunResult, check_volume, one_line
+from molre_edge.engines.runner import RunResult, are_inputs, check_volume, fitting_adapter, no_adapter, one_line
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
-from molre_edge.specs import Precision, TensorSpec
+from molre_edge.specs import VOLUME, Precision, TensorSpec
 
 __all__ = ["OpenVinoRunner"]
 
 _COMPUTE = "f32"
 """What it computes in, whatever the graph stores. By itself it takes bfloat16 where the processor has it, which no
 parity limit was made for."""
+
+
+_ENDS = (VOLUME, "logits", "gates", "embedding")
+"""Names of a graph's inputs and outputs, trained tensors aside."""
 
 
 class OpenVinoRunner:
@@ -34,28 +39,34 @@ class OpenVinoRunner:
         precision: of the graph.
     """
 
-    def __init__(self, graph: bytes, precision: Precision, *, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: bytes, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> None:
         """Take a graph; nothing is loaded before the block is entered.
 
         Args:
             graph: a serialised ONNX model, already checked against its hash.
             precision: its precision, for the name.
             threads: of the inference; None takes the cores that this process may use.
+            adapter: the trained tensors of a graph that takes them as inputs; :meth:`use_adapter` may give them later.
         """
         self.name = f"openvino:{precision}"
         self.precision = precision
         self._graph = graph
         self._threads = threads or usable_cores()
         self._request: Any = None
+        self._adapter, self._has_adapter = adapter, False
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, precision: Precision, *, threads: int | None = None) -> OpenVinoRunner:
+    def from_bundle(
+        cls, bundle: Bundle, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> OpenVinoRunner:
         """The runner of a bundle's graph, its hash checked.
 
         Raises:
             BundleError: no such graph, or an altered one.
         """
-        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads)
+        return cls(bundle.read(bundle.graph(precision).file), precision, threads=threads, adapter=adapter)
 
     def __enter__(self) -> OpenVinoRunner:
         """Load the graph.
@@ -83,26 +94,47 @@ class OpenVinoRunner:
                 f"OpenVINO {openvino.__version__} can't load the {self.precision} graph: {one_line(error)}. Use "
                 f"onnxruntime:{self.precision}, or another version of OpenVINO"
             ) from error
-        names = {output.any_name for output in compiled.outputs}
-        if not {"logits", "embedding"} <= names or len(compiled.inputs) != 1:
+        names = {_name(port) for port in compiled.outputs}
+        if not {"logits", "embedding"} <= names or not are_inputs([_name(port) for port in compiled.inputs]):
             raise EngineError(
                 f"{self.name}: the graph's outputs are {', '.join(sorted(names))}. Expected "
                 "those of a bundle: export the checkpoint again"
             )
         self._graph = b""  # the compiled model has its own copy
         self._request = compiled.create_infer_request()
+        if self._adapter is not None:
+            self.use_adapter(self._adapter)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the model."""
-        self._request = None
+        self._request, self._has_adapter = None, False
 
     @property
     def input_spec(self) -> TensorSpec:
         """The volume as the graph takes it."""
         return _spec(self._loaded().model_inputs[0])
+
+    @property
+    def adapter_specs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that the graph takes as inputs; none where they are constants."""
+        return tuple(_spec(port) for port in self._loaded().model_inputs[1:])
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; they are copied.
+
+        Raises:
+            AdapterError: they do not fit the graph, or its trained tensors are constants.
+            EngineError: not in a 'with' block.
+        """
+        import openvino
+
+        fitting = fitting_adapter(tensors, self.adapter_specs, self.name)
+        for name, value in fitting.items():
+            self._request.set_tensor(name, openvino.Tensor(value))  # a copy
+        self._adapter, self._has_adapter = None, True
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
@@ -131,18 +163,20 @@ class OpenVinoRunner:
         """
         request, spec = self._loaded(), self.input_spec
         check_volume(volume, spec)
+        if not self._has_adapter and self.adapter_specs:
+            raise no_adapter(self.adapter_specs, self.name)
         start = time.perf_counter()
         feed = np.ascontiguousarray(volume, dtype=spec.dtype)
         fed = time.perf_counter()
         try:
-            values = request.infer([feed])
+            values = request.infer({VOLUME: feed})
         except Exception as error:  # its errors are RuntimeErrors, and others of pybind11
             raise EngineError(
                 f"{self.name} failed on a batch of {len(volume)}: {one_line(error)}. If memory ran out, use "
                 f"smaller batches"
             ) from error
         done = time.perf_counter()
-        by_name = {port.any_name: np.asarray(value, dtype=np.float32) for port, value in values.items()}
+        by_name = {_name(port): np.asarray(value, dtype=np.float32) for port, value in values.items()}
         outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))
         end = time.perf_counter()
         phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
@@ -156,4 +190,10 @@ class OpenVinoRunner:
 
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(axis.get_length() if axis.is_static else None for axis in port.partial_shape)
-    return TensorSpec(port.any_name, np.dtype(port.element_type.to_dtype()).name, shape)
+    return TensorSpec(_name(port), np.dtype(port.element_type.to_dtype()).name, shape)
+
+
+def _name(port: Any) -> str:
+    """A port's name in the graph; where a node between two names does nothing, OpenVINO gives a port both."""
+    names: list[str] = [name for name in port.names if name in _ENDS or name.startswith(PREFIX)]
+    return min(names, default=str(port.any_name))

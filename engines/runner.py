@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -10,11 +10,22 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.errors import EngineError
+from molre_edge.adapters.tensors import PREFIX, Tensors, fit_tensors
+from molre_edge.errors import AdapterError, EngineError
 from molre_edge.parity import Outputs
-from molre_edge.specs import Precision, TensorSpec
+from molre_edge.specs import VOLUME, Precision, TensorSpec
 
-__all__ = ["RunResult", "Runner", "StreamingRunner", "check_volume", "one_line", "run_stream"]
+__all__ = [
+    "RunResult",
+    "Runner",
+    "StreamingRunner",
+    "are_inputs",
+    "check_volume",
+    "fitting_adapter",
+    "no_adapter",
+    "one_line",
+    "run_stream",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +60,16 @@ class Runner(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """What a report shows: runtime and version, device, threads, mode."""
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; nothing is loaded or built again.
+
+        Args:
+            tensors: all that the graph takes as inputs, by name; they are copied.
+
+        Raises:
+            AdapterError: they do not fit the graph, or its trained tensors are constants.
+        """
 
     def run(self, volume: npt.NDArray[np.float16]) -> RunResult:
         """Answer a batch of volumes on the model's grid, float16 HU [batch, slices, rows, cols]."""
@@ -96,6 +117,38 @@ def check_volume(volume: npt.NDArray[np.float16], spec: TensorSpec) -> None:
             f"input {spec}: expected float16 HU of that shape, got {volume.dtype} {list(volume.shape)}. "
             f"Bring the scan to the bundle's grid (molre_edge.scans.to_grid)"
         )
+
+
+def are_inputs(names: Sequence[str]) -> bool:
+    """Whether these are the inputs of a bundle's graph: the volume, then trained tensors or nothing."""
+    return list(names[:1]) == [VOLUME] and all(name.startswith(PREFIX) for name in names[1:])
+
+
+def fitting_adapter(tensors: Tensors, specs: Sequence[TensorSpec], whose: str) -> dict[str, npt.NDArray[Any]]:
+    """An adapter's tensors as a graph or engine takes them.
+
+    Args:
+        tensors: by name.
+        specs: the inputs beside the volume.
+        whose: the runner's name.
+
+    Raises:
+        AdapterError: they do not fit, or there are no such inputs.
+    """
+    if not specs:
+        raise AdapterError(
+            f"{whose}: the graph's trained tensors are constants, so it takes no adapter. Export the checkpoint again "
+            f"with --adapters inputs"
+        )
+    return fit_tensors(tensors, specs, whose)
+
+
+def no_adapter(specs: Sequence[TensorSpec], whose: str) -> EngineError:
+    """The error of a batch for a graph whose adapter inputs have no values."""
+    return EngineError(
+        f"{whose}: the graph takes its {len(specs)} trained tensors as inputs ({specs[0].name}, ...), and no adapter "
+        f"was given. Choose an adapter before the first batch"
+    )
 
 
 def one_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.engines.runner import RunResult, check_volume
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.parity import Outputs
@@ -94,6 +95,16 @@ class TorchRunner:
             specs.append(TensorSpec("gates", "float32", shape))
         width = int(self._model.backbone.embed_dim)  # type: ignore[arg-type]  # a backbone's own attribute
         return (*specs, TensorSpec("embedding", "float32", (None, width)))
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; the model keeps them.
+
+        Raises:
+            AdapterError: they do not fit the model.
+        """
+        from molre_edge.model.trained import load_trained
+
+        load_trained(self._model, tensors)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def attention_products(graph: onnx.ModelProto, links: Links) -> list[tuple[onnx.
             for reader in links.readers(value):
                 if reader.op_type in MOVES:
                     values.extend(reader.output)
-                elif reader.op_type == "MatMul" and not any(name in links.constants for name in reader.input):
+                elif reader.op_type == "MatMul" and not any(name in links.weights for name in reader.input):
                     found.append((softmax, reader, list(reader.input).index(value)))
     return found
 

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.file import parse_adapter, serialised
+from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.store import AdapterStore
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import (
     DEFAULT_BUNDLE,
     GOLDEN_FILE,
@@ -25,13 +29,13 @@ from molre_edge.bundle.bundle import (
 from molre_edge.bundle.golden import GoldenSet, write_golden
 from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.bundle.sign import write_release
-from molre_edge.engines.torch_runner import TorchRunner
 from molre_edge.errors import ExportError, MissingDependencyError, UsageError, shown
+from molre_edge.export.adapter_content import adapter_of, fit_of
 from molre_edge.export.attention import FUSED, UNFUSED, unfuse_attention
 from molre_edge.export.golden import MIN_GOLDEN, scan_volumes, synthetic_volumes
-from molre_edge.export.graph import check_graph, export_fp32, graph_facts
+from molre_edge.export.graph import CONSTANTS, INPUTS, check_graph, export_fp32, graph_facts
 from molre_edge.export.half import check_half, float32_islands, to_half
-from molre_edge.export.judged import graph_answers, judged
+from molre_edge.export.judged import graph_answers, judged, torch_answers
 from molre_edge.export.manifest_content import GraphParity, manifest_content
 from molre_edge.export.own_reference import OwnReference, check_note, open_own_reference
 from molre_edge.export.rounding import MODE, rounding_copy, runtime_rounds
@@ -52,10 +56,13 @@ if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
     from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["DEFAULT_GOLDEN", "ExportResult", "export_bundle", "export_checkpoint"]
+__all__ = ["DEFAULT_GOLDEN", "FIRST_ADAPTER", "ExportResult", "export_bundle", "export_checkpoint"]
 
 DEFAULT_GOLDEN = 8
 """Synthetic golden volumes of an export that names no number."""
+
+FIRST_ADAPTER = "default"
+"""Name of the adapter that an export leaves in its bundle, where the trained tensors are inputs."""
 
 _PATIENTS = (
     "The golden volumes are images of patients and become part of the bundle. Protect the bundle as you protect the "
@@ -128,6 +135,7 @@ def export_checkpoint(
     force: bool = False,
     precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
+    adapters: str = CONSTANTS,
     golden: StrPath | None = None,
     golden_volumes: int | None = None,
     reference_answers: StrPath | None = None,
@@ -147,6 +155,8 @@ def export_checkpoint(
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
             versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.
+        adapters: ``constants`` makes what was trained (experts, routers, pooling, head) part of the graphs; ``inputs``
+            makes it data beside them, so that one engine serves every training of one backbone.
         golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
             uses synthetic volumes.
         golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden` or of
@@ -170,7 +180,8 @@ def export_checkpoint(
         ParityFailedError: a graph is outside its limits, or the checkpoint does not answer as the user's own model did.
         OwnModelError: the folder of `reference_answers` is incomplete or altered.
         SigningError: the key can't be read, or its password is wrong.
-        UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`.
+        UsageError: `golden` and `reference_answers` at once, a note without answers, or another word for `attention`
+            or `adapters`.
         BundleError: `bundle` exists and must not be replaced, or it can't be written.
         InUseError: another process writes `bundle`.
     """
@@ -180,6 +191,8 @@ def export_checkpoint(
         raise UsageError("--golden and --reference-answers both name the golden volumes; give one of them")
     if attention not in (FUSED, UNFUSED):
         raise UsageError(f"--attention {shown(attention)}: expected {FUSED} or {UNFUSED}")
+    if adapters not in (CONSTANTS, INPUTS):
+        raise UsageError(f"--adapters {shown(adapters)}: expected {CONSTANTS} or {INPUTS}")
     check_note(reference_note, answers)
     budget = limits_by_precision(limits)
     _check_precisions(wanted)
@@ -193,6 +206,7 @@ def export_checkpoint(
             budget,
             wanted,
             attention,
+            adapters,
             force=force,
             golden=golden,
             count=golden_volumes,
@@ -210,6 +224,7 @@ def _export_file(
     limits: Mapping[Precision, ParityLimits],
     precisions: tuple[Precision, ...],
     attention: str,
+    adapters: str,
     *,
     force: bool,
     golden: StrPath | None,
@@ -248,6 +263,7 @@ def _export_file(
             golden_origin=origin,
             precisions=precisions,
             attention=attention,
+            adapters=adapters,
             limits=limits,
             force=force,
             own=own,
@@ -283,6 +299,7 @@ def export_bundle(
     golden_origin: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
+    adapters: str = CONSTANTS,
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     own: OwnReference | None = None,
@@ -298,6 +315,7 @@ def export_bundle(
         golden_origin: their origin, for the manifest ("synthetic, seed 0").
         precisions: the graphs to keep. The fp32 graph is always made and checked.
         attention: see :func:`export_checkpoint`.
+        adapters: see there too.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.
@@ -311,6 +329,7 @@ def export_bundle(
         BundleError: `folder` exists and must not be replaced, or it can't be written.
     """
     from molre_edge.model.placement import count_parameters
+    from molre_edge.model.trained import trained_tensors
 
     _check_request(golden, precisions)
     check_free(folder, force=force)
@@ -318,7 +337,7 @@ def export_bundle(
     watch, notes, parity = _Stopwatch(progress), list[str](), dict[Precision, GraphParity]()
 
     watch.step("PyTorch's answers to the golden volumes")
-    rebuild = reference = _reference(model, golden)
+    rebuild = reference = torch_answers(model, golden)
     whose = None
     if own is not None:
         watch.step("comparison with your own model's answers")
@@ -326,32 +345,33 @@ def export_bundle(
         reference, whose = agreement.reference, agreement.golden(own.note)
 
     watch.step("float32 graph (torch.export, onnxsim, checks)")
-    graph = export_fp32(model)
+    graph = export_fp32(model, adapters)
+    trained = trained_tensors(model) if adapters == INPUTS else None
     if attention == UNFUSED:
         notes.append(f"attention is {UNFUSED}: {unfuse_attention(graph)} attentions that TensorRT does not fuse")
-    check_graph(graph, model)
+    check_graph(graph, model, adapters)
     traces = _trace(graph, checkpoint)
 
     watch.step("float32 parity on ONNX Runtime")
     raw = graph.SerializeToString()
-    answers = graph_answers(raw, golden, Precision.FP32)
+    answers = graph_answers(raw, golden, Precision.FP32, adapter=trained)
     parity[Precision.FP32] = judged(Precision.FP32, reference, answers, checkpoint, limits, whose)
     graphs = {Precision.FP32: (raw, graph_facts(graph, "graphs/fp32.onnx"))}
 
     watch.step("proof that routing is dynamic")
-    proof = _prove(graph, traces, model, golden, rebuild, answers.alone) if traces else None
+    proof = _prove(graph, traces, model, golden, rebuild, answers.alone, trained) if traces else None
     notes.extend(routing_notes(proof, config.adapter.experts))
 
     if Precision.FP16 in precisions:
         watch.step("float16 graph, and its parity in the mode that rounds")
-        half = to_half(graph, model)
+        half = to_half(graph, model, trained)
         check_half(half, float32_islands(graph))
         _trace(half, checkpoint)
         del graph
         gc.collect()  # a Large backbone is gigabytes, several times over
         rounds = runtime_rounds()
         run = (rounding_copy(half) if rounds else half).SerializeToString()
-        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds)
+        answers = graph_answers(run, golden, Precision.FP16, optimise=not rounds, adapter=trained)
         parity[Precision.FP16] = judged(Precision.FP16, reference, answers, checkpoint, limits, whose)
         notes.append(MODE if rounds else "float16 was NOT rounded between nodes: this ONNX Runtime drops the casts")
         graphs[Precision.FP16] = (half.SerializeToString(), graph_facts(half, "graphs/fp16.onnx"))
@@ -363,15 +383,28 @@ def export_bundle(
         for raw, facts in graphs.values():
             (partial / facts.file).write_bytes(raw)
         stored = len(golden) if own is None else own.keep
-        write_golden(partial / GOLDEN_FILE, GoldenSet(golden[:stored], reference.take(range(stored))))
+        answered = GoldenSet(golden[:stored], reference.take(range(stored)))
+        write_golden(partial / GOLDEN_FILE, answered)
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
-        content = manifest_content(checkpoint, kept, attention, parity, proof, golden_origin, notes, whose)
+        content = manifest_content(checkpoint, kept, attention, adapters, parity, proof, golden_origin, notes, whose)
+        if adapters == INPUTS:
+            content["fit"] = _add_first_adapter(partial, checkpoint, answered, whose).to_dict()
         digest = write_manifest(partial, content)
         if key is not None:
             write_release(partial, Bundle.open(partial, trust=NO_TRUST).manifest, key, folder.resolve().name)
     watch.stop()
     added = count_parameters(model).fraction
     return ExportResult(folder, digest, parity, proof, added, watch.seconds, tuple(notes), whose)
+
+
+def _add_first_adapter(
+    folder: Path, checkpoint: LoadedCheckpoint, golden: GoldenSet, own: OwnGolden | None
+) -> FitFacts:
+    """Put the checkpoint's own adapter, which its graphs were just judged with, into a new bundle."""
+    fit = fit_of(checkpoint)
+    content = serialised(adapter_of(checkpoint, FIRST_ADAPTER, golden, fit, own))
+    AdapterStore(folder).put(parse_adapter(content), content, ("onnxruntime, at export",))
+    return fit
 
 
 def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:
@@ -387,19 +420,6 @@ def _check_precisions(precisions: tuple[Precision, ...]) -> None:
         raise ExportError(
             f"precisions: {given}; expected fp32, fp16 or both. 'molre-edge calibrate' makes int8 and fp8 graphs"
         )
-
-
-def _reference(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
-    """PyTorch's answers, one volume at a time."""
-    with TorchRunner(model, device="cpu") as runner:
-        answers = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
-    bad = [i + 1 for i in range(len(golden)) if not np.isfinite(answers.logits[i]).all()]
-    if bad:
-        raise ExportError(
-            f"the PyTorch model itself answers NaN or infinity on golden volume {bad[0]} of {len(golden)}. Expected "
-            f"finite logits. Some of its weights are too large: train it again, or go back to an earlier checkpoint"
-        )
-    return answers
 
 
 def _trace(graph: onnx.ModelProto, checkpoint: LoadedCheckpoint) -> list[RouterTrace]:
@@ -425,17 +445,18 @@ def _prove(
     golden: npt.NDArray[np.float16],
     reference: Outputs,
     answers: Outputs,
+    trained: Tensors | None,
 ) -> RoutingProof:
     tolerance = DEFAULT_LIMITS[Precision.FP32].max_routing_l1  # the default, whatever limits the user set
     assert tolerance is not None
     with even_gates(model):
-        even_reference = _reference(model, golden[:MIN_GOLDEN])
+        even_reference = torch_answers(model, golden[:MIN_GOLDEN])
     even_graph = with_even_gates(graph).SerializeToString()
     return prove_routing(
         traces,
         reference=reference,
         answers=answers,
         even_reference=even_reference,
-        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1).alone,
+        even_answers=graph_answers(even_graph, golden[:MIN_GOLDEN], Precision.FP32, batch=1, adapter=trained).alone,
         tolerance=tolerance,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from molre_edge.errors import ExportError
+from molre_edge.adapters.tensors import Tensors, check_half_range
+from molre_edge.errors import AdapterError, ExportError
 from molre_edge.export.links import Links
 from molre_edge.export.routing_trace import router_softmaxes
+from molre_edge.specs import TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +41,26 @@ def float32_islands(graph: onnx.ModelProto) -> list[str]:
     gates = links.nodes_between("gates", stop=("Softmax",)) if softmaxes else []
     routers = [node for softmax in softmaxes for node in _router_nodes(links, softmax)]
     chosen = {node.name for node in (*head, *gates, *softmaxes, *routers)}
+    chosen |= _moves_of_weights(graph, links, chosen)
     return [node.name for node in graph.graph.node if node.name in chosen]
+
+
+def _moves_of_weights(graph: onnx.ModelProto, links: Links, chosen: set[str]) -> set[str]:
+    """The nodes that turn what was trained, as the graph takes it, into the weights of chosen products."""
+    values = [name for node in graph.graph.node if node.name in chosen for name in node.input]
+    moves = set[str]()
+    while values:
+        node = links.maker(values.pop())
+        if node is not None and node.output[0] in links.weights and node.output[0] not in links.constants:
+            moves.add(node.name)
+            values.extend(node.input)
+    return moves
+
+
+def _single_inputs(graph: onnx.ModelProto, islands: Collection[str]) -> list[str]:
+    """The inputs beside the volume that stay in float32: those that only islands read."""
+    links = Links(graph)
+    return [name for name in links.inputs if all(node.name in islands for node in links.readers(name))]
 
 
 def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -63,12 +85,17 @@ def _router_nodes(links: Links, softmax: onnx.NodeProto) -> list[onnx.NodeProto]
     return nodes
 
 
-def to_half(graph: onnx.ModelProto, model: HeadCTClassifier | None = None) -> onnx.ModelProto:
+def to_half(
+    graph: onnx.ModelProto, model: HeadCTClassifier | None = None, trained: Tensors | None = None
+) -> onnx.ModelProto:
     """Convert a float32 graph to float16; volume in float16, outputs in float32.
+
+    What was trained, where it is an input, comes in float16 too, but for what only the float32 islands read.
 
     Args:
         graph: in float32.
         model: whose graph it is; names the module of a weight that is refused.
+        trained: values of the trained tensors, if they are inputs of the graph.
 
     Raises:
         ExportError: a weight that would become float16 does not fit into it.
@@ -79,12 +106,14 @@ def to_half(graph: onnx.ModelProto, model: HeadCTClassifier | None = None) -> on
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     islands = float32_islands(graph)
+    single = _single_inputs(graph, islands)
     _check_range(graph, islands, model)
+    _check_trained(trained or {}, single)
     source = onnx.ModelProto()
     source.CopyFrom(graph)  # the converter works in place
     half = convert_float_to_float16(
         source,
-        keep_io_types=[output.name for output in graph.graph.output],
+        keep_io_types=[*single, *(output.name for output in graph.graph.output)],
         op_block_list=list(_NORMS),
         node_block_list=islands,
         min_positive_val=5.96e-8,  # the smallest half there is, whatever a version's default
@@ -94,6 +123,15 @@ def to_half(graph: onnx.ModelProto, model: HeadCTClassifier | None = None) -> on
     ordered = OnnxModel(half)
     ordered.topological_sort()  # the converter appends its casts at the end
     return ordered.model  # type: ignore[no-any-return]
+
+
+def _check_trained(trained: Tensors, single: Collection[str]) -> None:
+    try:
+        check_half_range(
+            trained, [TensorSpec(name, "float16", value.shape) for name, value in trained.items() if name not in single]
+        )
+    except AdapterError as error:
+        raise ExportError(f"{error}. Export it in float32 only (--precision fp32)") from error
 
 
 def _check_range(graph: onnx.ModelProto, islands: list[str], model: HeadCTClassifier | None) -> None:
@@ -143,6 +181,7 @@ def _join_islands(graph: onnx.ModelProto, islands: list[str]) -> None:
     import onnx
 
     links, outputs = Links(graph), {output.name for output in graph.graph.output}
+    single = {*_single_values(graph)}
     rename: dict[str, str] = {}
     needless = set[str]()
     for back in graph.graph.node:
@@ -150,7 +189,9 @@ def _join_islands(graph: onnx.ModelProto, islands: list[str]) -> None:
         if there is None or not _casts_to(there, onnx.TensorProto.FLOAT16):
             continue
         origin = links.maker(there.input[0])
-        if origin is None or (origin.name not in islands and origin.op_type not in _NORMS):
+        if origin is None and there.input[0] not in single:
+            continue
+        if origin is not None and origin.name not in islands and origin.op_type not in _NORMS:
             continue
         exact, rounded = there.input[0], back.output[0]
         if rounded not in outputs:
@@ -174,6 +215,13 @@ def _join_islands(graph: onnx.ModelProto, islands: list[str]) -> None:
     del graph.graph.node[:], graph.graph.value_info[:]
     graph.graph.node.extend(nodes)
     graph.graph.value_info.extend(values)
+
+
+def _single_values(graph: onnx.ModelProto) -> list[str]:
+    """The float32 inputs."""
+    import onnx
+
+    return [v.name for v in graph.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
 
 
 def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
@@ -205,7 +253,8 @@ def check_half(graph: onnx.ModelProto, islands: list[str]) -> None:
     ]
     if wide:
         raise ExportError(f"the float16 graph has {len(wide)} products with float32 weights, such as {wide[0]}")
-    for values, kind, word in ((graph.graph.input, half, "float16"), (graph.graph.output, single, "float32")):
-        for value in values:
-            if value.type.tensor_type.elem_type != kind:
-                raise ExportError(f"the float16 graph: expected {value.name} in {word}")
+    wide_ends = {*_single_inputs(graph, islands), *(value.name for value in graph.graph.output)}
+    for value in (*graph.graph.input, *graph.graph.output):
+        kind, word = (single, "float32") if value.name in wide_ends else (half, "float16")
+        if value.type.tensor_type.elem_type != kind:
+            raise ExportError(f"the float16 graph: expected {value.name} in {word}")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.golden_origin import OwnGolden, golden_words
 from molre_edge.engines.batches import answer_alone, answer_in_batches
 from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
-from molre_edge.errors import ParityFailedError
+from molre_edge.engines.torch_runner import TorchRunner
+from molre_edge.errors import ExportError, ParityFailedError
 from molre_edge.export.manifest_content import GraphParity
 from molre_edge.parity import Outputs, ParityLimits, Verdict
 from molre_edge.parity.batches import BatchAnswers, judge_batches
@@ -19,15 +21,39 @@ from molre_edge.specs import Precision
 
 if TYPE_CHECKING:
     from molre_edge.model.checkpoint import LoadedCheckpoint
+    from molre_edge.model.classifier import HeadCTClassifier
 
-__all__ = ["graph_answers", "judged"]
+__all__ = ["graph_answers", "judged", "torch_answers"]
 
 _BATCH = 3
 """Every slot of such a batch is judged. A graph with a constant batch may answer two volumes, and fails on three."""
 
 
+def torch_answers(model: HeadCTClassifier, golden: npt.NDArray[np.float16]) -> Outputs:
+    """PyTorch's answers, one volume at a time.
+
+    Raises:
+        ExportError: the model answers NaN or infinity.
+    """
+    with TorchRunner(model, device="cpu") as runner:
+        answers = Outputs.stack([runner.run(golden[i : i + 1]).outputs for i in range(len(golden))])
+    bad = [i + 1 for i in range(len(golden)) if not np.isfinite(answers.logits[i]).all()]
+    if bad:
+        raise ExportError(
+            f"the PyTorch model itself answers NaN or infinity on golden volume {bad[0]} of {len(golden)}. Expected "
+            f"finite logits. Some of its weights are too large: train it again, or go back to an earlier checkpoint"
+        )
+    return answers
+
+
 def graph_answers(
-    raw: bytes, golden: npt.NDArray[np.float16], precision: Precision, *, optimise: bool = True, batch: int = _BATCH
+    raw: bytes,
+    golden: npt.NDArray[np.float16],
+    precision: Precision,
+    *,
+    optimise: bool = True,
+    batch: int = _BATCH,
+    adapter: Tensors | None = None,
 ) -> BatchAnswers:
     """A graph's answers on ONNX Runtime, on the CPU: alone, and in every slot of a batch.
 
@@ -37,8 +63,9 @@ def graph_answers(
         precision: of the graph.
         optimise: let ONNX Runtime optimise the graph.
         batch: slots of a batch; 1 for no batches.
+        adapter: the trained tensors, for a graph that takes them as inputs.
     """
-    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True) as runner:
+    with OnnxRuntimeRunner(raw, precision, optimise=optimise, cpu_only=True, adapter=adapter) as runner:
         alone, _ = answer_alone(runner, golden)
         return BatchAnswers(alone, answer_in_batches(runner, golden, batch))
 

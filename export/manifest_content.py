@@ -42,6 +42,7 @@ def manifest_content(
     checkpoint: LoadedCheckpoint,
     graphs: Mapping[Precision, GraphFacts],
     attention: str,
+    adapters: str,
     parity: Mapping[Precision, GraphParity],
     proof: RoutingProof | None,
     golden_origin: str,
@@ -54,6 +55,7 @@ def manifest_content(
         checkpoint: the exported checkpoint.
         graphs: facts of the graphs in the bundle.
         attention: ``fused`` or ``unfused``, in all of them.
+        adapters: whether the trained tensors are their ``constants`` or ``inputs``.
         parity: parity of every graph that was judged.
         proof: evidence that routing is dynamic; None if the model has no routing.
         golden_origin: the origin of the golden volumes.
@@ -76,6 +78,7 @@ def manifest_content(
         "parameters": {"added": count.added, "rest": count.rest, "added_fraction": count.fraction},
         "graphs": {str(precision): facts.to_dict() for precision, facts in graphs.items()},
         "attention": attention,
+        "adapters": adapters,
         "golden": {"origin": golden_origin, **({} if own is None else {"answers": own.to_dict()})},
         "routing": None if proof is None else proof.to_dict(),
         "parity": {

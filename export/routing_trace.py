@@ -46,7 +46,9 @@ def router_softmaxes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def trace_routers(graph: onnx.ModelProto, *, routers: int, layers: int, experts: int, rank: int) -> list[RouterTrace]:
-    """Show on the graph that each router depends on the input and multiplies the experts of its layers.
+    """Show on the graph that each router depends on the volume and multiplies the experts of its layers.
+
+    The volume is the graph's first input. Others hold what was trained: they are the same for every patient.
 
     Args:
         graph: of any precision.
@@ -104,7 +106,8 @@ def _is_gating(
     """Whether a Mul takes these gates on one side and the down projection of `width` rows on the other.
 
     On the gates' side only scaling and copies may lie between the softmax and the product; on the other side a MatMul,
-    Gemm or Conv whose constant weight makes `width` features, and after the product one whose weight reads as many.
+    Gemm or Conv whose weight makes `width` features, and after the product one whose weight reads as many. A weight is
+    a constant or an input of the graph, and never depends on the volume.
     """
     if len(mul.input) != 2:
         return False
@@ -157,20 +160,11 @@ def _next_products(links: Links, value: str) -> list[onnx.NodeProto]:
 
 
 def _widths(links: Links, product: onnx.NodeProto) -> tuple[int, int] | tuple[None, None]:
-    """Features that a product reads and makes, by its constant weight; None where it has none."""
-    shape = _constant_shape(links, product.input[1])
+    """Features that a product reads and makes, by its weight; None where it has none."""
+    shape = links.weights.get(product.input[1])
     if shape is None or len(shape) < 2:
         return None, None
     transposed = any(a.name == "transB" and a.i for a in product.attribute)
     if product.op_type == "Conv" or transposed:  # [out, in, ...]
         return shape[1], shape[0]
     return shape[-2], shape[-1]
-
-
-def _constant_shape(links: Links, name: str) -> tuple[int, ...] | None:
-    if name in links.constants:
-        return links.constants[name]
-    maker = links.maker(name)  # behind a cast, or Q/DQ
-    if maker is not None and maker.op_type in {"Cast", *_ROUNDS}:
-        return _constant_shape(links, maker.input[0])
-    return None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from molre_edge.doctor import diagnose
     from molre_edge.engines.build import build_engine
     from molre_edge.errors import (
+        AdapterError,
         BundleError,
         CalibrationError,
         CheckpointError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from molre_edge.export.exporter import export_checkpoint
+    from molre_edge.export.pack import pack_adapter
     from molre_edge.inspection.look import inspect_path
     from molre_edge.own_model.parting.explain import explain_reference
     from molre_edge.own_model.write_inputs import write_reference_inputs
@@ -46,6 +48,13 @@ if TYPE_CHECKING:
     from molre_edge.runs.remake import report_runs
     from molre_edge.specs import Precision
     from molre_edge.training.verbs import evaluate_checkpoint, import_peft, synthesize_scans, train_model
+    from molre_edge.verification.adapter_verbs import (
+        add_adapter,
+        default_adapter,
+        list_adapters,
+        remove_adapter,
+        rollback_adapter,
+    )
     from molre_edge.verification.verify import verify_bundle
 
 disable_telemetry()  # before any module can load a library that sends data
@@ -53,6 +62,7 @@ disable_telemetry()  # before any module can load a library that sends data
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdapterError",
     "Bundle",
     "BundleError",
     "CalibrationError",
@@ -74,9 +84,11 @@ __all__ = [
     "SigningError",
     "UsageError",
     "__version__",
+    "add_adapter",
     "bench_runners",
     "build_engine",
     "calibrate_bundle",
+    "default_adapter",
     "diagnose",
     "evaluate_checkpoint",
     "explain_reference",
@@ -84,9 +96,13 @@ __all__ = [
     "import_peft",
     "infer_scans",
     "inspect_path",
+    "list_adapters",
     "load_model",
     "make_signing_key",
+    "pack_adapter",
+    "remove_adapter",
     "report_runs",
+    "rollback_adapter",
     "sign_release",
     "synthesize_scans",
     "train_model",

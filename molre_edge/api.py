@@ -17,6 +17,12 @@ VERBS: Mapping[str, str] = {
     "explain_reference": "molre_edge.own_model.parting.explain",
     "export_checkpoint": "molre_edge.export.exporter",
     "calibrate_bundle": "molre_edge.calibration.run",
+    "pack_adapter": "molre_edge.export.pack",
+    "add_adapter": "molre_edge.verification.adapter_verbs",
+    "list_adapters": "molre_edge.verification.adapter_verbs",
+    "default_adapter": "molre_edge.verification.adapter_verbs",
+    "rollback_adapter": "molre_edge.verification.adapter_verbs",
+    "remove_adapter": "molre_edge.verification.adapter_verbs",
     "build_engine": "molre_edge.engines.build",
     "infer_scans": "molre_edge.runs.infer",
     "verify_bundle": "molre_edge.verification.verify",
@@ -46,6 +52,7 @@ ERRORS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "MolreEdgeError",
+            "AdapterError",
             "BundleError",
             "CalibrationError",
             "CheckpointError",

@@ -9,6 +9,7 @@ import reprlib
 from typing import Any
 
 __all__ = [
+    "AdapterError",
     "BundleError",
     "CalibrationError",
     "CheckpointError",
@@ -46,6 +47,10 @@ class CheckpointError(MolreEdgeError):
 
 class BundleError(MolreEdgeError):
     """A bundle is missing, incomplete, altered, or of another format version."""
+
+
+class AdapterError(MolreEdgeError):
+    """An adapter can't be read, does not fit a bundle, graph, engine or model, or there is none of that name."""
 
 
 class ExportError(MolreEdgeError):

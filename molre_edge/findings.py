@@ -8,6 +8,7 @@ paper, U ours). A parent is at least as likely as each of its children.
 from __future__ import annotations
 
 import csv
+import reprlib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,6 +20,8 @@ __all__ = [
     "SCAN_COLUMN",
     "SPLIT_COLUMN",
     "Finding",
+    "checked_names",
+    "checked_thresholds",
     "default_findings",
     "parents_of",
     "reserved_word",
@@ -69,3 +72,35 @@ def parents_of(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         if above is not None:
             pairs.append((child, index[above]))
     return tuple(pairs)
+
+
+def checked_names(names: object) -> tuple[str, ...]:
+    """Names of findings from a file that anybody may have written.
+
+    Raises:
+        ValueError: no list of words, a reserved one, or one of them twice.
+    """
+    if not isinstance(names, list) or not names:
+        raise ValueError("findings: expected a list of names")
+    for name in names:
+        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 100:
+            raise ValueError(f"findings: expected words of letters, digits, '_' and '-', got {reprlib.repr(name)}")
+        if reason := reserved_word(name):
+            raise ValueError(f"findings: {reason}")
+    if len(set(names)) != len(names):
+        raise ValueError("findings: expected each name once")
+    return tuple(names)
+
+
+def checked_thresholds(values: object, count: int) -> tuple[float, ...]:
+    """Decision thresholds of `count` findings from a file that anybody may have written.
+
+    Raises:
+        ValueError: another number of them, or one that is no probability.
+    """
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"thresholds: expected {count}, one a finding")
+    for value in values:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"thresholds: expected probabilities, got {reprlib.repr(value)}")
+    return tuple(float(value) for value in values)

@@ -20,6 +20,7 @@ __all__ = [
     "QUANTISED",
     "RUNTIMES",
     "SR_KINDS",
+    "VOLUME",
     "Grid",
     "Precision",
     "RangeMethod",
@@ -39,6 +40,9 @@ HU_MIN = -1024.0
 HU_MAX = 3071.0
 """Highest value of a volume on the model's grid, in Hounsfield units: the top of 12-bit CT."""
 
+
+VOLUME = "volume"
+"""The first input of every graph; the others, if there are any, are trained tensors."""
 
 RUNTIMES = ("onnxruntime", "onnxruntime-rtx", "openvino", "tensorrt", "tensorrt-rtx", "torch")
 """What can run a model; ``torch`` runs the PyTorch model itself."""
@@ -116,6 +120,11 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The lengths of the static axes."""
+        return tuple(axis for axis in self.shape if axis is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

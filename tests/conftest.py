@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,16 @@ settings.load_profile("any machine")
 pytest_plugins = ["report_fixtures", "run_fixtures"]
 """Fixtures that several areas share, in tests/fixtures."""
 
-_COSTLY = {"tiny_bundle", "tiny_checkpoint", "tiny_data", "wheel_path", "stand_in", "spawn"}
+_COSTLY = {
+    "adapter_bundle",
+    "other_adapter",
+    "tiny_bundle",
+    "tiny_checkpoint",
+    "tiny_data",
+    "wheel_path",
+    "stand_in",
+    "spawn",
+}
 _LONG = (
     "benchmarks", "calibration", "cli/test_synthesize.py", "edge", "engines", "export", "model",
     "reports/test_browser.py",
@@ -161,6 +171,60 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
     )  # a narrow model rounds more
     export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_bundle(tiny_checkpoint: Path) -> Path:
+    """The tiny checkpoint's bundle with its trained tensors as inputs: fp32 and fp16, two golden volumes."""
+    from molre_edge.export.exporter import export_checkpoint
+
+    folder, limits = tiny_checkpoint.parent / "adapter-bundle", tiny_checkpoint.parent / "wide.toml"
+    limits.write_text(
+        "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
+        "max_routing_l1 = 0.2\n"
+    )  # a narrow model rounds more
+    export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits, adapters="inputs")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tiny_checkpoint: Path) -> Path:
+    """Another training of the tiny checkpoint's backbone: two experts of rank 1, and four findings of its own."""
+    import torch
+
+    from molre_edge.model.checkpoint import load_checkpoint, save_checkpoint
+    from molre_edge.model.classifier import HeadCTClassifier
+
+    first = load_checkpoint(tiny_checkpoint)
+    config = replace(
+        first.config,
+        adapter=replace(first.config.adapter, experts=2, rank=1, alpha=3.0),
+        router=replace(first.config.router, temperature=0.5),
+        findings=("bleed", "infarct", "shift", "own-finding"),
+        thresholds=(0.3, 0.4, 0.5, 0.6),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = HeadCTClassifier(config).eval()
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name.endswith("lora_B"):
+                    value.normal_(std=0.2)
+                elif not name.startswith("backbone."):
+                    value.normal_(std=0.5)
+    frozen = {name: value for name, value in first.model.state_dict().items() if name.startswith("backbone.")}
+    model.load_state_dict({name: value for name, value in frozen.items() if "lora_" not in name}, strict=False)
+    path = tiny_checkpoint.parent / "other.pt"
+    save_checkpoint(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other_adapter(other_checkpoint: Path, adapter_bundle: Path) -> Path:
+    """That training as an adapter of the bundle, under the name ``other``."""
+    from molre_edge.export.pack import pack_adapter
+
+    return pack_adapter(other_checkpoint, other_checkpoint.parent / "other.adapter", bundle=adapter_bundle).path
 
 
 @pytest.fixture(scope="session")

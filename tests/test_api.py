@@ -17,6 +17,7 @@ from molre_edge import errors
 from molre_edge.api import ERRORS, PLACES, TYPES, VERBS
 
 PUBLIC = [
+    "AdapterError",
     "Bundle",
     "BundleError",
     "CalibrationError",
@@ -38,9 +39,11 @@ PUBLIC = [
     "SigningError",
     "UsageError",
     "__version__",
+    "add_adapter",
     "bench_runners",
     "build_engine",
     "calibrate_bundle",
+    "default_adapter",
     "diagnose",
     "evaluate_checkpoint",
     "explain_reference",
@@ -48,9 +51,13 @@ PUBLIC = [
     "import_peft",
     "infer_scans",
     "inspect_path",
+    "list_adapters",
     "load_model",
     "make_signing_key",
+    "pack_adapter",
+    "remove_adapter",
     "report_runs",
+    "rollback_adapter",
     "sign_release",
     "synthesize_scans",
     "train_model",

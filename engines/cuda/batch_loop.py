@@ -59,8 +59,23 @@ class Slot:
     The graph holds the network alone. Copies stay outside of it, so that events between them tell the phases apart.
     """
 
-    def __init__(self, device: Device, network: Network, size: int, *, graph: bool) -> None:
+    def __init__(
+        self,
+        device: Device,
+        network: Network,
+        size: int,
+        *,
+        graph: bool,
+        shared: Mapping[str, int] | None = None,
+    ) -> None:
         """Take memory for batches of `size` and run one of zeros: no later one then meets anything for the first time.
+
+        Args:
+            device: active.
+            network: to run.
+            size: volumes in a batch.
+            graph: replay it as a CUDA graph.
+            shared: addresses of the inputs that all slots share, such as an adapter's.
 
         Raises:
             DeviceMemoryError: the memory is not there; nothing is kept.
@@ -81,7 +96,7 @@ class Slot:
             }
             self._stream: Stream = _kept(stack, device.stream())
             self._marks: list[Event] = [_kept(stack, device.event()) for _ in range(4)]
-            addresses = {name: buffer.address for name, buffer in self._there.items()}
+            addresses = {**(shared or {}), **{name: buffer.address for name, buffer in self._there.items()}}
             self._bound: Bound = _kept(stack, network.bind(device, size, addresses, self._stream))
             self._host[network.input.name].array[...] = 0
             stack.callback(_settle, self._stream)  # before anything is freed, also where what follows fails
@@ -157,10 +172,20 @@ class SlotLoop:
         notes: what did not go as wished, such as a halved batch.
     """
 
-    def __init__(self, device: Device, network: Network, *, smallest: int, largest: int, graphs: bool = True) -> None:
-        """Prepare nothing yet."""
+    def __init__(
+        self,
+        device: Device,
+        network: Network,
+        *,
+        smallest: int,
+        largest: int,
+        graphs: bool = True,
+        shared: Mapping[str, int] | None = None,
+    ) -> None:
+        """Prepare nothing yet; `shared` are addresses of inputs that all slots share."""
         self.limit, self.notes = largest, list[str]()
         self._device, self._network, self._smallest, self._graphs = device, network, smallest, graphs
+        self._shared = shared
         self._slots: dict[int, list[Slot]] = {}
         self._single: set[int] = set()  # sizes whose second slot did not fit
 
@@ -196,6 +221,12 @@ class SlotLoop:
                 yield _joined(parts, owed.popleft())
         finally:  # who stops early must not leave work that writes into freed memory
             for slot in busy:
+                slot.wait()
+
+    def settle(self) -> None:
+        """Wait for all that is queued."""
+        for slots in self._slots.values():
+            for slot in slots:
                 slot.wait()
 
     def facts(self) -> dict[str, Any]:
@@ -270,7 +301,7 @@ class SlotLoop:
 
     def _add_slot(self, size: int) -> Slot:
         with self._device.active():
-            slot = Slot(self._device, self._network, size, graph=self._graphs)
+            slot = Slot(self._device, self._network, size, graph=self._graphs, shared=self._shared)
         self._slots.setdefault(size, []).append(slot)
         if slot.why_no_graph and self._graphs and len(self._slots[size]) == 1:
             self._note(f"no CUDA graph for batches of {size}: {slot.why_no_graph}")

@@ -49,9 +49,8 @@ class BuildOptions:
         optimization_level: 0 (quick build) to 5 (long search); None is the library's default.
         compute_capabilities: such as ``sm86``; none is the library's default list. TensorRT-RTX only.
         timing_cache: keep the builder's measurements in the bundle for the next build. None does where it is possible.
-            TensorRT only, as are the next two.
+            TensorRT only, as is the next.
         version_compatible: newer versions of the library may run the engine; such an engine holds code for the host.
-        refit: its weights can be replaced later.
     """
 
     target: Target = Target.RTX
@@ -61,7 +60,6 @@ class BuildOptions:
     compute_capabilities: tuple[str, ...] = ()
     timing_cache: bool | None = None
     version_compatible: bool = False
-    refit: bool = False
 
     def __post_init__(self) -> None:
         """Refuse by name what is out of range and what the target's library can't do."""
@@ -86,7 +84,6 @@ class BuildOptions:
         for option, asked, why in (
             ("--timing-cache", self.timing_cache, "TensorRT-RTX measures nothing when it builds, so it has none"),
             ("--version-compatible", self.version_compatible, "TensorRT-RTX has no such engines without a GPU"),
-            ("--refit", self.refit, "TensorRT-RTX builds no such engines without a GPU"),
         ):
             if asked:
                 raise EngineError(f"{option}: {why}; leave the option out, or build with --target here")
@@ -130,8 +127,6 @@ class TensorRT:
             config.builder_optimization_level = options.optimization_level
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        if options.refit:
-            config.set_flag(trt.BuilderFlag.REFIT)
         flags: Any = trt.BuilderFlag
         if hasattr(flags, "REQUIRE_USER_ALLOCATION"):  # TensorRT-RTX: an engine that takes memory makes no CUDA graph
             config.set_flag(flags.REQUIRE_USER_ALLOCATION)

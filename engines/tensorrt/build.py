@@ -88,7 +88,6 @@ def build_tensorrt(
                 "optimization_level": options.optimization_level,
                 "timing_cache": {"file": cache.name, "reused": reused} if measurements else None,
                 "version_compatible": options.version_compatible,
-                "refit": options.refit,
             },
             "warnings": [told for told in (problem, not_checked, fewer, _still_fused(bundle, layers)) if told],
             "graph": {"file": facts.file, "sha256": hashlib.sha256(graph).hexdigest()},

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from molre_edge.adapters.tensors import PREFIX
 from molre_edge.engines.cuda.device import Buffer, Device, DeviceError, DeviceMemoryError, Stream
+from molre_edge.engines.runner import are_inputs
 from molre_edge.engines.tensorrt.api import TensorRT
 from molre_edge.engines.tensorrt.progress import Watch, listed, listening
 from molre_edge.errors import EngineError
-from molre_edge.specs import TensorSpec
+from molre_edge.specs import VOLUME, TensorSpec
 
 if TYPE_CHECKING:
     from molre_edge.engines.tensorrt.timing_cache import RuntimeCache
-    from molre_edge.engines.tensorrt.types import ICudaEngine, IExecutionContext, Runtime
+    from molre_edge.engines.tensorrt.types import ICudaEngine, IExecutionContext, Library, Runtime
 
 __all__ = ["TensorRTNetwork"]
 
@@ -28,6 +30,7 @@ class TensorRTNetwork:
 
     Attributes:
         input: the volume, its batch free.
+        trained: the trained tensors that it takes as inputs, sorted by name; their shapes are static.
         outputs: logits, embedding and gates, as the engine orders them.
         batch: smallest, usual and largest number of volumes.
     """
@@ -57,20 +60,15 @@ class TensorRTNetwork:
         try:
             if engine is None:
                 raise _refusal(watch, f"{tensorrt.name} {tensorrt.version} can't load the engine", EngineError)
-            specs = {True: list[TensorSpec](), False: list[TensorSpec]()}
-            for place in range(engine.num_io_tensors):
-                name = engine.get_tensor_name(place)
-                kind = engine.get_tensor_dtype(name).name
-                sides = [int(side) for side in engine.get_tensor_shape(name)][1:]
-                is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-                specs[is_input].append(TensorSpec(name, _DTYPES.get(kind, kind), (None, *sides)))
-            if len(specs[True]) != 1 or not {"logits", "embedding"} <= {spec.name for spec in specs[False]}:
-                told = ", ".join(str(spec) for spec in (*specs[True], *specs[False]))
+            inputs, outputs = _specs_of(engine, trt)
+            names = [spec.name for spec in inputs]
+            if not are_inputs(names) or not {"logits", "embedding"} <= {spec.name for spec in outputs}:
+                told = ", ".join(str(spec) for spec in (*inputs, *outputs))
                 raise EngineError(
                     f"the engine's tensors are {told}. Expected those of a "
                     "bundle's graph: build the engine again with 'molre-edge build'"
                 )
-            (self.input,), self.outputs = specs[True], tuple(specs[False])
+            self.input, self.trained, self.outputs = inputs[0], tuple(inputs[1:]), tuple(outputs)
             low, usual, high = engine.get_tensor_profile_shape(self.input.name, 0)
             self.batch = (int(low[0]), int(usual[0]), int(high[0]))
         except BaseException:  # its traceback holds this frame: they would outlive the device's context
@@ -122,6 +120,19 @@ class TensorRTNetwork:
             self._cache.keep()
         self._engine = None
         self._runtime = None
+
+
+def _specs_of(engine: ICudaEngine, trt: Library) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """An engine's inputs, the volume first and the others sorted, and its outputs."""
+    inputs, outputs = list[TensorSpec](), list[TensorSpec]()
+    for place in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(place)
+        kind = engine.get_tensor_dtype(name).name
+        sides = [int(side) for side in engine.get_tensor_shape(name)]
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        shape = tuple(sides) if is_input and name.startswith(PREFIX) else (None, *sides[1:])
+        (inputs if is_input else outputs).append(TensorSpec(name, _DTYPES.get(kind, kind), shape))
+    return sorted(inputs, key=lambda spec: (spec.name != VOLUME, spec.name)), outputs
 
 
 class _Bound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,17 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import PREFIX, Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import EngineFile, read_engine
 from molre_edge.engines.cuda.batch_loop import SlotLoop
 from molre_edge.engines.cuda.device import Device, open_device
-from molre_edge.engines.runner import RunResult, check_volume
+from molre_edge.engines.cuda.trained import TrainedBuffers
+from molre_edge.engines.runner import RunResult, check_volume, fitting_adapter, no_adapter
 from molre_edge.engines.tensorrt.api import Target, TensorRT, load_tensorrt
 from molre_edge.engines.tensorrt.fit import BuiltFor, why_not_gpu, why_not_version
 from molre_edge.engines.tensorrt.network import TensorRTNetwork
 from molre_edge.engines.tensorrt.timing_cache import RuntimeCache, runtime_cache_path
 from molre_edge.errors import EngineError
-from molre_edge.specs import TensorSpec
+from molre_edge.specs import VOLUME, TensorSpec
 
 __all__ = ["RUNTIMES", "TensorRTRunner"]
 
@@ -47,6 +50,7 @@ class TensorRTRunner:
         *,
         graphs: bool = True,
         bundle: Path | None = None,
+        adapter: Tensors | None = None,
         open_device: Callable[[], Device] = open_device,
     ) -> None:
         """Take an engine; nothing is loaded before the block is entered.
@@ -54,9 +58,11 @@ class TensorRTRunner:
         Args:
             plan: the engine's content, already checked against its hash.
             engine: its facts.
-            specs: input and outputs of the graph that it was built from.
+            specs: inputs and outputs of the graph that it was built from.
             graphs: replay each batch size as a CUDA graph.
             bundle: the folder in which TensorRT-RTX keeps what it compiles for this GPU; None keeps nothing.
+            adapter: the trained tensors of an engine that takes them as inputs; :meth:`use_adapter` may give them
+                later.
             open_device: gives the GPU.
 
         Raises:
@@ -67,6 +73,7 @@ class TensorRTRunner:
         self.name = f"{RUNTIMES[str(self.built.target)]}:{self.precision}"
         self._plan, self._engine, self._specs = plan, engine, specs
         self._graphs, self._bundle, self._open_device = graphs, bundle, open_device
+        self._adapter = adapter
         self._stack = contextlib.ExitStack()
         self._entered: _Entered | None = None
 
@@ -107,13 +114,20 @@ class TensorRTRunner:
                 host_code = self.built.version_compatible
                 network = TensorRTNetwork(tensorrt, self._plan, host_code=host_code, cache=cache)
             stack.callback(_close_on, device, network)
-            if {str(spec) for spec in self._specs} != {str(spec) for spec in (network.input, *network.outputs)}:
+            ends = (network.input, *network.trained, *network.outputs)
+            if {str(spec) for spec in self._specs} != {str(spec) for spec in ends}:
                 self._refuse("its inputs and outputs are not those of the graph; build it again")
+            with device.active():
+                trained = TrainedBuffers(device, network.trained)
+            stack.callback(_close_on, device, trained)
             low, _, high = network.batch
-            loop = SlotLoop(device, network, smallest=low, largest=high, graphs=self._graphs)
+            loop = SlotLoop(device, network, smallest=low, largest=high, graphs=self._graphs, shared=trained.addresses)
             stack.callback(loop.close)
+            self._entered = _Entered(device, tensorrt, network, trained, loop)
+            stack.callback(setattr, self, "_entered", None)
+            if self._adapter is not None:
+                self.use_adapter(self._adapter)
             self._stack = stack.pop_all()
-        self._entered = _Entered(device, tensorrt, network, loop)
         self._plan = b""  # the engine has its own copy
         return self
 
@@ -121,7 +135,6 @@ class TensorRTRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free everything on the GPU."""
-        self._entered = None
         self._stack.close()
 
     @property
@@ -133,7 +146,27 @@ class TensorRTRunner:
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Those of the graph, in its order."""
         self._ready()
-        return self._specs[1:]
+        return tuple(spec for spec in self._specs if spec.name != VOLUME and not spec.name.startswith(PREFIX))
+
+    @property
+    def adapter_specs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that the engine takes as inputs; none where they are constants."""
+        return self._ready().network.trained
+
+    def use_adapter(self, tensors: Tensors) -> None:
+        """Answer by these trained tensors from the next batch on; batches that are under way are waited for.
+
+        They are copied over the earlier ones, so contexts and CUDA graphs stay as they are.
+
+        Raises:
+            AdapterError: they do not fit the engine, or its trained tensors are constants.
+            EngineError: not in a 'with' block, or the GPU failed.
+        """
+        entered = self._ready()
+        fitting = fitting_adapter(tensors, self.adapter_specs, self.name)
+        entered.loop.settle()
+        with entered.device.active():
+            entered.trained.fill(fitting)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -157,7 +190,7 @@ class TensorRTRunner:
         Raises:
             EngineError: not in a 'with' block, not such a batch, or the GPU failed on it.
         """
-        entered = self._ready()
+        entered = self._ready_to_answer()
         check_volume(volume, entered.network.input)
         return entered.loop.run(volume)
 
@@ -167,7 +200,7 @@ class TensorRTRunner:
         Raises:
             EngineError: as :meth:`run`.
         """
-        entered = self._ready()
+        entered = self._ready_to_answer()
 
         def checked() -> Iterator[Volume]:
             for volume in volumes:
@@ -175,6 +208,12 @@ class TensorRTRunner:
                 yield volume
 
         return entered.loop.stream(checked())
+
+    def _ready_to_answer(self) -> _Entered:
+        entered = self._ready()
+        if entered.network.trained and not entered.trained.filled:
+            raise no_adapter(entered.network.trained, self.name)
+        return entered
 
     def _ready(self) -> _Entered:
         if self._entered is None:
@@ -186,9 +225,13 @@ class TensorRTRunner:
             raise EngineError(f"{self._engine.path}: {reason}")
 
 
+@dataclass(frozen=True, eq=False)
 class _Entered:
-    def __init__(self, device: Device, tensorrt: TensorRT, network: TensorRTNetwork, loop: SlotLoop) -> None:
-        self.device, self.tensorrt, self.network, self.loop = device, tensorrt, network, loop
+    device: Device
+    tensorrt: TensorRT
+    network: TensorRTNetwork
+    trained: TrainedBuffers
+    loop: SlotLoop
 
 
 def _fused(engine: EngineFile) -> dict[str, int]:
@@ -198,6 +241,6 @@ def _fused(engine: EngineFile) -> dict[str, int]:
     return {"fused_attention": fused} if type(fused) is int else {}
 
 
-def _close_on(device: Device, network: TensorRTNetwork) -> None:
+def _close_on(device: Device, part: TensorRTNetwork | TrainedBuffers) -> None:
     with device.active():
-        network.close()
+        part.close()

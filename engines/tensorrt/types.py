@@ -117,7 +117,6 @@ class Runtime(Protocol):
 
 class BuilderFlag(Protocol):
     TF32: Any
-    REFIT: Any
     VERSION_COMPATIBLE: Any
 
 

@@ -55,6 +55,7 @@ class Benchmark:
 def bench_runners(
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     *,
+    adapter: str | None = None,
     scans: StrPath | None = None,
     engines: Sequence[str] | None = None,
     batches: Sequence[int] = (1,),
@@ -75,6 +76,7 @@ def bench_runners(
 
     Args:
         bundle: the bundle's folder, or an open bundle.
+        adapter: name of the bundle's adapter; None for its default.
         scans: a file or folder of scans; None for the golden volumes.
         engines: the engines, such as ``fp16`` or ``torch``; None for all that are ready, without torch.
         batches: volumes per call.
@@ -97,7 +99,7 @@ def bench_runners(
     """
     if out is not None and (problem := name_problem(out)):
         raise ConfigError(f"--out {out}: {problem}. Choose a shorter name")
-    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
+    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust)).select(adapter)
     checkpoint, weights = (None if path is None else Path(path) for path in (plain, backbone_weights))
     if checkpoint is not None and sha256_of(checkpoint) != opened.checkpoint_sha256:
         raise RunError(
@@ -175,6 +177,7 @@ def _data(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "molre-edge": __version__,
         "bundle": bundle.digest,
+        "adapter": None if bundle.using is None else {"name": bundle.using.name, "sha256": bundle.using.digest},
         "volumes": volumes,
         "grid": list(bundle.grid.shape),
         "includes": dict(INCLUDES),

@@ -12,13 +12,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.file import Adapter
+from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.store import AdapterStore
 from molre_edge.bundle.golden import GoldenSet, read_golden
 from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.bundle.manifest import (
@@ -30,7 +33,7 @@ from molre_edge.bundle.manifest import (
     parse_manifest,
 )
 from molre_edge.bundle.release import check_release
-from molre_edge.errors import BundleError, SigningError
+from molre_edge.errors import AdapterError, BundleError, SigningError
 from molre_edge.files import (
     StrPath,
     name_problem,
@@ -78,6 +81,9 @@ class Bundle:
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; None for the rebuild of the checkpoint.
+        fit: what an adapter must be made for; None if the graphs hold what was trained, and take no adapter.
+        using: the adapter that was chosen with :meth:`select`. Findings, thresholds, golden answers and checkpoint are
+            then its own.
         trust: the keys that it was checked by.
         signed: the release's signature; None if no signature was asked for.
         released: the files that the signature covers.
@@ -92,6 +98,8 @@ class Bundle:
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
+    fit: FitFacts | None = None
+    using: Adapter | None = None
     trust: Trust = NO_TRUST
     signed: Signed | None = None
     released: frozenset[str] = frozenset()
@@ -150,6 +158,7 @@ class Bundle:
             graphs=manifest.graphs,
             checkpoint_sha256=manifest.checkpoint_sha256,
             own_golden=manifest.own_golden,
+            fit=manifest.fit,
             trust=trust,
             signed=signed,
             released=released,
@@ -248,9 +257,79 @@ class Bundle:
         shapes = {"volumes": (None, *self.grid.shape), **{spec.name: spec.shape for spec in outputs}}
         content = self.read(GOLDEN_FILE)
         try:
-            return read_golden(content, shapes)
+            golden = read_golden(content, shapes)
         except ValueError as error:
             raise BundleError(f"{self.folder / GOLDEN_FILE}: damaged ({error}); export the checkpoint again") from error
+        if self.using is None:
+            return golden
+        if self.using.golden_volumes != golden.sha256:
+            raise AdapterError(
+                f"adapter {self.using.words}: its golden answers are to other golden volumes than this bundle's, so it "
+                f"can't be checked here. Pack it for this bundle: 'molre-edge adapter pack CHECKPOINT --bundle "
+                f"{self.folder}'"
+            )
+        return GoldenSet(golden.volumes, self.using.golden)
+
+    def adapter_facts(self) -> FitFacts:
+        """What an adapter must be made for.
+
+        Raises:
+            AdapterError: the graphs take no adapter.
+        """
+        if self.fit is None:
+            raise AdapterError(
+                f"{self.folder}: its graphs hold what was trained, and take no adapter. Export the checkpoint again "
+                f"with --adapters inputs"
+            )
+        return self.fit
+
+    def adapter(self, name: str | None = None) -> Adapter:
+        """An adapter of the bundle, its hash compared.
+
+        Args:
+            name: of the adapter; None for the default.
+
+        Raises:
+            AdapterError: the graphs take none, or there is none of that name.
+            BundleError: its file is altered or missing.
+        """
+        self.adapter_facts()
+        return AdapterStore(self.folder).read(name)
+
+    def select(self, name: str | None = None) -> Bundle:
+        """The bundle with one of its adapters chosen; the bundle as it is if its graphs take none.
+
+        Args:
+            name: of the adapter; None for the one that was chosen already, else the default.
+
+        Raises:
+            AdapterError, BundleError: as :meth:`adapter`.
+        """
+        if name is None and (self.fit is None or self.using is not None):
+            return self
+        return self.with_adapter(self.adapter(name))
+
+    def with_adapter(self, adapter: Adapter) -> Bundle:
+        """The bundle with an adapter chosen, whether it is one of its own or not; see :attr:`using`.
+
+        Raises:
+            AdapterError: what it says of its golden answers is damaged.
+        """
+        try:
+            own = None if adapter.own_golden is None else OwnGolden.from_dict(adapter.own_golden)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AdapterError(
+                f"adapter {adapter.words}: what it says of its golden answers is damaged ({str(error)[:200]}). Pack it "
+                f"again"
+            ) from error
+        return replace(
+            self,
+            findings=adapter.findings,
+            thresholds=adapter.thresholds,
+            checkpoint_sha256=adapter.checkpoint_sha256,
+            own_golden=own,
+            using=adapter,
+        )
 
 
 def _check_digest(folder: Path, digest: str, expected: str) -> None:

@@ -11,14 +11,17 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.fit_facts import FitFacts
+from molre_edge.adapters.tensors import PREFIX
 from molre_edge.bundle.golden_origin import OwnGolden
 from molre_edge.errors import ConfigError
-from molre_edge.findings import reserved_word
+from molre_edge.findings import checked_names, checked_thresholds
 from molre_edge.specs import Grid, Precision, TensorSpec
 
 __all__ = [
@@ -42,6 +45,11 @@ CALIBRATION_SECTIONS = {Precision.INT8: "calibration", Precision.FP8: "calibrati
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")
 _DTYPES = ("float16", "float32")
+_TRAINED_NAME = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_.]{1,300}")
+_MAX_AXES = 5
+"""Those of a 3D convolution's kernel."""
+_MAX_ELEMENTS = 1 << 28
+"""Of all trained tensors together: a gigabyte in float32, hundreds of times what 0.5 % of a large model is."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class GraphFacts:
 
     Attributes:
         file: its name in the bundle.
-        inputs: the volume's specification.
+        inputs: the volume's specification, then those of the trained tensors, if they are inputs.
         outputs: specifications of logits, gates (absent for K = 0) and embedding.
         opset: of the default ONNX domain.
         ir_version: of the file.
@@ -61,6 +69,11 @@ class GraphFacts:
     outputs: tuple[TensorSpec, ...]
     opset: int
     ir_version: int
+
+    @property
+    def adapter_inputs(self) -> tuple[TensorSpec, ...]:
+        """The trained tensors that an adapter gives; none where they are constants of the graph."""
+        return self.inputs[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -77,7 +90,7 @@ class GraphFacts:
         """The inverse of :meth:`to_dict`."""
         return cls(
             data["file"],
-            tuple(_tensor(spec) for spec in data["inputs"]),
+            (*map(_tensor, data["inputs"][:1]), *map(_trained_tensor, data["inputs"][1:])),
             tuple(_tensor(spec) for spec in data["outputs"]),
             int(data["opset"]),
             int(data["ir_version"]),
@@ -95,6 +108,7 @@ class Manifest:
         graphs: the graphs' facts, by precision.
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; else None.
+        fit: what an adapter must be made for; None for graphs that hold what was trained.
     """
 
     data: Mapping[str, Any]
@@ -105,6 +119,7 @@ class Manifest:
     graphs: Mapping[Precision, GraphFacts]
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
+    fit: FitFacts | None = None
 
 
 def is_covered(name: str) -> bool:
@@ -142,7 +157,7 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
     for name, sha256 in files.items():
         if not is_covered(name) or not _SHA256.fullmatch(sha256):
             raise ValueError(f"files: unexpected entry {name!r}")
-    grid, findings = Grid(**data["grid"]), _findings(data["findings"])
+    grid, findings = Grid(**data["grid"]), checked_names(data["findings"])
     graphs = {Precision(key): GraphFacts.from_dict(value) for key, value in data["graphs"].items()}
     if not graphs:
         raise ValueError("graphs: expected at least one")
@@ -155,32 +170,11 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
         raise ValueError("checkpoint: expected a SHA-256")
     if not all(isinstance(text, str) for text in (*data["tool"].values(), *data["notes"])):
         raise ValueError("tool, notes: expected texts")
-    thresholds = _thresholds(data["thresholds"], findings)
+    thresholds = np.array(checked_thresholds(data["thresholds"], len(findings)), dtype=np.float64)
     answers = data.get("golden", {}).get("answers")
     own = None if answers is None else OwnGolden.from_dict(answers)
-    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own)
-
-
-def _findings(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names:
-        raise ValueError("findings: expected a list of names")
-    for name in names:
-        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum() or len(name) > 100:
-            raise ValueError(f"findings: expected words of letters, digits, '_' and '-', got {reprlib.repr(name)}")
-        if reason := reserved_word(name):
-            raise ValueError(f"findings: {reason}")
-    if len(set(names)) != len(names):
-        raise ValueError("findings: expected each name once")
-    return tuple(names)
-
-
-def _thresholds(values: object, findings: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    if not isinstance(values, list) or len(values) != len(findings):
-        raise ValueError(f"thresholds: expected {len(findings)}, one a finding")
-    for value in values:
-        if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise ValueError(f"thresholds: expected probabilities, got {reprlib.repr(value)}")
-    return np.array(values, dtype=np.float64)
+    fit = FitFacts.from_dict(data["fit"]) if data.get("fit") is not None else None
+    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own, fit)
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:
@@ -191,10 +185,22 @@ def _tensor(data: dict[str, Any]) -> TensorSpec:
     return spec
 
 
+def _trained_tensor(data: dict[str, Any]) -> TensorSpec:
+    spec = TensorSpec.from_dict(data)
+    if spec.dtype not in _DTYPES or not _TRAINED_NAME.fullmatch(spec.name) or not 0 < len(spec.shape) <= _MAX_AXES:
+        raise ValueError(f"graphs: unexpected tensor {reprlib.repr(data)}")
+    if not all(type(axis) is int and axis > 0 for axis in spec.shape) or prod(spec.sides) > _MAX_ELEMENTS:
+        raise ValueError(f"graphs: unexpected tensor {reprlib.repr(data)}")
+    return spec
+
+
 def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> None:
     """Compare a graph's tensors with the grid and the findings: answers of another shape would be misread."""
-    if [(spec.name, spec.shape[1:]) for spec in facts.inputs] != [("volume", grid.shape)]:
-        raise ValueError(f"graphs: {facts.file}: expected one input, 'volume', on the grid")
+    if [(spec.name, spec.shape[1:]) for spec in facts.inputs[:1]] != [("volume", grid.shape)]:
+        raise ValueError(f"graphs: {facts.file}: expected the first input to be 'volume', on the grid")
+    names = [spec.name for spec in facts.adapter_inputs]
+    if names != sorted(set(names)) or sum(prod(spec.sides) for spec in facts.adapter_inputs) > _MAX_ELEMENTS:
+        raise ValueError(f"graphs: {facts.file}: expected the trained tensors sorted, each once, and not so large")
     shapes = {spec.name: spec.shape for spec in facts.outputs}
     axes = {name: len(shape) for name, shape in shapes.items()}
     if axes not in ({"logits": 2, "embedding": 2}, {"logits": 2, "embedding": 2, "gates": 4}):

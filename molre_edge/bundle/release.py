@@ -1,6 +1,6 @@
 """A bundle's signed release: the manifest as its maker signed it, and the check that the bundle still is that release.
 
-A box adds to a bundle what it makes itself: the 8-bit graphs of its own calibrations, engines, adapters. The manifest then
+A box adds to a bundle what it makes itself: 8-bit graphs of its own calibrations, engines, adapters. The manifest then
 changes, and a signature over it would no longer fit. So ``release.json`` holds the manifest of the release, and its
 signature is checked; the bundle's manifest must have everything in it unchanged, and nothing more than such additions.
 Graphs and engines among them run only if this machine made them.

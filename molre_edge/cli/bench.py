@@ -11,6 +11,7 @@ from rich.table import Table
 import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     JsonOption,
@@ -68,6 +69,7 @@ def bench(
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for bench.json and bench.html.")] = None,
     bundle: BundleOption = DEFAULT_BUNDLE,
+    adapter: AdapterOption = None,
     expect_digest: DigestOption = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
@@ -93,6 +95,7 @@ def bench(
             power_seconds=power_seconds,
             threads=threads,
             out=out,
+            adapter=adapter,
             expect_digest=expect_digest,
             trust=trust,
             progress=progress,

@@ -81,9 +81,6 @@ def build(
             "--version-compatible", help="Allow newer versions of TensorRT to run it. Only with '--target here'."
         ),
     ] = False,
-    refit: Annotated[
-        bool, typer.Option("--refit", help="Allow its weights to be replaced later. Only with '--target here'.")
-    ] = False,
     bundle: BundleOption = DEFAULT_BUNDLE,
     expect_digest: DigestOption = None,
     trust: TrustOption = None,
@@ -106,7 +103,6 @@ def build(
             compute_capabilities=compute_capability or (),
             timing_cache=timing_cache,
             version_compatible=version_compatible,
-            refit=refit,
             expect_digest=expect_digest,
             trust=trust,
             progress=progress,

@@ -11,6 +11,7 @@ from rich.table import Table
 
 import molre_edge
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     ExitCode,
@@ -49,6 +50,7 @@ def calibrate(
         EightBits,
         typer.Option("--precision", help="Format of the layers; fp8 (E4M3) is for Ada, Hopper, Blackwell and newer."),
     ] = EightBits.INT8,
+    adapter: AdapterOption = None,
     limits: LimitsOption = None,
     labels: LabelsOption = None,
     ranges: Annotated[
@@ -86,6 +88,7 @@ def calibrate(
             scans,
             opened.folder,
             precision=precision.value,
+            adapter=adapter,
             labels=labels,
             limits=limits,
             ranges=ranges,

@@ -69,6 +69,15 @@ COMMANDS: dict[str, Entry] = {
         "Build a TensorRT engine from a bundle's graph, and show the precision of its layers as built.",
         ("molre-edge build --engine fp16 --target rtx",),
     ),
+    "adapter": Entry(
+        "List, add, remove or pack adapters: what was trained, as small files that share one bundle and its engines.",
+        (
+            "molre-edge adapter list",
+            "molre-edge adapter pack molre.pt --bundle my-bundle --name hospital-b",
+            "molre-edge adapter add hospital-b.adapter",
+            "molre-edge adapter rollback hospital-b",
+        ),
+    ),
     "infer": Entry(
         "Run the bundle on scans: findings per scan, times by phase, and parity with the reference.",
         (
@@ -101,7 +110,7 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "inspect": Entry(
-        "Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
+        "Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
         ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
     ),
     "doctor": Entry(

@@ -34,6 +34,13 @@ class AttentionChoice(str, Enum):
     UNFUSED = "unfused"
 
 
+class AdapterChoice(str, Enum):
+    """What the trained tensors of the graphs are."""
+
+    CONSTANTS = "constants"
+    INPUTS = "inputs"
+
+
 @command
 def export(
     checkpoint: Annotated[
@@ -61,6 +68,14 @@ def export(
             "wrongly. Same answers, slower.",
         ),
     ] = AttentionChoice.FUSED,
+    adapters: Annotated[
+        AdapterChoice,
+        typer.Option(
+            "--adapters",
+            help="'inputs' keeps what was trained out of the graphs: an adapter beside them holds it, and one engine "
+            "serves every training of one backbone.",
+        ),
+    ] = AdapterChoice.CONSTANTS,
     golden: Annotated[
         Path | None,
         typer.Option(
@@ -121,6 +136,7 @@ def export(
             force=force,
             precisions=("fp32",) if precision is GraphChoice.FP32 else ("fp32", "fp16"),
             attention=attention.value,
+            adapters=adapters.value,
             golden=golden,
             golden_volumes=golden_volumes,
             reference_answers=reference_answers,

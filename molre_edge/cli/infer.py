@@ -11,6 +11,7 @@ from rich.table import Table
 import molre_edge
 from molre_edge.cli import completion
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     EngineOption,
@@ -44,6 +45,7 @@ def infer(
     ],
     engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
+    adapter: AdapterOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder. Default: ./edge-runs/<UTC time>.")
     ] = None,
@@ -159,6 +161,7 @@ def infer(
             limits=limits,
             all_series=all_series,
             settle=settle,
+            adapter=adapter,
             expect_digest=expect_digest,
             trust=trust,
             threads=threads,

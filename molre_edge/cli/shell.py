@@ -37,6 +37,7 @@ from molre_edge.progress import Progress
 from molre_edge.specs import DEFAULT_BUNDLE, Precision, parse_engine
 
 __all__ = [
+    "AdapterOption",
     "BundleOption",
     "DigestOption",
     "EngineOption",
@@ -81,6 +82,10 @@ BundleOption = Annotated[
         show_default=str(DEFAULT_BUNDLE),
         autocompletion=completion.bundles,
     ),
+]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="NAME", help="One of the bundle's adapters. Default: its default adapter."),
 ]
 DigestOption = Annotated[
     str | None,

@@ -9,6 +9,7 @@ import typer
 
 import molre_edge
 from molre_edge.cli.shell import (
+    AdapterOption,
     BundleOption,
     DigestOption,
     EngineOption,
@@ -35,6 +36,7 @@ __all__ = ["verify"]
 def verify(
     engine: EngineOption = "fp16",
     bundle: BundleOption = DEFAULT_BUNDLE,
+    adapter: AdapterOption = None,
     expect_digest: DigestOption = None,
     trust: TrustOption = None,
     accept_older: Annotated[
@@ -65,6 +67,7 @@ def verify(
         result = molre_edge.verify_bundle(
             bundle_folder(bundle),
             engine,
+            adapter=adapter,
             expect_digest=expect_digest,
             trust=trust,
             accept_older=accept_older,
@@ -90,6 +93,8 @@ def _show(result: Verification, speaker: Speaker) -> None:
         speaker.say(f"Files: {len(result.files.checked)} hashes compared, {words}")
     if result.engine is not None:
         speaker.say(f"Engine: {result.engine['name']} ({result.engine['why']})")
+        if "adapter" in result.engine:
+            speaker.say(f"Adapter: {result.engine['adapter']} ({result.engine['adapter_sha256'][:12]})")
     if result.golden is not None and result.limits is not None:
         verdict = result.golden.verdict
         speaker.say(verdict.headline, "green" if verdict.passed else "bold red")

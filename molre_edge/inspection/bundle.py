@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from molre_edge.bundle.engine_files import EngineFile, list_engines
 from molre_edge.bundle.golden_origin import OUTPUTS, OwnGolden, golden_words
 from molre_edge.bundle.manifest import CALIBRATION_SECTIONS
 from molre_edge.errors import BundleError
+from molre_edge.inspection.adapter import adapter_table, listed_adapters
 from molre_edge.inspection.engine import engine_row, layer_table
 from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
 from molre_edge.inspection.model import model_words
@@ -42,6 +44,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         ("routing", f"proved for {len(routers)} routers" if isinstance(routers, dict | list) else "none to prove"),
         ("golden answers", plain(dig(manifest, "golden", "origin"))),
         *_own(bundle.own_golden),
+        *_adapters(bundle),
         *(
             words
             for section in CALIBRATION_SECTIONS.values()
@@ -60,6 +63,9 @@ def inspect_bundle(folder: Path) -> Inspection:
             )
         )
         tables += [layer_table(engine) for engine in engines]
+    adapters = listed_adapters(bundle)
+    if adapters is not None:
+        tables.insert(1, adapter_table(adapters))
     size = sum(path.stat().st_size for name in bundle.manifest["files"] if (path := folder / name).is_file())
     graphs = ", ".join(str(precision) for precision in bundle.graphs)
     built = f"{len(engines)} engine{'' if len(engines) == 1 else 's'}" if engines else "no engines"
@@ -67,6 +73,7 @@ def inspect_bundle(folder: Path) -> Inspection:
         "path": str(folder),
         "digest": bundle.digest,
         "manifest": dict(manifest),
+        "adapters": None if adapters is None else adapters.to_dict(),
         "engines": [{"path": str(engine.path), **engine.facts} for engine in engines],
         "hashes": {"checked": list(files.checked), "problems": dict(files.problems)},
         "bytes": size,
@@ -89,6 +96,15 @@ def _own(own: OwnGolden | None) -> list[tuple[str, str]]:
     return [*words, ("note on them", plain(own.note))] if own.note else words
 
 
+def _adapters(bundle: Bundle) -> list[tuple[str, str]]:
+    """Where the trained tensors are, if the graphs take them as inputs."""
+    specs = next(iter(bundle.graphs.values())).adapter_inputs
+    if not specs:
+        return []
+    values = sum(prod(spec.sides) for spec in specs)
+    return [("adapters", f"the graphs take {len(specs)} trained tensors as inputs, {values:,} numbers")]
+
+
 def _calibration(name: str, section: Any) -> list[tuple[str, str]]:
     """The manifest's words about an 8-bit graph; empty if there is none."""
     if not isinstance(section, dict):
@@ -96,7 +112,9 @@ def _calibration(name: str, section: Any) -> list[tuple[str, str]]:
     title = name.replace("_", ", ")
     coverage, method = section.get("coverage"), section.get("method")
     if isinstance(coverage, str):
-        return [(title, plain(f"{coverage}; {method} ranges"))]
+        adapter = dig(section, "adapter", "name")
+        judged = f", judged with the adapter {adapter}" if adapter else ""
+        return [(title, plain(f"{coverage}; {method} ranges{judged}"))]
     told = {key: value for key, value in section.items() if key not in ("key", "notes")}
     return [(title, plain(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in told.items())))]
 

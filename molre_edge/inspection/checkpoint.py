@@ -12,8 +12,8 @@ from molre_edge.errors import CheckpointError, ConfigError, MissingDependencyErr
 from molre_edge.files import sha256_of
 from molre_edge.inspection.findings import Inspection, dig, megabytes, plain
 from molre_edge.inspection.model import model_words
-from molre_edge.model.safetensors_file import read_header
 from molre_edge.regular import open_regular
+from molre_edge.safetensors_header import read_header
 
 __all__ = ["inspect_checkpoint"]
 

@@ -29,7 +29,7 @@ class Inspection:
     """What something is.
 
     Attributes:
-        kind: ``checkpoint``, ``graph``, ``engine``, ``bundle``, ``run`` or ``scans``.
+        kind: ``adapter``, ``checkpoint``, ``graph``, ``engine``, ``bundle``, ``run`` or ``scans``.
         summary: one sentence.
         facts: plain data for JSON.
         words: (name, value) pairs for people.

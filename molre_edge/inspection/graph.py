@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molre_edge.adapters.tensors import PREFIX
 from molre_edge.errors import ExportError, MissingDependencyError
 from molre_edge.files import read_regular
 from molre_edge.inspection.findings import Inspection, Table, megabytes, plain
@@ -54,7 +55,8 @@ def inspect_graph(path: Path) -> Inspection:
     quantised = sum(operators[name] for name in ("QuantizeLinear", "DequantizeLinear"))
     precision = _precision(weights, quantised)
     words = [
-        *(("input", plain(_text(value))) for value in inputs),
+        *(("input", plain(_text(value))) for value in inputs[:1]),
+        *_trained(inputs[1:]),
         *(("output", plain(_text(value))) for value in outputs),
         ("format", f"opset {', '.join(f'{v} ({d})' for d, v in opsets.items())}, IR version {model.ir_version}"),
         ("made by", plain(f"{model.producer_name or 'unknown'} {model.producer_version}".strip())),
@@ -79,6 +81,13 @@ def inspect_graph(path: Path) -> Inspection:
         "routers": routers,
     }
     return Inspection("graph", f"an ONNX graph of {len(graph.node)} nodes, {precision}", facts, tuple(words), tables)
+
+
+def _trained(inputs: list[dict[str, object]]) -> list[tuple[str, str]]:
+    """The inputs beside the volume: all of an unknown graph, the number of a bundle's trained tensors."""
+    if not all(str(value["name"]).startswith(PREFIX) for value in inputs):
+        return [("input", plain(_text(value))) for value in inputs]
+    return [("trained tensors", f"{len(inputs)} inputs, {PREFIX}*: an adapter gives them")] if inputs else []
 
 
 def _routers(model: onnx.ModelProto) -> list[onnx.NodeProto]:

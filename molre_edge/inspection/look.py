@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from molre_edge.adapters.file import SUFFIX
 from molre_edge.bundle.bundle import MANIFEST
 from molre_edge.errors import MolreEdgeError
 from molre_edge.files import StrPath, read_regular, restore_folder
+from molre_edge.inspection.adapter import inspect_adapter
 from molre_edge.inspection.bundle import inspect_bundle
 from molre_edge.inspection.checkpoint import inspect_checkpoint
 from molre_edge.inspection.engine import inspect_engine
@@ -23,7 +25,13 @@ from molre_edge.runs.store import RUN_FILE
 __all__ = ["inspect_path", "kind_of"]
 
 _FORMATS = {"molre-edge-bundle": "bundle", "molre-edge-run": "run", "molre-edge-engine": "engine"}
-_SUFFIXES = {".onnx": "graph", ".pt": "checkpoint", ".safetensors": "checkpoint", ".engine": "engine"}
+_SUFFIXES = {
+    SUFFIX: "adapter",
+    ".onnx": "graph",
+    ".pt": "checkpoint",
+    ".safetensors": "checkpoint",
+    ".engine": "engine",
+}
 _MAX_JSON_BYTES = 16 << 20
 
 
@@ -40,7 +48,7 @@ def kind_of(path: Path) -> str:
 
 
 def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, progress: Progress = SILENT) -> Inspection:
-    """Describe a checkpoint, graph, engine, bundle, run, scan or folder of scans, without running any of it.
+    """Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.
 
     Args:
         path: a file or folder.
@@ -62,6 +70,7 @@ def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, pro
     if path.suffix == ".json" and kind != "engine":
         path = path.parent
     ways: dict[str, Callable[[Path], Inspection]] = {
+        "adapter": inspect_adapter,
         "bundle": inspect_bundle,
         "checkpoint": inspect_checkpoint,
         "engine": inspect_engine,

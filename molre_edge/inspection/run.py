@@ -37,6 +37,7 @@ def inspect_run(folder: Path) -> Inspection:
         ("engine", plain(dig(head, "task", "engine"))),
         ("reference", plain(dig(head, "task", "reference"))),
         ("bundle", plain(dig(head, "task", "bundle"))),
+        *((("adapter", plain(dig(head, "task", "adapter"))),) if dig(head, "task", "adapter") else ()),
         ("scans", ", ".join(f"{counts[name]} {name}" for name in ("done", "pending", "rejected", "ignored"))),
         ("parity", plain(verdict or "not judged")),
     ]

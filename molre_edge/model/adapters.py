@@ -66,7 +66,9 @@ class AdaptedLayer(nn.Module):
             return None
         if self._state is None:
             raise RuntimeError("this adapted layer has no routing state: build it through HeadCTClassifier")
-        gates = self._state.gates(self.group, self._tokens(x), self.site) * self.scale
+        gates = self._state.gates(self.group, self._tokens(x), self.site)
+        if self.scale != 1.0:
+            gates = gates * self.scale
         # unsqueeze + expand + reshape: repeat_interleave is lowered to something else by some exporters
         return gates.unsqueeze(-1).expand(*gates.shape, self.rank).flatten(-2)
 
@@ -91,7 +93,7 @@ class MoLRELinear(AdaptedLayer):
         hidden = F.linear(x, self.lora_A)  # [units, ..., K*r]
         gates = self._stacked_gates(x)
         if gates is None:
-            hidden = hidden * self.scale
+            hidden = hidden if self.scale == 1.0 else hidden * self.scale
         else:
             while gates.dim() < hidden.dim():
                 gates = gates.unsqueeze(1)
@@ -117,7 +119,10 @@ class _MoLREConv(AdaptedLayer):
         convolve = F.conv2d if x.dim() == 4 else F.conv3d
         hidden = convolve(x, self.lora_A, None, base.stride, base.padding, base.dilation)
         gates = self._stacked_gates(x)
-        hidden = hidden * (self.scale if gates is None else gates.reshape(*gates.shape, *ones))
+        if gates is not None:
+            hidden = hidden * gates.reshape(*gates.shape, *ones)
+        elif self.scale != 1.0:
+            hidden = hidden * self.scale
         return base(x) + convolve(hidden, self.lora_B.reshape(*self.lora_B.shape, *ones))  # type: ignore[no-any-return]
 
 

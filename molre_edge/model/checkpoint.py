@@ -32,7 +32,14 @@ from molre_edge.model.checkpoint_file import (
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.config import ModelConfig
 
-__all__ = ["LoadedCheckpoint", "load_checkpoint", "plain_names", "save_checkpoint", "weights_digest"]
+__all__ = [
+    "LoadedCheckpoint",
+    "backbone_digest",
+    "load_checkpoint",
+    "plain_names",
+    "save_checkpoint",
+    "weights_digest",
+]
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,11 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{tuple(value.shape)};".encode())
         digest.update(value.numpy().astype("<f4", copy=False).data)
     return digest.hexdigest()
+
+
+def backbone_digest(model: HeadCTClassifier) -> str:
+    """:func:`weights_digest` of a model's frozen backbone, whatever is adapted in it."""
+    return weights_digest(_split(model)[1])
 
 
 def _split(model: HeadCTClassifier) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from molre_edge.errors import CheckpointError, shown
-from molre_edge.model.safetensors_file import MAX_TENSORS, open_safetensors
+from molre_edge.model.safetensors_file import open_safetensors
 from molre_edge.regular import open_regular, sha256_of_open
+from molre_edge.safetensors_header import MAX_TENSORS
 
 __all__ = [
     "BACKBONE_PREFIX",

@@ -1,44 +1,20 @@
-"""Safetensors files of unknown origin: the header is bounded and read here, tensors by the library. Without torch.
-
-A header is JSON that names every tensor, and a file of a few megabytes can name hundreds of thousands of empty ones,
-each of which costs the library time. So bytes and names are counted first.
-"""
+"""Safetensors files of unknown origin: the header is bounded and checked first, tensors are read by the library."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molre_edge.regular import handle_path, open_regular
+from molre_edge.safetensors_header import SafetensorsHeader, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MAX_HEADER_BYTES", "MAX_TENSORS", "SafetensorsFile", "SafetensorsHeader", "open_safetensors", "read_header"]
-
-MAX_HEADER_BYTES = 4 << 20
-MAX_TENSORS = 20_000
-"""Backbones have some hundred tensors, and the largest published files some thousand; a name takes about 100 bytes."""
-
-_METADATA = "__metadata__"
-
-
-@dataclass(frozen=True)
-class SafetensorsHeader:
-    """What a header says.
-
-    Attributes:
-        shapes: of every tensor, by name.
-        metadata: words by name.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    metadata: Mapping[str, str]
+__all__ = ["SafetensorsFile", "open_safetensors"]
 
 
 @dataclass(frozen=True)
@@ -57,44 +33,6 @@ class SafetensorsFile:
     def tensor(self, name: str) -> Tensor:
         """One tensor, read from the file."""
         return self._library.get_tensor(name)  # type: ignore[no-any-return]
-
-
-def read_header(file: BinaryIO) -> SafetensorsHeader:
-    """Read the header: its length (8 bytes, little-endian), then JSON.
-
-    Raises:
-        ValueError: the reason why this is not a safetensors file, or not one that is read here.
-    """
-    size = os.fstat(file.fileno()).st_size
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= size - 8:
-        raise ValueError("its header is longer than the file")
-    if length > MAX_HEADER_BYTES:
-        raise ValueError(f"its header has {length} bytes, and {MAX_HEADER_BYTES} is the limit")
-    raw = file.read(length)
-    _check_count(raw.count(b'"data_offsets"'))  # before parsing, which takes time
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("its header is not JSON") from error
-    metadata = data.pop(_METADATA, {}) if isinstance(data, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its header is not a table of tensors and metadata")
-    _check_count(len(data))
-    return SafetensorsHeader({name: _shape(name, entry) for name, entry in data.items()}, metadata)
-
-
-def _check_count(tensors: int) -> None:
-    if tensors > MAX_TENSORS:
-        raise ValueError(f"it names {tensors} tensors, and {MAX_TENSORS} is the limit")
-
-
-def _shape(name: str, entry: Any) -> tuple[int, ...]:
-    shape = entry.get("shape") if isinstance(entry, dict) else None
-    if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 1 << 40 for side in shape):
-        raise ValueError(f"the shape of {name[:100]!r} is not a list of sizes")
-    return tuple(shape)
 
 
 @contextlib.contextmanager

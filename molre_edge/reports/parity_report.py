@@ -89,12 +89,16 @@ class BundleFacts:
         checkpoint_sha256: of the checkpoint it was exported from.
         graph_sha256: of the ONNX graph that answered.
         grid: of the model's input, the fields of :class:`molre_edge.specs.Grid`.
+        adapter: name of the adapter that answered; None where the graph holds what was trained.
+        adapter_sha256: of its file.
     """
 
     digest: str
     checkpoint_sha256: str | None = None
     graph_sha256: str | None = None
     grid: Mapping[str, float] | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

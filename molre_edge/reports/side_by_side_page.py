@@ -161,6 +161,7 @@ def _facts(report: Report) -> dict[str, str]:
         "bundle digest": bundle.digest,
         "checkpoint SHA-256": bundle.checkpoint_sha256 or "–",
         "graph SHA-256": bundle.graph_sha256 or "–",
+        "adapter": f"{bundle.adapter}, SHA-256 {bundle.adapter_sha256}" if bundle.adapter else "–",
         **{f"version of {name}": version for name, version in report.versions.items()},
         "command": report.command or "–",
     }

@@ -99,6 +99,13 @@ class Circumstances:
             measured_on=measured_on,
         )
 
+    def origin(self) -> dict[str, str]:
+        """Who answered, as each line of findings says it: engine, bundle and, where there is one, the adapter."""
+        facts = {"engine": self.engine.name, "bundle": self.bundle.digest}
+        if self.bundle.adapter is None or self.bundle.adapter_sha256 is None:
+            return facts
+        return {**facts, "adapter": self.bundle.adapter, "adapter_sha256": self.bundle.adapter_sha256}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON. Paths of scans are not in it."""
         data = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -126,7 +133,7 @@ class Circumstances:
 
 
 def _engine_facts(runner: Runner) -> EngineFacts:
-    facts = dict(runner.facts)
+    facts = {name: value for name, value in runner.facts.items() if not name.startswith("adapter")}
     runtime = f"{facts.pop('runtime')} {facts.pop('version')}"
     device, threads = str(facts.pop("device")), facts.pop("threads", None)
     return EngineFacts(
@@ -148,6 +155,8 @@ def _bundle_facts(bundle: Bundle, runner: Runner) -> BundleFacts:
         checkpoint_sha256=bundle.checkpoint_sha256,
         graph_sha256=graph,
         grid=asdict(bundle.grid),
+        adapter=None if bundle.using is None else bundle.using.name,
+        adapter_sha256=None if bundle.using is None else bundle.using.digest,
     )
 
 

@@ -110,6 +110,8 @@ def write_results(
         report=page,
         engine=how.engine.name,
         bundle=how.bundle.digest,
+        adapter=how.bundle.adapter,
+        adapter_sha256=how.bundle.adapter_sha256,
         scans=StoredFindings.of(store, how.findings, how.thresholds),
         rejected=rejected,
         numbers=report.numbers,
@@ -150,7 +152,7 @@ def _read(store: RunStore, how: Circumstances) -> _Answers:
     """One pass over the answers, which writes the findings."""
     answers = _Answers()
     texts: dict[tuple[str, ...], tuple[str, ...]] = {}  # few different ones
-    with FindingsWriter(store.folder, how.findings, engine=how.engine.name, bundle=how.bundle.digest) as findings:
+    with FindingsWriter(store.folder, how.findings, facts=how.origin()) as findings:
         for record in store.records():
             findings.add(StoredFindings.made(record, how.findings, how.thresholds))
             answers.engine.add(record.engine_ms)

@@ -70,6 +70,7 @@ class InferOptions:
     secondary_capture: bool = False
     shard: str | None = None
     id_secret: Path | None = field(default=None, metadata=_NEVER)
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and a shard that could not be merged, before anything is opened.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -25,16 +25,15 @@ class FindingsWriter:
     ``null`` in the JSON: neither yes nor no.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], *, engine: str, bundle: str) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], *, facts: Mapping[str, str]) -> None:
         """Write nothing yet.
 
         Args:
             folder: of the run.
             names: of the findings, in the model's order.
-            engine: name of the runner.
-            bundle: digest of the bundle.
+            facts: what each line says of its origin: the runner's name, the bundle's digest, the adapter.
         """
-        self._folder, self._names, self._engine, self._bundle = folder, names, engine, bundle
+        self._folder, self._names, self._facts = folder, names, dict(facts)
         self._stack = contextlib.ExitStack()
         self._table: IO[str]
         self._lines: IO[str]
@@ -64,5 +63,5 @@ class FindingsWriter:
         cells = [scan.scan, " ".join(scan.positive), *("" if p is None else f"{p:.6f}" for p in probabilities)]
         self._table.write(csv_line(cells))
         content = scan.to_dict()
-        line = {"scan": content.pop("scan"), "engine": self._engine, "bundle": self._bundle, **content}
+        line = {"scan": content.pop("scan"), **self._facts, **content}
         self._lines.write(f"{json.dumps({**line, 'disclaimer': DISCLAIMER}, allow_nan=False)}\n")

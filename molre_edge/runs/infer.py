@@ -37,6 +37,7 @@ def infer_scans(
     engine: str = "fp16",
     *,
     bundle: StrPath = DEFAULT_BUNDLE,
+    adapter: str | None = None,
     out: StrPath | None = None,
     resume: bool = False,
     reference: str = "auto",
@@ -67,6 +68,8 @@ def infer_scans(
         engine: ``fp32``, ``fp16``, ``int8`` or ``fp8`` on the best runtime here; ``onnxruntime:fp16`` and so on forces
             one; ``torch`` is the PyTorch model.
         bundle: folder of the bundle.
+        adapter: name of the bundle's adapter that answers; None for its default. Findings, thresholds and golden
+            answers are the adapter's.
         out: the run's folder, new or empty. Default: ``edge-runs/<UTC time>``.
         resume: continue an interrupted run: that of `out`, else the newest that fits.
         reference: ``auto``, ``golden``, ``none``, the path of the checkpoint that the bundle was exported from, or your
@@ -101,6 +104,7 @@ def infer_scans(
         UsageError: arguments that do not exist or do not fit together.
         BundleError: the bundle is missing, altered, or not the expected one.
         SigningError: the bundle is not signed as `trust` asks, or is older than one that was used here.
+        AdapterError: the bundle has no such adapter, or it does not fit.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did, so it is not used.
         OwnModelError: your own model can't be loaded, or does not answer the findings by name.
@@ -131,6 +135,7 @@ def infer_scans(
         secondary_capture=secondary_capture,
         shard=shard,
         id_secret=_path(id_secret),
+        adapter=adapter,
     )
     start = time.perf_counter()
     with _ready(options, progress) as (store, context), _resumable(store, progress):
@@ -144,6 +149,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     progress.step("loading the bundle and the engine")
     runtime, _ = parse_engine(options.engine)
     bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest, trust=options.trust)
+    bundle = bundle.select(options.adapter)
     limits = read_limits(options.limits, progress)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)
     reference = choose_reference(options.reference, bundle, engine_is_reference=runtime == "torch")
@@ -155,6 +161,8 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         threads=options.threads,
         progress=progress,
     )
+    if bundle.using is not None:
+        progress.info(f"Adapter: {bundle.using.words}")
     progress.info(f"Reference: {reference.why}")
     task = Task(
         bundle=bundle.digest,
@@ -165,6 +173,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         threads=options.threads,
         shard=options.shard,
         dicom=options.dicom,
+        adapter=None if bundle.using is None else f"{bundle.using.name} {bundle.using.digest}",
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)

@@ -34,6 +34,8 @@ class InferResult:
         report: the HTML report.
         engine: name of the runner, such as ``onnxruntime:fp16``.
         bundle: digest of the bundle.
+        adapter: name of the adapter that answered; None where the graph holds what was trained.
+        adapter_sha256: of its file.
         scans: the answers of each scan, in the order of the rows; each is read from the run's folder when it is used.
         rejected: scans that could not be used, with the reason.
         numbers: parity; None if nothing was compared.
@@ -59,6 +61,8 @@ class InferResult:
     compared: str
     notes: tuple[str, ...]
     shard: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
     not_compared: tuple[str, ...] = ()
     no_dicom_result: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -110,6 +114,8 @@ class InferResult:
             "slices": None if self.slices is None else str(self.slices),
             "engine": self.engine,
             "bundle": self.bundle,
+            "adapter": self.adapter,
+            "adapter_sha256": self.adapter_sha256,
             "shard": self.shard,
             "scans": len(self.scans),
             "findings": [scan.to_dict() for scan in self.scans],

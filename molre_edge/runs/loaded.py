@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.fit import FittedAdapter
+from molre_edge.adapters.store import AdapterStore
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.engines.adapted import AdaptedRunner, fitted_for
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import EngineError, RunError, ScanError
 from molre_edge.files import StrPath
@@ -44,6 +47,8 @@ class Prediction(Answer):
         outputs: logits, embedding and gates as the engine returned them, one volume.
         engine: name of the runner.
         bundle: digest of the bundle.
+        adapter: name of the adapter that answered; None where the graph holds what was trained.
+        adapter_sha256: of its file.
     """
 
     path: Path
@@ -53,12 +58,15 @@ class Prediction(Answer):
     outputs: Outputs
     engine: str
     bundle: str
+    adapter: str | None = None
+    adapter_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the words of ``findings.jsonl``. Path and slices stay out: they may identify a patient."""
         return {
             "engine": self.engine,
             "bundle": self.bundle,
+            **({} if self.adapter is None else {"adapter": self.adapter, "adapter_sha256": self.adapter_sha256}),
             "read": {"kind": self.kind, "files": self.files},
             **super().to_dict(),
             "disclaimer": DISCLAIMER,
@@ -72,22 +80,71 @@ class LoadedModel:
         bundle: digest of the bundle.
         engine: name of the runner, such as ``onnxruntime:fp16``.
         grid: the grid that the model reads.
-        findings: names, in the order of the model's outputs.
-        thresholds: float64 [findings], probabilities.
+        adapter: name of the adapter that answers; None where the graph holds what was trained.
+        adapter_sha256: of its file.
+        findings: names, in the order of the model's outputs; those of the adapter.
+        thresholds: float64 [findings], probabilities; those of the adapter.
         facts: what the runner says of itself: runtime, version, device, threads.
     """
 
     def __init__(
-        self, bundle: Bundle, runner: Runner, readers: Readers, find: Callable[[Path], FoundScans] = find_scans
+        self,
+        bundle: Bundle,
+        runner: Runner,
+        readers: Readers,
+        find: Callable[[Path], FoundScans] = find_scans,
+        check: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:
-        """Hold an open bundle, an entered runner, entered readers, and what looks for scans."""
-        self._runner, self._readers, self._find = runner, readers, find
+        """Hold an open bundle, an entered runner, entered readers, what looks for scans and what checks an adapter."""
+        self._runner, self._readers, self._find, self._check = runner, readers, find, check
+        self._adapters = dict[str, tuple[Bundle, FittedAdapter]]()  # by digest: those that have answered
         self.bundle: str = bundle.digest
         self.engine: str = runner.name
         self.grid: Grid = bundle.grid
+        self._take(bundle)
+
+    def _take(self, bundle: Bundle) -> None:
+        using = bundle.using
+        self._bundle = bundle
+        self.adapter: str | None = None if using is None else using.name
+        self.adapter_sha256: str | None = None if using is None else using.digest
         self.findings: tuple[str, ...] = bundle.findings
         self.thresholds: npt.NDArray[np.float64] = bundle.thresholds
-        self.facts: Mapping[str, Any] = dict(runner.facts)
+        self.facts: Mapping[str, Any] = dict(self._runner.facts)
+        if using is not None and isinstance(self._runner, AdaptedRunner):
+            self._adapters[using.digest] = (bundle, self._runner.fitted)
+
+    def use_adapter(self, name: str | None = None) -> None:
+        """Answer by another adapter of the bundle from the next study on. Nothing is loaded or built.
+
+        The first time that this machine meets an adapter, it answers its golden volumes, as in ``load_model``;
+        ``add_adapter`` has done that already.
+
+        Args:
+            name: of the adapter, as the bundle has it now; None for its default.
+
+        Raises:
+            AdapterError: the bundle has no such adapter, takes none, or it does not fit. The one before stays in use.
+            BundleError: its file is altered or missing.
+            EngineError: the engine is the PyTorch model, which is one checkpoint.
+            ParityFailedError: the engine does not answer its golden volumes. The one before stays in use.
+        """
+        runner = self._runner
+        if not isinstance(runner, AdaptedRunner):
+            self._bundle.adapter_facts()
+            raise EngineError(f"{runner.name}: the PyTorch model is that of one checkpoint. Load the other one instead")
+        store = AdapterStore(self._bundle.folder)
+        known = self._adapters.get(store.named(store.index(), name).sha256)
+        chosen = self._bundle.with_adapter(store.read(name)) if known is None else known[0]
+        before = runner.fitted
+        runner.use(fitted_for(chosen, runner) if known is None else known[1])
+        try:
+            if known is None:
+                self._check(chosen)
+        except BaseException:
+            runner.use(before)
+            raise
+        self._take(chosen)
 
     def predict(self, path: StrPath) -> Prediction:
         """Answer one study.
@@ -117,6 +174,8 @@ class LoadedModel:
             outputs=answered.outputs,
             engine=self.engine,
             bundle=self.bundle,
+            adapter=self.adapter,
+            adapter_sha256=self.adapter_sha256,
         )
 
     def run(self, volume: npt.ArrayLike) -> Outputs:
@@ -145,6 +204,7 @@ def load_model(
     path: StrPath = DEFAULT_BUNDLE,
     engine: str = "fp16",
     *,
+    adapter: str | None = None,
     expect_digest: str | None = None,
     trust: Sequence[StrPath] | None = None,
     limits: Limits = None,
@@ -161,6 +221,8 @@ def load_model(
     Args:
         path: folder of the bundle.
         engine: as in ``infer_scans``.
+        adapter: name of the bundle's adapter that answers; None for its default. :meth:`LoadedModel.use_adapter`
+            changes it.
         expect_digest: refuse a bundle with another digest.
         trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
             those that are configured on this machine.
@@ -176,11 +238,12 @@ def load_model(
         UsageError: an unknown engine.
         BundleError: the bundle is missing, altered, or not the expected one.
         SigningError: the bundle is not signed as `trust` asks, or is older than one that was used here.
+        AdapterError: the bundle has no such adapter, or it does not fit.
         EngineError: the engine cannot run here.
         ParityFailedError: the engine does not answer the golden volumes as PyTorch did.
     """
     return _loaded(
-        Bundle.open(Path(path), expect_digest=expect_digest, trust=trust_of(trust)),
+        Bundle.open(Path(path), expect_digest=expect_digest, trust=trust_of(trust)).select(adapter),
         engine,
         limits=limits,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -212,10 +275,17 @@ def _loaded(
         threads=threads,
         progress=progress,
     )
+    own_limits = read_limits(limits, progress)
     with choice.runner as runner:
-        check_engine(bundle, runner, read_limits(limits, progress), progress)
+        check_engine(bundle, runner, own_limits, progress)
         with Readers(bundle.grid, readers) as reading, Finder() as finder:
-            yield LoadedModel(bundle, runner, reading, finder.find if readers else find_scans)
+            yield LoadedModel(
+                bundle,
+                runner,
+                reading,
+                finder.find if readers else find_scans,
+                lambda other: check_engine(other, runner, own_limits, progress),
+            )
 
 
 def _only_study(path: Path, find: Callable[[Path], FoundScans]) -> ScanSource:

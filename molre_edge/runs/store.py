@@ -62,6 +62,7 @@ class Task:
         threads: CPU threads asked for; None leaves them to the engine.
         shard: the part of the scans that is answered, ``I/N``; None answers all.
         dicom: which DICOM results are written; None for none.
+        adapter: name and digest of the adapter that answers; None where the graphs hold what was trained.
     """
 
     bundle: str
@@ -72,6 +73,7 @@ class Task:
     threads: int | None = None
     shard: str | None = None
     dicom: str | None = None
+    adapter: str | None = None
 
     @staticmethod
     def hide(path: Path) -> str:

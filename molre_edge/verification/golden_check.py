@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from molre_edge.adapters.file import SUFFIX
+from molre_edge.adapters.store import ADAPTERS, AdapterStore
 from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.bundle.golden_origin import golden_words
@@ -38,7 +40,7 @@ class Files:
     """The result of comparing the files' hashes.
 
     Attributes:
-        checked: names of all files that the manifest or an engine's JSON covers.
+        checked: names of all files that the manifest, an engine's JSON or the list of adapters covers.
         problems: what is wrong, by name.
     """
 
@@ -83,14 +85,15 @@ class GoldenCheck:
 
 
 def check_files(bundle: Bundle) -> Files:
-    """Compare the hash of every file that the manifest covers, and of every engine. Nothing is loaded or run."""
-    checked, problems = [], {}
+    """Compare the hash of every file that the manifest covers, every engine and adapter. Nothing is loaded or run."""
+    checked, problems = list[str](), dict[str, str]()
     for name in sorted(bundle.manifest["files"]):
         checked.append(name)
         try:
             bundle.read(name)
         except BundleError as error:
             problems[name] = str(error)
+    _check_adapters(bundle, checked, problems)
     try:
         engines = list_engines(bundle)
     except BundleError as error:
@@ -103,6 +106,25 @@ def check_files(bundle: Bundle) -> Files:
         except BundleError as error:
             problems[name] = str(error)
     return Files(tuple(checked), problems)
+
+
+def _check_adapters(bundle: Bundle, checked: list[str], problems: dict[str, str]) -> None:
+    if bundle.fit is None:
+        return
+    store = AdapterStore(bundle.folder)
+    try:
+        adapters = store.index().adapters
+    except BundleError as error:
+        checked.append(ADAPTERS)
+        problems[ADAPTERS] = str(error)
+        return
+    for called, stored in sorted(adapters.items()):
+        name = f"{ADAPTERS}/{stored.sha256}{SUFFIX}"
+        checked.append(name)
+        try:
+            store.read_version(stored, called)
+        except BundleError as error:
+            problems[name] = str(error)
 
 
 def choose_limits(

@@ -41,8 +41,8 @@ def record_path() -> Path | None:
 def subject_of(bundle: Bundle, runner: Runner, limits: ParityLimits) -> dict[str, Any]:
     """Everything that a pass depends on. If any of it changes, the engine is verified again.
 
-    That is the SHA-256 of the graph or engine, the bundle with its golden answers, the limits, and the runner's own
-    facts: runtime, version, device, mode.
+    That is the SHA-256 of the graph or engine, the bundle with its golden answers, the adapter, the limits, and the
+    runner's own facts: runtime, version, device, mode.
     """
     facts = runner.facts
     graph = bundle.manifest["files"][bundle.graph(runner.precision).file]
@@ -51,6 +51,7 @@ def subject_of(bundle: Bundle, runner: Runner, limits: ParityLimits) -> dict[str
         "file": facts.get("engine_sha256", graph),
         "bundle": bundle.digest,
         "limits": limits.to_dict(),
+        **({} if bundle.using is None else {"adapter": bundle.using.digest}),
         "facts": {name: str(facts[name]) for name in _STEADY if name in facts},
         "machine": {"cpu": cpu_model(), "nvidia_driver": nvidia_driver()},
         "molre-edge": __version__,

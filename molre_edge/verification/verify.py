@@ -101,6 +101,7 @@ def verify_bundle(
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     engine: str = "fp16",
     *,
+    adapter: str | None = None,
     expect_digest: str | None = None,
     trust: Sequence[StrPath] | None = None,
     accept_older: bool = False,
@@ -117,6 +118,7 @@ def verify_bundle(
     Args:
         bundle: the bundle's folder, or an open bundle.
         engine: such as ``fp16`` or ``onnxruntime:fp16``; see :func:`molre_edge.engines.choice.choose_engine`.
+        adapter: name of the bundle's adapter; None for its default.
         expect_digest: refuse a bundle with another digest.
         trust: public keys (``.pub`` files of minisign), one of which must have signed the bundle's release; None for
             those that are configured on this machine.
@@ -142,7 +144,7 @@ def verify_bundle(
         opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust), accept_older=accept_older)
         draft.digest = opened.digest
         draft.signed = None if opened.signed is None else opened.signed.to_dict()
-        _verify(draft, opened, engine, record, limits, threads, progress)
+        _verify(draft, opened, adapter, engine, record, limits, threads, progress)
     except MolreEdgeError as error:
         draft.problem = str(error)
     draft.seconds["in_all"] = round(time.perf_counter() - start, 3)
@@ -171,6 +173,7 @@ class _Draft:
 def _verify(
     draft: _Draft,
     bundle: Bundle,
+    adapter: str | None,
     engine: str,
     record: VerifiedRecord,
     given: StrPath | Mapping[Precision, ParityLimits] | None,
@@ -190,6 +193,7 @@ def _verify(
     if draft.files.problems:
         raise BundleError(next(iter(draft.files.problems.values())))
     progress.step("loading the engine")
+    bundle = bundle.select(adapter)
     choice = choose_engine(engine, bundle, threads=threads)
     draft.limits = choose_limits(bundle, choice.runner.precision, given)
     with choice.runner as runner:

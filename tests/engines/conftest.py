@@ -33,6 +33,84 @@ def volumes(golden: GoldenSet) -> npt.NDArray[np.float16]:
     return golden.volumes
 
 
+TRAINED = {
+    "adapter.backbone.layer.A": (8, 4),
+    "adapter.head.bias": (3,),
+    "adapter.head.weight": (3, 8),
+}
+"""Trained tensors of :func:`graph_with_inputs`, and their shapes."""
+
+
+def graph_with_inputs(half: bool) -> bytes:
+    """A graph whose trained tensors are inputs: each slice's mean, a product with A, and a head.
+
+    In half floats, A is one too; the head stays in float32.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    kinds = {name: kind if name.endswith(".A") else TensorProto.FLOAT for name in TRAINED}
+    nodes = [
+        helper.make_node("Cast", ["volume"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["single", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Cast", ["mean"], ["x"], to=kind),
+        helper.make_node("Transpose", ["adapter.backbone.layer.A"], ["weight"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "weight"], ["hidden"]),
+        helper.make_node("Cast", ["hidden"], ["embedding"], to=TensorProto.FLOAT),
+        helper.make_node("Gemm", ["embedding", "adapter.head.weight", "adapter.head.bias"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [
+            helper.make_tensor_value_info("volume", kind, ["batch", 4, 32, 32]),
+            *(helper.make_tensor_value_info(name, kinds[name], shape) for name, shape in TRAINED.items()),
+        ],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 8]),
+        ],
+        [numpy_helper.from_array(np.array([2, 3]), "axes")],
+    )
+    raw: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
+    return raw
+
+
+def answer_of(tensors: dict[str, npt.NDArray[np.float32]], volumes: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
+    """The logits that :func:`graph_with_inputs` answers."""
+    mean = volumes.astype(np.float64).mean(axis=(2, 3))
+    hidden = mean @ tensors["adapter.backbone.layer.A"].T
+    logits: npt.NDArray[np.float64] = hidden @ tensors["adapter.head.weight"].T + tensors["adapter.head.bias"]
+    return logits
+
+
+@pytest.fixture
+def with_inputs() -> Callable[[bool], bytes]:
+    """See :func:`graph_with_inputs`."""
+    return graph_with_inputs
+
+
+@pytest.fixture
+def answered() -> Callable[..., npt.NDArray[np.float64]]:
+    """See :func:`answer_of`."""
+    return answer_of
+
+
+@pytest.fixture
+def adapters() -> tuple[dict[str, npt.NDArray[np.float32]], ...]:
+    """Two adapters of that graph."""
+    rng = np.random.default_rng(0)
+    return tuple({name: rng.normal(size=shape).astype(np.float32) for name, shape in TRAINED.items()} for _ in range(2))
+
+
+@pytest.fixture
+def some_volumes() -> npt.NDArray[np.float16]:
+    """Three volumes on that graph's grid, small numbers."""
+    return np.random.default_rng(1).normal(size=(3, 4, 32, 32)).astype(np.float16)
+
+
 class HostDevice:
     """A device in host memory whose streams do nothing before they are waited for, as late as a GPU may.
 

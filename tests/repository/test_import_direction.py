@@ -7,9 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (
-    ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
+    (
+        "errors",
+        "files",
+        "findings",
+        "locks",
+        "machine",
+        "offline",
+        "progress",
+        "regular",
+        "safetensors_header",
+        "tables",
+    ),
     ("specs",),
-    ("parity", "model", "scans", "signing"),
+    ("adapters", "parity", "model", "scans", "signing"),
     ("reports", "synthetic", "bundle", "dicom_results"),
     ("training", "engines", "own_model"),
     ("verification", "export"),

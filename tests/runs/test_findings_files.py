@@ -26,7 +26,7 @@ def write(folder: Path, bundle: Bundle, logit: float, gates: np.ndarray | None =
         facts={},
         milliseconds={"compute": 1.0},
     )
-    with FindingsWriter(folder, bundle.findings, engine="e", bundle=bundle.digest) as findings:
+    with FindingsWriter(folder, bundle.findings, facts={"engine": "e", "bundle": bundle.digest}) as findings:
         findings.add(scan)
     return (folder / "findings.jsonl").read_text()
 
@@ -63,7 +63,7 @@ def test_every_line_is_strict_json(logit: float, bundle: Bundle, tmp_path: Path)
 
 
 def test_an_error_leaves_no_findings(bundle: Bundle, tmp_path: Path) -> None:
-    writer = FindingsWriter(tmp_path, bundle.findings, engine="e", bundle=bundle.digest)
+    writer = FindingsWriter(tmp_path, bundle.findings, facts={"engine": "e", "bundle": bundle.digest})
     with pytest.raises(RuntimeError), writer:
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

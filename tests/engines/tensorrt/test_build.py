@@ -288,7 +288,6 @@ def test_a_compute_capability_that_the_library_does_not_know_is_refused_with_tho
         ),
         ({"timing_cache": True}, "--timing-cache: TensorRT-RTX measures nothing when it builds, so it has none; leave"),
         ({"version_compatible": True}, "--version-compatible: TensorRT-RTX has no such engines without a GPU; leave"),
-        ({"refit": True}, "--refit: TensorRT-RTX builds no such engines without a GPU; leave the option out, or build"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(options: dict[str, object], message: str) -> None:
@@ -540,10 +539,10 @@ def test_the_library_takes_the_calls_of_a_timing_cache_and_of_flags() -> None:
     with watching(tensorrt_rtx, None) as (_, logger, _):
         config = tensorrt_rtx.Builder(logger).create_builder_config()
         library.set_timing_cache(config, b"")
-        options = BuildOptions(target=Target.HERE, version_compatible=True, refit=True)
+        options = BuildOptions(target=Target.HERE, version_compatible=True)
         library.set_options(config, options)
     flags = tensorrt_rtx.BuilderFlag
-    assert config.get_flag(flags.VERSION_COMPATIBLE) and config.get_flag(flags.REFIT)
+    assert config.get_flag(flags.VERSION_COMPATIBLE)
     assert not config.get_flag(flags.TF32)
 
 

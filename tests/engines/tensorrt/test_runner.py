@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle, GoldenSet
-from molre_edge.bundle.engine_files import list_engines, write_engine
-from molre_edge.engines.cuda.device import DeviceMemoryError
+from molre_edge.bundle.engine_files import EngineFile, list_engines, write_engine
+from molre_edge.engines.cuda.device import DeviceError, DeviceMemoryError
 from molre_edge.engines.cuda.driver import Gpu, probe_driver
 from molre_edge.engines.runner import StreamingRunner, run_stream
 from molre_edge.engines.tensorrt import api as tensorrt_api
@@ -31,7 +32,7 @@ from molre_edge.engines.tensorrt.api import BuildOptions, Target, TensorRT
 from molre_edge.engines.tensorrt.build import build_tensorrt as build_engine
 from molre_edge.engines.tensorrt.fit import here, why_not_here
 from molre_edge.engines.tensorrt.runner import TensorRTRunner
-from molre_edge.errors import BundleError, EngineError
+from molre_edge.errors import AdapterError, BundleError, EngineError
 from molre_edge.parity import Outputs
 from molre_edge.specs import Precision
 
@@ -73,7 +74,7 @@ class Engine:
         return tuple(side if isinstance(side, int) else -1 for side in self.of(name).shape)
 
     def get_tensor_mode(self, name: str) -> Mode:
-        return Mode.INPUT if name == "volume" else Mode.OUTPUT
+        return Mode.INPUT if name == "volume" or name.startswith("adapter.") else Mode.OUTPUT
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [(size, *self.get_tensor_shape(name)[1:]) for size in self.batch]
@@ -126,9 +127,11 @@ class Context:
 
     def _work(self) -> None:
         session = self.engine.session
-        feed = self._array("volume", self.shape)
+        feed = {"volume": self._array("volume", self.shape)}
+        for tensor in session.get_inputs()[1:]:
+            feed[tensor.name] = self._array(tensor.name, tuple(tensor.shape))
         names = [output.name for output in session.get_outputs()]
-        for name, value in zip(names, session.run(names, {"volume": feed}), strict=True):
+        for name, value in zip(names, session.run(names, feed), strict=True):
             self._array(name, value.shape)[...] = value
 
     def _array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -422,6 +425,91 @@ def test_an_old_engine_s_json_without_what_it_was_built_for_is_refused(engines: 
         lacking = replace(engine, facts={name: value for name, value in engine.facts.items() if name != part})
         with pytest.raises(BundleError, match=r"here-fp32\.json: does not name the engine's target"):
             TensorRTRunner.from_bundle(engines, lacking)
+
+
+@pytest.fixture
+def open_adaptable(setting: Setting, with_inputs: Any, tmp_path: Path) -> Any:
+    """Makes a runner of an 'engine' whose trained tensors are inputs."""
+
+    def make(precision: Precision, **options: Any) -> TensorRTRunner:
+        from molre_edge.export.graph import graph_facts
+
+        raw = with_inputs(precision is Precision.FP16)
+        graph = graph_facts(onnx.load_from_string(raw), f"graphs/{precision}.onnx")
+        facts = {
+            "runtime": {"name": "TensorRT", "version": VERSION},
+            "target": {"name": "here", "compute_capabilities": ["sm86"], "built_on": here()},
+            "precision": str(precision),
+            "options": {},
+        }
+        engine = EngineFile(tmp_path / f"here-{precision}.engine", "0" * 64, graph.file, "0" * 64, facts)
+        specs = (*graph.inputs, *graph.outputs)
+        return TensorRTRunner(raw, engine, specs, open_device=lambda: setting.device, **options)
+
+    return make
+
+
+@pytest.mark.parametrize(("precision", "atol"), [(Precision.FP32, 1e-6), (Precision.FP16, 5e-3)])
+def test_adapters_change_between_batches_and_addresses_and_cuda_graphs_stay(
+    precision: Precision,
+    atol: float,
+    open_adaptable: Any,
+    setting: Setting,
+    adapters: Any,
+    some_volumes: Volumes,
+    answered: Any,
+) -> None:
+    with open_adaptable(precision, adapter=adapters[1]) as runner:
+        for place in (1, 0, 1):
+            runner.use_adapter(adapters[place])
+            logits = runner.run(some_volumes).outputs.logits
+            np.testing.assert_allclose(logits, answered(adapters[place], some_volumes), atol=atol)
+        streamed = [result.outputs.logits for result in runner.run_stream(some_volumes[i : i + 1] for i in range(3))]
+        np.testing.assert_allclose(np.concatenate(streamed), answered(adapters[1], some_volumes), atol=atol)
+        captures, buffers = setting.device.captures, len(setting.device.arrays)
+        runner.use_adapter(adapters[0])
+        runner.run(some_volumes)
+        assert (setting.device.captures, len(setting.device.arrays)) == (captures, buffers)
+        assert [spec.name for spec in runner.output_specs] == ["logits", "embedding"]
+        assert [spec.name for spec in runner.adapter_specs] == list(adapters[0])
+    assert setting.device.alive == [] and setting.device.used == 0
+
+
+def test_without_an_adapter_or_with_one_that_does_not_fit_nothing_is_answered(
+    open_adaptable: Any, setting: Setting, adapters: Any, some_volumes: Volumes
+) -> None:
+    lacking = {name: adapters[0][name] for name in list(adapters[0])[1:]}
+    with open_adaptable(Precision.FP32) as runner:
+        for run in (runner.run, lambda volumes: list(runner.run_stream([volumes]))):
+            with pytest.raises(EngineError, match=r"tensorrt:fp32: the graph takes its 3 trained tensors .* Choose"):
+                run(some_volumes)
+        with pytest.raises(AdapterError, match=r"does not fit tensorrt:fp32: 1 tensors are missing"):
+            runner.use_adapter(lacking)
+    assert setting.device.alive == [] and setting.device.used == 0
+
+
+def test_an_engine_that_is_entered_with_an_adapter_that_does_not_fit_frees_the_gpu(
+    open_adaptable: Any, setting: Setting
+) -> None:
+    with pytest.raises(AdapterError, match="3 tensors are missing"), open_adaptable(Precision.FP32, adapter={}):
+        pass
+    assert setting.device.alive == [] and setting.device.used == 0
+
+
+def test_a_copy_that_fails_leaves_no_adapter_behind(
+    open_adaptable: Any, setting: Setting, adapters: Any, some_volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise DeviceError("on purpose")
+
+    with open_adaptable(Precision.FP32, adapter=adapters[0]) as runner:
+        with monkeypatch.context() as patch, pytest.raises(EngineError, match="on purpose"):
+            patch.setattr(setting.device, "h2d", fail)
+            runner.use_adapter(adapters[1])
+        with pytest.raises(EngineError, match="no adapter was given"):
+            runner.run(some_volumes)
+        runner.use_adapter(adapters[0])
+        assert len(runner.run(some_volumes).outputs) == 3
 
 
 def test_versions_are_compared_as_numbers() -> None:
