@@ -19,6 +19,9 @@ from typing import Any
 from molre_edge.adapters.file import MAX_ADAPTER_BYTES, SUFFIX, Adapter, adapter_name, parse_adapter
 from molre_edge.errors import AdapterError, BundleError
 from molre_edge.files import read_regular, write_json, write_whole
+from molre_edge.signing.memory import SigningMemory
+from molre_edge.signing.trust import NO_TRUST, Trust
+from molre_edge.signing.trust import SUFFIX as SIGNATURE
 
 __all__ = ["ADAPTERS", "INDEX", "AdapterStore", "Index", "StoredAdapter"]
 
@@ -93,9 +96,14 @@ class Index:
 class AdapterStore:
     """The adapters of one bundle. What writes holds the bundle (:func:`molre_edge.bundle.bundle.hold_bundle`)."""
 
-    def __init__(self, bundle: Path) -> None:
-        """Use the folder ``adapters`` of a bundle; it may not exist yet."""
-        self.folder = bundle / ADAPTERS
+    def __init__(self, bundle: Path, trust: Trust = NO_TRUST) -> None:
+        """Use the folder ``adapters`` of a bundle; it may not exist yet.
+
+        Args:
+            bundle: the bundle's folder.
+            trust: the keys, one of which must have signed each adapter that is read.
+        """
+        self.folder, self._trust = bundle / ADAPTERS, trust
 
     def index(self) -> Index:
         """The index; an empty one if there is none.
@@ -134,6 +142,7 @@ class AdapterStore:
         Raises:
             AdapterError: there is none of that name.
             BundleError: its file is missing, altered or damaged, or the index is.
+            SigningError: it is not signed as the trusted keys ask, or is older than one that was used here.
         """
         for attempt in range(_TRIES):
             index = self.index()
@@ -163,24 +172,41 @@ class AdapterStore:
             )
         return index.adapters[key]
 
-    def read_version(self, stored: StoredAdapter, name: str) -> Adapter:
+    def read_version(self, stored: StoredAdapter, name: str, *, accept_older: bool = False) -> Adapter:
         """One version of an adapter, its hash compared.
+
+        Args:
+            stored: the version.
+            name: of the adapter.
+            accept_older: where it must be signed, take a version older than one that was used here, from now on.
 
         Raises:
             BundleError: its file is missing, altered or damaged.
+            SigningError: as :meth:`read`.
         """
         try:
-            return self._read_file(stored.sha256, name)
+            return self._read_file(stored.sha256, name, accept_older=accept_older)
         except FileNotFoundError as error:
             raise BundleError(f"{self._path(stored.sha256)}: is missing. Add the adapter again") from error
 
-    def put(self, adapter: Adapter, content: bytes, checked: tuple[str, ...] = ()) -> Index:
+    def signable(self) -> Mapping[Path, str]:
+        """The files of the adapters in use, with their names.
+
+        Raises:
+            BundleError: as :meth:`index`.
+        """
+        return {self._path(stored.sha256): name for name, stored in self.index().adapters.items()}
+
+    def put(
+        self, adapter: Adapter, content: bytes, checked: tuple[str, ...] = (), signature: bytes | None = None
+    ) -> Index:
         """Add an adapter, or a new version of one. The first of a bundle becomes its default.
 
         Args:
             adapter: parsed from `content`.
             content: the bytes of its file.
             checked: engines that answered its golden answers.
+            signature: the content of its signature's file; None without one.
 
         Raises:
             OSError: it can't be written; the adapters stay as they were.
@@ -189,6 +215,10 @@ class AdapterStore:
         self._clear(index)
         with write_whole(self._path(adapter.digest)) as partial:
             partial.write_bytes(content)
+        if signature is not None:
+            path = self._path(adapter.digest)
+            with write_whole(path.with_name(path.name + SIGNATURE)) as partial:
+                partial.write_bytes(signature)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         before = index.adapters.get(adapter.name)
         if before is not None and before.sha256 == adapter.digest:
@@ -237,7 +267,7 @@ class AdapterStore:
     def _path(self, sha256: str) -> Path:
         return self.folder / f"{sha256}{SUFFIX}"
 
-    def _read_file(self, sha256: str, name: str) -> Adapter:
+    def _read_file(self, sha256: str, name: str, *, accept_older: bool = False) -> Adapter:
         path = self._path(sha256)
         again = "Copy the bundle again, or add the adapter again"
         try:
@@ -254,6 +284,9 @@ class AdapterStore:
             raise BundleError(f"{path}: not a whole adapter ({error}). {again}") from error
         if adapter.name != name:
             raise BundleError(f"{path}: is the adapter {adapter.name}, and the list says {name}. {again}")
+        if self._trust:
+            signed = replace(self._trust.check(content, path), name=f"adapter {name}")
+            SigningMemory.here().check(signed, path, accept_older=accept_older)
         return adapter
 
     def _write(self, index: Index) -> Index:
@@ -266,7 +299,8 @@ class AdapterStore:
         """Remove files of adapters that the index does not name: removed ones, and what a killed command left."""
         kept = {INDEX, *index.files()}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            ours = path.suffix == SUFFIX or (path.name.startswith(".") and ".partial" in path.name)
-            if ours and path.name not in kept:
+            name = path.name.removesuffix(SIGNATURE)
+            ours = name.endswith(SUFFIX) or (name.startswith(".") and ".partial" in name)
+            if ours and name not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink()

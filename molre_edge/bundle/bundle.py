@@ -294,7 +294,7 @@ class Bundle:
             BundleError: its file is altered or missing.
         """
         self.adapter_facts()
-        return AdapterStore(self.folder).read(name)
+        return AdapterStore(self.folder, self.trust).read(name)
 
     def select(self, name: str | None = None) -> Bundle:
         """The bundle with one of its adapters chosen; the bundle as it is if its graphs take none.

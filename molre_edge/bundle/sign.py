@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from molre_edge.adapters.store import AdapterStore
 from molre_edge.bundle.bundle import Bundle, hold_bundle
 from molre_edge.bundle.release import RELEASE, release_content
 from molre_edge.errors import SigningError
@@ -98,8 +99,8 @@ def sign_release(
 ) -> SignedRelease:
     """Sign a bundle's release, or a file, in minisign's format.
 
-    Of a bundle, everything that its manifest covers now is the release. What a box adds later (an int8 graph of its own
-    calibration, engines) is not covered, and runs only on the box that made it.
+    Of a bundle, everything that its manifest covers now is the release; its adapters get a signature each. What a box
+    adds later (an int8 graph of its own calibration, engines) is not covered, and runs only on the box that made it.
 
     Args:
         path: a bundle, or a file such as ``NAME.adapter``.
@@ -132,7 +133,7 @@ def sign_release(
 def write_release(
     folder: Path, manifest: Mapping[str, Any], key: SecretKey, name: str, version: int | None = None
 ) -> SignedRelease:
-    """Write ``release.json`` and its signature into a bundle that the caller holds.
+    """Write ``release.json`` and its signature into a bundle that the caller holds, and sign its adapters.
 
     Raises:
         SigningError: name or version can't be used.
@@ -141,6 +142,8 @@ def write_release(
     path = folder / RELEASE
     comment, version = _comment(path.name, name, version)
     signature = sign(content, key, comment)  # before anything is written
+    for file, adapter in AdapterStore(folder).signable().items():  # data of their own, each with a signature
+        _signed(file, read_regular(file, largest=_MAX_FILE_BYTES), key, adapter, version)
     with write_whole(path) as partial:
         partial.write_bytes(content)
     return _written(path, signature.text, key.id, name, version)

@@ -133,7 +133,7 @@ class LoadedModel:
         if not isinstance(runner, AdaptedRunner):
             self._bundle.adapter_facts()
             raise EngineError(f"{runner.name}: the PyTorch model is that of one checkpoint. Load the other one instead")
-        store = AdapterStore(self._bundle.folder)
+        store = AdapterStore(self._bundle.folder, self._bundle.trust)
         known = self._adapters.get(store.named(store.index(), name).sha256)
         chosen = self._bundle.with_adapter(store.read(name)) if known is None else known[0]
         before = runner.fitted

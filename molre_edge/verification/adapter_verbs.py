@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from molre_edge.adapters.file import read_adapter_file
 from molre_edge.adapters.store import AdapterStore, Index, StoredAdapter
 from molre_edge.bundle.bundle import Bundle, hold_bundle
 from molre_edge.errors import AdapterError, MolreEdgeError
-from molre_edge.files import StrPath
+from molre_edge.files import StrPath, read_regular
 from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
+from molre_edge.signing.memory import SigningMemory
+from molre_edge.signing.trust import SUFFIX as SIGNATURE
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
 from molre_edge.verification.adapter_check import EngineCheck, check_adapter, check_fit
 from molre_edge.verification.passed import VerifiedRecord, record_path
@@ -140,7 +142,7 @@ def list_adapters(
     """
     opened = _open(bundle, expect_digest)
     progress.step("adapters")
-    return _listed(opened, AdapterStore(opened.folder).index())
+    return _listed(opened, AdapterStore(opened.folder, opened.trust).index())
 
 
 def add_adapter(
@@ -179,15 +181,19 @@ def add_adapter(
     with hold_bundle(opened, "molre-edge adapter add"):
         progress.step("reading the adapter")
         adapter, content = read_adapter_file(Path(file))
+        signature = _signature(Path(file))
+        if opened.trust:  # before anything of it is used
+            signed = replace(opened.trust.check(content, Path(file)), name=f"adapter {adapter.name}")
+            SigningMemory.here().check(signed, Path(file))
         chosen = opened.with_adapter(adapter)
         check_fit(chosen)
         asked = time.perf_counter()
         known = VerifiedRecord(record_path()) if record is None else record
         checks = check_adapter(chosen, known, limits=limits, threads=threads, progress=progress)
         golden = time.perf_counter() - asked
-        store = AdapterStore(opened.folder)
+        store = AdapterStore(opened.folder, opened.trust)
         with _written(store):
-            index = store.put(adapter, content, tuple(each.engine for each in checks if each.passed))
+            index = store.put(adapter, content, tuple(each.engine for each in checks if each.passed), signature)
     stored = index.adapters[adapter.name]
     return AddedAdapter(
         name=adapter.name,
@@ -223,7 +229,7 @@ def remove_adapter(
     opened = _open(bundle, expect_digest)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter remove"):
-        store = AdapterStore(opened.folder)
+        store = AdapterStore(opened.folder, opened.trust)
         with _written(store):
             return _listed(opened, store.remove(name))
 
@@ -251,7 +257,7 @@ def default_adapter(
     opened = _open(bundle, expect_digest)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter default"):
-        store = AdapterStore(opened.folder)
+        store = AdapterStore(opened.folder, opened.trust)
         check_fit(opened.with_adapter(store.read(name)))
         with _written(store):
             return _listed(opened, store.make_default(name))
@@ -280,14 +286,22 @@ def rollback_adapter(
     opened = _open(bundle, expect_digest)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter rollback"):
-        store = AdapterStore(opened.folder)
+        store = AdapterStore(opened.folder, opened.trust)
         index = store.index()
         called = index.default if name is None else name
         previous = store.named(index, called).previous
         if previous is not None:
-            check_fit(opened.with_adapter(store.read_version(previous, called)))
+            check_fit(opened.with_adapter(store.read_version(previous, called, accept_older=True)))
         with _written(store):
             return _listed(opened, store.roll_back(called))
+
+
+def _signature(file: Path) -> bytes | None:
+    """The content of the signature beside a file; None if there is none."""
+    try:
+        return read_regular(file.with_name(file.name + SIGNATURE), largest=1 << 16)
+    except OSError:
+        return None
 
 
 def _open(bundle: Bundle | StrPath, expect_digest: str | None) -> Bundle:
@@ -308,7 +322,7 @@ def _written(store: AdapterStore) -> Iterator[None]:
 
 
 def _listed(bundle: Bundle, index: Index) -> AdapterList:
-    store = AdapterStore(bundle.folder)
+    store = AdapterStore(bundle.folder, bundle.trust)
     entries = [_entry(bundle, store, name, index.adapters[name], index.default) for name in sorted(index.adapters)]
     return AdapterList(bundle.folder, bundle.digest, index.default, tuple(entries))
 

@@ -14,7 +14,7 @@ from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.bundle.golden_origin import golden_words
 from molre_edge.engines.batches import answer_volumes, largest_batch
 from molre_edge.engines.runner import Runner
-from molre_edge.errors import BundleError, ConfigError, ParityFailedError
+from molre_edge.errors import BundleError, ConfigError, ParityFailedError, SigningError
 from molre_edge.files import StrPath
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, ParityNumbers, Verdict, limits_from
 from molre_edge.parity.batches import BatchJudgement, judge_batches
@@ -103,7 +103,7 @@ def check_files(bundle: Bundle) -> Files:
         checked.append(name)
         try:
             read_engine(bundle, engine)
-        except BundleError as error:
+        except (BundleError, SigningError) as error:
             problems[name] = str(error)
     return Files(tuple(checked), problems)
 
@@ -111,7 +111,7 @@ def check_files(bundle: Bundle) -> Files:
 def _check_adapters(bundle: Bundle, checked: list[str], problems: dict[str, str]) -> None:
     if bundle.fit is None:
         return
-    store = AdapterStore(bundle.folder)
+    store = AdapterStore(bundle.folder, bundle.trust)
     try:
         adapters = store.index().adapters
     except BundleError as error:
@@ -123,7 +123,7 @@ def _check_adapters(bundle: Bundle, checked: list[str], problems: dict[str, str]
         checked.append(name)
         try:
             store.read_version(stored, called)
-        except BundleError as error:
+        except (BundleError, SigningError) as error:
             problems[name] = str(error)
 
 
