@@ -60,6 +60,17 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _scans_are_read_here() -> Iterator[None]:
+    """Commands that run in this process start no readers unless asked to: each costs a second, to load its libraries.
+
+    Those in processes of their own have them by default, as users have; tests/scans/workers and tests/runs ask for some.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("molre_edge.runs.infer.default_readers", lambda: 0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _as_many_threads_as_before() -> Iterator[None]:
     """A test that leaves PyTorch with fewer threads makes later ones slow, and their last digits others."""
