@@ -21,7 +21,7 @@ settings.register_profile("any machine", deadline=None)  # a busy or small machi
 settings.load_profile("any machine")
 
 
-pytest_plugins = ["report_fixtures", "run_fixtures"]
+pytest_plugins = ["report_fixtures", "run_fixtures", "traced"]
 """Fixtures that several areas share, in tests/fixtures."""
 
 _COSTLY = {"tiny_bundle", "tiny_checkpoint", "tiny_data", "wheel_path", "stand_in", "spawn"}
@@ -64,7 +64,7 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def _scans_are_read_here() -> Iterator[None]:
     """Commands that run in this process start no readers unless asked to: each costs a second, to load its libraries.
 
-    Those in processes of their own have them by default, as users have; tests/scans/workers and tests/runs ask for some.
+    Those in processes of their own have them by default, as users have; tests/scans/workers and tests/runs ask too.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("molre_edge.runs.infer.default_readers", lambda: 0)
@@ -161,6 +161,8 @@ def tiny_checkpoint(tiny_scans: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
     """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
+    from traced import traced
+
     from molre_edge.export.exporter import export_checkpoint
 
     folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
@@ -168,7 +170,9 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
         "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
         "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
-    export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
+    with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
+        patch.setattr("molre_edge.export.exporter.export_fp32", traced)
+        export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder
 
 
