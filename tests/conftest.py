@@ -32,18 +32,29 @@ _LONG = (
     "test_demo.py", "test_guides.py", "test_locks.py",
     "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
 )  # fmt: skip
-_FIRST = ("test_readme.py", "test_demo.py", "test_python_page.py", "test_guides.py", "cli/test_infer.py")
+_FIRST = (
+    "test_readme.py", "export/test_graph.py", "test_demo.py", "engines/test_backbone_engines.py", "cli/test_infer.py",
+    "test_python_page.py", "test_guides.py", "cli/test_train.py", "cli/test_export.py", "security/test_offline.py",
+)  # fmt: skip
 """Files that take minutes in one piece: last, they would keep one process waiting for the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need an exported model, the wheel or a process a command; `make test-fast` skips them."""
     tests = Path(__file__).parent
-    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(_FIRST))  # stable
+    items.sort(key=lambda item: _turn(item.path.relative_to(tests).as_posix()))  # stable
     for item in items:
         place = item.path.relative_to(tests).as_posix()
         if place.startswith(_LONG) or _COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.chain)
+
+
+def _turn(place: str) -> int:
+    """When a file's tests run: long files as listed, then those that export, read or train, then quick ones."""
+    for turn, name in enumerate(_FIRST):
+        if place == name:
+            return turn
+    return len(_FIRST) + (not place.startswith(_LONG))
 
 
 @pytest.fixture(scope="session")
