@@ -22,7 +22,7 @@ settings.register_profile("any machine", deadline=None)  # a busy or small machi
 settings.load_profile("any machine")
 
 
-pytest_plugins = ["report_fixtures", "run_fixtures"]
+pytest_plugins = ["report_fixtures", "run_fixtures", "traced"]
 """Fixtures that several areas share, in tests/fixtures."""
 
 _COSTLY = {
@@ -42,18 +42,29 @@ _LONG = (
     "test_demo.py", "test_guides.py", "test_locks.py",
     "test_offline.py", "test_readme.py", "training", "runs/test_folder_lock.py",
 )  # fmt: skip
-_FIRST = ("test_readme.py", "test_demo.py", "test_python_page.py", "test_guides.py", "cli/test_infer.py")
+_FIRST = (
+    "test_readme.py", "export/test_graph.py", "test_demo.py", "engines/test_backbone_engines.py", "cli/test_infer.py",
+    "test_python_page.py", "test_guides.py", "cli/test_train.py", "cli/test_export.py", "security/test_offline.py",
+)  # fmt: skip
 """Files that take minutes in one piece: last, they would keep one process waiting for the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need an exported model, the wheel or a process a command; `make test-fast` skips them."""
     tests = Path(__file__).parent
-    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(_FIRST))  # stable
+    items.sort(key=lambda item: _turn(item.path.relative_to(tests).as_posix()))  # stable
     for item in items:
         place = item.path.relative_to(tests).as_posix()
         if place.startswith(_LONG) or _COSTLY & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.chain)
+
+
+def _turn(place: str) -> int:
+    """When a file's tests run: long files as listed, then those that export, read or train, then quick ones."""
+    for turn, name in enumerate(_FIRST):
+        if place == name:
+            return turn
+    return len(_FIRST) + (not place.startswith(_LONG))
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +80,17 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.delenv("MOLRE_EDGE_TRUST", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scans_are_read_here() -> Iterator[None]:
+    """Commands that run in this process start no readers unless asked to: each costs a second, to load its libraries.
+
+    Those in processes of their own have them by default, as users have; tests/scans/workers and tests/runs ask too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("molre_edge.runs.infer.default_readers", lambda: 0)
         yield
 
 
@@ -162,6 +184,8 @@ def tiny_checkpoint(tiny_scans: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
     """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
+    from traced import traced
+
     from molre_edge.export.exporter import export_checkpoint
 
     folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
@@ -169,7 +193,9 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
         "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
         "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
-    export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
+    with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
+        patch.setattr("molre_edge.export.exporter.export_fp32", traced)
+        export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
     return folder
 
 

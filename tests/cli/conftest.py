@@ -74,7 +74,7 @@ def invoke() -> Invoke:
     return go
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spawn() -> Spawn:
     """Run a command line in a process of its own; `driver` = (what, count) meddles with it as DRIVER says."""
 

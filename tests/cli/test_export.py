@@ -46,6 +46,7 @@ def test_it_makes_a_bundle_and_prints_its_digest_and_the_proof(
     assert {path.name for path in Path().iterdir()} == {"a bundle"}
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_graph_outside_its_limits_ends_with_3_and_leaves_nothing(export: Any) -> None:
     Path("strict.toml").write_text("[fp32]\nmax_abs_dp = 0\n")
     done = export("--golden-volumes", "2", "--gates", "strict.toml")
@@ -127,6 +128,7 @@ def test_two_exports_into_one_folder_the_second_is_told_who_holds_it(tiny_checkp
     assert not Path(".edge-bundle.lock").exists()
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_bundle_with_the_longest_legal_name_is_made_and_replaced(export: Any) -> None:
     name = "b" * 255
     for more in ((), ("--force",)):

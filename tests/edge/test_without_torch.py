@@ -24,8 +24,9 @@ UNREACHABLE = ("NewConnectionError", "ConnectTimeout", "ReadTimeout", "Name or s
 def edge(root: Path, wheel_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of the environment."""
     folder = tmp_path_factory.mktemp("edge") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    command = [folder / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel_path]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "--disable-pip-version-check"]
+    command = [*pip, "install", "--no-compile", wheel_path]  # the few modules that are imported are compiled then
     pins = root / "constraints" / f"py{sys.version_info.major}{sys.version_info.minor}.txt"
     if pins.is_file():
         command += ["--constraint", pins]

@@ -13,10 +13,11 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from traced import traced
 
 from molre_edge.export.exporter import ExportResult, export_bundle
 from molre_edge.export.golden import extreme_volume
-from molre_edge.export.graph import check_graph, export_fp32
+from molre_edge.export.graph import check_graph
 from molre_edge.model.adapters import AdaptedLayer
 from molre_edge.model.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from molre_edge.model.classifier import HeadCTClassifier
@@ -89,7 +90,7 @@ def draw_model(
 @functools.cache
 def _exported(name: str) -> tuple[HeadCTClassifier, bytes]:
     model = draw_model(**MODELS[name])
-    graph = export_fp32(model)
+    graph = traced(model)
     check_graph(graph, model)
     return model, graph.SerializeToString()
 

@@ -96,6 +96,7 @@ def test_every_step_is_told_and_timed(result: ExportResult) -> None:
     assert "proof that routing is dynamic" in result.seconds
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize(("experts", "note"), [(1, "the model has one expert"), (0, "the model has no experts")])
 def test_a_model_without_routing_is_exported_with_nothing_to_prove(
     experts: int, note: str, draw: Callable[..., HeadCTClassifier], volumes: Volumes, tmp_path: Path
@@ -116,6 +117,7 @@ def test_a_model_without_routing_is_exported_with_nothing_to_prove(
     assert names == (["logits", "embedding"] if experts == 0 else ["logits", "gates", "embedding"])
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_graph_outside_its_limits_leaves_no_bundle_and_touches_no_old_one(
     result: ExportResult,
     checkpoint: LoadedCheckpoint,
@@ -134,6 +136,7 @@ def test_a_graph_outside_its_limits_leaves_no_bundle_and_touches_no_old_one(
     assert Bundle.open(old).digest == result.digest
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_graph_that_is_wrong_in_one_slot_of_a_batch_is_refused(
     checkpoint: LoadedCheckpoint, volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
     assert steps == []
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
     draw: Callable[..., HeadCTClassifier], volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

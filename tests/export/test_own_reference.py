@@ -65,6 +65,7 @@ def opened(checkpoint: LoadedCheckpoint, folder: Path, keep: int | None = None) 
     return open_own_reference(folder, checkpoint.config, note="the model of the study", keep=keep)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_the_own_model_s_answers_become_the_golden_answers(
     checkpoint: LoadedCheckpoint, rebuild: Outputs, make: Make, tmp_path: Path
 ) -> None:

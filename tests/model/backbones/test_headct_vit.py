@@ -54,13 +54,12 @@ def test_weights_for_another_grid_are_refused(tmp_path: Path, tiny: Any) -> None
         entry.load(larger, tmp_path)
 
 
-def test_it_exports_with_moving_gates(export_drawn: Callable[..., Any]) -> None:
-    proof = export_drawn(TINY, modules=("blocks.0.attn.qkv", "blocks.1.attn.out_proj")).result.proof
-    assert (len(proof.routers), proof.adapted_layers) == (2, 2)
-
-
-def test_attention_leaves_no_einsum_in_the_graph(export_drawn: Callable[..., Any]) -> None:
-    assert "Einsum" not in export_drawn(TINY).operators()
+def test_it_exports_with_moving_gates_and_its_attention_leaves_no_einsum_in_the_graph(
+    export_drawn: Callable[..., Any],
+) -> None:
+    exported = export_drawn(TINY, modules=("blocks.0.attn.qkv", "blocks.1.attn.out_proj"))
+    assert (len(exported.result.proof.routers), exported.result.proof.adapted_layers) == (2, 2)
+    assert "Einsum" not in exported.operators()
 
 
 def test_it_reads_fm_headcts_windows_on_96_voxels_a_side() -> None:
