@@ -123,5 +123,5 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(head_folder: Path, 
         path = head_folder / "010.dcm"
         replace_keeping_size_and_time(path, path.read_bytes())
 
-    monkeypatch.setattr("molre_edge.scans.read.check_interleaved", replaced_meanwhile)
+    monkeypatch.setattr("molre_edge.scans.read.check_neighbours", replaced_meanwhile)
     assert refusal(source) == "changed"
