@@ -16,10 +16,10 @@ from molre_edge.scans.coarse import BONE_HU, Coarse, areas
 from molre_edge.scans.head_place import find_head
 from molre_edge.scans.scan_records import ScanWarning
 
-__all__ = ["check_head"]
+__all__ = ["AIR_BELOW_HU", "MIN_AIR", "check_head"]
 
-_AIR_BELOW_HU = -850.0
-_MIN_AIR = 0.01
+AIR_BELOW_HU = -850.0
+MIN_AIR = 0.01
 """Part of the picture that is air: a head leaves more than a third of a usual field of view free."""
 _BRAIN_HU = (-15.0, 90.0)
 """Means over 2 mm: cerebrospinal fluid to fresh blood."""
@@ -65,7 +65,7 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
             ``upside_down``.
     """
     _check_stripped(coarse)
-    if (coarse.hu < _AIR_BELOW_HU).mean() < _MIN_AIR:
+    if (coarse.hu < AIR_BELOW_HU).mean() < MIN_AIR:
         low, high = (float(value) for value in np.percentile(coarse.hu, (1, 99.5)))
         raise ScanError(
             "not_hounsfield",
@@ -91,11 +91,11 @@ def check_head(coarse: Coarse) -> tuple[ScanWarning, ...]:
 def _check_stripped(coarse: Coarse) -> None:
     border = np.concatenate([coarse.hu[:, 0].ravel(), coarse.hu[:, -1].ravel(), coarse.hu[[0, -1]].ravel()])
     bones = np.count_nonzero(coarse.hu >= BONE_HU)
-    if bones > 0.01 * np.count_nonzero(coarse.hu > _AIR_BELOW_HU) + 1 and 2 * (border >= BONE_HU).sum() < border.size:
+    if bones > 0.01 * np.count_nonzero(coarse.hu > AIR_BELOW_HU) + 1 and 2 * (border >= BONE_HU).sum() < border.size:
         return  # bone, as in nearly all; what follows would come to that more slowly
     values, counts = np.unique(border, return_counts=True)
     inside = coarse.hu[coarse.hu != values[np.argmax(counts)]]
-    inside = inside[inside > _AIR_BELOW_HU]
+    inside = inside[inside > AIR_BELOW_HU]
     if counts.max() < 0.5 * border.size or inside.size < 1000:
         return
     median, high = np.percentile(inside, (50, 99.5))

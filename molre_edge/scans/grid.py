@@ -47,7 +47,7 @@ def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
         grid: of the model.
 
     Returns:
-        float16 (slices, rows, cols), HU in [-1024, 3071]: inferior to superior, anterior to posterior, right to left.
+        float16 (slices, rows, cols), HU in [-1024, 3072]: inferior to superior, anterior to posterior, right to left.
         Half floats hold whole HU exactly up to 2048, and any value within 0.016 HU in the brain's range.
 
     Raises:
@@ -122,7 +122,7 @@ def apply_weights(
 
 
 def to_half(hu: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
-    """HU as the model gets them: within [-1024, 3071], in half floats."""
+    """HU as the model gets them: clipped to [-1024, 3071], in half floats, of which the highest is 3072."""
     rounded: npt.NDArray[np.float16] = np.clip(hu, HU_MIN, HU_MAX).astype(np.float16)
     return rounded
 

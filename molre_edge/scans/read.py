@@ -9,8 +9,9 @@ from molre_edge.scans.anatomy import check_head
 from molre_edge.scans.coarse import shrink
 from molre_edge.scans.dicom_volume import read_dicom
 from molre_edge.scans.head_size import check_head_size
-from molre_edge.scans.interleave import check_interleaved
+from molre_edge.scans.interleave import check_neighbours
 from molre_edge.scans.nifti import read_nifti
+from molre_edge.scans.odd_slices import check_slices
 from molre_edge.scans.scan_records import HeadVolume, ScanSource, ScanWarning
 from molre_edge.scans.unchanged import check_unchanged, new_files
 
@@ -58,8 +59,9 @@ def _read_one(source: ScanSource) -> HeadVolume:
     check_unchanged(source)
     try:
         volume = read_dicom(source) if source.kind == "dicom" else read_nifti(source.files[0])
-        check_interleaved(volume.hu)
+        check_neighbours(volume.hu)
         coarse = shrink(volume)
+        check_slices(coarse, copies=source.kind == "dicom")
         warnings = (*check_head_size(coarse), *check_head(coarse))
     except MemoryError as error:
         raise ScanError("too_large", "the scan does not fit into this machine's memory: use thicker slices") from error

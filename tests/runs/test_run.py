@@ -15,6 +15,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from molre_edge.bundle.bundle import Bundle
@@ -348,3 +349,22 @@ def test_a_signal_that_somebody_else_handles_is_left_alone() -> None:
             assert not asked()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_study_whose_chosen_series_fails_keeps_its_path_and_tells_the_facts_of_the_one_that_was_read(
+    run: Run, tiny_scans: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("chosen", "other")):
+        shutil.copytree(tiny_scans / "head-2", tmp_path / "study" / name)
+        for path in (tmp_path / "study" / name).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesNumber, dataset.SeriesInstanceUID, dataset.ConvolutionKernel = number, f"1.2.{number}", name
+            if name == "chosen":
+                dataset.PixelData = bytes(len(dataset.PixelData))
+            dataset.save_as(path)
+    result = run(tmp_path)
+    [scan] = [row for row in rows(result.folder / "scans.csv") if row["status"] == "done"]
+    assert scan["path"] == "study/chosen"
+    [line] = lines(result.folder / "findings.jsonl")
+    assert line["scan_facts"]["kernel"] == "other"
+    assert "series_replaced" in [warning["code"] for warning in line["warnings"]]

@@ -114,3 +114,24 @@ def test_among_equals_the_choice_is_by_uid_and_the_same_everywhere(tmp_path: Pat
     assert (
         scan.candidates[1].reason == "the chosen one is equal in all that counts and comes first by UID, path or name"
     )
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "words"),
+    [
+        ({"pixel": (8.75, 8.75)}, {"pixel": (8.8, 8.8)}, "has a field of view of a head"),  # 350 and 352 mm
+        (
+            {"positions": axial(3.0, 135.0, 6.0)},
+            {"positions": axial(3.0, 135.2, 6.01)},
+            "has slices at most 6 mm apart",
+        ),
+    ],
+)
+def test_the_field_of_view_is_large_beyond_350_mm_and_slices_thick_beyond_6_mm(
+    tmp_path: Path, write_series: Any, better: dict[str, Any], worse: dict[str, Any], words: str
+) -> None:
+    plain = {"positions": axial(2.5, 137.5, 5), "pixel": (6.0, 6.0), "thickness": 6.0, "study": "1.2.3"}
+    for name, attributes in (("better", {**plain, **better}), ("worse", {**plain, **worse})):
+        stack = np.full((len(attributes["positions"]), 40, 40), -1000.0)
+        write_series(tmp_path / name, stack=stack, SeriesNumber=int(name == "better"), **attributes)
+    assert chosen(tmp_path) == ("better", f"it {words}")

@@ -188,3 +188,18 @@ def test_pixels_that_the_header_does_not_describe_are_refused(
     with pytest.raises(ScanError, match=text) as caught:
         read(tmp_path / "a")
     assert caught.value.code == "corrupt_pixels"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"RescaleSlope": None},
+        {"RescaleIntercept": None},
+        {"RescaleSlope": 0},
+        {"RescaleIntercept": 2e6},
+        {"ModalityLUTSequence": pydicom.Sequence([Dataset()])},
+    ],
+    ids=str,
+)
+def test_a_slice_without_hounsfield_units_is_refused(one_slice: Path, attributes: dict[str, Any]) -> None:
+    assert problem(changed(one_slice, **attributes)) == "not_hounsfield"

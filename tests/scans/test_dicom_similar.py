@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 
+from molre_edge.scans import find_scans, read_scan
 from molre_edge.scans.series import examine, examine_plain
 
 POSITIONS = [(-15.0, -15.0, 5.0 * number) for number in range(6)]
@@ -44,3 +47,25 @@ def test_a_file_that_ends_too_early_is_found_among_good_ones(tmp_path: Path, wri
     headers = [examine_plain(path) for path in files]
     codes = [header.problem.code if header is not None and header.problem else "" for header in headers]
     assert codes == ["", "", "", "corrupt_pixels", "", ""]
+
+
+@pytest.mark.parametrize("syntax", ["", "1.2.840.10008.1.2.4.80"], ids=["uncompressed", "JPEG-LS"])
+def test_each_file_is_opened_once_to_find_and_once_to_read(
+    tmp_path: Path, write_series: Any, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    def compress(dataset: Dataset, _: int) -> None:
+        if syntax:
+            dataset.compress(syntax, encoding_plugin="pyjpegls")
+
+    write_series(tmp_path / "a", edit=compress)
+    opened, plain_open = [], os.open
+
+    def noted(path: Any, *args: Any, **kwargs: Any) -> int:
+        opened.append(str(path))
+        return plain_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", noted)
+    [scan] = find_scans(tmp_path / "a").scans
+    assert sum(name.endswith(".dcm") for name in opened) == 35
+    read_scan(scan)
+    assert sum(name.endswith(".dcm") for name in opened) == 2 * 35

@@ -70,6 +70,7 @@ LIMITS = {
     "(to 0.3 degrees)": round(math.degrees(stack.SAME_DIRECTION), 1) == 0.3,
     "second, third or fourth next one": interleave._MOST_SCANS == 4,
     "below 0.8 of the neighbours'": interleave._RATIO == 0.8,
+    "more than 50 HU on the mean, and twice as much": (interleave._ODD_HU, interleave._ODD_RATIO) == (50, 2),
     "wider than 240 mm, narrower than 60 mm": head_size._POSSIBLE_MM == (60, 240),
     "higher than 1.15 times its width": head_size._POSSIBLE_TALL == 1.15,
     "fewer than 4 slices": stack.MIN_SLICES == 4,
@@ -84,7 +85,7 @@ LIMITS = {
         (anatomy._VERTEX_AREA_CM2, anatomy._BASE_AREA_CM2) == (30, 90)
     ),
     "outside 5 to 65 HU": anatomy._MEDIAN_HU == (5, 65),
-    "a hundredth of the picture below -850 HU": (anatomy._MIN_AIR, anatomy._AIR_BELOW_HU) == (0.01, -850),
+    "a hundredth of the picture below -850 HU": (anatomy.MIN_AIR, anatomy.AIR_BELOW_HU) == (0.01, -850),
     "between -15 and 90 HU": anatomy._BRAIN_HU == head_place._BRAIN_HU == head_size._TISSUE_HU == (-15, 90),
     "bone more than 5 % of the body": anatomy._MIN_BONE_PART == 0.05,
     "a space of 25 to 300 cm²": head_place._SKULL_CM2 == (25, 300),

@@ -292,3 +292,41 @@ def test_series_of_two_visits_with_one_study_uid_are_two_studies(
     found = find_scans(tmp_path)
     assert [scan.path.name for scan in found.scans] == ["a", "b"][:scans]
     assert [entry.code for entry in found.ignored] == ["series_not_chosen"] * (2 - scans)
+
+
+def test_a_dicomdir_is_ignored_beside_its_images_and_named_when_it_is_given(head_folder: Path) -> None:
+    dataset = pydicom.dcmread(head_folder / "000.dcm")
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    del dataset.PixelData
+    dataset.save_as(head_folder / "DICOMDIR", enforce_file_format=True)
+    found = find_scans(head_folder)
+    assert [len(scan.files) for scan in found.scans] == [35]
+    assert [(entry.path.name, entry.code) for entry in found.ignored] == [("DICOMDIR", "media_directory")]
+    [entry] = find_scans(head_folder / "DICOMDIR").rejected
+    assert entry.code == "media_directory" and "give the folder" in entry.reason
+
+
+def test_a_file_that_names_neither_class_nor_modality_is_corrupt(head_folder: Path) -> None:
+    for path in head_folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPClassUID, dataset.Modality, dataset.file_meta.MediaStorageSOPClassUID
+        dataset.save_as(path)
+    [entry] = find_scans(head_folder).rejected
+    assert entry.code == "corrupt_header" and "neither its SOP class nor its modality" in entry.reason
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+def test_without_a_transfer_syntax_the_first_element_tells_how_it_is_written(
+    tmp_path: Path, write_series: Any, syntax: str
+) -> None:
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax.endswith(".2.2"):
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+            dataset["PixelData"].VR = "OW"
+
+    files = write_series(tmp_path, edit=edit)
+    expected = read_scan(find_scans(tmp_path).scans[0]).hu
+    for path in files:
+        path.write_bytes(_data_set(path))
+    np.testing.assert_array_equal(read_scan(find_scans(tmp_path).scans[0]).hu, expected)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, to_grid
-from molre_edge.scans.grid import bin_weights, pixel_weights
-from molre_edge.specs import HU_MAX, Grid
+from molre_edge.scans.grid import bin_weights, pixel_weights, to_half
+from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 
 def volume(hu: Any, positions: Any, thickness: Any, pixel: tuple[float, float]) -> HeadVolume:
@@ -184,3 +184,12 @@ def test_a_slope_in_the_plane_stays_a_slope(count: int, pixel: float, out: int, 
     found = weights @ (np.arange(count) * pixel)
     # exact where linear interpolation is all there is; within a part of a pixel where it averages
     np.testing.assert_allclose(found[full], wanted[full], atol=0.26 * pixel if out_pixel > pixel else 1e-3)
+
+
+def test_half_floats_hold_whole_hu_up_to_2048_and_brain_to_0_032() -> None:
+    whole = np.arange(-1024, 2049).astype(float)
+    np.testing.assert_array_equal(to_half(whole), whole)
+    for most, error in ((64, 0.016), (128, 0.032)):
+        values = np.linspace(-most, most, 100_001)
+        assert np.abs(to_half(values).astype(float) - values).max() <= error
+    np.testing.assert_array_equal(to_half(np.array([-3000.0, 5000.0])), [HU_MIN, 3072.0])  # 3071 is no half float

@@ -488,3 +488,23 @@ def test_a_source_whose_file_has_gone_is_a_scan_error(head_folder: Path) -> None
     with pytest.raises(ScanError, match="no files") as caught:
         read_scan(ScanSource(head_folder, (), "dicom"))
     assert caught.value.code == "no_files"
+
+
+def test_the_first_check_that_fails_is_the_reason(tmp_path: Path, write_series: Any) -> None:
+    """What the object is, how it is stored, where its slices lie, what they show."""
+    wrong: dict[str, Any] = {
+        "not_ct": {"Modality": "MR"},
+        "not_head": {"BodyPartExamined": "CHEST"},
+        "lossy": {"LossyImageCompression": "01"},
+        "no_geometry": {"PixelSpacing": [0.0, 2.0]},
+        "not_axial": {"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)},
+        "not_hounsfield": {"RescaleIntercept": 1024},
+    }
+    seen = []
+    for number in range(len(wrong)):
+        attributes = {name: value for change in list(wrong.values())[number:] for name, value in change.items()}
+        if "orientation" in attributes:
+            attributes["ImageOrientationPatient"] = list(attributes.pop("orientation"))
+        write_series(tmp_path / str(number), **attributes)
+        seen.append(refusal(tmp_path / str(number)))
+    assert seen == list(wrong)

@@ -144,3 +144,21 @@ def test_two_virtual_energies_are_two_volumes_and_no_standard_ct(
     volume = read_scan(found.scans[0])
     assert volume.facts["energy"] == "60 keV"
     assert "multi_energy" in [warning.code for warning in volume.warnings]
+
+
+def test_what_a_legacy_converted_file_keeps_unassigned_counts(
+    tmp_path: Path, write_series: Any, write_enhanced: Any
+) -> None:
+    """PS3.3 C.7.6.16.2.25 and C.7.6.16.2.26: attributes without a functional group of their own."""
+    slices = two_stacks(write_series, tmp_path / "slices", "AcquisitionNumber", (1, 1))
+    path = write_enhanced(tmp_path / "frames.dcm", slices)
+    dataset = pydicom.dcmread(path)
+    for place, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        unassigned = pydicom.Dataset()
+        unassigned.ConvolutionKernel = "H31s" if place < 17 else "H70h"
+        del frame.CTReconstructionSequence
+        frame.UnassignedPerFrameConvertedAttributesSequence = pydicom.Sequence([unassigned])
+    dataset.save_as(path, enforce_file_format=True)
+    found = find_scans(path, all_series=True)
+    assert steps(found) == [(17, 10.0, 10.0)] * 2
+    assert [read_scan(scan).facts["kernel"] for scan in found.scans] == ["H31s", "H70h"]
