@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, to_grid
-from molre_edge.scans.grid import bin_weights, pixel_weights
+from molre_edge.scans.weights import bin_weights, pixel_weights
 from molre_edge.specs import HU_MAX, Grid
 
 
