@@ -159,6 +159,7 @@ class Grid:
             ``area``.
         slice_step: of ``every``.
         outside_hu: value where there are no data.
+        crop_above_hu: the scan is first cropped to the box that holds all values above so many HU; None for all of it.
         axes: directions in which slices, rows and cols run: S or I, then P or A and L or R in any order.
     """
 
@@ -174,6 +175,7 @@ class Grid:
     between: str = "mean"
     slice_step: int = 1
     outside_hu: float = HU_MIN
+    crop_above_hu: float | None = None
     axes: str = HEAD_AXES
 
     def __post_init__(self) -> None:
@@ -186,8 +188,11 @@ class Grid:
             ("field_mm", 50.0, 1000.0, "millimetres"),
             ("height_mm", 20.0, 1000.0, "millimetres"),
             ("outside_hu", HU_MIN, HU_MAX, "HU"),
+            ("crop_above_hu", HU_MIN, HU_MAX, "HU"),
         ):
             value = getattr(self, name)
+            if value is None and name == "crop_above_hu":
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise ConfigError(f"grid.{name}: expected {least:g} to {most:g} {unit}, got {shown(value)}")
         for name, words in (
@@ -212,6 +217,11 @@ class Grid:
             raise ConfigError(
                 f"grid.between: {self.between} contradicts grid.stack {self.stack}, which takes slices of the scan as "
                 f"they are; leave it out"
+            )
+        if self.crop_above_hu is not None and "head" in (self.plane, self.stack):
+            raise ConfigError(
+                f"grid.crop_above_hu: only where the head is not looked for, and grid.plane is {self.plane}, "
+                f"grid.stack is {self.stack}"
             )
         if self.stack != "every" and self.slice_step != 1:
             raise ConfigError(f"grid.slice_step: only for grid.stack every, and the stack is {self.stack}")

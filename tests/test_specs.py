@@ -69,6 +69,7 @@ def test_hounsfield_units_are_those_of_twelve_bits() -> None:
         ("antialias", 1, r"grid\.antialias: expected true or false, got 1"),
         ("slice_step", 2, r"grid\.slice_step: only for grid\.stack every, and the stack is head"),
         ("outside_hu", -3000, r"grid\.outside_hu: expected -1024 to 3071 HU, got -3000"),
+        ("crop_above_hu", "air", r"grid\.crop_above_hu: expected -1024 to 3071 HU, got 'air'"),
         ("axes", "LPS", r"grid\.axes: .*S or I, then P or A and L or R .*got 'LPS'\. Slices are axial"),
         ("axes", "SPA", r"grid\.axes: .*got 'SPA'"),
         ("axes", "spl", r"grid\.axes: .*got 'spl'"),
@@ -84,6 +85,7 @@ def test_a_grid_that_no_head_fits_on_is_refused(name: str, value: Any, words: st
     ("settings", "words"),
     [
         ({"interpolation": "area", "antialias": False}, r"grid\.antialias: false contradicts grid\.interpolation area"),
+        ({"crop_above_hu": 0, "plane": "whole"}, r"grid\.crop_above_hu: only where the head .*stack is head"),
         ({"stack": "spread", "between": "linear"}, r"grid\.between: linear contradicts grid\.stack spread"),
     ],
 )

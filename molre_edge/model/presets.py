@@ -77,6 +77,25 @@ PRESETS: Mapping[str, Preset] = {
             normalisation=NormalisationConfig(mean=(0.0,), std=(1.0,)),
         ),
         Preset(
+            name="ct-fm",
+            source="project-lighter/CT-FM, evaluation/sinoct.yaml (geometry) and scripts/feature_extractor.py (HU)",
+            grid=Grid(
+                slices=48,
+                rows=128,
+                cols=128,
+                field_mm=256.0,  # 2 mm
+                height_mm=240.0,  # 5 mm
+                plane="centre",
+                antialias=False,
+                stack="centre",
+                between="linear",
+                crop_above_hu=0.0,
+            ),
+            windows=((512.0, 3072.0),),
+            normalisation=NormalisationConfig(mean=(0.0,), std=(1.0,)),
+            differs=("the source pads with the lowest value of each line; here it is -1024 HU",),
+        ),
+        Preset(
             name="medgemma",
             source="Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb; transformers, Gemma3ImageProcessor",
             grid=Grid(slices=85, rows=896, cols=896, plane="whole", stack="spread"),
@@ -117,8 +136,7 @@ PRESETS: Mapping[str, Preset] = {
 """By name."""
 
 LEFT_OUT: Mapping[str, str] = {
-    "fm_headct": "it crops to the foreground, reads by B-splines and averages windowed values; none is a setting",
-    "ct-fm": "it crops to the foreground and pads with the lowest value of each line; neither is a setting",
+    "fm_headct": "it reads by B-splines, crops after it resampled, and averages windowed values; none is a setting",
     "pillar-0": "its windows and resampling are in the package rve, whose source was not found",
 }
 """Models whose preprocessing can't be given as settings, with the reason."""

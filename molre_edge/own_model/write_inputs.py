@@ -256,7 +256,7 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> _Wri
         "thickness_mm": volume.thickness_mm,
         "pixel_mm": np.array(volume.pixel_mm),
     }
-    pixels = pixels_mm(grid, volume.hu.shape, volume.pixel_mm)
+    pixels = pixels_mm(grid, volume.hu, volume.pixel_mm)
     fitted = {"volume": on_grid, "pixel_mm": np.array(pixels), **field}
     read_from = (
         dict.fromkeys(each.path for each in volume.sources) or source.files

@@ -7,11 +7,13 @@ slices, in double precision. So it is fast, and differences between machines sta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse, shrink
 from molre_edge.scans.head_place import HeadPlace, find_head
 from molre_edge.scans.hounsfield import Hounsfield
@@ -90,7 +92,17 @@ def sample(
         grid: of the model.
         range_mm: lower and upper end of the head along the slices, as far as the grid reaches.
         centre_mm: of the head along rows and cols, from the first pixel.
+
+    Raises:
+        ScanError: ``no_tissue``: nothing is above `grid.crop_above_hu`.
     """
+    if grid.crop_above_hu is not None:
+        slices, rows_, cols_ = _box_above(hu, grid.crop_above_hu)
+        cropped = hu[slices, rows_, cols_], positions_mm[slices], thickness_mm[slices], pixel_mm
+        volume, inner = sample(*cropped, replace(grid, crop_above_hu=None), range_mm, centre_mm)
+        weights = np.zeros((grid.slices, len(hu)))
+        weights[:, slices] = inner
+        return volume, weights
     turned = grid.axes[1] in "LR"  # rows of the grid run along columns of the volume
     rows, cols = (grid.cols, grid.rows) if turned else (grid.rows, grid.cols)
     down = plane_weights(grid, hu.shape[1], pixel_mm[0], centre_mm[0], rows, backwards="A" in grid.axes)
@@ -103,17 +115,30 @@ def sample(
     return to_half(result.swapaxes(1, 2) if turned else result), weights
 
 
-def pixels_mm(grid: Grid, shape: tuple[int, ...], pixel_mm: tuple[float, float]) -> tuple[float, float]:
+def _box_above(hu: Hounsfield, threshold: float) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all values above a threshold, as MONAI's CropForeground has it."""
+    above = [plane > threshold for plane in hu]
+    seen = np.any(above, axis=0)
+    found = [np.flatnonzero(line) for line in ([plane.any() for plane in above], seen.any(axis=1), seen.any(axis=0))]
+    if not all(len(line) for line in found):
+        raise ScanError("no_tissue", f"no value is above {threshold:g} HU, which the model's grid is cropped to")
+    first, second, third = (slice(int(line[0]), int(line[-1]) + 1) for line in found)
+    return first, second, third
+
+
+def pixels_mm(grid: Grid, hu: Hounsfield, pixel_mm: tuple[float, float]) -> tuple[float, float]:
     """(row, col) distance of the grid's pixels in millimetres, for a volume.
 
     Args:
         grid: of the model.
-        shape: (slices, rows, cols) of the volume.
+        hu: (slices, rows, cols), the volume.
         pixel_mm: (row, col) of the volume.
     """
     if grid.plane != "whole":
         return grid.pixel_mm, grid.pixel_mm
-    sides = shape[1] * pixel_mm[0], shape[2] * pixel_mm[1]
+    if grid.crop_above_hu is not None:
+        hu = hu[_box_above(hu, grid.crop_above_hu)]
+    sides = hu.shape[1] * pixel_mm[0], hu.shape[2] * pixel_mm[1]
     row, col = sides[::-1] if grid.axes[1] in "LR" else sides
     return row / grid.rows, col / grid.cols
 

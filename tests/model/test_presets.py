@@ -59,6 +59,37 @@ def test_merlin_is_monai_s_transforms() -> None:
     assert np.count_nonzero(wanted) > 5000
 
 
+def test_ct_fm_is_monai_s_transforms_but_for_the_value_that_it_pads_with() -> None:
+    from monai.data import MetaTensor
+    from monai.transforms import (
+        CenterSpatialCrop,
+        Compose,
+        CropForeground,
+        Orientation,
+        ScaleIntensityRange,
+        Spacing,
+        SpatialPad,
+    )
+
+    hu = np.full((30, 60, 80), -1000.0, np.float32)
+    hu[3:25, 8:50, 6:71] = np.random.default_rng(2).integers(-100, 1200, (22, 42, 65))
+    affine = torch.tensor([[0, 0, -0.9, 0], [0, -0.9, 0, 0], [7.0, 0, 0, 0], [0, 0, 0, 1]])  # slices, rows, cols
+    steps = Compose(
+        [
+            Orientation(axcodes="SPL", labels=None),
+            CropForeground(allow_smaller=True),
+            Spacing(pixdim=(5, 2, 2), mode="bilinear"),
+            SpatialPad(spatial_size=[48, 128, 128], value=-1024),  # the source's mode is "minimum"
+            CenterSpatialCrop(roi_size=[48, 128, 128]),
+            ScaleIntensityRange(a_min=-1024, a_max=2048, b_min=0, b_max=1, clip=True),
+        ]
+    )
+    wanted = steps(MetaTensor(torch.from_numpy(hu)[None], affine=affine))[0].numpy()
+    ours = read(preset("ct-fm"), hu, 0.9, 7.0)[:, 0].numpy()
+    assert np.abs(ours - wanted).max() < 4e-4  # half floats: 0.5 of 3072 HU
+    assert np.count_nonzero(wanted) > 5000
+
+
 def test_medgemma_is_its_notebook_and_gemma_s_image_processor() -> None:
     from transformers import Gemma3ImageProcessor
 

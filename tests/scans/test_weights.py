@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from molre_edge.errors import ScanError
 from molre_edge.scans.grid import pixels_mm, sample, upright
 from molre_edge.specs import Grid
 
@@ -148,7 +149,20 @@ def test_axes_turn_the_head_s_field_and_upright_undoes_it(axes: str) -> None:
 
 
 def test_pixels_of_whole_pictures_are_those_of_the_scan() -> None:
-    assert pixels_mm(OWN, HU.shape, PIXEL) == (256 / 24, 256 / 24)
+    assert pixels_mm(OWN, HU, PIXEL) == (256 / 24, 256 / 24)
     whole = replace(OWN, plane="whole")
-    assert pixels_mm(whole, HU.shape, PIXEL) == (160 / 24, 240 / 32)
-    assert pixels_mm(replace(whole, axes="SLP"), HU.shape, PIXEL) == (240 / 24, 160 / 32)
+    assert pixels_mm(whole, HU, PIXEL) == (160 / 24, 240 / 32)
+    assert pixels_mm(replace(whole, axes="SLP"), HU, PIXEL) == (240 / 24, 160 / 32)
+
+
+def test_a_scan_is_cropped_to_what_is_above_a_value_before_all_else() -> None:
+    hu = np.full((9, 40, 60), -1000.0, np.float32)
+    hu[2:7, 10:30, 12:42] = 40.0
+    grid = Grid(slices=5, rows=20, cols=30, plane="whole", stack="spread", crop_above_hu=0.0)
+    positions, thickness = np.arange(9) * 5.0, np.full(9, 5.0)
+    half, weights = sample(hu, positions, thickness, PIXEL, grid, (-2.5, 42.5), (78.0, 118.0))
+    assert (half == 40).all()
+    assert weights.shape == (5, 9) and weights[:, 2:7].tolist() == np.eye(5).tolist()
+    assert pixels_mm(grid, hu, PIXEL) == PIXEL
+    with pytest.raises(ScanError, match="no value is above 100 HU, which the model's grid is cropped to"):
+        sample(hu, positions, thickness, PIXEL, replace(grid, crop_above_hu=100.0), (-2.5, 42.5), (78.0, 118.0))

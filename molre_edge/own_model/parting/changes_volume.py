@@ -60,6 +60,10 @@ _OWN, _NEAREST, _LINEAR = _FORMS[0], _FORMS[1], _FORMS[2]
 _SPREAD = ("slices of the scan, spread evenly", {"stack": "spread"})
 _AS_THEY_ARE = ("the scan's own slices, cropped or padded around its middle", {"stack": "every"})
 _SPACED = ("at fixed distances around the middle of the scan", {"stack": "centre", "between": "linear"})
+_CROPPED = (
+    "at fixed distances around the middle of the box of all that is above 0 HU",
+    {"stack": "centre", "between": "linear", "crop_above_hu": 0.0},
+)
 _STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("over the whole scan, interpolated", {"stack": "whole", "between": "linear"}),
     ("over the whole scan, averaged", {"stack": "whole", "between": "area"}),
@@ -70,7 +74,7 @@ _STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 _PLANES = (
     ("whole", "resizes whole pictures", _FORMS, (_SPREAD, _AS_THEY_ARE)),
-    ("centre", "crops or pads around the middle of the picture", (_OWN, _NEAREST, _LINEAR), (_SPACED,)),
+    ("centre", "crops or pads around the middle of the picture", (_OWN, _NEAREST, _LINEAR), (_SPACED, _CROPPED)),
 )
 """Setting, what it is, ways within slices, and of slices. The likely ones: each is one more run of the model."""
 _AXES_OF_TURNS = ("IPL", "SPR", "SAL", "SAR", "SLP", "SRP", "SLA", "IPR")
