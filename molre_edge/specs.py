@@ -5,7 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -15,9 +15,11 @@ from molre_edge.errors import ConfigError, UsageError, shown
 __all__ = [
     "DEFAULT_BUNDLE",
     "DISCLAIMER",
+    "HEAD_AXES",
     "HU_MAX",
     "HU_MIN",
     "QUANTISED",
+    "RESAMPLING",
     "RUNTIMES",
     "SR_KINDS",
     "VOLUME",
@@ -141,17 +143,46 @@ class TensorSpec:
         return f"{self.name}: {self.dtype} [{axes}]"
 
 
+INTERPOLATIONS = ("nearest", "linear", "cubic", "area")
+"""How a slice is resampled within its plane."""
+BETWEEN = ("mean", *INTERPOLATIONS)
+"""How a slice of the grid is made from the scan's slices around it; ``mean`` is that of a bin."""
+PLANES = ("head", "centre", "whole")
+"""Where the field lies within slices."""
+STACKS = ("head", "centre", "whole", "spread", "every")
+"""Which part of the scan the slices of the grid are spread over, or which of its slices they are."""
+HEAD_AXES = "SPL"
+"""The directions of a volume's axes as it is read: slices to superior, rows to posterior, cols to the left."""
+
+
 @dataclass(frozen=True)
 class Grid:
-    """The grid that a model reads: `slices` axial slices through the head, each `rows` x `cols` pixels.
+    """The grid that a model reads: `slices` axial slices, each `rows` x `cols` pixels, and how a scan comes onto it.
+
+    The defaults are what molre-edge trains with; the rest is for models that were trained with another preprocessing
+    (docs/preprocessing.md).
 
     Attributes:
         slices: number of axial slices, inferior to superior.
         rows: pixels from anterior to posterior.
-        cols: pixels from the patient's right to left; pixels are square.
-        field_mm: side of the field of view along the rows, in millimetres, centred on the head.
-        height_mm: the slices are spread evenly from the top of the head down to the end of the scan,
-            but no farther than this many millimetres, so that a neck does not take the brain's slices.
+        cols: pixels from the patient's right to left; pixels are square, but for ``whole``.
+        field_mm: side of the field of view along the rows, in millimetres.
+        height_mm: of all slices together, in millimetres.
+        plane: where the field lies: around the ``head``; around the ``centre`` of the picture, which is cropped or
+            padded; or the ``whole`` picture, stretched to rows x cols, whatever `field_mm` says.
+        interpolation: within slices: ``nearest``, ``linear``, ``cubic`` or ``area``.
+        antialias: of ``linear`` and ``cubic``: their kernel is as wide as the coarser of both pixels.
+        stack: where the slices lie: spread evenly from the top of the ``head`` down to the end of the scan, but no
+            farther than `height_mm`, so that a neck does not take the brain's slices; at fixed distances of
+            `height_mm` / `slices` and cropped or padded around the ``centre``; over the ``whole`` scan; or slices of
+            the scan as they are: ``spread`` evenly from its first to its last, or ``every`` `slice_step`-th, cropped
+            or padded around the centre.
+        between: along the slices, where they are resampled: ``mean`` of a bin, ``nearest``, ``linear``, ``cubic`` or
+            ``area``.
+        slice_step: of ``every``.
+        outside_hu: value where there are no data.
+        crop_above_hu: the scan is first cropped to the box that holds all values above so many HU; None for all of it.
+        axes: directions in which slices, rows and cols run: S or I, then P or A and L or R in any order.
     """
 
     slices: int
@@ -159,24 +190,93 @@ class Grid:
     cols: int
     field_mm: float = 256.0
     height_mm: float = 180.0
+    plane: str = "head"
+    interpolation: str = "linear"
+    antialias: bool = True
+    stack: str = "head"
+    between: str = "mean"
+    slice_step: int = 1
+    outside_hu: float = HU_MIN
+    crop_above_hu: float | None = None
+    axes: str = HEAD_AXES
 
     def __post_init__(self) -> None:
-        """Refuse a grid that no head fits on, or that would not fit into memory."""
-        for name, low, high in (("slices", 1, 512), ("rows", 16, 2048), ("cols", 16, 2048)):
+        """Refuse a grid that no head fits on, that would not fit into memory, or whose settings contradict."""
+        for name, low, high in (("slices", 1, 512), ("rows", 16, 2048), ("cols", 16, 2048), ("slice_step", 1, 64)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"grid.{name}: expected a whole number from {low} to {high}, got {shown(value)}")
-        for name, low_mm, high_mm in (("field_mm", 50.0, 1000.0), ("height_mm", 20.0, 1000.0)):
+        for name, least, most, unit in (
+            ("field_mm", 50.0, 1000.0, "millimetres"),
+            ("height_mm", 20.0, 1000.0, "millimetres"),
+            ("outside_hu", HU_MIN, HU_MAX, "HU"),
+            ("crop_above_hu", HU_MIN, HU_MAX, "HU"),
+        ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low_mm <= value <= high_mm:
-                raise ConfigError(f"grid.{name}: expected {low_mm:g} to {high_mm:g} millimetres, got {shown(value)}")
+            if value is None and name == "crop_above_hu":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ConfigError(f"grid.{name}: expected {least:g} to {most:g} {unit}, got {shown(value)}")
+        for name, words in (
+            ("plane", PLANES),
+            ("interpolation", INTERPOLATIONS),
+            ("stack", STACKS),
+            ("between", BETWEEN),
+        ):
+            value = getattr(self, name)
+            if value not in words:
+                raise ConfigError(
+                    f"grid.{name}: expected one of {', '.join(words)}, got {shown(value)}; nothing else is supported"
+                )
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if not isinstance(self.antialias, bool):
+            raise ConfigError(f"grid.antialias: expected true or false, got {shown(self.antialias)}")
+        if self.interpolation == "area" and not self.antialias:
+            raise ConfigError("grid.antialias: false contradicts grid.interpolation area, which averages; leave it out")
+        if self.stack in ("spread", "every") and self.between != "mean":
+            raise ConfigError(
+                f"grid.between: {self.between} contradicts grid.stack {self.stack}, which takes slices of the scan as "
+                f"they are; leave it out"
+            )
+        if self.crop_above_hu is not None and "head" in (self.plane, self.stack):
+            raise ConfigError(
+                f"grid.crop_above_hu: only where the head is not looked for, and grid.plane is {self.plane}, "
+                f"grid.stack is {self.stack}"
+            )
+        if self.stack != "every" and self.slice_step != 1:
+            raise ConfigError(f"grid.slice_step: only for grid.stack every, and the stack is {self.stack}")
+        known = isinstance(self.axes, str) and len(self.axes) == 3 and self.axes[0] in "SI"
+        if not known or not set(self.axes[1:]) & set("PA") or not set(self.axes[1:]) & set("LR"):
+            raise ConfigError(
+                f"grid.axes: expected where slices, rows and cols run to: S or I, then P or A and L or R in any order, "
+                f"such as {HEAD_AXES} or SAR, got {shown(self.axes)}. Slices are axial; a backbone for volumes brings "
+                f"their axes into its own order itself"
+            )
 
     @property
     def pixel_mm(self) -> float:
-        """Side of a pixel in millimetres."""
+        """Side of a pixel in millimetres, but for ``whole`` pictures."""
         return self.field_mm / self.rows
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(slices, rows, cols)."""
         return (self.slices, self.rows, self.cols)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults in how a scan comes onto the grid; empty for molre-edge's own way."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name in RESAMPLING if (value := getattr(self, name)) != defaults[name]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``Grid(**data)`` is the inverse. Defaults that earlier versions lack are left out."""
+        return {**{name: getattr(self, name) for name in _PLAIN}, **self.settings}
+
+
+_PLAIN = ("slices", "rows", "cols", "field_mm", "height_mm")
+"""What every version wrote and read."""
+RESAMPLING = tuple(field.name for field in fields(Grid) if field.name not in _PLAIN)
+"""The settings of a grid that say how a scan comes onto it; left out where they are the default."""

@@ -6,6 +6,9 @@ import json
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from typer.testing import CliRunner
 
 from molre_edge import ParityFailedError, export_checkpoint
 from molre_edge.cli import app
+from molre_edge.specs import Grid
 
 GUIDES = Path(__file__).resolve().parents[1] / "docs" / "guides"
 RUN, FILE = "<!-- run -->", "<!-- file "
@@ -32,12 +36,18 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     ]
 
 
-def run(folder: Path, commands: str) -> str:
-    """Run lines of a shell in this process, since each of its own would load torch again; returns what they say."""
+def run(folder: Path, commands: str, *, apart: bool = False) -> str:
+    """Run lines of a shell; returns what they say.
+
+    In this process, since each of its own would load torch again; Python programs in their own if to be `apart`.
+    """
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for program, *words in map(shlex.split, commands.splitlines()):
+            if program == "python" and apart:
+                subprocess.run([sys.executable, *words], check=True, timeout=300)
+                continue
             if program == "python":
                 runpy.run_path(words[0], run_name="__main__")
                 continue
@@ -48,16 +58,29 @@ def run(folder: Path, commands: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def own_model(tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder after the guide's example: its files, then the block that begins with one of them."""
-    folder, found = tmp_path_factory.mktemp("guide"), blocks(GUIDES / "your-own-model.md")
+def examples(tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the guide's examples, and scans."""
+    folder = tmp_path_factory.mktemp("guide")
     shutil.copytree(tiny_scans, folder / "scans")
-    for comment, content in found:
+    for comment, content in blocks(GUIDES / "your-own-model.md"):
         if comment.startswith(FILE):
-            (folder / comment.removeprefix(FILE).removesuffix(" -->")).write_text(content)
-    (example,) = [content for comment, content in found if comment == RUN]
-    (folder / "said.txt").write_text(run(folder, example))
+            path = folder / comment.removeprefix(FILE).removesuffix(" -->")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
     return folder
+
+
+@pytest.fixture(scope="module")
+def own_model(examples: Path) -> Path:
+    """The folder after the example in plain PyTorch."""
+    (examples / "said.txt").write_text(run(examples, commands_of(RUN)))
+    return examples
+
+
+def commands_of(comment: str) -> str:
+    """The block of commands after a comment."""
+    (found,) = [content for before, content in blocks(GUIDES / "your-own-model.md") if before == comment]
+    return found
 
 
 def test_the_example_in_plain_pytorch_ends_in_verdicts_by_the_user_s_own_model(own_model: Path) -> None:
@@ -66,6 +89,50 @@ def test_the_example_in_plain_pytorch_ends_in_verdicts_by_the_user_s_own_model(o
     assert "Parity passed: as your model answers (mine.py:probabilities, 4 scans, from volumes on the" in said
     golden = json.loads((own_model / "edge-bundle" / "manifest.json").read_text())["golden"]["answers"]
     assert golden["max_abs_dp"] < 1e-4
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("monai", "from HU volumes"),
+        ("hf", "from volumes on the model's grid"),
+        pytest.param(
+            "lightning",
+            "from volumes on the model's grid",
+            marks=pytest.mark.skipif(find_spec("lightning") is None, reason="Lightning is not installed"),
+        ),
+    ],
+)
+def test_the_examples_of_other_frameworks_end_in_verdicts_by_the_user_s_own_model(
+    name: str, given: str, examples: Path
+) -> None:
+    said = run(examples, commands_of(f"<!-- run {name} -->"), apart=True)
+    assert f"Parity passed: as your model answered (answers.npz, 4 scans, {given}" in said
+    golden = json.loads((examples / f"{name}-bundle" / "manifest.json").read_text())["golden"]["answers"]
+    assert golden["max_abs_dlogit"] < 4e-4
+
+
+@pytest.mark.nightly
+def test_geometry_that_is_left_out_of_the_monai_example_s_checkpoint_is_named(examples: Path, tmp_path: Path) -> None:
+    """With molre-edge's own geometry the answers differ, and the settings of the example are what explains it."""
+    import torch
+
+    from molre_edge.own_model.parting.explain import explain_reference
+    from molre_edge.own_model.write_inputs import write_reference_inputs
+
+    subprocess.run([sys.executable, "mine_monai.py"], check=True, timeout=300, cwd=examples)
+    checkpoint = torch.load(examples / "monai.pt", weights_only=True)
+    checkpoint["config"]["grid"] = {key: checkpoint["config"]["grid"][key] for key in Grid(1, 16, 16).to_dict()}
+    torch.save(checkpoint, tmp_path / "wrong.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(examples)
+        write_reference_inputs(
+            "scans", tmp_path / "answered", checkpoint=tmp_path / "wrong.pt", model="mine_monai.py:probabilities"
+        )
+    explanation = explain_reference(tmp_path / "answered", tmp_path / "wrong.pt", out=tmp_path / "out")
+    assert explanation.exit_code == 3
+    assert '"plane": "centre", "antialias": false, "stack": "centre", "between": "linear"' in explanation.text
 
 
 @pytest.mark.parametrize(

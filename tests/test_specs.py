@@ -58,8 +58,37 @@ def test_hounsfield_units_are_those_of_twelve_bits() -> None:
         ("field_mm", float("nan"), r"grid\.field_mm: expected 50 to 1000 millimetres, got nan"),
         ("height_mm", 1001.0, r"grid\.height_mm: expected 20 to 1000 millimetres, got 1001\.0"),
         ("height_mm", None, r"grid\.height_mm: expected 20 to 1000 millimetres, got None"),
+        (
+            "interpolation",
+            "lanczos",
+            r"grid\.interpolation: .*linear, cubic, area, got 'lanczos'; nothing else",
+        ),
+        ("plane", "tumour", r"grid\.plane: expected one of head, centre, whole, got 'tumour'"),
+        ("stack", ["every"], r"grid\.stack: expected one of head, centre, whole, spread, every, got \['every'\]"),
+        ("between", None, r"grid\.between: expected one of mean, nearest, linear, cubic, area, got None"),
+        ("antialias", 1, r"grid\.antialias: expected true or false, got 1"),
+        ("slice_step", 2, r"grid\.slice_step: only for grid\.stack every, and the stack is head"),
+        ("outside_hu", -3000, r"grid\.outside_hu: expected -1024 to 3071 HU, got -3000"),
+        ("crop_above_hu", "air", r"grid\.crop_above_hu: expected -1024 to 3071 HU, got 'air'"),
+        ("axes", "LPS", r"grid\.axes: .*S or I, then P or A and L or R .*got 'LPS'\. Slices are axial"),
+        ("axes", "SPA", r"grid\.axes: .*got 'SPA'"),
+        ("axes", "spl", r"grid\.axes: .*got 'spl'"),
+        ("axes", 3, r"grid\.axes: .*got 3"),
     ],
 )
 def test_a_grid_that_no_head_fits_on_is_refused(name: str, value: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Grid(**{**GOOD, name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"interpolation": "area", "antialias": False}, r"grid\.antialias: false contradicts grid\.interpolation area"),
+        ({"crop_above_hu": 0, "plane": "whole"}, r"grid\.crop_above_hu: only where the head .*stack is head"),
+        ({"stack": "spread", "between": "linear"}, r"grid\.between: linear contradicts grid\.stack spread"),
+    ],
+)
+def test_settings_of_a_grid_that_contradict_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Grid(**{**GOOD, **settings})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from molre_edge.inspection.findings import dig, plain
+from molre_edge.specs import RESAMPLING
 
 __all__ = ["adaptation", "model_words"]
 
@@ -32,12 +33,17 @@ def model_words(config: Any) -> list[tuple[str, str]]:
     words = [
         ("backbone", plain(dig(config, "backbone", "id")) + (f", with {plain(options)}" if options else "")),
         ("grid", f"{shape} (slices x rows x cols), field {plain(dig(grid, 'field_mm'))} mm"),
-        ("windows", plain(", ".join(f"{c:g}/{w:g}" for c, w in _pairs(dig(config, "windows"))) + " HU (centre/width)")),
-        ("adaptation", adaptation(config)),
     ]
+    if settings := [f"{name} {plain(dig(grid, name))}" for name in RESAMPLING if dig(grid, name) is not None]:
+        words.append(("resampling", ", ".join(settings)))
+    windows = ", ".join(f"{c:g}/{w:g}" for c, w in _pairs(dig(config, "windows")))
+    words.append(("windows", plain(windows + " HU (centre/width)")))
+    if dig(config, "window_range"):
+        words.append(("windows lead to", plain(dig(config, "window_range"))))
     if dig(config, "normalisation"):
         mean, std = (plain(dig(config, "normalisation", name)) for name in ("mean", "std"))
-        words.insert(3, ("normalisation", f"mean {mean}, deviation {std}"))
+        words.append(("normalisation", f"mean {mean}, deviation {std}"))
+    words.append(("adaptation", adaptation(config)))
     if modules:
         words.append(("adapted", plain(", ".join(map(str, modules)) if isinstance(modules, list | tuple) else modules)))
     if isinstance(findings, list | tuple):
@@ -49,10 +55,13 @@ def model_words(config: Any) -> list[tuple[str, str]]:
 
 
 def _pairs(values: Any) -> list[tuple[float, float]]:
+    """(centre, width) of each window that is one, written either way."""
     if not isinstance(values, list | tuple):
         return []
-    return [
-        (float(pair[0]), float(pair[1]))
-        for pair in values
-        if isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair)
-    ]
+    pairs = []
+    for value in values:
+        ends = [value.get("low"), value.get("high")] if isinstance(value, dict) else value
+        if isinstance(ends, list | tuple) and len(ends) == 2 and all(isinstance(v, int | float) for v in ends):
+            low, high = float(ends[0]), float(ends[1])
+            pairs.append(((low + high) / 2, high - low) if isinstance(value, dict) else (low, high))
+    return pairs

@@ -54,7 +54,7 @@ class HeadCTClassifier(nn.Module):
         self.volumetric = entry.dimensions == 3
         own = config.normalisation or entry
         mean, std = _for_channels(own.mean, config), _for_channels(own.std, config)
-        self.intensity = WindowChannels(config.windows, mean, std)
+        self.intensity = WindowChannels(config.windows, mean, std, config.window_range)
         self.backbone = entry.build(config.grid, len(config.windows), config.backbone.options).requires_grad_(False)
         width = int(self.backbone.embed_dim)  # type: ignore[arg-type]
         self.pooling = nn.Identity() if self.volumetric else AttentionPooling(width, config.pooling.hidden)

@@ -17,6 +17,7 @@ from molre_edge.specs import Grid
 
 __all__ = [
     "DEFAULT_BUDGET",
+    "DEFAULT_RANGE",
     "DEFAULT_WINDOWS",
     "AdapterConfig",
     "BackboneConfig",
@@ -30,6 +31,9 @@ __all__ = [
 
 DEFAULT_WINDOWS: tuple[tuple[float, float], ...] = ((40.0, 80.0), (80.0, 200.0), (600.0, 2800.0))
 """(centre, width) in HU of the brain, blood and bone windows, as FM_HeadCT and NeuroVFM use them."""
+
+DEFAULT_RANGE = (0.0, 1.0)
+"""What a window leads to."""
 
 DEFAULT_BUDGET = 0.005
 """Added parameters (experts and routers) over all others: the paper stays below 0.5 %."""
@@ -149,10 +153,7 @@ class PoolingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalisationConfig:
-    """Mean and deviation of windowed channels: ``(x - mean) / std``, x from 0 to 1.
-
-    Windows that lead to another range ``[low, high]`` are the same with ``(mean - low) / (high - low)`` and
-    ``std / (high - low)``.
+    """Mean and deviation of windowed channels: ``(x - mean) / std``, x from 0 to 1 or within the windows' range.
 
     Attributes:
         mean: one a channel, or one for all.
@@ -178,7 +179,8 @@ class ModelConfig:
     Attributes:
         backbone: which backbone.
         grid: the grid that the model reads.
-        windows: (centre, width) in HU, one a channel.
+        windows: (centre, width) in HU, one a channel; on disk also ``{"low": ..., "high": ...}``.
+        window_range: (low, high) that the windows lead to, one for all or one a window.
         normalisation: mean and deviation of the channels; None for the backbone's own.
         adapter: the experts.
         router: the routers.
@@ -191,6 +193,7 @@ class ModelConfig:
     backbone: BackboneConfig
     grid: Grid
     windows: tuple[tuple[float, float], ...] = DEFAULT_WINDOWS
+    window_range: tuple[tuple[float, float], ...] = (DEFAULT_RANGE,)
     normalisation: NormalisationConfig | None = None
     adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(experts=0))
     router: RouterConfig = field(default_factory=RouterConfig)
@@ -223,8 +226,26 @@ class ModelConfig:
         for centre, width in self.windows:
             _check_float("windows: centre", centre, -1024.0, 3071.0)
             _check_float("windows: width", width, 1.0, 8192.0)
+        self._check_ranges()
         self._check_normalisation()
         _check_float("budget", self.budget, 0.0, 1e3)
+
+    def _check_ranges(self) -> None:
+        if len(self.window_range) not in (1, len(self.windows)):
+            raise ConfigError(
+                f"window_range: expected one (low, high), or one for each of the {len(self.windows)} windows, got "
+                f"{len(self.window_range)}"
+            )
+        for low, high in self.window_range:
+            _check_float("window_range: low", low, -1e4, 1e4)
+            _check_float("window_range: high", high, -1e4, 1e4)
+            if not low < high:
+                raise ConfigError(f"window_range: expected low below high, got {shown((low, high))}")
+        if set(self.window_range) != {DEFAULT_RANGE} and self.normalisation is None:
+            raise ConfigError(
+                "normalisation: missing; the backbone's own is for windows that lead to 0 ... 1, and window_range says "
+                "otherwise. Give mean and std, such as 0 and 1"
+            )
 
     def _check_normalisation(self) -> None:
         if self.normalisation is None:
@@ -239,9 +260,11 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (dict, list, str, int, float), as a checkpoint and a bundle store it."""
-        data: dict[str, Any] = _plain(asdict(self))
+        data: dict[str, Any] = _plain({**asdict(self), "grid": self.grid.to_dict()})
         if self.normalisation is None:  # as versions before it was a setting wrote and read it
             del data["normalisation"]
+        if set(self.window_range) == {DEFAULT_RANGE}:  # likewise
+            del data["window_range"]
         return data
 
     @classmethod
@@ -263,7 +286,9 @@ class ModelConfig:
             if name in values:
                 values[name] = _section(kind, values[name], name)
         if "windows" in values:
-            values["windows"] = tuple(_pair(window) for window in _list(values["windows"], "windows"))
+            values["windows"] = tuple(_window(window) for window in _list(values["windows"], "windows"))
+        if "window_range" in values:
+            values["window_range"] = _ranges(values["window_range"])
         for name in ("findings", "thresholds"):
             if name in values:
                 values[name] = tuple(_list(values[name], name))
@@ -320,10 +345,30 @@ def _list(value: Any, where: str) -> list[Any]:
     return list(value)
 
 
-def _pair(value: Any) -> tuple[float, float]:
-    numbers = _list(value, "windows")
+def _window(value: Any) -> tuple[float, float]:
+    """(centre, width) of a pair, or of a table with the lowest and the highest HU."""
+    if isinstance(value, Mapping):
+        if set(value) != {"low", "high"}:
+            raise ConfigError(f'windows: expected {{"low": HU, "high": HU}} or (centre, width), got {shown(value)}')
+        low, high = value["low"], value["high"]
+        _check_float("windows: low", low, -8192.0, 8192.0)
+        _check_float("windows: high", high, -8192.0, 8192.0)
+        return (low + high) / 2, high - low
+    return _pair(value, "windows", "(centre, width) in HU")
+
+
+def _ranges(value: Any) -> tuple[tuple[float, float], ...]:
+    """One range for all windows, or a list of one a window."""
+    values = _list(value, "window_range")
+    if not any(isinstance(each, list | tuple) for each in values):
+        values = [values]
+    return tuple(_pair(each, "window_range", "(low, high)") for each in values)
+
+
+def _pair(value: Any, where: str, words: str) -> tuple[float, float]:
+    numbers = _list(value, where)
     if len(numbers) != 2:
-        raise ConfigError(f"windows: expected (centre, width) in HU, got {shown(value)}")
+        raise ConfigError(f"{where}: expected {words}, got {shown(value)}")
     return numbers[0], numbers[1]
 
 

@@ -116,7 +116,7 @@ class InputsFolder:
         Args:
             about: more to say in it, plain data.
         """
-        told = {"grid": asdict(self.grid), **about}
+        told = {"grid": self.grid.to_dict(), **about}
         scans = [scan.to_dict() for scan in self.scans]
         write_json(self.folder / INPUTS, {"format": _FORMAT, "version": _VERSION, **told, "scans": scans})
 

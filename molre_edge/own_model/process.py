@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
 
@@ -188,7 +188,7 @@ class OwnModel:
             f"import sys; sys.path[:] = {sys.path!r}\n"  # first of all: the same molre_edge as here
             f"from molre_edge.own_model.worker import serve\n"
             f"from molre_edge.specs import Grid\n"
-            f"serve({spec.where!r}, {spec.function!r}, {spec.is_file!r}, Grid(**{asdict(self._grid)!r}))"
+            f"serve({spec.where!r}, {spec.function!r}, {spec.is_file!r}, Grid(**{self._grid.to_dict()!r}))"
         )
         self._said.seek(0)
         self._said.truncate()

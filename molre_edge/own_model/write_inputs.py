@@ -27,16 +27,23 @@ from molre_edge.own_model.spec import ModelSpec, parse_model_spec
 from molre_edge.progress import SILENT, Progress
 from molre_edge.scans import HeadVolume, ScanSource, ScanWarning, read_scan, resample
 from molre_edge.scans.coarse import shrink
-from molre_edge.scans.grid import head_centre_mm, head_range_mm
+from molre_edge.scans.grid import head_centre_mm, head_range_mm, pixels_mm
 from molre_edge.scans.head_place import find_head
 from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import guarded
-from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Grid
+from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HEAD_AXES, Grid
 
 __all__ = ["ReferenceInputs", "RejectedInput", "write_reference_inputs"]
 
 _UNITS = "Hounsfield units"
-_AXES = "slices inferior to superior, rows anterior to posterior, cols from the patient's right to left"
+_DIRECTIONS = {
+    "S": "inferior to superior",
+    "I": "superior to inferior",
+    "P": "anterior to posterior",
+    "A": "posterior to anterior",
+    "L": "from the patient's right to left",
+    "R": "from the patient's left to right",
+}
 _LOCKED = 0o700  # images of patients
 
 
@@ -242,14 +249,15 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> _Wri
     if isinstance(result, ScanError):
         return result
     volume, on_grid, field = result
-    shared = {"units": np.array(_UNITS), "axes": np.array(_AXES)}
+    units = {"units": np.array(_UNITS)}
     hu: dict[str, npt.NDArray[Any]] = {
         "hu": volume.hu.astype(np.float32),  # as read it may be int16, in which others overflow
         "positions_mm": volume.positions_mm,
         "thickness_mm": volume.thickness_mm,
         "pixel_mm": np.array(volume.pixel_mm),
     }
-    fitted = {"volume": on_grid, "pixel_mm": np.array((grid.pixel_mm, grid.pixel_mm)), **field}
+    pixels = pixels_mm(grid, volume.hu, volume.pixel_mm)
+    fitted = {"volume": on_grid, "pixel_mm": np.array(pixels), **field}
     read_from = (
         dict.fromkeys(each.path for each in volume.sources) or source.files
     )  # of another series, if one was read
@@ -257,18 +265,24 @@ def _write_scan(folder: Path, name: str, source: ScanSource, grid: Grid) -> _Wri
         scan=name,
         path=str(source.path.resolve()),
         files=tuple(str(file.resolve()) for file in read_from),
-        hu_sha256=_save(folder / "hu" / f"{name}.npz", {**hu, **shared}),
-        grid_sha256=_save(folder / "grid" / f"{name}.npz", {**fitted, **shared}),
+        hu_sha256=_save(folder / "hu" / f"{name}.npz", {**hu, **units, "axes": np.array(_axes(HEAD_AXES))}),
+        grid_sha256=_save(folder / "grid" / f"{name}.npz", {**fitted, **units, "axes": np.array(_axes(grid.axes))}),
     )
     return _Written(scan, on_grid, volume.warnings)
 
 
 def _field(volume: HeadVolume, grid: Grid) -> dict[str, npt.NDArray[np.float64]]:
-    """Where the grid lies in the volume: lower and upper end, and its centre along rows and cols, in mm."""
+    """Where the head lies in the volume: lower and upper end, and its centre along rows and cols, in mm."""
     coarse = shrink(volume)
     bottom, top = head_range_mm(volume, coarse, grid.height_mm)
     centre = head_centre_mm(coarse, find_head(coarse, grid.height_mm), bottom, top)
     return {"range_mm": np.array((bottom, top)), "centre_mm": np.array(centre)}
+
+
+def _axes(letters: str) -> str:
+    """Directions of slices, rows and cols, in words."""
+    names = ("slices", "rows", "cols")
+    return ", ".join(f"{name} {_DIRECTIONS[letter]}" for name, letter in zip(names, letters, strict=True))
 
 
 def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -285,7 +299,8 @@ def _describe(inputs: InputsFolder, rejected: list[RejectedInput]) -> None:
             "molre_edge": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "units": _UNITS,
-            "axes": _AXES,
+            "axes": _axes(HEAD_AXES),
+            "grid_axes": _axes(inputs.grid.axes),
             "rejected": [{**asdict(each), "path": str(each.path)} for each in rejected],
         }
     )

@@ -96,7 +96,7 @@ class BundleFacts:
     digest: str
     checkpoint_sha256: str | None = None
     graph_sha256: str | None = None
-    grid: Mapping[str, float] | None = None
+    grid: Mapping[str, float | str | bool] | None = None
     adapter: str | None = None
     adapter_sha256: str | None = None
 
@@ -148,7 +148,7 @@ class KeySlice:
         data: a PNG of the brain window, as a ``data:`` address.
         width: pixels.
         height: pixels.
-        slice: number of the slice on the model's grid, from 1, from inferior to superior.
+        slice: number of the slice on the model's grid, from 1; inferior to superior, unless its axes differ.
         slices: of that grid.
         by_routing: whether it is the slice where the gates differ most; otherwise it is the middle one.
     """

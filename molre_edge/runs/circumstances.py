@@ -154,7 +154,7 @@ def _bundle_facts(bundle: Bundle, runner: Runner) -> BundleFacts:
         digest=bundle.digest,
         checkpoint_sha256=bundle.checkpoint_sha256,
         graph_sha256=graph,
-        grid=asdict(bundle.grid),
+        grid=bundle.grid.to_dict(),
         adapter=None if bundle.using is None else bundle.using.name,
         adapter_sha256=None if bundle.using is None else bundle.using.digest,
     )

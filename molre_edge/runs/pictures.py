@@ -12,6 +12,7 @@ from molre_edge.progress import Progress
 from molre_edge.reports.images import as_png
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.runs.scan_table import Entry, path_text
+from molre_edge.scans.grid import upright
 from molre_edge.scans.workers.finder import find_apart
 from molre_edge.scans.workers.prepare import prepare
 from molre_edge.specs import Grid
@@ -62,11 +63,12 @@ def key_slices(
             continue
         at = _where_gates_differ(report, worst.scan, grid.slices)
         number = grid.slices // 2 if at is None else at
+        shown = upright(read.volume[number], grid)
         picture = KeySlice(
             scan=scan,
-            data=as_png(read.volume[number], *_BRAIN_HU),
-            width=grid.cols,
-            height=grid.rows,
+            data=as_png(shown, *_BRAIN_HU),
+            width=shown.shape[1],
+            height=shown.shape[0],
             slice=number + 1,
             slices=grid.slices,
             by_routing=at is not None,

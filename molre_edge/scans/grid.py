@@ -1,33 +1,36 @@
 """From a volume to the model's grid: a fixed field centred on the head, and equal bins from the top of the head down.
 
-Everything here is linear: a matrix for the rows, one for the columns and one for the slices, in double precision. So it
-is fast, and differences between machines stay far below the rounding to half floats.
+Or as the grid says otherwise. Everything here is linear: a matrix for the rows, one for the columns and one for the
+slices, in double precision. So it is fast, and differences between machines stay far below the rounding to half floats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.errors import ScanError
 from molre_edge.scans.coarse import Coarse, shrink
 from molre_edge.scans.head_place import HeadPlace, find_head
 from molre_edge.scans.hounsfield import Hounsfield
 from molre_edge.scans.scan_records import HeadVolume
+from molre_edge.scans.weights import plane_weights, stack_weights
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 __all__ = [
     "apply_weights",
-    "bin_weights",
     "head_centre_mm",
     "head_range_mm",
-    "pixel_weights",
+    "pixels_mm",
     "resample",
     "sample",
     "to_grid",
     "to_half",
+    "upright",
 ]
 
 _Plane = npt.NDArray[np.float64]
@@ -36,18 +39,19 @@ _Plane = npt.NDArray[np.float64]
 def to_grid(volume: HeadVolume, grid: Grid) -> npt.NDArray[np.float16]:
     """Resample a head to the model's grid.
 
-    The head is found by its skull (:func:`molre_edge.scans.head_place.find_head`), wherever it lies in the body. In
-    plane, a field of `grid.field_mm` is centred on it and sampled linearly, with a triangle as wide as the
-    coarser of both pixels, so that finer detail is averaged, not aliased. Along the slices, the head from its top
-    down to the end of the scan (at most `grid.height_mm`) is split into equal bins; each is the mean of the line that
-    joins the slices at their true positions. Outside the data is air, -1024.
+    The head is found by its skull (:func:`molre_edge.scans.head_place.find_head`), wherever it lies in the body. Unless
+    the grid says otherwise, a field of `grid.field_mm` is centred on it in plane and sampled linearly, with a triangle
+    as wide as the coarser of both pixels, so that finer detail is averaged, not aliased. Along the slices, the head
+    from its top down to the end of the scan (at most `grid.height_mm`) is split into equal bins; each is the mean of
+    the line that joins the slices at their true positions. Outside the data is `grid.outside_hu`, air.
 
     Args:
         volume: from :func:`molre_edge.scans.read_scan`.
         grid: of the model.
 
     Returns:
-        float16 (slices, rows, cols), HU in [-1024, 3072]: inferior to superior, anterior to posterior, right to left.
+        float16 (slices, rows, cols), HU in [-1024, 3072], along `grid.axes`: unless that says otherwise, inferior to
+        superior, anterior to posterior, right to left.
         Half floats hold whole HU exactly up to 2048, and any value within 0.016 HU in the brain's range.
 
     Raises:
@@ -86,13 +90,64 @@ def sample(
         thickness_mm: (slices,).
         pixel_mm: (row, col).
         grid: of the model.
-        range_mm: lower and upper end of the grid along the slices.
-        centre_mm: of the field along rows and cols, from the first pixel.
+        range_mm: lower and upper end of the head along the slices, as far as the grid reaches.
+        centre_mm: of the head along rows and cols, from the first pixel.
+
+    Raises:
+        ScanError: ``no_tissue``: nothing is above `grid.crop_above_hu`.
     """
-    down = pixel_weights(hu.shape[1], pixel_mm[0], centre_mm[0], grid.rows, grid.pixel_mm)
-    across = pixel_weights(hu.shape[2], pixel_mm[1], centre_mm[1], grid.cols, grid.pixel_mm).T
-    weights = bin_weights(positions_mm, thickness_mm, np.linspace(*range_mm, grid.slices + 1))
-    return to_half(apply_weights(hu, weights, down, across)), weights
+    if grid.crop_above_hu is not None:
+        slices, rows_, cols_ = _box_above(hu, grid.crop_above_hu)
+        cropped = hu[slices, rows_, cols_], positions_mm[slices], thickness_mm[slices], pixel_mm
+        volume, inner = sample(*cropped, replace(grid, crop_above_hu=None), range_mm, centre_mm)
+        weights = np.zeros((grid.slices, len(hu)))
+        weights[:, slices] = inner
+        return volume, weights
+    turned = grid.axes[1] in "LR"  # rows of the grid run along columns of the volume
+    rows, cols = (grid.cols, grid.rows) if turned else (grid.rows, grid.cols)
+    down = plane_weights(grid, hu.shape[1], pixel_mm[0], centre_mm[0], rows, backwards="A" in grid.axes)
+    across = plane_weights(grid, hu.shape[2], pixel_mm[1], centre_mm[1], cols, backwards="R" in grid.axes)
+    weights = stack_weights(grid, positions_mm, thickness_mm, range_mm)
+    result = apply_weights(hu, weights, down, across.T)
+    if grid.outside_hu != HU_MIN:
+        held = weights.sum(axis=1)[:, None, None] * down.sum(axis=1)[:, None] * across.sum(axis=1)
+        result += (grid.outside_hu - HU_MIN) * (1.0 - held)
+    return to_half(result.swapaxes(1, 2) if turned else result), weights
+
+
+def _box_above(hu: Hounsfield, threshold: float) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all values above a threshold, as MONAI's CropForeground has it."""
+    above = [plane > threshold for plane in hu]
+    seen = np.any(above, axis=0)
+    found = [np.flatnonzero(line) for line in ([plane.any() for plane in above], seen.any(axis=1), seen.any(axis=0))]
+    if not all(len(line) for line in found):
+        raise ScanError("no_tissue", f"no value is above {threshold:g} HU, which the model's grid is cropped to")
+    first, second, third = (slice(int(line[0]), int(line[-1]) + 1) for line in found)
+    return first, second, third
+
+
+def pixels_mm(grid: Grid, hu: Hounsfield, pixel_mm: tuple[float, float]) -> tuple[float, float]:
+    """(row, col) distance of the grid's pixels in millimetres, for a volume.
+
+    Args:
+        grid: of the model.
+        hu: (slices, rows, cols), the volume.
+        pixel_mm: (row, col) of the volume.
+    """
+    if grid.plane != "whole":
+        return grid.pixel_mm, grid.pixel_mm
+    if grid.crop_above_hu is not None:
+        hu = hu[_box_above(hu, grid.crop_above_hu)]
+    sides = hu.shape[1] * pixel_mm[0], hu.shape[2] * pixel_mm[1]
+    row, col = sides[::-1] if grid.axes[1] in "LR" else sides
+    return row / grid.rows, col / grid.cols
+
+
+def upright(plane: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
+    """A slice of the grid as it is looked at: rows to posterior, columns to the patient's left."""
+    if grid.axes[1] in "LR":
+        plane = plane.T
+    return plane[:: -1 if "A" in grid.axes else 1, :: -1 if "R" in grid.axes else 1]
 
 
 def apply_weights(
@@ -181,65 +236,3 @@ def _middle(profile: npt.NDArray[np.float64]) -> float:
     edges = np.concatenate([[0.0], np.cumsum(profile)]) / profile.sum()
     low, high = np.interp((0.01, 0.99), edges, np.arange(len(profile) + 1) - 0.5)
     return float(low + high) / 2
-
-
-def pixel_weights(
-    count: int, pixel_mm: float, centre_mm: float, out_count: int, out_pixel_mm: float
-) -> npt.NDArray[np.float64]:
-    """Weights that resample one axis in the plane, linearly and without aliasing.
-
-    Args:
-        count: pixels of the volume along the axis.
-        pixel_mm: their distance.
-        centre_mm: middle of the field, from the centre of the first pixel.
-        out_count: pixels of the grid.
-        out_pixel_mm: their distance.
-
-    Returns:
-        float64 (out_count, count). Rows sum to 1 inside the volume, to less where the field reaches beyond it.
-    """
-    centres = (centre_mm + (np.arange(out_count) - (out_count - 1) / 2) * out_pixel_mm) / pixel_mm
-    width = max(1.0, out_pixel_mm / pixel_mm)
-    reach = int(np.ceil(width)) + 1
-    lattice = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)  # (out_count, taps), beyond the volume too
-    taps = np.maximum(0.0, 1.0 - np.abs(lattice - centres[:, None]) / width)
-    taps /= taps.sum(axis=1, keepdims=True)
-    weights = np.zeros((out_count, count), np.float64)
-    inside = (lattice >= 0) & (lattice < count)
-    rows = np.broadcast_to(np.arange(out_count)[:, None], lattice.shape)
-    weights[rows[inside], lattice[inside].astype(int)] = taps[inside]
-    return weights
-
-
-def bin_weights(
-    positions: npt.NDArray[np.float64], thickness: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Weights that average the piecewise linear profile through the slices over each bin, exactly.
-
-    Half a slice thickness beyond the first and last position the profile is constant; farther out it is air.
-
-    Args:
-        positions: float64 (slices,), increasing, mm.
-        thickness: float64 (slices,), mm.
-        edges: float64 (bins + 1,), increasing, mm.
-
-    Returns:
-        float64 (bins, slices).
-    """
-    integral = _integrals(positions, thickness, edges)
-    weights: npt.NDArray[np.float64] = np.diff(integral, axis=0) / np.diff(edges)[:, None]
-    return weights
-
-
-def _integrals(
-    positions: npt.NDArray[np.float64], thickness: npt.NDArray[np.float64], ends: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """float64 (ends, slices): the integral of each slice's share of the profile from below up to each end."""
-    result = np.zeros((len(ends), len(positions)))
-    result[:, 0] += np.clip(ends - (positions[0] - thickness[0] / 2), 0.0, thickness[0] / 2)
-    result[:, -1] += np.clip(ends - positions[-1], 0.0, thickness[-1] / 2)
-    for index, step in enumerate(np.diff(positions)):
-        part = np.clip((ends - positions[index]) / step, 0.0, 1.0)
-        result[:, index] += step * (part - part**2 / 2)
-        result[:, index + 1] += step * part**2 / 2
-    return result

@@ -21,7 +21,7 @@ class GridSlice:
     """An image that a slice of the grid was made of. It identifies a person's image: it goes into no report.
 
     Attributes:
-        slice: number of the slice on the grid, from 1, inferior to superior.
+        slice: number of the slice on the grid, from 1; inferior to superior, unless its axes say otherwise.
         share: of the slice, above 0 and up to 1. The shares of a slice sum to 1 where the scan covers it.
         source: the image.
     """

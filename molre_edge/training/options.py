@@ -95,6 +95,7 @@ def model_config(options: ModelOptions, source: ModelConfig | None, findings: Se
             backbone=source.backbone,
             grid=source.grid,
             windows=source.windows,
+            window_range=source.window_range,
             normalisation=source.normalisation,
             pooling=source.pooling,
         )

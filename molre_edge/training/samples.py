@@ -90,7 +90,8 @@ def make_samples(
         return VolumeSamples(volumes)
     digest = hashlib.sha256(weights_digest(model.backbone.state_dict()).encode())
     config = model.config
-    digest.update(repr((_FORMAT, config.backbone, config.windows, config.normalisation, config.grid)).encode())
+    settings = (config.backbone, config.windows, config.window_range, config.normalisation, config.grid)
+    digest.update(repr((_FORMAT, *settings)).encode())
     folder = cache / f"features-{digest.hexdigest()[:32]}"
     files = [folder / file.name for file in volumes.files]
     for i, file in enumerate(files):

@@ -17,7 +17,7 @@ from molre_edge.model.placement import ParameterCount, count_parameters
 __all__ = ["copy_backbone", "load_backbone", "match_rank", "new_model"]
 
 
-_READ = ("backbone", "windows", "normalisation")
+_READ = ("backbone", "windows", "window_range", "normalisation")
 """What must be as it was when the backbone's weights were trained."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,7 @@ def _prepare(case: Case, grid: Grid, cache: Path) -> Path:
             "several_scans", f"holds {len(found.scans)} scans, but a row describes one; name that scan's folder"
         )
     source = found.scans[0]
-    key = json.dumps([_FORMAT, asdict(grid), case.name, source.fingerprint()])
+    key = json.dumps([_FORMAT, grid.to_dict(), case.name, source.fingerprint()])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
     if not path.is_file():  # written whole, so what is there is complete
         volume = to_grid(read_scan(source), grid)

@@ -48,6 +48,13 @@ def written(*changes: Change) -> bytes:
     return json.dumps(data).encode()
 
 
+def test_the_grid_of_a_manifest_says_how_scans_come_onto_it() -> None:
+    settings = {"plane": "whole", "interpolation": "cubic", "stack": "every", "slice_step": 2, "axes": "SAR"}
+    grid = parse_manifest(written(into("grid", value={**GOOD["grid"], **settings}))).grid
+    assert grid == Grid(slices=4, rows=32, cols=48, **settings)
+    assert grid.to_dict() == {**GOOD["grid"], **settings}
+
+
 def test_a_manifest_is_read() -> None:
     manifest = parse_manifest(written())
     assert manifest.grid == Grid(slices=4, rows=32, cols=48)
@@ -104,6 +111,7 @@ def test_a_missing_part_is_named(key: str) -> None:
         (into("grid", "rows", value="32"), "grid.rows"),
         (into("grid", "depth", value=3), "damaged"),
         (into("grid", value=None), "damaged"),
+        (into("grid", "plane", value="tumour"), "grid.plane: expected one of head, centre, whole"),
         (into("findings", value="bleed"), "findings: expected a list of names"),
         (into("findings", value=[]), "findings: expected a list of names"),
         (into("findings", 0, value="<script>"), "findings: expected words of letters"),

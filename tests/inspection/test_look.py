@@ -18,6 +18,7 @@ from molre_edge.errors import BundleError, CheckpointError, ExportError, MolreEd
 from molre_edge.inspection import Inspection, inspect_path
 from molre_edge.inspection.findings import plain
 from molre_edge.inspection.look import kind_of
+from molre_edge.inspection.model import model_words
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def check(found: Inspection, kind: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- checkpoint, graph
+
+
+def test_preprocessing_that_is_not_molre_edge_s_own_is_told() -> None:
+    config = {
+        "grid": {"slices": 4, "rows": 32, "cols": 32, "plane": "whole", "antialias": False},
+        "windows": [[40, 80], {"low": -1024, "high": 1024}, {"low": 0}],
+        "window_range": [0, 255],
+    }
+    words = dict(model_words(config))
+    assert words["resampling"] == "plane whole, antialias False"
+    assert words["windows"] == "40/80, 0/2048 HU (centre/width)"
+    assert words["windows lead to"] == "[0, 255]"
+    assert not {"resampling", "windows lead to"} & set(dict(model_words({"grid": {"slices": 4}, "windows": []})))
 
 
 def test_a_checkpoint_tells_its_model_and_what_the_adapters_add(tiny_checkpoint: Path) -> None:

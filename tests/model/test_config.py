@@ -99,6 +99,22 @@ def test_what_is_not_said_is_the_published_method() -> None:
     assert (adapter.experts, adapter.rank, adapter.alpha) == (6, 8, 16.0)
 
 
+def test_windows_are_pairs_or_lowest_and_highest_hu() -> None:
+    other = {**SMALLEST, "windows": [[40, 80], {"low": -1024, "high": 1024}]}
+    assert ModelConfig.from_dict(other).windows == ((40, 80), (0, 2048))
+
+
+def test_preprocessing_that_is_molre_edge_s_own_is_not_written_and_other_comes_back() -> None:
+    """So that checkpoints and bundles of the default keep their bytes, and earlier versions read them."""
+    assert set(ModelConfig.from_dict(SMALLEST).to_dict()["grid"]) == {"slices", "rows", "cols", "field_mm", "height_mm"}
+    assert "window_range" not in ModelConfig.from_dict({**SMALLEST, "window_range": [0, 1]}).to_dict()
+    grid = {**SMALLEST["grid"], "plane": "whole", "interpolation": "cubic", "stack": "every", "slice_step": 3}
+    normalised = {"normalisation": {"mean": [0], "std": [1]}, "window_range": [[-1, 1], [0, 255], [0, 1]]}
+    data = ModelConfig.from_dict({**SMALLEST, **normalised, "grid": grid}).to_dict()
+    assert data["grid"].items() >= grid.items() and data["window_range"] == [[-1, 1], [0, 255], [0, 1]]
+    assert ModelConfig.from_dict(json.loads(json.dumps(data))).to_dict() == data
+
+
 def test_a_configuration_can_not_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig.from_dict(SMALLEST).budget = 1.0  # type: ignore[misc]
@@ -143,6 +159,24 @@ def test_a_configuration_can_not_be_changed() -> None:
         ("windows", [["40", 80]], r"windows: centre: expected a number from -1024 to 3071, got '40'"),
         ("windows", [[10**400, 80]], r"windows: centre: expected a number from -1024 to 3071, got 1000"),
         ("windows", 40, r"windows: expected a list, got int"),
+        (
+            "windows",
+            [{"low": 0}],
+            r'windows: expected \{"low": HU, "high": HU\} or \(centre, width\), got \{\'low\': 0\}',
+        ),
+        ("windows", [{"low": 80, "high": 0}], r"windows: width: expected a number from 1 to 8192, got -80"),
+        ("windows", [{"low": "0", "high": 80}], r"windows: low: expected a number from -8192 to 8192, got '0'"),
+        ("window_range", [1, 0], r"window_range: expected low below high, got \(1, 0\)"),
+        ("window_range", [[0, 1], [0, 1]], r"window_range: expected one \(low, high\), or one .*3 windows, got 2"),
+        ("window_range", [0, 255, 1], r"window_range: expected \(low, high\), got \[0, 255, 1\]"),
+        ("window_range", [0, "255"], r"window_range: high: expected a number"),
+        (
+            "window_range",
+            [0, 255],
+            r"normalisation: missing; the backbone's own is for windows that lead to 0 \.\.\. 1",
+        ),
+        ("grid.interpolation", "bspline", r"grid.interpolation: expected one of nearest, .*'bspline'; nothing else is"),
+        ("grid.gamma", 2, r"grid: unknown 'gamma' \(known: antialias, axes, between"),
         ("normalisation", {"mean": [0.5]}, r"normalisation: std missing; every normalisation names mean, std"),
         ("normalisation", {"mean": 0.5, "std": [1]}, r"normalisation.mean: expected a list, got float"),
         (

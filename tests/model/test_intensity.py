@@ -59,14 +59,23 @@ def test_means_and_deviations_in_use_give_what_transformers_gives(name: str) -> 
         assert np.abs(unit.numpy() - wanted).max() < 1e-5
 
 
-def test_another_range_is_another_mean_and_deviation() -> None:
-    """docs/checkpoint.md: (mean - low) / (high - low), std / (high - low)."""
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 255.0)])
+def test_windows_lead_to_the_range_that_is_set_as_monai_s_do(low: float, high: float) -> None:
+    from monai.transforms import ScaleIntensityRange
+
+    hu = torch.linspace(-100, 200, 31)[None, None, None]  # [units, channels, rows, cols]
+    layer = WindowChannels([BRAIN, (80.0, 200.0)], [0.4], [0.3], [(low, high), (0.0, 1.0)])
+    wanted = [ScaleIntensityRange(0, 80, low, high, clip=True), ScaleIntensityRange(-20, 180, 0, 1, clip=True)]
+    windowed = torch.cat([torch.as_tensor(scale(hu)) for scale in wanted], 1)
+    torch.testing.assert_close(layer.window(hu[0]), windowed, rtol=1e-5, atol=1e-5 * high)
+    torch.testing.assert_close(layer(hu[0]), (windowed - 0.4) / 0.3, rtol=1e-5, atol=1e-4 * high)
+    np.testing.assert_allclose(layer.unranged(layer.ranged(np.ones((1, 2, 1, 1)))), 1.0)
+
+
+def test_the_same_range_for_all_written_once_or_a_window_gives_the_same() -> None:
     hu = torch.linspace(-100, 200, 31)[None, None]
-    windowed = ((hu - 0) / 80).clamp(0, 1)
-    for low, high in ((-1.0, 1.0), (0.0, 255.0)):
-        wanted = (low + (high - low) * windowed - 0.4) / 0.3
-        layer = WindowChannels([BRAIN], [(0.4 - low) / (high - low)], [0.3 / (high - low)])
-        torch.testing.assert_close(layer(hu)[:, 0], wanted, rtol=1e-5, atol=1e-4)
+    once, each = (WindowChannels([BRAIN] * 2, [0.0], [1.0], [(0.0, 255.0)] * count) for count in (1, 2))
+    assert torch.equal(once(hu[0]), each(hu[0]))
 
 
 def test_half_floats_stay_half_floats_and_close() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from molre_edge.errors import ScanError
 from molre_edge.scans import HeadVolume, to_grid
-from molre_edge.scans.grid import bin_weights, pixel_weights, to_half
+from molre_edge.scans.grid import to_half
+from molre_edge.scans.weights import bin_weights, pixel_weights
 from molre_edge.specs import HU_MAX, HU_MIN, Grid
 
 

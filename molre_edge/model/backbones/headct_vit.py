@@ -20,7 +20,7 @@ from molre_edge.model.backbones.entry import BackboneEntry, register
 from molre_edge.model.backbones.options import Choice, Range, check_options
 from molre_edge.model.backbones.published import check_published
 from molre_edge.model.backbones.weights import load_published
-from molre_edge.specs import Grid
+from molre_edge.specs import HEAD_AXES, Grid
 
 __all__ = ["HeadCTViTBackbone"]
 
@@ -54,6 +54,11 @@ class HeadCTViTBackbone(nn.Module):
             raise ConfigError(
                 f"grid: expected slices, rows and cols in multiples of the patch size {patch}, "
                 f"got {grid.slices} x {grid.rows} x {grid.cols}"
+            )
+        if grid.axes != HEAD_AXES:
+            raise ConfigError(
+                f"grid.axes: this backbone's weights are brought to {HEAD_AXES} when they are loaded, so it reads no "
+                f"others, and got {grid.axes}; leave it out"
             )
         if width % heads or width % 6:
             raise ConfigError(

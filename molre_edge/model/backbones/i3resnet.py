@@ -59,10 +59,11 @@ class I3ResNet(FrozenNorms):
         embed_dim: d.
     """
 
-    def __init__(self, channels: int, width: int, blocks: tuple[int, int, int, int]) -> None:
+    def __init__(self, axes: str, channels: int, width: int, blocks: tuple[int, int, int, int]) -> None:
         """Build with random weights.
 
         Args:
+            axes: of the volumes, as :class:`molre_edge.specs.Grid` has them.
             channels: windows: one, which is repeated as in Merlin, or three.
             width: channels of the first convolution.
             blocks: in each of the four levels.
@@ -84,10 +85,13 @@ class I3ResNet(FrozenNorms):
         self.layer3 = _level(width * 8, width * 4, blocks[2], 2)
         self.layer4 = _level(width * 16, width * 8, blocks[3], 2)
         self.embed_dim = width * 8 * _EXPANSION
+        self._turned = axes[1] in "PA"
+        self._flipped = [axis for axis, letter in ((2, "I"), (3, "L"), (4, "P")) if letter in axes]
 
     def forward(self, volumes: Tensor) -> Tensor:
         """The last level, averaged."""
-        x = volumes.transpose(3, 4).flip(3, 4)  # [batch, channels, upwards, to the right, to the front]
+        x = volumes.transpose(3, 4) if self._turned else volumes  # [batch, channels, slices, across, along]
+        x = x.flip(self._flipped) if self._flipped else x  # [batch, channels, upwards, to the right, to the front]
         x = x.expand(-1, _COLOURS, -1, -1, -1)  # of one window
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         for level in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -136,7 +140,7 @@ def _entry(
 ) -> None:
     def build(grid: Grid, channels: int, options: Mapping[str, Any]) -> nn.Module:
         check_options(options, {})
-        return I3ResNet(channels, *sizes)
+        return I3ResNet(grid.axes, channels, *sizes)
 
     register(
         BackboneEntry(

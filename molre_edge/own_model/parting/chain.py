@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.model.routing import Site
 
-__all__ = ["Array", "Chain", "Change", "State", "Where"]
+__all__ = ["Array", "Chain", "Change", "State", "Where", "on_grid"]
 
 Array = npt.NDArray[Any]
 
@@ -99,9 +99,7 @@ class Chain:
 
     def volume(self, scan: HuVolume) -> Array:
         """A scan on the grid, float32 HU."""
-        placed = (scan.range_mm, scan.centre_mm)
-        half, _ = sample(scan.hu, scan.positions_mm, scan.thickness_mm, scan.pixel_mm, self.grid, *placed)
-        return half.astype(np.float32)
+        return on_grid(scan, self.grid)
 
     def _next(self, point: str, value: HuVolume | Array, change: Change | None) -> tuple[str, HuVolume | Array]:
         """The next point before the backbone, and the value there."""
@@ -181,3 +179,12 @@ class Chain:
         """Whether reported gates say all that the adapted layers do: not so for tokens, whose means are reported."""
         adapter, router = self.model.config.adapter, self.model.config.router
         return adapter.experts > 1 and router.level.value != "token"
+
+
+def on_grid(scan: HuVolume, grid: Grid) -> Array:
+    """A scan on a grid, float32 HU: what an engine gets of it."""
+    _, top = scan.range_mm
+    end = float(scan.positions_mm[0] - scan.thickness_mm[0] / 2)
+    placed = (max(end, top - grid.height_mm), top), scan.centre_mm
+    half, _ = sample(scan.hu, scan.positions_mm, scan.thickness_mm, scan.pixel_mm, grid, *placed)
+    return half.astype(np.float32)

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from molre_edge.own_model.parting.chain import Array, Chain, Change
+from molre_edge.own_model.parting.chain import Array, Change
 from molre_edge.own_model.parting.steps import Step
 
 __all__ = ["intensity_changes", "normalisation_change", "window_change"]
@@ -112,7 +112,7 @@ def window_change(windows: Sequence[Window], others: dict[int, Window], why: str
         f"windows HU otherwise: {'; '.join(parts)}{why}",
         f'in the checkpoint, "windows": [{setting}]',
         "windowed",
-        lambda _, hu: _windowed(hu, all_of_them),
+        lambda chain, hu: chain.model.intensity.ranged(_windowed(hu, all_of_them)),
     )
 
 
@@ -135,31 +135,31 @@ def normalisation_change(mean: Sequence[float], std: Sequence[float], channels: 
 def _forms(windows: Sequence[Window], mean: Sequence[float], std: Sequence[float]) -> Iterator[Change]:
     """Other formulas for the same windows."""
 
-    def change(text: str, apply: Callable[[Chain, Array], Array]) -> Change:
+    def change(text: str, apply: Callable[[Array], Array]) -> Change:
         fix = "window in your code as docs/checkpoint.md says: (HU - centre + width / 2) / width, clipped to 0 ... 1"
-        return Change(Step.WINDOWS, text, fix, "windowed", apply)
+        return Change(Step.WINDOWS, text, fix, "windowed", lambda chain, hu: chain.model.intensity.ranged(apply(hu)))
 
-    def linear(chain: Chain, hu: Array) -> Array:
+    def linear(hu: Array) -> Array:
         return np.stack([((hu - (c - 0.5)) / (w - 1) + 0.5).clip(0, 1) for c, w in windows], 1)
 
-    def sigmoid(chain: Chain, hu: Array) -> Array:
+    def sigmoid(hu: Array) -> Array:
         return np.stack([1 / (1 + np.exp(-4 * (hu - c) / w)) for c, w in windows], 1)
 
-    def open_ended(chain: Chain, hu: Array) -> Array:
+    def open_ended(hu: Array) -> Array:
         return np.stack([(hu - c + w / 2) / w for c, w in windows], 1)
 
     yield change("windows by DICOM's LINEAR function, with (centre - 0.5) and (width - 1)", linear)
     yield change("windows by DICOM's SIGMOID function", sigmoid)
     yield change("does not clip to the windows", open_ended)
-    yield change("rounds windowed values to 8 bits", lambda _, hu: np.rint(_windowed(hu, windows) * 255) / 255)
-    yield change("cuts windowed values down to 8 bits", lambda _, hu: np.floor(_windowed(hu, windows) * 255) / 255)
-    for low, high in ((0.0, 255.0), (-1.0, 1.0)):
-        means = ", ".join(f"{(value - low) / (high - low):.6g}" for value in mean)
-        deviations = ", ".join(f"{value / (high - low):.6g}" for value in std)
+    yield change("rounds windowed values to 8 bits", lambda hu: np.rint(_windowed(hu, windows) * 255) / 255)
+    yield change("cuts windowed values down to 8 bits", lambda hu: np.floor(_windowed(hu, windows) * 255) / 255)
+    means, deviations = (", ".join(f"{value:.6g}" for value in values) for values in (mean, std))
+    for low, high in ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)):
         yield Change(
             Step.WINDOWS,
-            f"windows to {low:g} ... {high:g}, not to 0 ... 1",
-            f'in the checkpoint, "normalisation": {{"mean": [{means}], "std": [{deviations}]}}',
+            f"windows to {low:g} ... {high:g}, not to what the checkpoint says",
+            f'in the checkpoint, "window_range": [{low:g}, {high:g}], "normalisation": {{"mean": [{means}], "std": '
+            f"[{deviations}]}}",
             "windowed",
             lambda _, hu, low=low, high=high: low + (high - low) * _windowed(hu, windows),
         )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from molre_edge.errors import ConfigError
 from molre_edge.own_model.inputs_folder import HuVolume
-from molre_edge.own_model.parting.chain import Array, Chain, Change
+from molre_edge.own_model.parting.chain import Array, Chain, Change, on_grid
 from molre_edge.own_model.parting.steps import Step
-from molre_edge.scans.grid import apply_weights, bin_weights, pixel_weights, to_half
-from molre_edge.specs import HU_MIN, Grid
+from molre_edge.specs import HEAD_AXES, HU_MIN, Grid
 
-__all__ = ["TURNS", "Sampling", "volume_changes"]
-
-_F64 = npt.NDArray[np.float64]
+__all__ = ["TURNS", "volume_changes"]
 
 TURNS: tuple[tuple[Step, str, str, Callable[[Array], Array]], ...] = (
     (
@@ -49,78 +48,37 @@ _OFFSETS = (
 _RESCALE = "apply RescaleSlope and RescaleIntercept once"
 _FIELDS_MM = (180, 192, 200, 210, 220, 224, 230, 240, 250, 256, 260, 280, 300, 320, 350, 384, 400, 500, 512)
 _HEIGHTS_MM = (100, 120, 128, 140, 150, 160, 180, 192, 200, 220, 240, 256, 300)
-_NOT_SET = "molre-edge has no setting for it yet: resample as docs/scans.md says, or train on the volumes of grid/"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a volume may come to the grid.
-
-    Attributes:
-        plane: within slices: ``triangle`` (molre-edge's own), ``nearest``, ``linear``, ``cubic``.
-        along: the slices: ``mean`` of a bin (molre-edge's own), ``nearest`` slice or ``linear`` at its middle.
-        grid: with the field of view; None for the checkpoint's.
-        whole_field: the field is that of the picture, not one around the head.
-        centred: around the middle of the picture, not of the head.
-        outside: HU where there are no data.
-    """
-
-    plane: str = "triangle"
-    along: str = "mean"
-    grid: Grid | None = None
-    whole_field: bool = False
-    centred: bool = False
-    outside: float = HU_MIN
-
-    def __call__(self, chain: Chain, scan: HuVolume) -> Array:
-        """The scan on the grid, float32."""
-        grid = self.grid or chain.grid
-        bottom, top = scan.range_mm
-        if grid.height_mm != chain.grid.height_mm:
-            end = float(scan.positions_mm[0] - scan.thickness_mm[0] / 2)
-            bottom = max(end, top - grid.height_mm)
-        down, across = (self._in_plane(scan, axis, count, grid) for axis, count in ((0, grid.rows), (1, grid.cols)))
-        edges = np.linspace(bottom, top, grid.slices + 1)
-        slices = self._along(scan, edges)
-        result = apply_weights(scan.hu, slices, down, across.T)
-        if self.outside != HU_MIN:
-            held = slices.sum(1)[:, None, None] * down.sum(1)[:, None] * across.sum(1)
-            result += (self.outside - HU_MIN) * (1.0 - held)
-        return to_half(result).astype(np.float32)
-
-    def _in_plane(self, scan: HuVolume, axis: int, count: int, grid: Grid) -> _F64:
-        pixels, side = scan.hu.shape[1 + axis], scan.pixel_mm[axis]
-        middle = (pixels - 1) / 2 * side
-        centre = middle if self.centred or self.whole_field else scan.centre_mm[axis]
-        step = pixels * side / count if self.whole_field else grid.pixel_mm
-        if self.plane == "triangle":
-            return pixel_weights(pixels, side, centre, count, step)
-        at = (centre + (np.arange(count) - (count - 1) / 2) * step) / side
-        return _taps(at, pixels, self.plane)
-
-    def _along(self, scan: HuVolume, edges: _F64) -> _F64:
-        if self.along == "mean":
-            return bin_weights(scan.positions_mm, scan.thickness_mm, edges)
-        middles = (edges[:-1] + edges[1:]) / 2
-        at = np.interp(middles, scan.positions_mm, np.arange(len(scan.positions_mm)))
-        return _taps(at, len(scan.positions_mm), self.along)
-
-
-def _taps(at: _F64, count: int, kind: str) -> _F64:
-    """Weights [outputs, count] that read a line at positions in pixels; beyond its ends there is nothing."""
-    places = np.arange(count)
-    away = np.abs(places - at[:, None])
-    if kind == "nearest":
-        chosen = np.floor(at + 0.5)
-        picked: _F64 = (places == chosen[:, None]).astype(np.float64)
-        return picked
-    if kind == "linear":
-        return np.maximum(0.0, 1.0 - away)
-    a = -0.75  # as PyTorch and OpenCV have it
-    near = (a + 2) * away**3 - (a + 3) * away**2 + 1
-    far = a * (away**3 - 5 * away**2 + 8 * away - 4)
-    weights: _F64 = np.where(away <= 1, near, np.where(away < 2, far, 0.0))
-    return weights
+_FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("averages pixels as molre-edge does", {"interpolation": "linear", "antialias": True}),
+    ("interpolates nearest", {"interpolation": "nearest"}),
+    ("interpolates linear without antialiasing", {"interpolation": "linear", "antialias": False}),
+    ("interpolates cubic without antialiasing", {"interpolation": "cubic", "antialias": False}),
+    ("interpolates cubic with antialiasing", {"interpolation": "cubic", "antialias": True}),
+    ("averages over areas", {"interpolation": "area"}),
+)
+_OWN, _NEAREST, _LINEAR = _FORMS[0], _FORMS[1], _FORMS[2]
+_SPREAD = ("slices of the scan, spread evenly", {"stack": "spread"})
+_AS_THEY_ARE = ("the scan's own slices, cropped or padded around its middle", {"stack": "every"})
+_SPACED = ("at fixed distances around the middle of the scan", {"stack": "centre", "between": "linear"})
+_CROPPED = (
+    "at fixed distances around the middle of the box of all that is above 0 HU",
+    {"stack": "centre", "between": "linear", "crop_above_hu": 0.0},
+)
+_STACKS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("over the whole scan, interpolated", {"stack": "whole", "between": "linear"}),
+    ("over the whole scan, averaged", {"stack": "whole", "between": "area"}),
+    _SPREAD,
+    _AS_THEY_ARE,
+    ("every second slice, cropped or padded around the middle", {"stack": "every", "slice_step": 2}),
+    _SPACED,
+)
+_PLANES = (
+    ("whole", "resizes whole pictures", _FORMS, (_SPREAD, _AS_THEY_ARE)),
+    ("centre", "crops or pads around the middle of the picture", (_OWN, _NEAREST, _LINEAR), (_SPACED, _CROPPED)),
+)
+"""Setting, what it is, ways within slices, and of slices. The likely ones: each is one more run of the model."""
+_AXES_OF_TURNS = ("IPL", "SPR", "SAL", "SAR", "SLP", "SRP", "SLA", "IPR")
+"""As `TURNS`: the setting of a checkpoint whose own volumes lie as molre-edge reads them."""
 
 
 def volume_changes(grid: Grid, *, resampled: bool) -> Iterator[Change]:
@@ -134,9 +92,11 @@ def volume_changes(grid: Grid, *, resampled: bool) -> Iterator[Change]:
         yield from _samplings(grid)
         for offset, text in _OFFSETS:
             yield Change(Step.HU, text, _RESCALE, "sample", _offset_before(offset))
-    for step, text, fix, turn in TURNS:
+    for (step, text, fix, turn), axes in zip(TURNS, _AXES_OF_TURNS, strict=True):
         if turn(np.zeros(grid.shape, np.bool_)).shape == grid.shape:
-            yield Change(step, text, f"in your code, {fix}; see axes in inputs.json", "grid", _turned(turn))
+            in_code = f"in your code, {fix}; see axes in inputs.json"
+            setting = f'; or in the checkpoint, "grid": {{"axes": "{axes}"}}' if grid.axes == HEAD_AXES else ""
+            yield Change(step, text, in_code + (setting if resampled else ""), "grid", _turned(turn))
     for offset, text in _OFFSETS:
         yield Change(Step.HU, text, _RESCALE, "grid", _plus(offset))
     for low, high in ((-1000, 1000), (-1024, 1024), (-1000, 2000), (0, 100), (0, 80), (-100, 300), (-200, 300)):
@@ -144,38 +104,43 @@ def volume_changes(grid: Grid, *, resampled: bool) -> Iterator[Change]:
 
 
 def _samplings(grid: Grid) -> Iterator[Change]:
-    def change(text: str, fix: str, sampling: Sampling) -> Change:
-        return Change(Step.GRID, text, fix, "sample", sampling)
+    """Other settings of the grid, each once."""
+    for text, settings in _named_settings(grid):
+        try:
+            other = replace(grid, **settings)
+        except ConfigError:  # does not go with another setting of the checkpoint
+            continue
+        if other != grid:  # named by what changes alone
+            changed = {name: value for name, value in settings.items() if getattr(grid, name) != value}
+            fix = f'in the checkpoint, "grid": {json.dumps(changed)}'
+            yield Change(Step.GRID, text, fix, "sample", _on(other))
 
-    for plane in ("triangle", "nearest", "linear", "cubic"):
-        for along in ("mean", "nearest", "linear"):
-            if (plane, along) != ("triangle", "mean"):
-                within = "averages pixels as molre-edge does" if plane == "triangle" else f"interpolates {plane}"
-                over = "means of the slices" if along == "mean" else f"{along} slices"
-                yield change(f"{within} within slices and takes {over} along them", _NOT_SET, Sampling(plane, along))
-    for field_mm in (float(each) for each in _FIELDS_MM if each != grid.field_mm):
-        other = replace(grid, field_mm=field_mm)
-        fix = f'in the checkpoint, "grid": {{"field_mm": {field_mm:g}}}'
-        yield change(f"has a field of view of {field_mm:g} mm, not {grid.field_mm:g}", fix, Sampling(grid=other))
-    for height_mm in (float(each) for each in _HEIGHTS_MM if each != grid.height_mm):
-        other = replace(grid, height_mm=height_mm)
-        fix = f'in the checkpoint, "grid": {{"height_mm": {height_mm:g}}}'
-        yield change(
-            f"reaches {height_mm:g} mm down from the top of the head, not {grid.height_mm:g}",
-            fix,
-            Sampling(grid=other),
-        )
-    yield change(
-        "resizes whole pictures, not a field around the head", _NOT_SET, Sampling("triangle", whole_field=True)
-    )
-    for plane in ("nearest", "linear", "cubic"):
-        text = f"resizes whole pictures ({plane}), not a field around the head"
-        yield change(text, _NOT_SET, Sampling(plane, whole_field=True))
-    yield change("crops around the middle of the picture, not of the head", _NOT_SET, Sampling(centred=True))
-    for outside in (0.0, -1000.0):
-        yield change(
-            f"fills what is outside the data with {outside:g} HU, not {HU_MIN:g}", _NOT_SET, Sampling(outside=outside)
-        )
+
+def _named_settings(grid: Grid) -> Iterator[tuple[str, dict[str, Any]]]:
+    for within, form in _FORMS:
+        for between in ("mean", "nearest", "linear"):
+            over = "means of the slices" if between == "mean" else f"{between} slices"
+            yield f"{within} within slices and takes {over} along them", {**form, "between": between}
+    for field_mm in _FIELDS_MM:
+        yield f"has a field of view of {field_mm:g} mm, not {grid.field_mm:g}", {"field_mm": float(field_mm)}
+    for height_mm in _HEIGHTS_MM:
+        text = f"reaches {height_mm:g} mm down from the top of the head, not {grid.height_mm:g}"
+        yield text, {"height_mm": float(height_mm)}
+    for outside in (0.0, -1000.0, HU_MIN):
+        text = f"fills what is outside the data with {outside:g} HU, not {grid.outside_hu:g}"
+        yield text, {"outside_hu": outside}
+    for over, stack in _STACKS:
+        yield f"has other slices: {over}", stack
+    for plane, where, forms, stacks in _PLANES:
+        for within, form in forms:
+            text = f"{where}, not a field around the head, and {within}"
+            yield text, {"plane": plane, **form}
+            for over, stack in stacks:
+                yield f"{text}; its slices are {over}", {"plane": plane, **form, **stack}
+
+
+def _on(grid: Grid) -> Callable[[Chain, HuVolume], Array]:
+    return lambda _, scan: on_grid(scan, grid)
 
 
 def _offset_before(offset: float) -> Callable[[Chain, HuVolume], Array]:

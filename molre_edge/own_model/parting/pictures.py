@@ -18,6 +18,8 @@ _MADE = {"sample": "grid", "grid": "grid", "windowed": "windowed", "normalised":
 """What a change takes the place of -> the image that it makes."""
 _RANGES = {"hu": (-20.0, 100.0), "grid": (-20.0, 100.0), "windowed": (0.0, 1.0), "normalised": (-2.2, 2.7)}
 """Black and white; HU by a window around the brain's."""
+_FAR = 4.0
+"""Channels with values so many times beyond white, such as 0 ... 255, are shown from their lowest to their highest."""
 
 
 def pictures_of(chain: Chain, segments: Sequence[Segment], explanation: Explanation) -> list[Pair]:
@@ -53,4 +55,7 @@ def _pair(point: str, scan: str, ours: Array, yours: Array, whose: str) -> Pair:
     if ours.ndim == 3:
         channel = int(np.abs(ours - yours).max(axis=(1, 2)).argmax())
         ours, yours, more = ours[channel], yours[channel], f", channel {channel + 1}"
-    return Pair(f"{title}, slice {middle + 1}{more}", whose, ours, yours, _RANGES[point])
+    low, high = _RANGES[point]
+    if max(np.abs(ours).max(), np.abs(yours).max()) > _FAR * high and point in ("windowed", "normalised"):
+        low, high = float(min(ours.min(), yours.min())), float(max(ours.max(), yours.max()))
+    return Pair(f"{title}, slice {middle + 1}{more}", whose, ours, yours, (low, high))

@@ -151,12 +151,13 @@ class Search:
         if target.value is None or not np.isfinite(self._segment.differences[scan].size):
             return
         if target.point == "windowed":
-            yield from from_channels(self._chain.run(state, "grid"), target.value, windows)
+            seen = self._chain.model.intensity.unranged(target.value)
+            yield from from_channels(self._chain.run(state, "grid"), seen, windows)
         elif target.point == "normalised":
             intensity = self._chain.model.intensity
             if state.point in ("hu", "grid"):
                 as_windowed = target.value * intensity.std.numpy() + intensity.mean.numpy()
-                yield from from_channels(self._chain.run(state, "grid"), as_windowed, windows)
+                yield from from_channels(self._chain.run(state, "grid"), intensity.unranged(as_windowed), windows)
             if state.point in ("hu", "grid", "windowed"):
                 yield from from_normalised(self._chain.run(state, "windowed"), target.value)
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 
@@ -211,7 +211,7 @@ class _Reader:
         return start_worker(
             f"from molre_edge.scans.workers.worker import serve\n"
             f"from molre_edge.specs import Grid\n"
-            f"serve(Grid(**{asdict(self._grid)!r}))"
+            f"serve(Grid(**{self._grid.to_dict()!r}))"
         )
 
     def ask(self, source: ScanSource) -> Prepared | ScanError:

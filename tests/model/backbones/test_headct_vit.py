@@ -54,6 +54,11 @@ def test_weights_for_another_grid_are_refused(tmp_path: Path, tiny: Any) -> None
         entry.load(larger, tmp_path)
 
 
+def test_volumes_along_other_axes_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"grid.axes: this backbone's weights are brought to SPL .*got SAR"):
+        backbone_entry(TINY).build(Grid(slices=16, rows=32, cols=32, axes="SAR"), 3, {})
+
+
 def test_it_exports_with_moving_gates_and_its_attention_leaves_no_einsum_in_the_graph(
     export_drawn: Callable[..., Any],
 ) -> None:

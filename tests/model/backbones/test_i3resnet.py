@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def test_weights_of_merlin_give_merlins_features_of_the_same_patient(tmp_path: P
     with torch.no_grad():
         torch.testing.assert_close(backbone(x), published_forward(weights, as_ras(x)))
         assert not torch.allclose(backbone(x), backbone(x.flip(3)))  # orientation matters
+
+
+@pytest.mark.parametrize("axes", ["SAR", "SRA", "ILP"])
+def test_volumes_along_other_axes_give_the_same_features_of_the_same_patient(axes: str, tiny: Any, images: Any) -> None:
+    own, x = tiny(TINY), images(TINY)
+    other = backbone_entry(TINY).build(replace(backbone_entry(TINY).grid, axes=axes), 1, {}).eval()
+    other.load_state_dict(own.state_dict())
+    turned = x if axes[1] in "PA" else x.transpose(3, 4)
+    turned = turned.flip([place + 2 for place, letter in enumerate(axes) if letter in "IAR"])
+    with torch.no_grad():
+        torch.testing.assert_close(other(turned), own(x))
 
 
 def test_merlins_window_takes_1000_below_and_above_water_to_0_and_1() -> None:

@@ -1,17 +1,16 @@
-"""Other ways to the grid, beside numbers of other libraries."""
+"""Other ways to the grid: each is a setting of the checkpoint, or a turn that a setting undoes."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import replace
 
 import numpy as np
-import pytest
-import torch
 
 from molre_edge.own_model.inputs_folder import HuVolume
-from molre_edge.own_model.parting.chain import Chain
-from molre_edge.own_model.parting.changes_volume import Sampling, volume_changes
-from molre_edge.scans.grid import sample
+from molre_edge.own_model.parting.chain import Chain, on_grid
+from molre_edge.own_model.parting.changes_volume import volume_changes
+from molre_edge.own_model.parting.steps import Step
 from molre_edge.specs import Grid
 
 GRID = Grid(slices=3, rows=16, cols=24)
@@ -33,26 +32,23 @@ class _Placed(Chain):
         self.grid = GRID
 
 
-def test_the_default_is_molre_edge_s_own() -> None:
-    half, _ = sample(SCAN.hu, SCAN.positions_mm, SCAN.thickness_mm, SCAN.pixel_mm, GRID, SCAN.range_mm, SCAN.centre_mm)
-    assert (Sampling()(_Placed(), SCAN) == half.astype(np.float32)).all()
-
-
-@pytest.mark.parametrize(
-    ("plane", "mode"), [("linear", "bilinear"), ("cubic", "bicubic"), ("nearest", "nearest-exact")]
-)
-def test_whole_pictures_are_resized_as_pytorch_does(plane: str, mode: str) -> None:
-    middle = SCAN.hu[[1, 3, 5]]  # the slices nearest to the middles of the three bins
-    options: dict[str, Any] = {} if mode == "nearest-exact" else {"align_corners": False}
-    wanted = torch.nn.functional.interpolate(torch.from_numpy(middle)[None], (16, 24), mode=mode, **options)[0].numpy()
-    ours = Sampling(plane, "nearest", whole_field=True)(_Placed(), SCAN)
-    inner = slice(None), slice(2, -2), slice(2, -2)  # PyTorch repeats the edge, molre-edge has air there
-    assert np.abs(ours - wanted.clip(-1024, 3071))[inner].max() < 1.0  # half floats round up to 0.5 HU
-
-
-def test_every_change_has_a_name_of_its_own_and_runs() -> None:
+def test_every_change_has_a_name_of_its_own_runs_and_is_a_setting() -> None:
     changes = list(volume_changes(GRID, resampled=True))
-    assert len({change.text for change in changes}) > 55
+    assert len({(change.where, change.text) for change in changes}) == len(changes) > 85
+    own = on_grid(SCAN, GRID)
     for change in changes:
-        volume = change.apply(_Placed(), SCAN if change.where == "sample" else Sampling()(_Placed(), SCAN))
+        volume = change.apply(_Placed(), SCAN if change.where == "sample" else own)
         assert volume.shape == GRID.shape and np.isfinite(volume).all(), change.text
+        if change.step is Step.GRID:
+            setting = json.loads("{" + change.fix.removeprefix("in the checkpoint, ") + "}")["grid"]
+            assert (on_grid(SCAN, replace(GRID, **setting)) == volume).all(), change.text
+
+
+def test_an_axis_that_runs_the_other_way_is_the_setting_that_it_names() -> None:
+    square = replace(GRID, cols=16)
+    own = on_grid(SCAN, square)
+    turns = [each for each in volume_changes(square, resampled=True) if '"axes"' in each.fix]
+    assert len(turns) == 8
+    for change in turns:
+        setting = json.loads("{" + change.fix.partition("in the checkpoint, ")[2] + "}")["grid"]
+        assert (on_grid(SCAN, replace(square, **setting)) == change.apply(_Placed(), own)).all(), change.fix

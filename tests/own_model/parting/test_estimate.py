@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from own_chain import MEAN, STD, WINDOWS, normalised, windowed
 
+from molre_edge.model.intensity import WindowChannels
 from molre_edge.own_model.parting.estimate import describe_hu, fit, from_channels, from_normalised
 from molre_edge.own_model.parting.steps import Step
 
+CHAIN: Any = SimpleNamespace(model=SimpleNamespace(intensity=WindowChannels(WINDOWS, MEAN, STD)))
 HU = np.random.default_rng(0).integers(-300, 600, (3, 24, 32)).astype(np.float32)
 
 
@@ -18,7 +21,7 @@ def test_a_window_is_read_off_its_channel() -> None:
     others = [(40.0, 80.0), (61.5, 173.0), (600.0, 2800.0)]
     (change,) = from_channels(HU, windowed(HU, others), WINDOWS)
     assert change.step is Step.WINDOWS and change.fix.endswith("[[40, 80], [61.5, 173], [600, 2800]]")
-    assert np.abs(change.apply(None, HU) - windowed(HU, others)).max() < 1e-6
+    assert np.abs(change.apply(CHAIN, HU) - windowed(HU, others)).max() < 1e-6
     assert list(from_channels(HU, windowed(HU), WINDOWS)) == []
 
 
