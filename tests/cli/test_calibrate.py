@@ -141,3 +141,10 @@ def test_a_wrong_use_ends_with_2(invoke: Any) -> None:
     assert invoke("calibrate", "nowhere").exit_code == 2
     assert invoke("calibrate", ".", "--ranges", "guess").exit_code == 2
     assert invoke("calibrate", ".", "--bundle", "nowhere").exit_code == 2
+
+
+def test_the_format_reaches_the_calibration(invoke: Any, words: list[str]) -> None:
+    done = invoke(*words, "--precision", "fp8", "--ranges", "entropy")
+    assert done.exit_code == 1
+    assert "entropy ranges do not suit fp8" in " ".join(done.stderr.split())
+    assert invoke(*words, "--precision", "fp16").exit_code == 2

@@ -186,12 +186,14 @@ def test_a_bundle_whose_maker_wrote_nonsense_is_told_as_far_as_it_goes(copy: Pat
     manifest: dict[str, Any] = json.loads((copy / MANIFEST).read_text())
     manifest |= {"config": {"adapter": 3, "windows": [1, ["a"]], "findings": "x"}, "routing": 7, "parameters": []}
     manifest["calibration"] = {"key": "k", "notes": [], "layers": [3, 9], "method": "minmax"}
+    manifest["calibration_fp8"] = {"coverage": "8 of 20 layers in FP8", "method": "minmax"}
     manifest["golden"] = {"origin": "\x1b[31mred\nline"}
     (copy / MANIFEST).write_text(json.dumps(manifest))
     found = inspect_path(copy)
     check(found, "bundle")
     assert words(found)["golden answers"] == r"\x1b[31mred\nline"
     assert words(found)["calibration"] == "layers: [3, 9], method: minmax"  # of a version that we don't know
+    assert words(found)["calibration, fp8"] == "8 of 20 layers in FP8; minmax ranges"
 
 
 # -------------------------------------------------------------------------------------------------------- run, scans

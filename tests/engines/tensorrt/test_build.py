@@ -413,10 +413,11 @@ def test_a_timing_cache_counts_as_reused_only_where_the_library_took_it(
         ("10.3.0", Precision.INT8, True),
         ("10.3.0", Precision.FP32, False),
         ("10.4.0", Precision.INT8, True),
+        ("10.3.0", Precision.FP8, True),
         ("11.4.0", Precision.INT8, False),
     ],
 )
-def test_what_is_known_of_float16_is_told_of_int8_graphs_which_are_float16_elsewhere(
+def test_what_is_known_of_float16_is_told_of_8_bit_graphs_which_are_float16_elsewhere(
     version: str, precision: Precision, warns: bool, fresh: Bundle
 ) -> None:
     assert (known_problem(fresh, precision, "TensorRT", version, ["sm86"]) is not None) is warns
