@@ -278,7 +278,8 @@ def _weights_decide(matrix: Sequence[BuiltLayer], precision: Precision, trained:
     silent = [layer for layer in matrix if not layer.weights]
     other = sum(layer.datatype != DATATYPES[precision] for layer in silent)
     factors = [spec.dtype for spec in trained if len(spec.shape) > 1]
-    return len(silent) < len(matrix) and len(silent) <= len(factors) and other <= factors.count("float32") or not silent
+    few = len(silent) < len(matrix) and len(silent) <= len(factors) and other <= factors.count("float32")
+    return few or not silent
 
 
 def not_checked(layers: Sequence[BuiltLayer]) -> str:
