@@ -36,6 +36,7 @@ def fit_of(checkpoint: LoadedCheckpoint) -> FitFacts:
         backbone_sha256=backbone_digest(model),
         grid=config.grid,
         windows=config.windows,
+        window_range=config.window_range if len(config.window_range) > 1 else config.window_range * len(config.windows),
         mean=mean,
         std=std,
         places=tuple(layers),

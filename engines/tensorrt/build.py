@@ -66,7 +66,7 @@ def build_tensorrt(
         layers, read_from = _layers(tensorrt, plan, options, watch, logger)
     target["compute_capabilities"], fewer = _kept(target["compute_capabilities"], watch)
     if quantised is None:
-        not_checked = check_precision(layers, precision)
+        not_checked = check_precision(layers, precision, facts.adapter_inputs)
     else:
         not_checked = check_quantised(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
     built = write_engine(

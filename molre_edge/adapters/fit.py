@@ -75,6 +75,7 @@ _SAME: Mapping[str, Callable[[FitFacts], object]] = {
     "backbone's weights (SHA-256)": lambda facts: facts.backbone_sha256,
     "grid": lambda facts: facts.grid,
     "windows": lambda facts: facts.windows,
+    "windows' range": lambda facts: facts.window_range,
     "normalisation": lambda facts: (facts.mean, facts.std),
     "adapted modules": lambda facts: facts.places,
     "embedding's width": lambda facts: facts.width,

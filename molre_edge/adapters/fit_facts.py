@@ -26,6 +26,7 @@ class FitFacts:
         backbone_sha256: over the names, shapes and values of its frozen weights.
         grid: the grid that the model reads.
         windows: (centre, width) in HU, one a channel.
+        window_range: (low, high) that each window leads to, one a channel.
         mean, std: of the channels' normalisation, one a channel.
         places: full names of the adapted modules, in the model's order.
         groups: the router of each place.
@@ -44,6 +45,7 @@ class FitFacts:
     backbone_sha256: str
     grid: Grid
     windows: tuple[tuple[float, float], ...]
+    window_range: tuple[tuple[float, float], ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     places: tuple[str, ...]
@@ -62,7 +64,9 @@ class FitFacts:
         data = asdict(self)
         for name in ("mean", "std", "places", "groups"):
             data[name] = list(data[name])
-        return {**data, "windows": [list(window) for window in self.windows], "options": dict(self.options)}
+        for name in ("windows", "window_range"):
+            data[name] = [list(pair) for pair in data[name]]
+        return {**data, "grid": self.grid.to_dict(), "options": dict(self.options)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FitFacts:
@@ -80,12 +84,15 @@ class FitFacts:
             grid = Grid(**data["grid"])
         except (TypeError, ConfigError) as error:
             raise ValueError(f"fit.grid: {str(error)[:200]}") from error
-        if len(data["groups"]) != len(data["places"]) or len(data["mean"]) != len(data["windows"]):
-            raise ValueError("fit: expected a router for each place, and a mean for each window")
+        if len(data["groups"]) != len(data["places"]):
+            raise ValueError("fit: expected a router for each place")
+        if len({len(data[name]) for name in ("windows", "window_range", "mean", "std")}) != 1:
+            raise ValueError("fit: expected a range, a mean and a deviation for each window")
         values = {name: data[name] for name in _CHECKS}
         for name in ("mean", "std", "places", "groups"):
             values[name] = tuple(values[name])
-        values["windows"] = tuple((float(centre), float(width)) for centre, width in data["windows"])
+        for name in ("windows", "window_range"):
+            values[name] = tuple((float(one), float(other)) for one, other in data[name])
         return cls(**{**values, "grid": grid})
 
 
@@ -101,6 +108,10 @@ def _word(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
 
 
+def _pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
 def _list_of(fits: Callable[[Any], bool], low: int, high: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(fits, value))
 
@@ -110,7 +121,8 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "options": lambda value: isinstance(value, dict) and len(value) <= 100,
     "backbone_sha256": lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
     "grid": lambda value: isinstance(value, dict),
-    "windows": _list_of(lambda pair: isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair)), 1, 16),
+    "windows": _list_of(_pair, 1, 16),
+    "window_range": _list_of(_pair, 1, 16),
     "mean": _list_of(_number, 1, 16),
     "std": _list_of(_number, 1, 16),
     "places": _list_of(_word, 0, _MOST_PLACES),

@@ -91,6 +91,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "backbone's weights": {"backbone_sha256": "d" * 64},
     "grid": {"grid": Grid(slices=8, rows=32, cols=32)},
     "windows": {"windows": ((40.0, 80.0), (50.0, 150.0))},
+    "windows' range": {"window_range": ((0.0, 1.0), (-1.0, 1.0))},
     "normalisation": {"std": (0.5, 0.5)},
     "adapted modules": {"places": (PLACES[0], "head")},
     "embedding's width": {"width": 7},
