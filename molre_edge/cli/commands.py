@@ -104,7 +104,7 @@ COMMANDS: dict[str, Entry] = {
         ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),
     ),
     "inspect": Entry(
-        "Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
+        "Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running it.",
         ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
     ),
     "doctor": Entry(
