@@ -285,7 +285,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
 
     Args:
         folder: the bundle's final place.
-        force: replace an existing bundle, with its engines and its int8 graph.
+        force: replace an existing bundle, with its engines, adapters and int8 graph.
 
     Raises:
         BundleError: `folder` exists and is not a bundle, or is a bundle and `force` is not given.
@@ -349,8 +349,8 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise BundleError(f"{folder}: exists and is not a bundle. Choose another folder with -o")
     if place.exists() and not force:
         raise BundleError(
-            f"{folder}: a bundle exists there. Replace it with --force, with its engines and its int8 graph, or choose "
-            f"another folder with -o"
+            f"{folder}: a bundle exists there. Replace it with --force, with its engines, adapters and int8 graph, or "
+            f"choose another folder with -o"
         )
 
 
