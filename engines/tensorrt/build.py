@@ -62,7 +62,7 @@ def build_tensorrt(
         seconds = time.perf_counter() - start
         layers, read_from = _layers(tensorrt, plan, options, watch, logger)
     if quantised is None:
-        not_checked = check_precision(layers, precision)
+        not_checked = check_precision(layers, precision, facts.adapter_inputs)
     else:
         not_checked = check_int8(layers, quantised, lambda: _fused_in_fp16(bundle, tensorrt, options, progress))
     built = write_engine(

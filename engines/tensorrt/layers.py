@@ -15,7 +15,7 @@ from typing import Any
 
 from molre_edge.engines.tensorrt.progress import LAYER_LOG
 from molre_edge.errors import EngineError
-from molre_edge.specs import Precision
+from molre_edge.specs import Precision, TensorSpec
 
 __all__ = [
     "DATATYPES",
@@ -230,11 +230,20 @@ def list_weights(matrix: Sequence[BuiltLayer]) -> bool:
     return all(layer.weights for layer in matrix)
 
 
-def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> str | None:
+def check_precision(
+    layers: Sequence[BuiltLayer], precision: Precision, trained: Sequence[TensorSpec] = ()
+) -> str | None:
     """Refuse an engine that is not in the precision it is named for.
 
     fp32: every matrix layer is. fp16: nearly all of the weights are, since routers and head stay in float32 by design.
-    A layer that could not be read may be right.
+    A layer that could not be read may be right. Products with trained tensors that are inputs list no weights: where
+    there are no more such layers than such tensors, and no more in another precision than tensors are in float32, the
+    weights of all others decide.
+
+    Args:
+        layers: as built.
+        precision: that the engine is named for.
+        trained: the inputs beside the volume.
 
     Returns:
         What could not be checked, as a sentence; None where all was.
@@ -247,7 +256,7 @@ def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> str |
     hidden = unread(layers)
     if not matrix:
         return not_checked(layers)
-    if precision is not Precision.FP32 and not hidden and list_weights(matrix):
+    if precision is not Precision.FP32 and not hidden and _weights_decide(matrix, precision, trained):
         weights = sum(layer.weights for layer in matrix)
         share, least = sum(layer.weights for layer in right) / weights, WEIGHTS_IN_PRECISION
     else:
@@ -262,6 +271,15 @@ def check_precision(layers: Sequence[BuiltLayer], precision: Precision) -> str |
             f"graph: export the checkpoint again"
         )
     return not_checked(layers) if hidden else None
+
+
+def _weights_decide(matrix: Sequence[BuiltLayer], precision: Precision, trained: Sequence[TensorSpec]) -> bool:
+    """Whether all matrix layers list their weights, but for products with trained tensors that are inputs."""
+    silent = [layer for layer in matrix if not layer.weights]
+    other = sum(layer.datatype != DATATYPES[precision] for layer in silent)
+    factors = [spec.dtype for spec in trained if len(spec.shape) > 1]
+    few = len(silent) < len(matrix) and len(silent) <= len(factors) and other <= factors.count("float32")
+    return few or not silent
 
 
 def not_checked(layers: Sequence[BuiltLayer]) -> str:

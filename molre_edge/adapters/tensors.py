@@ -16,7 +16,7 @@ name                                       shape                         what it
 ``adapter.head.weight``, bias              [findings, d], [findings]     the head
 =========================================  ============================  =============================================
 
-``<module>`` is the module's name in the model, such as ``backbone.model.layer.0.attention.o_proj``.
+``<module>`` is the module's name in the model, such as ``backbone.layer.0.attention.o_proj``.
 """
 
 from __future__ import annotations

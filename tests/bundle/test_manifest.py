@@ -59,6 +59,37 @@ def test_a_manifest_is_read() -> None:
     assert str(facts.inputs[0]) == "volume: float32 [batch, 4, 32, 48]"
 
 
+def trained(*tensors: dict[str, Any]) -> Change:
+    """A change: the graphs take trained tensors as inputs."""
+    return lambda data: data["graphs"]["fp32"]["inputs"].extend(tensors)
+
+
+def test_graphs_may_take_trained_tensors_as_inputs() -> None:
+    tensors = tensor("adapter.backbone.layer.A", 6, 64), tensor("adapter.head.bias", 2)
+    facts = parse_manifest(written(trained(*tensors))).graphs[Precision.FP32]
+    assert [spec.to_dict() for spec in facts.adapter_inputs] == list(tensors)
+    assert parse_manifest(written()).graphs[Precision.FP32].adapter_inputs == ()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ([tensor("adapter.b", 2), tensor("adapter.a", 2)], "sorted, each once"),
+        ([tensor("adapter.a", 2), tensor("adapter.a", 2)], "sorted, each once"),
+        ([tensor("other.a", 2)], "unexpected tensor"),
+        ([tensor("adapter.a/../b", 2)], "unexpected tensor"),
+        ([tensor("adapter.a", None, 2)], "unexpected tensor"),
+        ([tensor("adapter.a", 0)], "unexpected tensor"),
+        ([tensor("adapter.a")], "unexpected tensor"),
+        ([tensor("adapter.a", 1 << 20, 1 << 20)], "unexpected tensor"),
+        ([tensor("adapter.a", 1 << 27), tensor("adapter.b", 1 << 27), tensor("adapter.c", 1)], "not so large"),
+    ],
+)
+def test_other_inputs_are_refused(tensors: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(written(trained(*tensors)))
+
+
 def test_what_a_later_version_adds_is_let_be() -> None:
     manifest = parse_manifest(written(lambda m: m.update(calibration={"volumes": 3})))
     assert manifest.data["calibration"] == {"volumes": 3}
@@ -124,8 +155,8 @@ def test_a_missing_part_is_named(key: str) -> None:
         (into("graphs", "fp32", "file", value=["graphs"]), "damaged"),
         (into("graphs", "fp32", "opset", value="twenty"), "damaged"),
         (into("graphs", "fp32", "opset", value=1e999), "not JSON"),
-        (into("graphs", "fp32", "inputs", 0, "shape", value=[None, 4, 32, 64]), "one input, 'volume', on the grid"),
-        (into("graphs", "fp32", "inputs", value=[]), "one input, 'volume', on the grid"),
+        (into("graphs", "fp32", "inputs", 0, "shape", value=[None, 4, 32, 64]), "first input to be 'volume'"),
+        (into("graphs", "fp32", "inputs", value=[]), "first input to be 'volume'"),
         (into("graphs", "fp32", "inputs", 0, "shape", value=[2, 4, 32, 48]), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "inputs", 0, "dtype", value="object"), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "outputs", 2, "shape", value=[None, -1]), "graphs: unexpected tensor"),
