@@ -217,10 +217,10 @@ def _add_adapter(assets: Assets, work: Path) -> list[object]:
 
 
 def _once(done: Callable[[AdapterStore], bool], *words: str) -> Callable[[Assets, Path], list[object]]:
-    """A command that is called again only where it was not done before the kill."""
+    """A command that is called again only where it was not done before the kill; else another that changes nothing."""
 
     def called(assets: Assets, work: Path) -> list[object]:
-        return _adapter(*(("list",) if done(AdapterStore(work / "bundle")) else words))(assets, work)
+        return _adapter(*(("default", "default") if done(AdapterStore(work / "bundle")) else words))(assets, work)
 
     return called
 
