@@ -15,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from molre_edge.adapters.file import read_adapter, write_adapter
+from molre_edge.adapters.store import INDEX, AdapterStore
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import list_engines, read_engine
 from molre_edge.bundle.golden import read_golden
 from molre_edge.errors import BundleError, ScanError
+from molre_edge.export.adapter_content import adapter_of, fit_of
 from molre_edge.model.checkpoint import load_checkpoint
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge, load_limits
 from molre_edge.reports.parity_report import BundleFacts, EngineFacts, ReferenceFacts, Report, TimingRow
@@ -64,8 +67,13 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
     slices = sorted((scans / "head-1").iterdir())
     nifti = sorted(scans.glob("*.nii.gz"))[0]
     safe = work / "ckpt.safetensors"
-    save_checkpoint(load_checkpoint(checkpoint).model, safe)
+    loaded = load_checkpoint(checkpoint)
+    save_checkpoint(loaded.model, safe)
     opened = Bundle.open(bundle)
+    adapter = work / "hospital.adapter"
+    write_adapter(adapter_of(loaded, "hospital", opened.golden(), fit_of(loaded)), adapter)
+    store = AdapterStore(work / "with adapters")
+    store.put(read_adapter(adapter), adapter.read_bytes())
     golden_shapes = {"volumes": (None, *opened.grid.shape)}
     golden_shapes |= {spec.name: spec.shape for spec in next(iter(opened.graphs.values())).outputs}
     logits, gates = np.zeros((1, len(opened.findings)), np.float32), np.full((1, 1, 2, 3), 1 / 3, np.float32)
@@ -125,6 +133,11 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         for found in list_engines(there):
             read_engine(there, found)
 
+    def adapter_index(path: Path) -> None:
+        (store.folder / INDEX).write_bytes(path.read_bytes())
+        for name in store.index().adapters:
+            store.read(name)
+
     def golden(path: Path) -> None:
         try:
             read_golden(path.read_bytes(), golden_shapes)
@@ -150,6 +163,8 @@ def make_targets(scans: Path, checkpoint: Path, bundle: Path, work: Path) -> dic
         "manifest": Target((bundle / "manifest.json").read_bytes(), "manifest", manifest),
         "golden archive": Target((bundle / "golden" / "golden.npz").read_bytes(), "golden.npz", golden),
         "engine JSON": Target(json.dumps(engine).encode(), "engine", engine_json),
+        "adapter": Target(adapter.read_bytes(), "hospital.adapter", read_adapter, head=4000),
+        "list of adapters": Target((store.folder / INDEX).read_bytes(), "list", adapter_index),
         "run.json": Target(json.dumps(head).encode(), "head", run_json),
         "report.json": Target(json.dumps(report.to_dict()).encode(), "report", report_json),
         "scans.csv": Target((work / "scans.csv").read_bytes(), "scans.csv", read_entries),

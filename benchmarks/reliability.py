@@ -45,7 +45,7 @@ def main() -> None:
             from reliability_assets import make_assets
 
             assets = make_assets(work / "assets")
-        for name in options.command or [name for name in COMMANDS if name != "train" or assets.data]:
+        for name in options.command or [name for name in COMMANDS if _has_assets(name, assets)]:
             if options.what == "kill":
                 result[name] = kill_often(name, assets, work, options.kills, options.seed)
             else:
@@ -56,6 +56,12 @@ def main() -> None:
     json.dump(result, sys.stdout, indent=2)
     print()
     sys.exit(1 if problems else 0)
+
+
+def _has_assets(name: str, assets: Assets) -> bool:
+    if name.startswith("adapter"):
+        return assets.adapters is not None
+    return name != "train" or assets.data is not None
 
 
 def _options() -> argparse.Namespace:

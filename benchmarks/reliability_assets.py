@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from reliability_commands import Assets
 
+from molre_edge.adapters.file import write_adapter
+from molre_edge.bundle.bundle import Bundle
 from molre_edge.demo import draw_model
 from molre_edge.export.exporter import export_checkpoint
+from molre_edge.export.graph import INPUTS
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig
 from molre_edge.scans import find_scans, read_scan, to_grid
@@ -46,5 +50,24 @@ def make_assets(folder: Path) -> Assets:
     save_checkpoint(draw_model(config, volumes), folder / "ckpt.pt")
     (folder / "limits.toml").write_text(_LIMITS)
     export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=3, limits=folder / "limits.toml")
+    _make_adapters(folder)
     make_dataset(folder / "data", scans=4, shape=(8, 48, 48), findings=_FINDINGS, prevalence=0.5)
-    return Assets(folder / "ckpt.pt", folder / "edge-bundle", scans, folder / "limits.toml", folder / "data")
+    return Assets(
+        folder / "ckpt.pt", folder / "edge-bundle", scans, folder / "limits.toml", folder / "data", folder / "adapters"
+    )
+
+
+def _make_adapters(folder: Path) -> None:
+    """A bundle that takes adapters, and two versions of one that differ in what they say of their making."""
+    place, limits = folder / "adapters", folder / "limits.toml"
+    export_checkpoint(
+        folder / "ckpt.pt",
+        place / "edge-bundle",
+        golden_volumes=2,
+        limits=limits,
+        adapters=INPUTS,
+        precisions=("fp32",),
+    )
+    first = Bundle.open(place / "edge-bundle").adapter()
+    for word in ("older", "newer"):
+        write_adapter(replace(first, name="other", training={"created": word}), place / f"{word}.adapter")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from molre_edge.adapters.file import read_adapter_file
+from molre_edge.adapters.store import ADAPTERS, AdapterStore
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.bundle.engine_files import list_engines, read_engine, write_engine
 from molre_edge.runs.answers import read_record
@@ -23,13 +25,14 @@ _OLD_ENGINE = b"an older engine"
 
 @dataclass(frozen=True)
 class Assets:
-    """What commands work on; nothing in it is changed."""
+    """What commands work on; nothing in it is changed. `adapters` holds a bundle that takes them, and two of them."""
 
     checkpoint: Path
     bundle: Path
     scans: Path
     limits: Path | None = None
     data: Path | None = None
+    adapters: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -171,6 +174,61 @@ def _bundle_with_engine(assets: Assets, work: Path) -> None:
     (work / "old engine").touch()
 
 
+def _bundle_with_adapters(assets: Assets, work: Path) -> None:
+    """Two adapters, of the second one two versions."""
+    assert assets.adapters is not None
+    (work / "state").mkdir()
+    shutil.copytree(assets.adapters / "edge-bundle", work / "bundle")
+    store = AdapterStore(work / "bundle")
+    for name in ("older", "newer"):
+        adapter, content = read_adapter_file(assets.adapters / f"{name}.adapter")
+        store.put(adapter, content)
+
+
+def _bundle_for_adapters(assets: Assets, work: Path) -> None:
+    assert assets.adapters is not None
+    (work / "state").mkdir()
+    shutil.copytree(assets.adapters / "edge-bundle", work / "bundle")
+
+
+def _adapters_state(work: Path) -> str:
+    """Which adapters there are, each read whole; the default must answer."""
+    check_bundle(work / "bundle")
+    store = AdapterStore(work / "bundle")
+    index = store.index()
+    assert store.read().name == "default"
+    return ", ".join(f"{name} {store.read(name).training['created']}" for name in sorted(index.adapters))
+
+
+def _adapters_check(work: Path, uncut: Path, said: str) -> None:
+    assert _adapters_state(work) == _adapters_state(uncut)
+    kept = [sorted(path.name for path in (each / "bundle" / ADAPTERS).iterdir()) for each in (work, uncut)]
+    assert kept[0] == kept[1], kept
+
+
+def _adapter(*words: str) -> Callable[[Assets, Path], list[object]]:
+    return lambda assets, work: ["adapter", *words, "--bundle", work / "bundle"]
+
+
+def _add_adapter(assets: Assets, work: Path) -> list[object]:
+    assert assets.adapters is not None
+    file = assets.adapters / "newer.adapter"
+    return ["adapter", "add", file, "--bundle", work / "bundle", *_limits(assets)]
+
+
+def _once(done: Callable[[AdapterStore], bool], *words: str) -> Callable[[Assets, Path], list[object]]:
+    """A command that is called again only where it was not done before the kill; else another that changes nothing."""
+
+    def called(assets: Assets, work: Path) -> list[object]:
+        return _adapter(*(("default", "default") if done(AdapterStore(work / "bundle")) else words))(assets, work)
+
+    return called
+
+
+def _is_older(store: AdapterStore) -> bool:
+    return bool(store.read("other").training["created"] == "older")
+
+
 def _build(assets: Assets, work: Path) -> list[object]:
     return ["build", "--engine", "fp32", "--target", "rtx", "--bundle", work / "bundle"]
 
@@ -184,6 +242,16 @@ def _export(assets: Assets, work: Path) -> list[object]:
 
 
 COMMANDS: dict[str, Command] = {
+    "adapter add": Command(_add_adapter, _bundle_for_adapters, _adapters_state, _adapters_check),
+    "adapter rollback": Command(
+        _once(_is_older, "rollback", "other"), _bundle_with_adapters, _adapters_state, _adapters_check
+    ),
+    "adapter remove": Command(
+        _once(lambda store: "other" not in store.index().adapters, "remove", "other"),
+        _bundle_with_adapters,
+        _adapters_state,
+        _adapters_check,
+    ),
     "export": Command(_export, lambda a, w: None, _export_state, _export_check),
     "export over a bundle": Command(_export, _copy_bundle, _replace_state, _export_check),
     "calibrate": Command(
@@ -213,4 +281,4 @@ COMMANDS: dict[str, Command] = {
         _infer_check,
     ),
 }
-"""By name. `train` needs the assets' labelled scans."""
+"""By name. `train` needs the assets' labelled scans, `adapter ...` their adapters."""

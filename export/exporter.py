@@ -151,7 +151,7 @@ def export_checkpoint(
     Args:
         checkpoint: a ``.pt`` or ``.safetensors`` file.
         bundle: the folder to write. It appears complete at the end, or not at all.
-        force: replace an existing bundle, with its engines and its 8-bit graphs.
+        force: replace an existing bundle, with its engines, adapters and 8-bit graphs.
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
             versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.

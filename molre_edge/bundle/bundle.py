@@ -346,7 +346,7 @@ def new_bundle(folder: Path, *, force: bool) -> Iterator[Path]:
 
     Args:
         folder: the bundle's final place.
-        force: replace an existing bundle, with its engines and its 8-bit graphs.
+        force: replace an existing bundle, with its engines, adapters and 8-bit graphs.
 
     Raises:
         BundleError: `folder` exists and is not a bundle, or is a bundle and `force` is not given.
@@ -410,7 +410,7 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise BundleError(f"{folder}: exists and is not a bundle. Choose another folder with -o")
     if place.exists() and not force:
         raise BundleError(
-            f"{folder}: a bundle exists there. Replace it with --force, with its engines and its 8-bit graphs, or "
+            f"{folder}: a bundle exists there. Replace it with --force, with its engines, adapters and 8-bit graphs, or "
             f"choose another folder with -o"
         )
 

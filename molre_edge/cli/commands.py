@@ -110,7 +110,7 @@ COMMANDS: dict[str, Entry] = {
         ),
     ),
     "inspect": Entry(
-        "Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.",
+        "Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running it.",
         ("molre-edge inspect edge-bundle", "molre-edge inspect scans --paths"),
     ),
     "doctor": Entry(

@@ -55,7 +55,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = DEFAULT_BUNDLE,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing bundle, with its engines and its 8-bit graphs.")
+        bool, typer.Option("--force", help="Replace an existing bundle, with its engines, adapters and 8-bit graphs.")
     ] = False,
     precision: Annotated[
         GraphChoice, typer.Option("--precision", help="'both' makes float32 and float16 graphs.")

@@ -34,7 +34,7 @@ def inspect(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.
+    """Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running it.
 
     The exit code is 1 if something is wrong with it, such as an altered file in a bundle, or a scan file that 'infer'
     would refuse. Refused scans in a folder are listed, with exit code 0.

@@ -48,7 +48,7 @@ def kind_of(path: Path) -> str:
 
 
 def inspect_path(path: StrPath, *, most: int = 20, with_paths: bool = False, progress: Progress = SILENT) -> Inspection:
-    """Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running any of it.
+    """Describe a checkpoint, adapter, graph, engine, bundle, run, scan or folder of scans, without running it.
 
     Args:
         path: a file or folder.

@@ -40,7 +40,7 @@ if what.startswith("SIG"):
 elif what == "full":  # files end at so many bytes, as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
 elif what == "without":
-    sys.modules.update(dict.fromkeys(("torch", "transformers", "onnx"), None))  # as if not installed
+    sys.modules.update(dict.fromkeys(("torch", "transformers", "onnx", "safetensors"), None))  # as if not installed
 
 from molre_edge.cli import main
 

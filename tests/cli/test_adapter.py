@@ -33,8 +33,10 @@ def test_an_adapter_from_a_file_to_the_default_and_out_again(box: Path, invoke: 
     assert done.exit_code == 1 and "other is the bundle's default" in done.stderr
 
 
-def test_json_alone_goes_to_stdout(box: Path, invoke: Any) -> None:
-    added = json.loads(invoke("adapter", "add", "other.adapter", "--json").stdout)
+def test_a_box_without_pytorch_adds_one_and_json_alone_goes_to_stdout(box: Path, invoke: Any, spawn: Any) -> None:
+    done = spawn("adapter", "add", "other.adapter", "--json", driver=("without", 0))
+    assert done.returncode == 0, done.stderr
+    added = json.loads(done.stdout)
     assert added["name"] == "other" and [check["passed"] for check in added["checks"]] == [True, True]
     listed = json.loads(invoke("adapter", "list", "--json").stdout)
     assert {each["name"]: each["digest"] for each in listed["adapters"]}["other"] == added["digest"]

@@ -25,6 +25,8 @@ NAMES = (
     "manifest",
     "golden archive",
     "engine JSON",
+    "adapter",
+    "list of adapters",
     "run.json",
     "report.json",
     "scans.csv",
