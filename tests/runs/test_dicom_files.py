@@ -14,6 +14,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from dicom_fixtures import Errors, Groups
 
 from molre_edge.errors import MissingDependencyError, RunError, UsageError
 from molre_edge.runs.context import InferOptions
@@ -59,6 +60,32 @@ def test_a_dicom_scan_gets_its_report_and_a_nifti_file_a_note(run: Run, scans: P
     exact = [item.value for item in report.iterall() if item.keyword == "FloatingPointValue"]
     probabilities = [value["probability"] for value in said[scan]["findings"].values()]
     assert exact[::2] == probabilities and len(probabilities) > 1
+
+
+@pytest.mark.nightly
+def test_the_report_of_every_real_scan_is_valid_and_holds_what_was_answered(
+    run: Run, data_dir: Path, dciodvfy: Errors, dsrdump: Groups
+) -> None:
+    result = run(data_dir, sr="comprehensive3d", secondary_capture=True)
+    table = {row["scan"]: row for row in rows(result.folder / "scans.csv").values()}
+    presence = {True: "52101004", False: "272519000", None: "373068000"}
+    seen = 0
+    assert result.dicom is not None
+    for scan in result.scans:
+        paths = sorted(result.dicom.glob(f"{scan.scan}.*"))
+        warnings = table[scan.scan]["warnings"].split("; ")
+        assert bool(paths) != bool({NO_DICOM_STUDY, NO_DICOM_RESULT} & set(warnings))
+        assert [error for path in paths for error in dciodvfy(path)] == []
+        if not paths:
+            continue
+        seen += 1
+        groups = dsrdump(result.dicom / f"{scan.scan}.sr.dcm")
+        assert list(groups) == list(scan.findings)
+        for name, finding in scan.findings.items():
+            assert groups[name]["Presence of property"] == presence[finding.positive]
+            assert float(groups[name]["Probability"]) == pytest.approx(finding.probability, abs=1e-13)
+            assert float(groups[name]["Decision threshold"]) == pytest.approx(finding.threshold, abs=1e-13)
+    assert seen > 1
 
 
 def test_without_the_options_there_is_no_such_folder(run: Run, scans: Path) -> None:
