@@ -22,7 +22,7 @@ settings.register_profile("any machine", deadline=None)  # a busy or small machi
 settings.load_profile("any machine")
 
 
-pytest_plugins = ["report_fixtures", "run_fixtures", "traced"]
+pytest_plugins = ["dicom_fixtures", "report_fixtures", "run_fixtures", "traced"]
 """Fixtures that several areas share, in tests/fixtures."""
 
 _COSTLY = {
