@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from molre_edge.export.exporter import export_checkpoint
     from molre_edge.inspection.look import inspect_path
+    from molre_edge.node.run import run_node
     from molre_edge.own_model.parting.explain import explain_reference
     from molre_edge.own_model.write_inputs import write_reference_inputs
     from molre_edge.parity.limits import ParityLimits
@@ -83,6 +84,7 @@ __all__ = [
     "inspect_path",
     "load_model",
     "report_runs",
+    "run_node",
     "synthesize_scans",
     "train_model",
     "verify_bundle",

@@ -49,6 +49,7 @@ PUBLIC = [
     "inspect_path",
     "load_model",
     "report_runs",
+    "run_node",
     "synthesize_scans",
     "train_model",
     "verify_bundle",
