@@ -120,7 +120,7 @@ def _run(config: NodeConfig, progress: Progress) -> NodeResult:
         receiver.drain(_DRAIN_SECONDS)
     answered = int(journal.counts().get(("reports", 'outcome="answered"'), 0))
     journal.tell("ended", answered=answered)
-    return NodeResult(checked=False, studies=answered, **facts)
+    return NodeResult(checked=False, studies=answered, bundle=model.bundle, engine=model.engine)
 
 
 def _check(config: NodeConfig, progress: Progress) -> NodeResult:

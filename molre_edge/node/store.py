@@ -103,12 +103,15 @@ class Store:
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
+        for partial in folder.glob(f".*{PARTIAL}"):
+            partial.unlink()
         self.ids = Ids(folder)
         self._images, self._jobs, self._reports = (folder / name for name in ("images", "jobs", "reports"))
         self._lock = threading.RLock()
         self._arriving: set[tuple[str, str]] = set()
         self._arrived = threading.Condition()
         self._database = open_database(folder / "node.sqlite3")
+        sync_folder(folder)
         self.lost = self._recover()
 
     def close(self) -> None:

@@ -67,9 +67,9 @@ def _value(kind: Any, value: Any, where: str, folder: Path) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a table, got {shown(value)}")
         return read_table(typing.cast(type[Any], kind), value, where, folder)
-    wanted = str if kind is Path else (int, float) if kind is float else kind
+    wanted: Any = str if kind is Path else (int, float) if kind is float else kind
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{where}: expected {_WORDS[kind]}, got {shown(value)}")
     if kind is Path:
-        return folder / Path(value).expanduser()
+        return folder / Path(str(value)).expanduser()
     return float(value) if kind is float else value
