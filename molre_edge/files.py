@@ -99,13 +99,14 @@ def short_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def write_whole(path: Path, *, clear: bool = True) -> Iterator[Path]:
+def write_whole(path: Path, *, clear: bool = True, mode: int | None = None) -> Iterator[Path]:
     """A temporary file beside `path`. It becomes `path` if the block succeeds, and is removed if the block fails.
 
     Args:
         path: of the file; its folder is made.
         clear: look for leftovers of dead processes first. That lists the folder; leave it out where it holds many files
             and was cleared before.
+        mode: its permissions from the first moment; None takes those that the user's umask gives at the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = f".partial{path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ''}"
@@ -122,7 +123,7 @@ def write_whole(path: Path, *, clear: bool = True) -> Iterator[Path]:
             yield partial
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.chmod(partial, 0o666 & ~_umask())
+            os.chmod(partial, 0o666 & ~_umask() if mode is None else mode)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from molre_edge.errors import ConfigError, UsageError, shown
 
@@ -18,9 +18,11 @@ __all__ = [
     "HU_MAX",
     "HU_MIN",
     "RUNTIMES",
+    "SR_KINDS",
     "Grid",
     "Precision",
     "RangeMethod",
+    "SrKind",
     "TensorSpec",
     "parse_engine",
 ]
@@ -39,6 +41,10 @@ HU_MAX = 3071.0
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch")
 """What can run a model; ``torch`` runs the PyTorch model itself."""
+
+SrKind: TypeAlias = Literal["comprehensive3d", "comprehensive"]
+SR_KINDS: tuple[SrKind, ...] = get_args(SrKind)
+"""DICOM classes of reports: Comprehensive 3D SR, as IHE AI Results asks for; Comprehensive SR, for an older PACS."""
 
 
 class Precision(str, Enum):

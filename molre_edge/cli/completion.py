@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molre_edge.bundle.bundle import MANIFEST
-from molre_edge.specs import RUNTIMES, Precision
+from molre_edge.specs import RUNTIMES, SR_KINDS, Precision
 
-__all__ = ["bundles", "checkpoints", "engines", "references", "runs"]
+__all__ = ["bundles", "checkpoints", "engines", "references", "report_kinds", "runs"]
 
 RUN_FILE = "run.json"  # as of molre_edge.runs.store, which takes longer to import than a key is pressed
 _MOST = 1000  # entries of a folder that are looked at
@@ -45,6 +45,11 @@ def references(incomplete: str) -> list[str]:
     """Words for ``--reference``, and checkpoints."""
     words = [word for word in ("auto", "golden", "none") if word.startswith(incomplete)]
     return [*words, *checkpoints(incomplete)]
+
+
+def report_kinds(incomplete: str) -> list[str]:
+    """Words for ``--sr``."""
+    return [word for word in SR_KINDS if word.startswith(incomplete)]
 
 
 def _paths(incomplete: str, fits: Callable[[os.DirEntry[str]], bool]) -> list[str]:

@@ -96,6 +96,24 @@ def infer(
         bool,
         typer.Option("--images", help="Show a slice of each of the worst scans in the report. PATIENTS' IMAGES."),
     ] = False,
+    sr: Annotated[
+        str | None,
+        typer.Option(
+            "--sr",
+            metavar="comprehensive3d|comprehensive",
+            autocompletion=completion.report_kinds,
+            help="Write each answer as a DICOM structured report into the run's folder dicom/; comprehensive is for an "
+            "older PACS. Needs the extra 'dicom'. THESE FILES NAME PATIENTS.",
+        ),
+    ] = None,
+    secondary_capture: Annotated[
+        bool,
+        typer.Option(
+            "--secondary-capture",
+            help="Write a page with the positive findings as a DICOM image, for viewers that show no structured "
+            "reports; as --sr.",
+        ),
+    ] = False,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -121,8 +139,8 @@ def infer(
     """Run the bundle on scans: findings per scan, times by phase, and parity with the reference.
 
     Exit codes: 0 done; 1 an error that you can fix, or no scan could be used; 2 usage; 3 parity failed; 4 done, but
-    some scans could not be used or compared; 130 interrupted (continue with --resume). Ctrl-C first finishes
-    the scans that the engine has.
+    some scans could not be used or compared, or have no DICOM result; 130 interrupted (continue with --resume).
+    Ctrl-C first finishes the scans that the engine has.
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
@@ -143,6 +161,8 @@ def infer(
             threads=threads,
             readers=readers,
             images=images,
+            sr=sr,
+            secondary_capture=secondary_capture,
             shard=shard,
             id_secret=id_secret,
             progress=progress,
@@ -193,6 +213,8 @@ def show_run(result: InferResult, speaker: Speaker) -> None:
     count = len(result.scans)
     speaker.say(f"{count} scan{'' if count == 1 else 's'} answered, {len(result.rejected)} cannot be used")
     speaker.say(f"Findings: {result.folder / 'findings.csv'}  (ids and paths: {result.folder / 'scans.csv'})")
+    if result.dicom is not None:
+        speaker.say(f"DICOM results, which name patients: {result.dicom}")
     speaker.say(f"Report: {result.report}")
     speaker.say(DISCLAIMER, style="dim")
     if not result.scans and result.shard is None:

@@ -60,7 +60,7 @@ def answer_scans(
             scan = under_way.answered(result)
             record = _record(scan, result, context, since, compare=compare > 0)
             since = time.perf_counter()  # the reference is in no interval
-            storing.add(scan.entry, record, scan.read.slices)
+            storing.add(scan.entry, record, scan.read.slices, scan.source)
             compare -= record.reference is not None
             tell()
     finally:

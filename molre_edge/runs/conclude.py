@@ -23,6 +23,7 @@ from molre_edge.runs import pictures
 from molre_edge.runs.answers import Record, write_record
 from molre_edge.runs.circumstances import Circumstances
 from molre_edge.runs.context import RunContext
+from molre_edge.runs.dicom_folder import NO_DICOM_RESULT, NO_DICOM_STUDY
 from molre_edge.runs.findings_files import FindingsWriter
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.labels import write_known_labels
@@ -86,7 +87,7 @@ def write_results(
     write_known_labels(store.folder, labels, how.findings)
     answers = _read(store, how)
     pair = _pair(how, golden, answers.compared, labels)
-    notes = (*how.notes, *_notes(how, pair, answers.failed))
+    notes = (*how.notes, *_notes(how, pair, answers.failed), *_dicom_notes(answers))
     timing = (*answers.engine.rows(how.engine.name, ENGINE_PHASES),)
     if how.reference_runner:
         phases = OWN_MODEL_PHASES if how.reference == "own model" else REFERENCE_PHASES
@@ -116,6 +117,7 @@ def write_results(
         timing=timing,
         compared=_compared(pair, how, count),
         not_compared=tuple(answers.failed),
+        no_dicom_result=tuple(answers.no_dicom_result),
         notes=notes,
         shard=store.shard,
     )
@@ -131,6 +133,8 @@ class _Answers:
         compared: answers of scans that the reference answered too.
         warnings: scan id -> its warnings.
         failed: ids of scans on which the user's own model failed.
+        no_dicom_result: ids of scans whose DICOM results could not be made.
+        no_dicom_study: how many scans are from NIfTI, and have none for that reason.
     """
 
     engine: Times = field(default_factory=Times)
@@ -138,6 +142,8 @@ class _Answers:
     compared: Compared = field(default_factory=Compared)
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    no_dicom_result: list[str] = field(default_factory=list)
+    no_dicom_study: int = 0
 
 
 def _read(store: RunStore, how: Circumstances) -> _Answers:
@@ -154,8 +160,12 @@ def _read(store: RunStore, how: Circumstances) -> _Answers:
             if record.warnings:
                 told = tuple(text for _, text in record.warnings)
                 answers.warnings[record.scan] = texts.setdefault(told, told)
-            if MODEL_FAILED in {code for code, _ in record.warnings}:
+            codes = {code for code, _ in record.warnings}
+            if MODEL_FAILED in codes:
                 answers.failed.append(record.scan)
+            if NO_DICOM_RESULT in codes:
+                answers.no_dicom_result.append(record.scan)
+            answers.no_dicom_study += NO_DICOM_STUDY in codes
     return answers
 
 
@@ -208,6 +218,23 @@ def _notes(how: Circumstances, pair: Pair | None, failed: Sequence[str]) -> list
             f"this run is {found}"
         )
     return notes
+
+
+def _dicom_notes(answers: _Answers) -> list[str]:
+    """Which scans have no DICOM results, and why."""
+    notes, without = [], answers.no_dicom_result
+    if without:
+        notes.append(
+            f"{_few(without)} have no DICOM result, as it could not be made; the warnings in scans.csv say why"
+        )
+    if answers.no_dicom_study:
+        notes.append(f"{answers.no_dicom_study} scans from NIfTI have no DICOM result, as they name no study")
+    return notes
+
+
+def _few(scans: Sequence[str]) -> str:
+    more = f" and {len(scans) - 5} more" if len(scans) > 5 else ""
+    return f"{len(scans)} scans ({', '.join(scans[:5])}{more})"
 
 
 def _pictures(report: Report, store: RunStore, context: RunContext) -> tuple[KeySlice, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
+from molre_edge.dicom_results.facts import check_extra, check_kind
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import UsageError
 from molre_edge.own_model.process import OwnModel
@@ -63,6 +64,8 @@ class InferOptions:
     threads: int | None = None
     readers: int | None = None
     images: bool = False
+    sr: str | None = None
+    secondary_capture: bool = False
     shard: str | None = None
     id_secret: Path | None = field(default=None, metadata=_NEVER)
 
@@ -71,7 +74,12 @@ class InferOptions:
 
         Raises:
             UsageError: with the option, its value and its range.
+            MissingDependencyError: DICOM results are wanted, and their extra is not installed.
         """
+        if self.sr is not None:
+            check_kind(self.sr)
+        if self.dicom is not None:
+            check_extra()
         if self.shard is not None:
             Shard.parse(self.shard)
             if self.id_secret is None:
@@ -86,6 +94,12 @@ class InferOptions:
             if value is not None and (value < low or (high is not None and value > high)):
                 to = f" to {high}" if high is not None else " up"
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number from {low}{to}")
+
+    @property
+    def dicom(self) -> str | None:
+        """Which DICOM results are wanted, in a word; None for none."""
+        words = [*([self.sr] if self.sr else []), *(["capture"] if self.secondary_capture else [])]
+        return "+".join(words) or None
 
     def as_typed(self) -> str:
         """The command line for the report. Paths carry names of people, so placeholders stand for them."""
@@ -120,6 +134,8 @@ class RunContext:
         readers: processes that read ahead; 0 reads between the engine's answers.
         most_readers: while the engine waits for them, more are started, up to so many.
         images: show slices of the worst scans in the report.
+        sr: kind of the structured report that each DICOM scan gets; None for none.
+        secondary_capture: each DICOM scan gets a page of its positive findings.
         command: for the report.
         notes: for the report and the result.
         progress: receives events.
@@ -140,6 +156,8 @@ class RunContext:
     readers: int = 0
     most_readers: int = 0
     images: bool = False
+    sr: str | None = None
+    secondary_capture: bool = False
     command: str = ""
     notes: tuple[str, ...] = ()
     progress: Progress = SILENT

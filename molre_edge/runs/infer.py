@@ -49,6 +49,8 @@ def infer_scans(
     threads: int | None = None,
     readers: int | None = None,
     images: bool = False,
+    sr: str | None = None,
+    secondary_capture: bool = False,
     shard: str | None = None,
     id_secret: StrPath | None = None,
     progress: Progress = SILENT,
@@ -78,6 +80,10 @@ def infer_scans(
         readers: processes that read scans ahead, 0 to 64. Default: half the cores, 1 to 4, and more while the engine
             waits for them, up to one a core and as many as fit into memory.
         images: show slices of the worst scans in the report. These are images of patients.
+        sr: write each answer as a DICOM structured report: ``comprehensive3d``, or ``comprehensive`` for an older PACS.
+            Needs the extra ``dicom``. These files name patients.
+        secondary_capture: write a page with the positive findings as a DICOM image too, for viewers that show no
+            structured reports.
         shard: ``I/N`` answers the I-th of N parts of the scans; ``report_runs(..., merge=True)`` makes one run of them.
             Needs `id_secret`.
         id_secret: file with the key of the scans' ids, made if it does not exist. Runs with the same key give a scan
@@ -95,6 +101,7 @@ def infer_scans(
         OwnModelError: your own model can't be loaded, or does not answer the findings by name.
         RunError: the folder is in use, the labels do not match, or the run cannot be continued.
         ScanError: `scans` does not exist.
+        MissingDependencyError: `sr` or `secondary_capture` without the extra ``dicom``.
         KeyboardInterrupt: the user stopped the run; `resume` continues it.
     """
     options = InferOptions(
@@ -114,6 +121,8 @@ def infer_scans(
         threads=threads,
         readers=readers,
         images=images,
+        sr=sr,
+        secondary_capture=secondary_capture,
         shard=shard,
         id_secret=_path(id_secret),
     )
@@ -149,6 +158,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
         all_series=options.all_series,
         threads=options.threads,
         shard=options.shard,
+        dicom=options.dicom,
     )
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(choice.runner)
@@ -172,6 +182,8 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
             readers=default_readers() if options.readers is None else options.readers,
             most_readers=most_readers() if options.readers is None else 0,
             images=options.images,
+            sr=options.sr,
+            secondary_capture=options.secondary_capture,
             command=options.as_typed(),
             progress=progress,
         )

@@ -10,6 +10,7 @@ from typing import Any
 from molre_edge.parity import ParityNumbers, Verdict
 from molre_edge.reports.parity_report import FailedScan, TimingRow
 from molre_edge.reports.waiting import waiting
+from molre_edge.runs.dicom_folder import DICOM_FOLDER
 from molre_edge.runs.scan_findings import ScanFindings
 from molre_edge.runs.slices import SLICES_FILE
 from molre_edge.specs import DISCLAIMER
@@ -20,7 +21,7 @@ _MEANINGS: Mapping[int, str] = {
     0: "done",
     1: "no scan could be used",
     3: "parity failed",
-    4: "done, but some scans could not be used, or not compared",
+    4: "done, but some scans could not be used, not be compared, or have no DICOM result",
 }
 
 
@@ -42,6 +43,7 @@ class InferResult:
         notes: what the user should know about how this was found.
         shard: which part of the scans this run answers, ``I/N``; None answers all.
         not_compared: ids of scans on which the user's own model failed.
+        no_dicom_result: ids of scans that were answered and whose DICOM results could not be made.
         seconds: wall time of this start, from its first step to the report.
     """
 
@@ -58,6 +60,7 @@ class InferResult:
     notes: tuple[str, ...]
     shard: str | None = None
     not_compared: tuple[str, ...] = ()
+    no_dicom_result: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -68,6 +71,12 @@ class InferResult:
         """
         path = self.folder / SLICES_FILE
         return path if path.is_file() else None
+
+    @property
+    def dicom(self) -> Path | None:
+        """The folder of the DICOM results. None if there are none. They name patients."""
+        path = self.folder / DICOM_FOLDER
+        return path if path.is_dir() else None
 
     @property
     def waiting(self) -> str:
@@ -81,12 +90,12 @@ class InferResult:
 
     @property
     def exit_code(self) -> int:
-        """3 parity failed, 1 no scan could be used, 4 some were left out or not compared; 0 (a shard may be empty)."""
+        """3 parity failed, 1 no scan usable, 4 some not used, not compared or without DICOM result; else 0."""
         if self.parity_failed:
             return 3
         if not self.scans and self.shard is None:
             return 1
-        return 4 if self.rejected or self.not_compared else 0
+        return 4 if self.rejected or self.not_compared or self.no_dicom_result else 0
 
     @property
     def meaning(self) -> str:
@@ -108,6 +117,8 @@ class InferResult:
             "parity": None if self.verdict is None else self.verdict.to_dict(),
             "compared": self.compared,
             "not_compared": list(self.not_compared),
+            "dicom": None if self.dicom is None else str(self.dicom),
+            "no_dicom_result": list(self.no_dicom_result),
             "timing": [asdict(row) for row in self.timing],
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),

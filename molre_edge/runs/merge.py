@@ -17,6 +17,7 @@ from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.answers import Record, read_record, record_path
 from molre_edge.runs.circumstances import Circumstances
 from molre_edge.runs.conclude import write_results
+from molre_edge.runs.dicom_folder import copy_dicom_files
 from molre_edge.runs.finished import finished_head
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.labels import KNOWN_LABELS, read_labels
@@ -83,6 +84,7 @@ def merge_shards(folders: Iterable[Path], out: Path | None, progress: Progress =
         done = [entry.scan for entry in store.entries if entry.status == "done"]
         # before the answers, which say that a scan is done, should this be killed and then resumed
         arrange_slices(store.folder, done, [run.folder for run in shards])
+        copy_dicom_files([run.folder for run in shards], store.folder)
         _copy_answers(shards, store.folder, progress)
         _check_unchanged(shards)
         progress.step("results")

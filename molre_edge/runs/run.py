@@ -11,6 +11,7 @@ from molre_edge.errors import RunError
 from molre_edge.runs.answering import answer_scans
 from molre_edge.runs.conclude import conclude
 from molre_edge.runs.context import RunContext
+from molre_edge.runs.dicom_files import DicomFiles
 from molre_edge.runs.infer_result import InferResult
 from molre_edge.runs.interrupt import finish_first
 from molre_edge.runs.pairs import Labels
@@ -59,7 +60,7 @@ def run_scans(store: RunStore, context: RunContext) -> InferResult:
         progress.count(done, total, "scans")
         with finish_first(progress.stopping) as stop_asked:
             counting = itertools.count(done + 1)
-            with Storing(store) as storing:
+            with Storing(store, DicomFiles.of(store.folder, context)) as storing:
                 answer_scans(
                     todo,
                     ahead,

@@ -15,6 +15,7 @@ from typing import Any
 from molre_edge.errors import RunError
 from molre_edge.files import read_regular, write_json
 from molre_edge.runs.answers import Record, read_record, read_records, record_path, write_record
+from molre_edge.runs.dicom_folder import keep_dicom_files
 from molre_edge.runs.entering import digest_of, enter_all
 from molre_edge.runs.folder_lock import LOCK_FILE, FolderLock, holder_of
 from molre_edge.runs.scan_ids import SECRET_FILE, IdSecret, Shard
@@ -60,6 +61,7 @@ class Task:
         all_series: whether every series of a study is taken.
         threads: CPU threads asked for; None leaves them to the engine.
         shard: the part of the scans that is answered, ``I/N``; None answers all.
+        dicom: which DICOM results are written; None for none.
     """
 
     bundle: str
@@ -69,6 +71,7 @@ class Task:
     all_series: bool
     threads: int | None = None
     shard: str | None = None
+    dicom: str | None = None
 
     @staticmethod
     def hide(path: Path) -> str:
@@ -176,7 +179,12 @@ class RunStore:
                 head = read_head(folder)
             except RunError:
                 continue
-            fits = head.get("task") == asdict(task) and (secret is None or head.get("ids") == secret.mark)
+            theirs = head.get("task")
+            fits = (
+                isinstance(theirs, dict)
+                and not difference(theirs, asdict(task))
+                and (secret is None or head.get("ids") == secret.mark)
+            )
             if fits and not head.get("finished") and holder_of(folder) is None:
                 return folder
         raise RunError(
@@ -270,6 +278,7 @@ class RunStore:
             if path.stem not in known:
                 path.unlink()
         arrange_slices(self.folder, kept)
+        keep_dicom_files(self.folder, kept)
         for folder in (self.folder, outputs):
             for path in folder.glob(_HALF_WRITTEN):
                 path.unlink(missing_ok=True)
@@ -349,7 +358,7 @@ def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """In words, what sets a run's task apart from another one; empty if nothing does."""
     for name, value in ours.items():
         if theirs.get(name) != value:
-            hidden = {"scans": "folder of scans", "bundle": "bundle"}.get(name)
+            hidden = {"scans": "folder of scans", "bundle": "bundle", "dicom": "choice of DICOM results"}.get(name)
             return f"another {hidden}" if hidden else f"{name} {theirs.get(name)!r}, not {value!r}"
     return ""
 

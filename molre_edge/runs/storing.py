@@ -9,9 +9,10 @@ from functools import partial
 from types import TracebackType
 
 from molre_edge.runs.answers import Record
+from molre_edge.runs.dicom_files import DicomFiles
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.store import RunStore
-from molre_edge.scans import GridSlice
+from molre_edge.scans import GridSlice, ScanSource
 
 __all__ = ["WAITING", "Storing"]
 
@@ -25,9 +26,14 @@ class Storing:
     Where no further thread may be started, it stores at once.
     """
 
-    def __init__(self, store: RunStore) -> None:
-        """Take a store that has begun; nobody else writes into it within the block."""
-        self._store = store
+    def __init__(self, store: RunStore, dicom: DicomFiles | None = None) -> None:
+        """Take a store that has begun; nobody else writes into it within the block.
+
+        Args:
+            store: of the run.
+            dicom: writes the DICOM results of each scan, if the run has any.
+        """
+        self._store, self._dicom = store, dicom
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -57,17 +63,31 @@ class Storing:
         if kind is None:
             self._check()
 
-    def add(self, entry: Entry, record: Record, slices: Sequence[GridSlice] = ()) -> None:
+    def add(
+        self, entry: Entry, record: Record, slices: Sequence[GridSlice] = (), source: ScanSource | None = None
+    ) -> None:
         """Store a scan's answers, as :meth:`RunStore.add`; waits where :data:`WAITING` others wait.
+
+        Args:
+            entry: of the scan.
+            record: its answers.
+            slices: the images that were used.
+            source: the scan as it was found, for its DICOM results.
 
         Raises:
             OSError: of an earlier one. Nothing is stored after it.
         """
-        self._put(partial(self._store.add, entry, record, slices))
+        self._put(partial(self._add, entry, record, slices, source))
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:
         """Note why a scan can't be used; as :meth:`add`."""
         self._put(partial(self._store.reject, entry, code, reason))
+
+    def _add(self, entry: Entry, record: Record, slices: Sequence[GridSlice], source: ScanSource | None) -> None:
+        """The DICOM results come first: the answer, which says that the scan is done, says too where there are none."""
+        if self._dicom is not None and source is not None:
+            record = self._dicom.write(record, source, slices)
+        self._store.add(entry, record, slices)
 
     def _put(self, write: Callable[[], None]) -> None:
         if self._thread is None:

@@ -8,7 +8,7 @@ header may hold at the place where it is read. Sources: DICOM PS3.10 7.1 (meta i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ _ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 """Every item of a sequence starts with this, in one of both byte orders."""
 
 
-def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
+def open_dicom(path: Path, *, pixels: bool = False, tags: Sequence[str] = ()) -> FileDataset:
     """Read a file with pydicom, bounded in size and memory.
 
     At most `MAX_HEADER_BYTES` of header with `MAX_HEADER_ITEMS` items are read, and with `pixels` at most
@@ -73,7 +73,8 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
 
     Args:
         path: the file; with or without preamble and file meta information.
-        pixels: read the pixels too; otherwise stop before them. Only the tags that this package looks at are kept.
+        pixels: read the pixels too; otherwise stop before them.
+        tags: keywords of the attributes to keep instead of those that this package looks at to read a scan.
 
     Returns:
         The data set; its meta information always names the transfer syntax that it was read with.
@@ -82,16 +83,18 @@ def open_dicom(path: Path, *, pixels: bool = False) -> FileDataset:
         ScanError: ``corrupt_header``, ``empty_file``, ``too_large``, ``unsupported_syntax``, ``unsupported_format`` or
             ``unreadable``.
     """
-    return _open(path, pixels)
+    return _open(path, pixels, keywords=tags or _TAGS)
 
 
-def _open(path: Path, pixels: bool, plain: list[PlainHeader] | None = None) -> FileDataset:
+def _open(
+    path: Path, pixels: bool, plain: list[PlainHeader] | None = None, keywords: Sequence[str] = _TAGS
+) -> FileDataset:
     try:
         with open_content(path, limit=MAX_DICOM_BYTES, unpacked=MAX_INFLATED_BYTES) as content, quietly():
             if plain is not None and (header := _plain_start(content)) is not None:
                 plain.append(header)
                 return _read_pixels(content, header)
-            return _read(content, pixels)
+            return _read(content, pixels, keywords)
     except ScanError:
         raise
     except PACKING_BROKEN as error:
@@ -192,7 +195,7 @@ class _Watch:
             )
 
 
-def _read(content: Content, pixels: bool) -> FileDataset:
+def _read(content: Content, pixels: bool, keywords: Sequence[str]) -> FileDataset:
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset, read_preamble
@@ -209,7 +212,8 @@ def _read(content: Content, pixels: bool) -> FileDataset:
         file = Rewindable(_inflating(file), watch, block)
     elif not known:
         syntax = _guess_syntax(file)
-    tags = [tag for name in (*_TAGS, *(_PIXEL_TAGS if pixels else ())) if (tag := tag_for_keyword(name)) is not None]
+    names = (*keywords, *(_PIXEL_TAGS if pixels else ()))
+    tags = [tag for name in names if (tag := tag_for_keyword(name)) is not None]
 
     def stop(tag: int, _: str | None, length: int) -> bool:
         if tag == _PIXEL_DATA and length == _UNDEFINED_LENGTH and not known:

@@ -10,7 +10,7 @@ LAYERS = (
     ("errors", "files", "findings", "locks", "machine", "offline", "progress", "regular", "tables"),
     ("specs",),
     ("parity", "model", "scans"),
-    ("reports", "synthetic", "bundle"),
+    ("reports", "synthetic", "bundle", "dicom_results"),
     ("training", "engines", "own_model"),
     ("verification", "export"),
     ("runs", "calibration"),
