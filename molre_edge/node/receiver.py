@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import shutil
+import socket
 import sqlite3
 import ssl
 import threading
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from molre_edge.dicom_results.objects import is_own_result
 from molre_edge.errors import MissingDependencyError, RunError, ScanError
 from molre_edge.node.configuration import NodeConfig, Tls
 from molre_edge.node.header import identity
@@ -40,6 +42,7 @@ SYNTAXES = (
 SUCCESS, NO_SPACE, NOT_AUTHORISED, NOT_SUPPORTED = 0x0000, 0xA700, 0x0124, 0x0122
 MISMATCH, NOT_UNDERSTOOD, FAILED = 0xA900, 0xC000, 0xC001
 """Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C)."""
+_HANDSHAKE_SECONDS = 5.0
 _PERMANENT, _USER, _UNKNOWN_CALLER = 1, 1, 3
 """Of an A-ASSOCIATE-RJ (PS3.8 9.3.4): rejected permanently, by the service user, calling AE title not recognised."""
 
@@ -177,8 +180,6 @@ class Receiver:
         """Whether a report or capture is one that we made."""
         from pydicom import dcmread
 
-        from molre_edge.dicom_results.write import is_own_result
-
         try:
             return is_own_result(dcmread(io.BytesIO(event.encoded_dataset()), stop_before_pixels=True))
         except Exception:  # what can't be read is not ours
@@ -205,6 +206,17 @@ def need_pynetdicom(feature: str) -> None:
         raise MissingDependencyError(feature, "pynetdicom", "dicom") from error
 
 
+class _ServerContext(ssl.SSLContext):
+    """Gives up a handshake: pynetdicom makes it where it accepts, so a silent caller would keep all others waiting."""
+
+    def wrap_socket(self, sock: socket.socket, *words: Any, **values: Any) -> ssl.SSLSocket:
+        """Make the handshake within some seconds."""
+        sock.settimeout(_HANDSHAKE_SECONDS)
+        wrapped = super().wrap_socket(sock, *words, **values)
+        wrapped.settimeout(None)
+        return wrapped
+
+
 def server_context(tls: Tls) -> ssl.SSLContext:
     """Both sides show certificates (PS3.15 B.9, the BCP 195 profile: TLS 1.2 at least).
 
@@ -212,7 +224,8 @@ def server_context(tls: Tls) -> ssl.SSLContext:
         RunError: a file can't be used.
     """
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.authority)
+        context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(tls.authority)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         assert tls.certificate is not None  # the configuration checks it

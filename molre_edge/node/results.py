@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from molre_edge.dicom_results.facts import ResultFacts
+from molre_edge.dicom_results.sources import answered_source, frames_of, read_source_headers
+from molre_edge.dicom_results.write import SR_SUFFIX, write_results
 from molre_edge.node.configuration import Results
 from molre_edge.node.ids import set_digest
 from molre_edge.node.store import Job
@@ -20,10 +23,8 @@ STEM = "report"
 
 def answered_digest(prediction: Prediction) -> str:
     """Digest of the images that were read and of what read them: equal ones give the same report, UIDs included."""
-    used = {each.source.path for each in prediction.slices}
-    source = prediction.source
-    read = next(each for each in (source, *source.alternatives) if used <= set(each.files))
-    names = {file.name for file in read.files}  # ids of instances
+    read = answered_source(prediction.source, prediction.slices)
+    names = {f"{file.name} {frames}" for file, frames in zip(read.files, frames_of(read), strict=True)}
     return set_digest([f"bundle {prediction.bundle}", f"engine {prediction.engine}", *names])
 
 
@@ -48,19 +49,18 @@ def write_report(prediction: Prediction, job: Job, wanted: Results, folder: Path
     (folder / FINDINGS_FILE).write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if not wanted.objects:
         return
-    from molre_edge.dicom_results.facts import ResultFacts
-    from molre_edge.dicom_results.sources import answered_source, read_source_headers
-    from molre_edge.dicom_results.write import write_results
-
+    read = answered_source(prediction.source, prediction.slices)
     write_results(
         prediction.findings.values(),
-        read_source_headers(answered_source(prediction.source, prediction.slices)),
+        read_source_headers(read),
         ResultFacts(bundle=prediction.bundle, engine=prediction.engine),
         folder,
         STEM,
         sr=None if wanted.sr == "none" else wanted.sr,
         capture=wanted.secondary_capture,
         predecessor=None if before is None else _earlier(before),
+        frames=frames_of(read),
+        notes=[warning.text for warning in prediction.warnings],
     )
 
 
@@ -68,5 +68,5 @@ def _earlier(folder: Path) -> Any:
     """The structured report of an earlier version; None if none was made."""
     from pydicom import dcmread
 
-    path = folder / f"{STEM}.sr.dcm"
+    path = folder / f"{STEM}{SR_SUFFIX}"
     return dcmread(path) if path.is_file() else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from node_images import Lines
+from node_images import Lines, Pacs
 
 from molre_edge.node.configuration import Destination, Disk, NodeConfig, Receive, Sender, Study
 from molre_edge.node.journal import Journal
@@ -65,3 +65,11 @@ def config(tmp_path: Path, free_port: Callable[[], int]) -> NodeConfig:
             Destination(name="pacs", ae_title="PACS", address="127.0.0.1", port=free_port(), retry_seconds=0.1),
         ),
     )
+
+
+@pytest.fixture
+def pacs(config: NodeConfig) -> Iterator[Pacs]:
+    peer = Pacs(config.destinations[0].port)
+    peer.open()
+    yield peer
+    peer.close()

@@ -6,15 +6,20 @@ import errno
 import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from node_images import Lines
 
 from molre_edge.errors import RunError
 from molre_edge.node import durable
+from molre_edge.node.configuration import Keep
+from molre_edge.node.journal import Journal
+from molre_edge.node.keeping import Keeper
 from molre_edge.node.store import Conclusion, Job, Store
 
 
@@ -139,6 +144,22 @@ def test_what_is_old_and_delivered_goes_and_the_rest_stays(store: Store) -> None
     assert len(everything(store.folder / "images")) == 1 and everything(store.folder / "reports") == []
 
 
+def test_the_keeper_follows_the_configuration_once_a_minute(store: Store, journal: Journal, lines: Lines) -> None:
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    job = due(store)
+    store.conclude(job, report(store, job), [], [])
+    Keeper(Keep(), store, journal).step()
+    assert lines.told == []
+    keeper = Keeper(Keep(images_hours=0, reports_days=0), store, journal)
+    keeper.step()
+    assert lines.told[0].endswith("removed images=1 studies=1")
+    store.receive("1.2.4", "1.2.4.1", b"head")
+    job = due(store)
+    store.conclude(job, report(store, job), [], [])
+    keeper.step()
+    assert len(lines.told) == 1
+
+
 def test_a_late_image_is_not_answered_alone_where_the_others_were_removed(store: Store) -> None:
     store.receive("1.2.3", "1.2.3.1", b"head")
     job = due(store)
@@ -253,13 +274,16 @@ def life(folder: Path, acknowledged: set[str], given: list[str]) -> None:
 
 
 def test_a_kill_at_any_step_loses_nothing_and_answers_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("molre_edge.node.store._PAUSES_SECONDS", (0.0,))
+    memory = Path("/dev/shm")  # a kill loses nothing of what a process wrote, synced or not, so no disk is needed
+    scratch = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    request.addfinalizer(lambda: shutil.rmtree(scratch))
     step, cut = 0, True
     while cut:
         step += 1
-        folder, acknowledged, given = tmp_path / f"{step}", set[str](), list[str]()
+        folder, acknowledged, given = scratch / f"{step}", set[str](), list[str]()
         cut = killed_at(step, monkeypatch, lambda: life(folder, acknowledged, given))  # noqa: B023 - called here
         life(folder, acknowledged, given)
         store = Store(folder)
