@@ -1,4 +1,4 @@
-"""What is left after kill -9, whether 1,000 scans with bad ones are all accounted for, and whether a node loses a study.
+"""What is left after kill -9, whether 1,000 scans are all accounted for, and whether a node loses a study.
 
     python benchmarks/reliability.py calls WORK
     python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
@@ -11,9 +11,9 @@ model and some scans. `kill` kills at random moments: half of the times at a
 moment anywhere between a command's start and its usual end, half after its first file has appeared. After each, nothing
 under a final name may be half written; the same command, called again, must end well, with the results of a run that
 nobody cut, without leftovers, and without asking a scan again that was answered. A new command is one more entry in
-reliability_commands.py. `node` has two senders, which are killed too, send studies in random order and some images again
-or late, while the node is killed, the PACS goes away, and, with --disk-mb (as root), the disk is full; it needs the
-extra `dicom`.
+reliability_commands.py. `node` has two senders, which are killed too; they send studies in random order, some images
+again and some late, while the node is killed, the PACS goes away, and, with --disk-mb (as root), the disk is full. It
+needs the extra `dicom`.
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ class Trial:
     def run(self, planned: dict[str, list[Path]], kills: int, rng: random.Random, until: float) -> None:
         """Send everything while all goes wrong, then wait until nothing is left to do."""
         late = rng.sample(sorted(planned), int(len(planned) * _LATE))
-        first = [file for uid, files in planned.items() for file in (files[:-2] if uid in late else files)]
-        rest = [file for uid in late for file in planned[uid][-2:]]
+        first = [files[:-2] if uid in late else files for uid, files in planned.items()]
+        rest = [planned[uid][-2:] for uid in late]
         trouble = threading.Thread(target=self._trouble, args=(kills, random.Random(rng.random())))
         trouble.start()
         self._send(first, rng, until)
@@ -140,13 +140,12 @@ class Trial:
             if number in away:
                 self.pacs.open()
 
-    def _send(self, files: Sequence[Path], rng: random.Random, until: float) -> None:
-        """Two senders at once, each with more than half of the files, killed now and then until all are taken."""
-        shares = []
-        for _ in _SENDERS:
-            share = rng.sample(list(files), int(len(files) * 0.6))
-            shares.append(share)
-        shares[1] += [file for file in files if file not in set(shares[0]) and file not in set(shares[1])]
+    def _send(self, studies: Sequence[list[Path]], rng: random.Random, until: float) -> None:
+        """Two senders at once, killed now and then until all is taken: studies in random order, some by both."""
+        shares: list[list[Path]] = [[], []]
+        for files in rng.sample(list(studies), len(studies)):
+            for share in rng.choice([shares[:1], shares[1:], shares]):
+                share += rng.sample(files, len(files))
         jobs = []
         for name, share in zip(_SENDERS, shares, strict=True):
             number = len(list(self.work.glob(f"{name}-*.list")))
