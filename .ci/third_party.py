@@ -30,9 +30,9 @@ the packages' metadata.
 FOOT = """
 **Not included and not installed by the base:** CUDA, cuDNN, TensorRT, TensorRT-RTX, their Python bindings and JetPack
 are NVIDIA's, under NVIDIA's own licences. They are used where somebody has installed them. The extras `export`,
-`train`, `rtx`, `tensorrt`, `openvino`, `cuda`, `power`, `weights` and `dev` bring more packages, under their own
-licences. molre-edge itself is under Apache-2.0 (`LICENSE`). Weights of backbones are their publishers' and never part
-of it; those of the extra `weights` are under Apache-2.0 (EfficientNet-Lite0) and MIT (Astra, derived from Merlin).
+`train`, `rtx`, `tensorrt`, `openvino`, `cuda`, `power`, `dicom`, `weights` and `dev` bring more packages, under their
+own licences. molre-edge itself is under Apache-2.0 (`LICENSE`). Weights of backbones are their publishers' and never
+part of it; those of the extra `weights` are under Apache-2.0 (EfficientNet-Lite0) and MIT (Astra, derived from Merlin).
 """
 _CLASSIFIER = "License :: OSI Approved :: "
 

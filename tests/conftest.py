@@ -21,7 +21,7 @@ settings.register_profile("any machine", deadline=None)  # a busy or small machi
 settings.load_profile("any machine")
 
 
-pytest_plugins = ["report_fixtures", "run_fixtures"]
+pytest_plugins = ["dicom_fixtures", "report_fixtures", "run_fixtures"]
 """Fixtures that several areas share, in tests/fixtures."""
 
 _COSTLY = {"tiny_bundle", "tiny_checkpoint", "tiny_data", "wheel_path", "stand_in", "spawn"}

@@ -24,10 +24,14 @@ def answered_source(source: ScanSource, slices: Sequence[GridSlice]) -> ScanSour
     Args:
         source: from :func:`molre_edge.scans.find_scans`.
         slices: the images of the answered grid.
+
+    Raises:
+        ResultError: ``no_source``: neither has those images.
     """
-    used = {each.source.path for each in slices}
+    used = {(each.source.path, each.source.frame - 1) for each in slices}
     for candidate in (source, *source.alternatives):
-        if used <= set(candidate.files):
+        frames = dict(zip(candidate.files, frames_of(candidate) or ((),) * len(candidate.files), strict=True))
+        if used and all(path in frames and (not frames[path] or at in frames[path]) for path, at in used):
             return candidate
     raise ResultError("no_source", "the images that were answered are not among those that were found: run it again")
 

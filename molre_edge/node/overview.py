@@ -53,15 +53,15 @@ class Overview:
         if self.free_bytes < self._config.disk.floor_mb * 1_000_000:
             problems.append("the disk is below its floor: images are refused")
         if bad := self._count("SELECT count(*) AS n FROM studies WHERE new_since IS NOT NULL AND problem != ''"):
-            problems.append(f"{bad} studies could not be answered and are tried again")
+            problems.append(f"studies that could not be answered and are tried again: {bad}")
         if bad := self._count(
             "SELECT count(DISTINCT study) AS n FROM images AS i JOIN studies AS s ON s.id = i.study "
             "WHERE i.present = 0 AND s.new_since IS NOT NULL"
         ):
-            problems.append(f"{bad} studies have new images while older ones were removed: send them again as a whole")
+            problems.append(f"studies with new images whose older ones were removed, to be sent again as a whole: {bad}")
         for row in self.queue()["destinations"]:
             if row["attempts"]:
-                problems.append(f"{row['destination']}: {row['objects']} objects wait ({row['problem']})")
+                problems.append(f"{row['destination']}: objects that wait: {row['objects']} ({row['problem']})")
         return not problems, {
             "state": "attention" if problems else "ok", "problems": problems, "version": __version__,
             "up_seconds": round(time.time() - self._journal.begun, 1), **self._facts,

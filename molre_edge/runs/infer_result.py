@@ -21,7 +21,7 @@ _MEANINGS: Mapping[int, str] = {
     0: "done",
     1: "no scan could be used",
     3: "parity failed",
-    4: "done, but some scans could not be used, not be compared, or have no DICOM result",
+    4: "done, but some scans could not be used or compared, or have no DICOM result",
 }
 
 

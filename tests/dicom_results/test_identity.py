@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from dicom_fixtures import Errors
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -19,7 +20,6 @@ from molre_edge.dicom_results.report import structured_report
 from molre_edge.runs.scan_findings import Finding
 
 Make = Callable[..., list[Dataset]]
-Check = Callable[[Path], list[str]]
 
 EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
@@ -77,14 +77,14 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.filterwarnings("ignore")  # pydicom warns when such headers are written
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_header_still_gives_a_valid_report_and_capture(
-    odd: str, findings: list[Finding], headers: Make, facts: ResultFacts, check: Check, tmp_path: Path
+    odd: str, findings: list[Finding], headers: Make, facts: ResultFacts, dciodvfy: Errors, tmp_path: Path
 ) -> None:
     sources = read_again(headers(**ODD[odd]))
     name = str(sources[0].get("PatientName", ""))
     for make in (structured_report, secondary_capture):
         path = tmp_path / f"{make.__name__}.dcm"
         make(findings[:1], sources, facts).save_as(path, enforce_file_format=True)
-        assert check(path) == []
+        assert dciodvfy(path) == []
         assert str(pydicom.dcmread(path).PatientName) == name
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from dicom_fixtures import Errors, Groups
 from pydicom.dataset import Dataset
 
 from molre_edge.dicom_results.codes import OWN_SCHEME, code_of
@@ -22,9 +22,6 @@ from molre_edge.runs.scan_findings import Finding
 from molre_edge.specs import DISCLAIMER, SR_KINDS, SrKind
 
 Make = Callable[..., list[Dataset]]
-Check = Callable[[Path], list[str]]
-
-LINE = re.compile(r'<contains (CODE|NUM):\(,,"([^"]+)"\)=(?:"([^"]+)" |\(([^,]+),[^,]+,"([^"]+)"\))')
 
 
 def bytes_of(dataset: Dataset, path: Path) -> bytes:
@@ -36,44 +33,33 @@ def words_of(dataset: Dataset) -> str:
     return "\n".join(str(item.value) for item in dataset.iterall() if item.VR != "SQ")
 
 
-def dumped(program: Path, path: Path) -> dict[str, dict[str, str]]:
-    """Finding -> what its group holds, as DCMTK reads it."""
-    said = subprocess.run([str(program), "+Pl", str(path)], capture_output=True, text=True, check=True).stdout
-    groups: dict[str, dict[str, str]] = {}
-    for block in said.split('"Measurement Group"')[1:]:
-        name = re.search(r'"Tracking Identifier"\)="([^"]+)"', block)
-        assert name is not None
-        groups[name[1]] = {concept: number or code for _, concept, number, code, _ in LINE.findall(block)}
-    return groups
-
-
 @pytest.mark.parametrize("kind", SR_KINDS)
 def test_it_is_valid_for_a_program_of_others(
-    kind: SrKind, findings: list[Finding], headers: Make, facts: ResultFacts, check: Check, tmp_path: Path
+    kind: SrKind, findings: list[Finding], headers: Make, facts: ResultFacts, dciodvfy: Errors, tmp_path: Path
 ) -> None:
     report = structured_report(findings, headers(), facts, kind, notes=["slices are far apart"])
     bytes_of(report, tmp_path / "sr.dcm")
-    assert check(tmp_path / "sr.dcm") == []
+    assert dciodvfy(tmp_path / "sr.dcm") == []
     assert report.SOPClassUID.name == {"comprehensive3d": "Comprehensive 3D SR Storage"}.get(
         kind, "Comprehensive SR Storage"
     )
 
 
 def test_the_check_finds_what_is_missing(
-    findings: list[Finding], headers: Make, facts: ResultFacts, check: Check, tmp_path: Path
+    findings: list[Finding], headers: Make, facts: ResultFacts, dciodvfy: Errors, tmp_path: Path
 ) -> None:
     report = structured_report(findings[:1], headers(), facts)
     del report.VerificationFlag
     bytes_of(report, tmp_path / "sr.dcm")
-    assert any("VerificationFlag" in line for line in check(tmp_path / "sr.dcm"))
+    assert any("VerificationFlag" in line for line in dciodvfy(tmp_path / "sr.dcm"))
 
 
 def test_its_tree_holds_every_finding_with_presence_probability_and_threshold(
-    findings: list[Finding], headers: Make, facts: ResultFacts, dsrdump: Path, tmp_path: Path
+    findings: list[Finding], headers: Make, facts: ResultFacts, dsrdump: Groups, tmp_path: Path
 ) -> None:
     bytes_of(structured_report(findings, headers(), facts), tmp_path / "sr.dcm")
     presence = {True: "52101004", False: "272519000", None: "373068000"}
-    groups = dumped(dsrdump, tmp_path / "sr.dcm")
+    groups = dsrdump(tmp_path / "sr.dcm")
     assert list(groups) == [finding.name for finding in findings]
     for finding in findings:
         group = dict(groups[finding.name])
@@ -154,7 +140,7 @@ def test_another_maker_or_other_images_make_another_object(
 
 
 def test_a_report_of_more_images_names_the_one_before_and_keeps_its_series_and_tracking(
-    findings: list[Finding], headers: Make, facts: ResultFacts, check: Check, tmp_path: Path
+    findings: list[Finding], headers: Make, facts: ResultFacts, dciodvfy: Errors, tmp_path: Path
 ) -> None:
     early = structured_report(findings[:1], headers()[:2], facts)
     late = structured_report(findings[:1], headers(), facts, predecessor=early)
@@ -166,7 +152,7 @@ def test_a_report_of_more_images_names_the_one_before_and_keeps_its_series_and_t
     tracking = [[item.value for item in each.iterall() if item.keyword == "UID"] for each in (early, late)]
     assert len(tracking[0]) == 2 and tracking[0] == tracking[1]  # of the device, and of the finding
     bytes_of(late, tmp_path / "sr.dcm")
-    assert check(tmp_path / "sr.dcm") == []
+    assert dciodvfy(tmp_path / "sr.dcm") == []
     with pytest.raises(ResultError, match="of another study"):
         structured_report(findings, headers(StudyInstanceUID="1.9"), facts, predecessor=early)
 

@@ -56,7 +56,7 @@ def test_what_needs_a_person_is_told_by_health(config: NodeConfig, store: Store,
     concluded(store, "1.2.3", "answered")
     store.not_delivered(store.due_deliveries("pacs")[0], "waiting", "no connection", 60.0)
     status, text = get(port, "/health")
-    assert (status, json.loads(text)["problems"]) == (503, ["pacs: 1 objects wait (no connection)"])
+    assert (status, json.loads(text)["problems"]) == (503, ["pacs: objects that wait: 1 (no connection)"])
     assert json.loads(get(port, "/queue")[1])["destinations"][0]["objects"] == 1
 
 
@@ -105,4 +105,4 @@ def test_images_that_are_missing_are_told(store: Store, port: int, tmp_path: Pat
     store.delivered(store.due_deliveries("pacs")[0])
     store.remove_images(float("inf"))
     store.receive("1.2.3", "1.2.3.2", b"late")
-    assert "1 studies have new images while older ones were removed" in get(port, "/health")[1]
+    assert "whose older ones were removed, to be sent again as a whole: 1" in get(port, "/health")[1]
