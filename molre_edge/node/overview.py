@@ -58,7 +58,7 @@ class Overview:
             "SELECT count(DISTINCT study) AS n FROM images AS i JOIN studies AS s ON s.id = i.study "
             "WHERE i.present = 0 AND s.new_since IS NOT NULL"
         ):
-            problems.append(f"studies with new images whose older ones were removed, to be sent again as a whole: {bad}")
+            problems.append(f"studies with new images whose older ones were removed, to be sent again whole: {bad}")
         for row in self.queue()["destinations"]:
             if row["attempts"]:
                 problems.append(f"{row['destination']}: objects that wait: {row['objects']} ({row['problem']})")

@@ -56,7 +56,7 @@ class Prediction(Answer):
     bundle: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, in the words of ``findings.jsonl``. What holds paths or UIDs stays out: it may identify a patient."""
+        """Plain data, in the words of ``findings.jsonl``. Paths and UIDs stay out: they may identify a patient."""
         return {
             "engine": self.engine,
             "bundle": self.bundle,

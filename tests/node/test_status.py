@@ -105,4 +105,4 @@ def test_images_that_are_missing_are_told(store: Store, port: int, tmp_path: Pat
     store.delivered(store.due_deliveries("pacs")[0])
     store.remove_images(float("inf"))
     store.receive("1.2.3", "1.2.3.2", b"late")
-    assert "whose older ones were removed, to be sent again as a whole: 1" in get(port, "/health")[1]
+    assert "whose older ones were removed, to be sent again whole: 1" in get(port, "/health")[1]
