@@ -13,11 +13,13 @@ from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.results import answered_digest, write_report
 from molre_edge.node.store import Conclusion, Job, Store
 from molre_edge.runs.loaded import Prediction
+from molre_edge.scans.workers.pool import CRASHED, TOO_SLOW
 
 __all__ = ["Model", "Worker"]
 
-_TRIES_OF_RUN_ERRORS = 3
-"""No study in its folder, or several, or the process that looks for scans ended: only the last may go by itself."""
+_TRIES = 3
+"""Before a study is refused for what may have been an accident: a reader that somebody ended, a disk's error."""
+_ACCIDENTS = (CRASHED, TOO_SLOW, "unreadable")
 
 
 class Model(Protocol):
@@ -57,10 +59,12 @@ class Worker:
         try:
             prediction = self._model.predict(job.folder)
         except ScanError as error:
+            if error.code in _ACCIDENTS and job.attempts < _TRIES:
+                raise
             self._conclude(job, Conclusion(outcome="refused", code=error.code))
             return
-        except RunError:
-            if job.attempts < _TRIES_OF_RUN_ERRORS:
+        except RunError:  # no study, or several; or the process that looks for scans ended
+            if job.attempts < _TRIES:
                 raise
             self._conclude(job, Conclusion(outcome="refused", code="no_single_study"))
             return

@@ -163,6 +163,22 @@ def test_a_bug_on_one_study_leaves_the_others(
     assert worker.step()
 
 
+def test_a_reader_that_was_ended_by_accident_costs_no_study(
+    store: Store, journal: Journal, worker: Worker, tiny_scans: Path
+) -> None:
+    class Crashing:
+        def predict(self, path: Path) -> Any:
+            raise ScanError("reader_crashed", "the reader ended")
+
+    receive(store, series(tiny_scans))
+    crashing = Worker(worker._config, store, journal, Crashing())
+    assert crashing.step() and crashing.step() and outcomes(store) == []
+    assert worker.step() and outcomes(store) == [(1, "answered", "")]
+    store.receive("1.2.3", "1.2.3.1", b"anything")
+    assert crashing.step() and crashing.step() and crashing.step() and not crashing.step()
+    assert outcomes(store)[-1] == (1, "refused", "reader_crashed")
+
+
 def test_a_study_without_ct_that_can_be_used_has_a_code(store: Store, journal: Journal, worker: Worker) -> None:
     class Refusing:
         def predict(self, path: Path) -> Any:
