@@ -18,9 +18,10 @@ from molre_edge.node.keeping import Keeper
 from molre_edge.node.outbox import Outbox
 from molre_edge.node.overview import Overview
 from molre_edge.node.receiver import Receiver, need_pynetdicom, server_context
-from molre_edge.node.sending import Unreachable, echo
+from molre_edge.node.sending import echo
 from molre_edge.node.status import ADDRESS, StatusPort
 from molre_edge.node.store import Store
+from molre_edge.node.web import Unreachable
 from molre_edge.node.worker import Worker
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.interrupt import finish_first

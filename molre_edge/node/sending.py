@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,9 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from molre_edge.node.configuration import Destination, Tls
+from molre_edge.node.configuration import Destination
+from molre_edge.node.web import Unreachable, client_context, opener, read_headers, reason
 
-__all__ = ["Refused", "Unreachable", "echo", "open_sender"]
+__all__ = ["Refused", "echo", "open_sender"]
 
 Send = Callable[[Path], None]
 _LARGEST_ANSWER = 1 << 20
@@ -24,10 +24,6 @@ _CLASS = "1.2.840.10008.5.1.4.1.1."
 _OBJECT_CLASSES = tuple(_CLASS + end for end in ("88.34", "88.33", "7"))
 """What is made: both SRs and the capture."""
 _FAILED_SEQUENCE = "00081198"
-
-
-class Unreachable(Exception):
-    """The destination can't be reached, or does not answer. The text is a few words without identifiers."""
 
 
 class Refused(Exception):
@@ -75,7 +71,7 @@ def _association(destination: Destination, classes: tuple[str, ...]) -> Iterator
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_seconds
     for uid in classes:
         ae.add_requested_context(uid, [_EXPLICIT, _IMPLICIT])
-    tls = None if destination.tls is None else (_client_context(destination.tls), destination.address)
+    tls = None if destination.tls is None else (client_context(destination.tls), destination.address)
     association = ae.associate(
         destination.address, destination.port, ae_title=destination.ae_title, max_pdu=131072, tls_args=tls
     )
@@ -100,17 +96,17 @@ def echo(destination: Destination) -> None:
         return
     with contextlib.suppress(urllib.error.HTTPError):  # any answer says that it is there
         try:
-            _opener(destination).open(destination.url, timeout=destination.timeout_seconds).close()
+            opener(destination.tls).open(destination.url, timeout=destination.timeout_seconds).close()
         except urllib.error.HTTPError:
             raise
         except OSError as error:
-            raise Unreachable(_reason(error)) from error
+            raise Unreachable(reason(error)) from error
 
 
 @contextlib.contextmanager
 def _stow(destination: Destination) -> Iterator[Send]:
-    opener = _opener(destination)
-    headers = _headers(destination)
+    web = opener(destination.tls)
+    headers = read_headers(destination.header_file)
 
     def send(path: Path) -> None:
         boundary = f"molre-edge-{secrets.token_hex(16)}"
@@ -128,14 +124,14 @@ def _stow(destination: Destination) -> Iterator[Send]:
             headers={**headers, "Content-Type": kind, "Accept": "application/dicom+json"},
         )
         try:
-            with opener.open(request, timeout=destination.timeout_seconds) as answer:
+            with web.open(request, timeout=destination.timeout_seconds) as answer:
                 _check_stored(answer.status, answer.read(_LARGEST_ANSWER))
         except urllib.error.HTTPError as error:
             if error.code in (401, 403, 408, 429) or error.code >= 500:  # of the service, not of the object
                 raise Unreachable(f"HTTP {error.code}") from error
             raise Refused(f"HTTP {error.code}") from error
         except OSError as error:
-            raise Unreachable(_reason(error)) from error
+            raise Unreachable(reason(error)) from error
 
     yield send
 
@@ -149,44 +145,3 @@ def _check_stored(status: int, answer: bytes) -> None:
         raise Refused(f"HTTP {status} with an answer that is no DICOM JSON") from error
     if failed:
         raise Refused(f"HTTP {status}, in the Failed SOP Sequence")
-
-
-def _opener(destination: Destination) -> urllib.request.OpenerDirector:
-    """Without the environment's proxies: patient data goes where the configuration says, and nowhere else."""
-    context = _client_context(destination.tls or Tls())
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirects()
-    )
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: the report goes to the URL that was named."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
-
-
-def _headers(destination: Destination) -> dict[str, str]:
-    if destination.header_file is None:
-        return {}
-    try:
-        lines = destination.header_file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise Unreachable(f"header_file: {error.strerror}") from error
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines) if value}
-
-
-def _client_context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.authority)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.certificate is not None:
-            context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise Unreachable(f"tls: the certificates can't be used ({type(error).__name__})") from error
-    return context
-
-
-def _reason(error: OSError) -> str:
-    inner = getattr(error, "reason", error)
-    return inner.strerror or type(inner).__name__ if isinstance(inner, OSError) else "no connection"
