@@ -25,6 +25,10 @@ def node(
             "--check", help="Only look whether it could start: configuration, bundle, engine, folder, ports, and peers."
         ),
     ] = False,
+    orthanc: Annotated[
+        str | None,
+        typer.Option("--orthanc", metavar="URL", help="Also take new CT images of the Orthanc with this REST API."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -37,7 +41,7 @@ def node(
     """
     speaker = Speaker(as_json, quiet)
     with speaker.progress() as progress:
-        result = molre_edge.run_node(config, check=check, progress=progress)
+        result = molre_edge.run_node(config, orthanc=orthanc, check=check, progress=progress)
     if result.checked:
         for problem in result.problems:
             speaker.warn(problem)

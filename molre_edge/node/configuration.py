@@ -24,6 +24,7 @@ __all__ = [
     "Disk",
     "Keep",
     "NodeConfig",
+    "Orthanc",
     "Receive",
     "Results",
     "Sender",
@@ -193,14 +194,31 @@ class Destination:
             if not self.address or self.url or self.header_file:
                 raise ConfigError("kind 'dicom' needs ae_title, address and port, and has no url or header_file")
         else:
-            try:
-                parts = urlsplit(self.url)
-            except ValueError as error:
-                raise ConfigError(f"url: {error}") from error
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-                raise ConfigError("kind 'stow' needs a url: http or https, without a user's name or a query")
+            _check_url("kind 'stow' needs a url", self.url)
         _check_range("retry_seconds", self.retry_seconds, 0.1, 3600)
         _check_range("longest_retry_seconds", self.longest_retry_seconds, self.retry_seconds, 86400)
+        _check_range("timeout_seconds", self.timeout_seconds, 1, 3600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orthanc:
+    """An Orthanc whose new CT images are taken, as a front door.
+
+    Attributes:
+        url: of its REST API, such as ``http://127.0.0.1:8042``.
+        header_file: a file with one HTTP header a line, such as ``Authorization: Basic ...``.
+        tls: for an ``https`` URL, certificates other than the system's.
+        timeout_seconds: for an answer.
+    """
+
+    url: str
+    header_file: Path | None = None
+    tls: Tls | None = None
+    timeout_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_url("url", self.url)
         _check_range("timeout_seconds", self.timeout_seconds, 1, 3600)
 
 
@@ -258,7 +276,8 @@ class NodeConfig:
 
     Attributes:
         folder: where images, reports and the database lie; made for this user alone.
-        senders: who may send.
+        senders: who may send; none only where an Orthanc is followed.
+        orthanc: one to follow.
         bundle: folder of the bundle.
         engine: as in ``infer``.
         expect_digest: refuse a bundle with another digest.
@@ -268,8 +287,9 @@ class NodeConfig:
     """
 
     folder: Path
-    senders: tuple[Sender, ...]
     bundle: Path
+    senders: tuple[Sender, ...] = ()
+    orthanc: Orthanc | None = None
     engine: str = "fp16"
     expect_digest: str | None = None
     limits: Path | None = None
@@ -284,7 +304,7 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         """Check what goes together."""
-        if not self.senders:
+        if not self.senders and self.orthanc is None:
             raise ConfigError("senders: name at least one, by its AE title; others are refused")
         names = [each.name for each in self.destinations]
         if len(set(names)) < len(names):
@@ -297,8 +317,12 @@ class NodeConfig:
             _check_range("threads", self.threads, 1, 1024)
 
 
-def read_config(path: StrPath) -> NodeConfig:
+def read_config(path: StrPath, *, orthanc: str | None = None) -> NodeConfig:
     """Read a node's configuration. Relative paths in it are relative to its folder.
+
+    Args:
+        path: TOML.
+        orthanc: takes the place of ``orthanc.url``.
 
     Raises:
         ConfigError: not readable, no TOML, an unknown key, or a value out of range; the message names the key.
@@ -310,12 +334,24 @@ def read_config(path: StrPath) -> NodeConfig:
         raise ConfigError(f"{path}: the configuration can't be read ({error.strerror or error})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML ({error})") from error
+    if orthanc is not None:
+        table = data.get("orthanc", {})
+        data["orthanc"] = {**table, "url": orthanc} if isinstance(table, dict) else table
     return read_table(NodeConfig, data, file.name, file.parent)
 
 
 def _check_range(key: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise ConfigError(f"{key}: expected {least:g} to {most:g}, got {value:g}")
+
+
+def _check_url(key: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ConfigError(f"{key}: http or https, without a user's name or a query; got {url!r}")
 
 
 def _check_ae_title(title: str) -> None:

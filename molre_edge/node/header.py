@@ -7,7 +7,10 @@ import zlib
 
 from molre_edge.errors import ScanError
 
-__all__ = ["identity"]
+__all__ = ["IMAGE_CLASSES", "identity"]
+
+IMAGE_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2"))
+"""CT, Enhanced CT, Legacy Converted Enhanced CT Image Storage."""
 
 _MOST_BYTES = 16 << 20
 """Of a data set before its Study Instance UID: what readers of scans allow a whole header."""

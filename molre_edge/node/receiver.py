@@ -17,18 +17,16 @@ from typing import TYPE_CHECKING, Any
 from molre_edge.dicom_results.objects import is_own_result
 from molre_edge.errors import MissingDependencyError, RunError, ScanError
 from molre_edge.node.configuration import NodeConfig, Tls
-from molre_edge.node.header import identity
+from molre_edge.node.header import IMAGE_CLASSES, identity
 from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.store import Store
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
 
-__all__ = ["IMAGE_CLASSES", "SYNTAXES", "Receiver", "need_pynetdicom", "server_context"]
+__all__ = ["SYNTAXES", "Receiver", "need_pynetdicom", "server_context"]
 
 _CLASS = "1.2.840.10008.5.1.4.1.1."
-IMAGE_CLASSES = tuple(_CLASS + end for end in ("2", "2.1", "2.2"))
-"""CT, Enhanced CT, Legacy Converted Enhanced CT Image Storage."""
 RESULT_CLASSES = tuple(_CLASS + end for end in ("88.33", "88.34", "7"))
 """What we make ourselves and a PACS may send back: Comprehensive and Comprehensive 3D SR, Secondary Capture."""
 _SYNTAX = "1.2.840.10008.1.2"

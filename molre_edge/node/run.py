@@ -13,6 +13,7 @@ from molre_edge.errors import BundleError, ConfigError, ParityFailedError, RunEr
 from molre_edge.files import StrPath
 from molre_edge.locks import hold
 from molre_edge.node.configuration import NodeConfig, read_config
+from molre_edge.node.following import Follower
 from molre_edge.node.journal import Journal
 from molre_edge.node.keeping import Keeper
 from molre_edge.node.outbox import Outbox
@@ -57,7 +58,9 @@ class NodeResult:
         return {**vars(self), "problems": list(self.problems)}
 
 
-def run_node(config: StrPath, *, check: bool = False, progress: Progress = SILENT) -> NodeResult:
+def run_node(
+    config: StrPath, *, orthanc: str | None = None, check: bool = False, progress: Progress = SILENT
+) -> NodeResult:
     """Receive studies, answer each after a quiet time, and send the reports, until a signal asks for the end.
 
     The first SIGTERM or Ctrl-C drains: nobody is accepted any more, open associations and the study in hand are
@@ -65,6 +68,7 @@ def run_node(config: StrPath, *, check: bool = False, progress: Progress = SILEN
 
     Args:
         config: TOML; docs/node.md explains every key.
+        orthanc: URL of an Orthanc whose new CT images are taken; it replaces ``orthanc.url`` of the configuration.
         check: only look whether it could start: the configuration, the bundle and its engine, folder and ports; and
             whether the destinations answer.
         progress: receives a line for each event, without names.
@@ -76,7 +80,7 @@ def run_node(config: StrPath, *, check: bool = False, progress: Progress = SILEN
         RunError: a port is taken, or the folder can't be used.
         BundleError, EngineError, ParityFailedError: as of ``load_model``.
     """
-    wanted = read_config(config)
+    wanted = read_config(config, orthanc=orthanc)
     need_pynetdicom("The node")
     if check:
         return _check(wanted, progress)
@@ -111,6 +115,8 @@ def _run(config: NodeConfig, progress: Progress) -> NodeResult:
         if config.status.port:
             stack.enter_context(StatusPort(config.status.port, Overview(config, store, journal, facts)))
         receiver = stack.enter_context(Receiver(config, store, journal))
+        if config.orthanc is not None:
+            stack.enter_context(Follower(config.orthanc, store, journal, lambda: receiver.below_floor))
         journal.tell("ready", engine=model.engine, bundle=model.bundle[:12], port=config.receive.port)
         worker, keeper = Worker(config, store, journal, model), Keeper(config.keep, store, journal)
         while not ended():

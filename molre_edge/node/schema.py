@@ -55,6 +55,7 @@ CREATE TABLE deliveries (
     problem TEXT NOT NULL DEFAULT '',
     sent REAL
 );
+CREATE TABLE followed (url TEXT PRIMARY KEY, last INTEGER NOT NULL);  -- place in an Orthanc's feed of changes
 CREATE INDEX deliveries_to_send ON deliveries (destination, next_try) WHERE state != 'sent';
 CREATE INDEX deliveries_of_study ON deliveries (study);
 CREATE INDEX studies_with_news ON studies (last) WHERE new_since IS NOT NULL;

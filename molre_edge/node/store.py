@@ -310,6 +310,18 @@ class Store:
                 (state, problem, time.time() + pause, delivery.id),
             )
 
+    # An Orthanc's feed
+
+    def followed(self, url: str) -> int | None:
+        """The last change that was taken; None if none was."""
+        row = self._row("SELECT last FROM followed WHERE url = ?", url)
+        return None if row is None else int(row["last"])
+
+    def follow(self, url: str, last: int) -> None:
+        """Note that all changes up to one were taken."""
+        with self._change() as database:
+            database.execute("INSERT OR REPLACE INTO followed VALUES (?, ?)", (url, last))
+
     # Looking
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:

@@ -44,8 +44,8 @@ def test_everything_can_be_named(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (LEAST + "[receive]\nprot = 104", r"node.toml: receive: unknown key 'prot'; did you mean 'port'\?"),
-        (LEAST + "[nothing]", "unknown key 'nothing'; known are folder, senders"),
-        ('folder = "state"', "the key 'senders' is missing"),
+        (LEAST + "[nothing]", "unknown key 'nothing'; known are folder, bundle"),
+        ('folder = "state"', "the key 'bundle' is missing"),
         (LEAST.replace("[[senders]]", "[senders]"), "senders: expected a list"),
         (LEAST + "port = 1", "senders number 1: unknown key 'port'"),
         (LEAST + 'addresses = ["10.0.0.300"]', "addresses: expected an IP address or network, got '10.0.0.300'"),
@@ -57,15 +57,24 @@ def test_everything_can_be_named(tmp_path: Path) -> None:
         (LEAST + "[study]\nquiet_seconds = 60\nlongest_seconds = 10", "longest_seconds: expected 60 to"),
         (LEAST + '[results]\nsr = "basic"', "sr: expected 'comprehensive3d' or 'comprehensive' or 'none', got 'basic'"),
         (LEAST + '[[destinations]]\nname = "a"', "destinations number 1: ae_title: expected 1 to 16"),
-        (LEAST + '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "ftp://a"', "needs a url: http or https"),
+        (LEAST + '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "ftp://a"', "needs a url.*: http or https"),
         (LEAST + "[status]\nport = 11112", "status and receive have the same port"),
         (LEAST + "[keep]\nimages_hours = 48\nreports_days = 1", "reports_days: expected 2 to"),
+        ('folder = "state"\nbundle = "b"', "senders: name at least one"),
+        (LEAST + '[orthanc]\nurl = "localhost:8042"', "orthanc: url: http or https"),
         ("folder = ", "not TOML"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         read(tmp_path, text)
+
+
+def test_an_orthanc_is_followed_without_senders_too(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('folder = "state"\nbundle = "b"\n[orthanc]\nurl = "http://a:8042"\nheader_file = "h"\n')
+    found = read_config(path, orthanc="http://b:8042").orthanc
+    assert found is not None and (found.url, found.header_file) == ("http://b:8042", tmp_path / "h")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

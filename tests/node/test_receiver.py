@@ -17,8 +17,9 @@ from node_images import CT, EXPLICIT, SR, Lines, image, save
 
 from molre_edge.errors import RunError
 from molre_edge.node.configuration import NodeConfig, Sender, Tls
+from molre_edge.node.header import IMAGE_CLASSES
 from molre_edge.node.journal import Journal
-from molre_edge.node.receiver import IMAGE_CLASSES, SYNTAXES, Receiver
+from molre_edge.node.receiver import SYNTAXES, Receiver
 from molre_edge.node.store import Store
 from molre_edge.scans.dicom_kind import LOSSLESS
 
