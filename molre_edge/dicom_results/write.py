@@ -71,7 +71,7 @@ def write_results(
         if capture:
             page = secondary_capture(rows, source_headers, facts, frames=frames, notes=notes)
             made.append((CAPTURE_SUFFIX, _encoded(page)))
-    except (MolreEdgeError, OSError, MemoryError):
+    except (MolreEdgeError, OSError):
         raise
     except Exception as error:  # whatever a header from outside makes a library do; its words may quote that header
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -224,17 +224,12 @@ def _dicom_notes(answers: _Answers) -> list[str]:
     """Which scans have no DICOM results, and why."""
     notes, without = [], answers.no_dicom_result
     if without:
-        notes.append(
-            f"{_few(without)} have no DICOM result, as it could not be made; the warnings in scans.csv say why"
-        )
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        named = ", ".join(without[:5])
+        notes.append(f"no DICOM result could be made for {named}{more}; their warnings in findings.jsonl say why")
     if answers.no_dicom_study:
-        notes.append(f"{answers.no_dicom_study} scans from NIfTI have no DICOM result, as they name no study")
+        notes.append(f"NIfTI files name no study, so they have no DICOM result: {answers.no_dicom_study}")
     return notes
-
-
-def _few(scans: Sequence[str]) -> str:
-    more = f" and {len(scans) - 5} more" if len(scans) > 5 else ""
-    return f"{len(scans)} scans ({', '.join(scans[:5])}{more})"
 
 
 def _pictures(report: Report, store: RunStore, context: RunContext) -> tuple[KeySlice, ...]:

@@ -26,7 +26,7 @@ class DicomFiles:
     """Which results a run writes.
 
     Attributes:
-        folder: of the run.
+        folder: of the results.
         facts: who answers.
         names: of the findings, in the order of the model's outputs.
         thresholds: float64 [findings].

@@ -105,6 +105,17 @@ def test_it_leaves_the_documented_files_and_ends_with_0(infer: Any, tiny_scans: 
     )
 
 
+def test_dicom_results_have_a_folder_of_their_own_and_it_says_whom_they_name(infer: Any, tiny_scans: Path) -> None:
+    done = infer(tiny_scans / "head-1", *GOLDEN, "--secondary-capture", "-o", "run", "--json")
+    assert done.exit_code == 0
+    assert {path.name for path in Path("run").iterdir()} == FILES | {"dicom"}
+    said = json.loads(done.stdout)
+    assert (said["dicom"], said["no_dicom_result"]) == (str(Path("run") / "dicom"), [])
+    assert "DICOM results, which name patients: run/dicom" in words_of(done.stderr)
+    wrong = infer(tiny_scans, "--sr", "pdf")
+    assert wrong.exit_code == 2 and "expected comprehensive3d or comprehensive" in words_of(wrong.stderr)
+
+
 def test_shards_share_a_secret_and_are_merged_into_the_run_that_all_scans_make(
     infer: Any, invoke: Any, tiny_scans: Path
 ) -> None:

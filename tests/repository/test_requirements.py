@@ -67,8 +67,12 @@ def not_declared(files: list[Path], declared: set[str]) -> list[str]:
 def test_the_package_imports_only_what_the_base_and_the_extra_of_each_part_ask_for(
     project: dict[str, Any], modules: dict[str, Path]
 ) -> None:
-    training = {path for name, path in modules.items() if name.startswith("molre_edge.training")}
-    for files, extras in ((set(modules.values()) - training, ("export",)), (training, ("export", "train"))):
+    training, dicom = (
+        {path for name, path in modules.items() if name.startswith(f"molre_edge.{part}")}
+        for part in ("training", "dicom_results")
+    )
+    others = set(modules.values()) - training - dicom
+    for files, extras in ((others, ("export",)), (training, ("export", "train")), (dicom, ("export", "dicom"))):
         declared = names_of(asked_for(project, *extras))
         assert files and {"numpy", "torch"} <= declared
         assert not_declared(sorted(files), declared) == []
@@ -81,7 +85,7 @@ def test_the_tests_import_only_what_dev_asks_for(project: dict[str, Any], root: 
 
 
 @pytest.mark.parametrize(
-    ("file", "python", "extras"), [("py311.txt", "3.11", ("export", "rtx", "dev")), ("py310.txt", "3.10", ())]
+    ("file", "python", "extras"), [("py311.txt", "3.11", ("export", "rtx", "dicom", "dev")), ("py310.txt", "3.10", ())]
 )
 def test_the_constraints_pin_every_requirement_within_its_range(
     file: str, python: str, extras: tuple[str, ...], project: dict[str, Any], root: Path
