@@ -208,7 +208,7 @@ class Trial:
         lines = self.log.read_text().splitlines()
         return {
             "studies": len(planned), "images": sum(map(len, planned.values())), **dict(sorted(self.counts.items())),
-            "answered_by_senders_log": _tally(lines, " received "),
+            "images_in_the_log": _tally(lines, " received "),
             "reports": sum(map(len, reports.values())), "later_versions": sum(len(got) - 1 for got in reports.values()),
             "delivered_again": self.pacs.again, "sent_back": self.pacs.back, "problems": problems,
         }  # fmt: skip
