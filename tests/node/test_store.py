@@ -48,6 +48,27 @@ def test_images_come_back_as_they_were_sent_under_names_that_say_nothing(store: 
     assert (store.folder / "node.sqlite3").stat().st_mode & 0o777 == 0o600
 
 
+def test_file_folder_and_row_are_synced_in_this_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.receive("1.2.3", "1.2.3.1", b"head")  # makes the study's folder
+    order: list[str] = []
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def before(*words: Any, **values: Any) -> Any:
+            order.append(name)
+            return call(*words, **values)
+
+        return before
+
+    with monkeypatch.context() as patch:
+        for name in ("fsync", "replace"):
+            patch.setattr(durable.os, name, noted(name, getattr(os, name)))
+        patch.setattr(store, "_note_image", noted("row", store._note_image))
+        store.receive("1.2.3", "1.2.3.2", b"head")
+    assert order == ["fsync", "replace", "fsync", "row"]
+    assert store.rows("PRAGMA synchronous")[0]["synchronous"] == 2  # FULL: a commit is a sync
+    assert store.rows("PRAGMA journal_mode")[0]["journal_mode"] == "wal"
+
+
 def test_ids_are_of_this_node_alone(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
     assert other.ids.study("1.2.3") != store.ids.study("1.2.3")
