@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from molre_edge.node.configuration import Destination
+from molre_edge.node.entries import Delivery
 from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.sending import Refused, open_sender
-from molre_edge.node.store import Delivery, Store
+from molre_edge.node.store import Store
 from molre_edge.node.web import Unreachable
 
 __all__ = ["Outbox"]

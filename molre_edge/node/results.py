@@ -10,8 +10,8 @@ from molre_edge.dicom_results.facts import ResultFacts
 from molre_edge.dicom_results.sources import answered_source, frames_of, read_source_headers
 from molre_edge.dicom_results.write import SR_SUFFIX, write_results
 from molre_edge.node.configuration import Results
+from molre_edge.node.entries import Job
 from molre_edge.node.ids import set_digest
-from molre_edge.node.store import Job
 from molre_edge.runs.loaded import Prediction
 
 __all__ = ["FINDINGS_FILE", "STEM", "answered_digest", "write_report"]

@@ -13,82 +13,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from molre_edge.node.durable import PARTIAL, place_folder, sync_folder, write_durable
+from molre_edge.node.entries import Conclusion, Delivery, Job, Received
 from molre_edge.node.ids import Ids, set_digest
 from molre_edge.node.schema import open_database
 
-__all__ = ["Conclusion", "Delivery", "Job", "Received", "Store"]
-
-Received = Literal["new", "again", "differs"]
-"""What an image was: new, one that is here already, or one of the same UID with another content (the first is kept)."""
+__all__ = ["Store"]
 
 _PAUSES_SECONDS = (0.0, 0.0, 10.0, 60.0, 300.0, 1800.0, 3600.0)
 """Before an attempt at a study, by the number of attempts that ended without an answer; then always the last."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A study to answer, with all images that it has now.
-
-    Attributes:
-        study: its id.
-        number: for people.
-        version: that its report will have.
-        attempts: which attempt this is, from 1.
-        images: ids.
-        folder: with exactly these images. It is removed by :meth:`Store.conclude` and :meth:`Store.put_off`.
-        last: time of the last image, seconds since 1970.
-    """
-
-    study: str
-    number: int
-    version: int
-    attempts: int
-    images: tuple[str, ...]
-    folder: Path
-    last: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conclusion:
-    """What became of a job.
-
-    Attributes:
-        outcome: ``answered``; ``unchanged``, where new images change nothing of what was answered; ``refused``.
-        code: why it was refused.
-        answered: digest of the images that were read, and of what read them.
-        report: a folder with the report's files, which the store takes; None if there is none.
-    """
-
-    outcome: Literal["answered", "unchanged", "refused"]
-    code: str = ""
-    answered: str = ""
-    report: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """One object that waits for one destination.
-
-    Attributes:
-        id: of the row.
-        number: of the study, for people.
-        version: of the report.
-        object: ``sr`` or ``capture``.
-        path: its file.
-        attempts: so far.
-    """
-
-    id: int
-    number: int
-    version: int
-    object: str
-    path: Path
-    attempts: int
 
 
 class Store:

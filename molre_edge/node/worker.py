@@ -9,9 +9,10 @@ from typing import Protocol
 
 from molre_edge.errors import MolreEdgeError, RunError, ScanError
 from molre_edge.node.configuration import NodeConfig
+from molre_edge.node.entries import Conclusion, Job
 from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.results import answered_digest, write_report
-from molre_edge.node.store import Conclusion, Job, Store
+from molre_edge.node.store import Store
 from molre_edge.runs.loaded import Prediction
 from molre_edge.scans.workers.pool import CRASHED, TOO_SLOW
 

@@ -16,10 +16,11 @@ import pytest
 from node_images import SR, Lines, Pacs, image, save
 
 from molre_edge.node.configuration import Destination, NodeConfig
+from molre_edge.node.entries import Conclusion
 from molre_edge.node.journal import Journal
 from molre_edge.node.outbox import Outbox
 from molre_edge.node.sending import Refused, echo, open_sender
-from molre_edge.node.store import Conclusion, Store
+from molre_edge.node.store import Store
 from molre_edge.node.web import Unreachable
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from molre_edge.errors import RunError
 from molre_edge.node.configuration import NodeConfig
+from molre_edge.node.entries import Conclusion
 from molre_edge.node.journal import Journal
 from molre_edge.node.overview import Overview
 from molre_edge.node.status import StatusPort
-from molre_edge.node.store import Conclusion, Store
+from molre_edge.node.store import Store
 
 FACTS = {"engine": "onnxruntime:fp16", "bundle": "ab" * 32}
 

@@ -18,9 +18,10 @@ from node_images import Lines
 from molre_edge.errors import RunError
 from molre_edge.node import durable
 from molre_edge.node.configuration import Keep
+from molre_edge.node.entries import Conclusion, Job
 from molre_edge.node.journal import Journal
 from molre_edge.node.keeping import Keeper
-from molre_edge.node.store import Conclusion, Job, Store
+from molre_edge.node.store import Store
 
 
 def due(store: Store) -> Job:
