@@ -1,8 +1,9 @@
-"""What is left after kill -9, and whether 1,000 scans with bad ones among them are all accounted for.
+"""What is left after kill -9, whether 1,000 scans are all accounted for, and whether a node loses a study.
 
     python benchmarks/reliability.py calls WORK
     python benchmarks/reliability.py kill WORK --checkpoint CKPT --bundle BUNDLE --scans SCANS --limits TOML --kills 20
     python benchmarks/reliability.py scans WORK --bundle BUNDLE --count 1000 --bad 0.05
+    python benchmarks/reliability.py node WORK --bundle BUNDLE --limits TOML --studies 100 --kills 20 --disk-mb 300
 
 `calls` halts each command of COMMANDS before every call by which it changes a file, and keeps what a kill would leave
 there; with --kill-every it kills it there too, and compares. Without --checkpoint and the like it makes a very small
@@ -10,7 +11,9 @@ model and some scans. `kill` kills at random moments: half of the times at a
 moment anywhere between a command's start and its usual end, half after its first file has appeared. After each, nothing
 under a final name may be half written; the same command, called again, must end well, with the results of a run that
 nobody cut, without leftovers, and without asking a scan again that was answered. A new command is one more entry in
-reliability_commands.py.
+reliability_commands.py. `node` has two senders, which are killed too; they send studies in random order, some images
+again and some late, while the node is killed, the PACS goes away, and, with --disk-mb (as root), the disk is full. It
+needs the extra `dicom`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any
 from reliability_calls import kill_at_every_call
 from reliability_commands import COMMANDS, Assets
 from reliability_kills import kill_often
+from reliability_node import node_trial
 from reliability_scans import many
 
 
@@ -34,6 +38,18 @@ def main() -> None:
     result: dict[str, Any] = {}
     if options.what == "scans":
         result = many(work, options.bundle.resolve(), options.count, options.bad, options.seed)
+        problems = result["problems"]
+    elif options.what == "node":
+        result = node_trial(
+            work,
+            options.bundle.resolve(),
+            options.limits and options.limits.resolve(),
+            studies=options.studies,
+            kills=options.kills,
+            seed=options.seed,
+            shape=(8, 64, 64),
+            disk_mb=options.disk_mb,
+        )
         problems = result["problems"]
     else:
         paths = (options.checkpoint, options.bundle, options.scans, options.limits, options.data)
@@ -67,8 +83,8 @@ def _has_assets(name: str, assets: Assets) -> bool:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parts = parser.add_subparsers(dest="what", required=True)
-    calls, kill, scans = (parts.add_parser(name) for name in ("calls", "kill", "scans"))
-    for part in (calls, kill, scans):
+    calls, kill, scans, node = (parts.add_parser(name) for name in ("calls", "kill", "scans", "node"))
+    for part in (calls, kill, scans, node):
         part.add_argument("work", type=Path)
         part.add_argument("--bundle", type=Path, required=part is not calls)
     for part in (calls, kill):
@@ -82,7 +98,12 @@ def _options() -> argparse.Namespace:
     kill.add_argument("--seed", type=int, default=0)
     scans.add_argument("--count", type=int, default=1000)
     scans.add_argument("--bad", type=float, default=0.05)
-    scans.add_argument("--seed", type=int, default=0)
+    node.add_argument("--limits", type=Path)
+    node.add_argument("--studies", type=int, default=100)
+    node.add_argument("--disk-mb", type=int, default=0, help="a disk of this size, which is full for a while; as root")
+    node.add_argument("--kills", type=int, default=20)
+    for part in (scans, node):
+        part.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from molre_edge.export.exporter import export_checkpoint
     from molre_edge.export.pack import pack_adapter
     from molre_edge.inspection.look import inspect_path
+    from molre_edge.node.run import run_node
     from molre_edge.own_model.parting.explain import explain_reference
     from molre_edge.own_model.write_inputs import write_reference_inputs
     from molre_edge.parity.limits import ParityLimits
@@ -103,6 +104,7 @@ __all__ = [
     "remove_adapter",
     "report_runs",
     "rollback_adapter",
+    "run_node",
     "sign_release",
     "synthesize_scans",
     "train_model",

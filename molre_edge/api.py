@@ -37,6 +37,7 @@ VERBS: Mapping[str, str] = {
     "inspect_path": "molre_edge.inspection.look",
     "diagnose": "molre_edge.doctor",
     "load_model": "molre_edge.runs.loaded",
+    "run_node": "molre_edge.node.run",
 }
 """The verbs, in the order in which they are used."""
 

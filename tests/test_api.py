@@ -58,6 +58,7 @@ PUBLIC = [
     "remove_adapter",
     "report_runs",
     "rollback_adapter",
+    "run_node",
     "sign_release",
     "synthesize_scans",
     "train_model",

@@ -98,6 +98,10 @@ COMMANDS: dict[str, Entry] = {
         "Check a bundle on this machine: the hashes of all its files, then the golden answers through one engine.",
         ("molre-edge verify --engine fp16", "molre-edge verify --bundle my-bundle --expect-digest SHA256 --json"),
     ),
+    "node": Entry(
+        "Run a DICOM node: studies arrive, are answered after a quiet time, and their reports are sent.",
+        ("molre-edge node --config node.toml --check", "molre-edge node --config node.toml"),
+    ),
     "bench": Entry(
         "Time engines in turns on the same volumes: latency, scans per second, memory, and power if it is reported.",
         ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),

@@ -39,6 +39,7 @@ class Prediction(Answer):
 
     Attributes:
         path: the series' folder or file that was read. It may carry the name of a patient.
+        source: the scan as it was found, with the other volumes of its study.
         kind: ``dicom`` or ``nifti``.
         files: how many files were read.
         slices: the images that each slice of the model's grid was made of: number of the slice from 1, inferior to
@@ -52,6 +53,7 @@ class Prediction(Answer):
     """
 
     path: Path
+    source: ScanSource
     kind: str
     files: int
     slices: tuple[GridSlice, ...]
@@ -62,7 +64,7 @@ class Prediction(Answer):
     adapter_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, in the words of ``findings.jsonl``. Path and slices stay out: they may identify a patient."""
+        """Plain data, in the words of ``findings.jsonl``. Paths and UIDs stay out: they may identify a patient."""
         return {
             "engine": self.engine,
             "bundle": self.bundle,
@@ -163,6 +165,7 @@ class LoadedModel:
         answered = self._runner.run(prepared.volume[None])
         return Prediction(
             path=source.path,
+            source=source,
             kind=source.kind,
             files=len(source.files),
             slices=prepared.slices,

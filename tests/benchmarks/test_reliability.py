@@ -20,7 +20,8 @@ def scripts(root: Path) -> Iterator[dict[str, ModuleType]]:
     """The scripts, as modules, by the last word of their names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(root / "benchmarks"))
-        yield {name: importlib.import_module(f"reliability_{name}") for name in ("commands", "kills", "calls", "scans")}
+        names = ("commands", "kills", "calls", "scans", "node")
+        yield {name: importlib.import_module(f"reliability_{name}") for name in names}
 
 
 def test_a_run_killed_at_random_moments_loses_nothing_and_asks_nothing_twice(
@@ -39,6 +40,19 @@ def test_of_many_scans_with_bad_ones_every_one_is_accounted_for(
     assert found["problems"] == []
     assert found["spoilt"] == 8 and found["codes"]["good"] == {"done": 32}
     assert set(found["codes"]) == {"good", *scripts["scans"].BAD}
+
+
+@pytest.mark.nightly
+def test_a_node_under_kills_and_a_pacs_that_is_away_loses_no_study(
+    scripts: dict[str, ModuleType], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    found = scripts["node"].node_trial(
+        tmp_path / "node", tiny_bundle, None, studies=4, kills=2, seed=3, shape=(8, 64, 64)
+    )
+    assert found["problems"] == []
+    assert (found["studies"], found["kills"], found["pacs_away"]) == (4, 2, 1)
+    assert found["reports"] == 4 + found["later_versions"]
 
 
 def test_the_harness_sees_what_is_half_written_lost_or_done_twice(

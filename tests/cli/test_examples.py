@@ -47,7 +47,7 @@ def _there() -> None:
         Path(name).mkdir()
     for name in ("20261102T101504Z", "fp32", "fp16"):
         (Path("edge-runs") / name).mkdir(parents=True)
-    for name in ("ckpt.pt", "molre.pt", "frozen.pt", "mine.toml", "release.key", "release.pub"):
+    for name in ("ckpt.pt", "molre.pt", "frozen.pt", "mine.toml", "release.key", "release.pub", "node.toml"):
         Path(name).touch()
 
 

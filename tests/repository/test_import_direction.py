@@ -25,7 +25,7 @@ LAYERS = (
     ("training", "engines", "own_model"),
     ("verification", "export"),
     ("runs", "calibration"),
-    ("benchmarking", "inspection", "doctor"),
+    ("benchmarking", "inspection", "doctor", "node"),
     ("api", ""),
     ("demo",),
     ("cli",),

@@ -68,8 +68,8 @@ def test_the_package_imports_only_what_the_base_and_the_extra_of_each_part_ask_f
     project: dict[str, Any], modules: dict[str, Path]
 ) -> None:
     training, dicom = (
-        {path for name, path in modules.items() if name.startswith(f"molre_edge.{part}")}
-        for part in ("training", "dicom_results")
+        {path for name, path in modules.items() if name.startswith(parts)}
+        for parts in (("molre_edge.training",), ("molre_edge.dicom_results", "molre_edge.node"))
     )
     others = set(modules.values()) - training - dicom
     for files, extras in ((others, ("export",)), (training, ("export", "train")), (dicom, ("export", "dicom"))):
@@ -79,8 +79,8 @@ def test_the_package_imports_only_what_the_base_and_the_extra_of_each_part_ask_f
 
 
 def test_the_tests_import_only_what_dev_asks_for(project: dict[str, Any], root: Path) -> None:
-    shared = {path.stem for path in (root / "tests" / "fixtures").glob("*.py")}
-    declared = names_of(asked_for(project, "export", "train", "dev")) | {canonicalize_name(name) for name in shared}
+    shared = {canonicalize_name(path.stem) for path in (root / "tests" / "fixtures").glob("*.py")}
+    declared = names_of(asked_for(project, "export", "train", "dicom", "dev")) | shared
     assert not_declared(sorted((root / "tests").rglob("*.py")), declared) == []
 
 

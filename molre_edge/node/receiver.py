@@ -1,0 +1,233 @@
+"""The DICOM port: C-ECHO, and C-STORE of CT images. An image is on the disk before its sender is told of success."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import socket
+import sqlite3
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from molre_edge.dicom_results.objects import is_own_result
+from molre_edge.errors import MissingDependencyError, RunError, ScanError
+from molre_edge.node.configuration import NodeConfig, Tls
+from molre_edge.node.header import IMAGE_CLASSES, identity
+from molre_edge.node.journal import Journal, place_of
+from molre_edge.node.store import Store
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+__all__ = ["SYNTAXES", "Receiver", "need_pynetdicom", "server_context"]
+
+_CLASS = "1.2.840.10008.5.1.4.1.1."
+RESULT_CLASSES = tuple(_CLASS + end for end in ("88.33", "88.34", "7"))
+"""What we make ourselves and a PACS may send back: Comprehensive and Comprehensive 3D SR, Secondary Capture."""
+_SYNTAX = "1.2.840.10008.1.2"
+SYNTAXES = (
+    f"{_SYNTAX}.1", _SYNTAX, f"{_SYNTAX}.2", f"{_SYNTAX}.1.99", f"{_SYNTAX}.4.70", f"{_SYNTAX}.4.57", f"{_SYNTAX}.4.80",
+    f"{_SYNTAX}.4.81", f"{_SYNTAX}.4.90", f"{_SYNTAX}.4.91", f"{_SYNTAX}.4.201", f"{_SYNTAX}.4.202", f"{_SYNTAX}.4.203",
+    f"{_SYNTAX}.5",
+)  # fmt: skip
+"""Transfer syntaxes that are read (docs/scans.md), the ones to prefer first."""
+
+SUCCESS, NO_SPACE, NOT_AUTHORISED, NOT_SUPPORTED = 0x0000, 0xA700, 0x0124, 0x0122
+MISMATCH, NOT_UNDERSTOOD, FAILED = 0xA900, 0xC000, 0xC001
+"""Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C)."""
+_HANDSHAKE_SECONDS = 5.0
+_PERMANENT, _USER, _UNKNOWN_CALLER = 1, 1, 3
+"""Of an A-ASSOCIATE-RJ (PS3.8 9.3.4): rejected permanently, by the service user, calling AE title not recognised."""
+
+
+class Receiver:
+    """A context manager: listens while it is entered."""
+
+    def __init__(
+        self, config: NodeConfig, store: Store, journal: Journal, free_bytes: Callable[[], int] | None = None
+    ) -> None:
+        """Listen to nobody yet.
+
+        Args:
+            config: of the node.
+            store: where images go.
+            journal: told of each association, not of each image.
+            free_bytes: free space of the disk; by default the system is asked.
+        """
+        self._config, self._store, self._journal = config, store, journal
+        self._free = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
+        self._tallies: dict[int, Counter[str]] = {}
+        self._lock = threading.Lock()
+        self._ae: Any = None
+        self._server: Any = None
+
+    def __enter__(self) -> Receiver:
+        """Begin to listen.
+
+        Raises:
+            RunError: the port is taken, or the certificates can't be used.
+        """
+        need_pynetdicom("The node")
+        from pynetdicom import AE, evt
+        from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # its lines quote requests
+        wanted = self._config.receive
+        self._ae = ae = AE(ae_title=wanted.ae_title)
+        ae.maximum_pdu_size = wanted.largest_pdu
+        ae.maximum_associations = wanted.associations
+        ae.require_called_aet = True
+        ae.add_supported_context(Verification)
+        for uid in (*IMAGE_CLASSES, *RESULT_CLASSES):
+            ae.add_supported_context(uid, list(SYNTAXES))
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_C_STORE, self._stored),
+            (evt.EVT_CONN_CLOSE, self._closed),
+        ]
+        context = None if wanted.tls is None else server_context(wanted.tls)
+        try:
+            self._server = ae.start_server(
+                (wanted.address, wanted.port), block=False, evt_handlers=handlers, ssl_context=context
+            )
+        except OSError as error:
+            raise RunError(
+                f"receive: can't listen on {wanted.address} port {wanted.port} ({error.strerror or error}): another "
+                "program may have it; name another port or address"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End at once: open associations are aborted."""
+        if self._ae is not None:
+            self._ae.shutdown()
+
+    def drain(self, seconds: float) -> None:
+        """Accept nobody any more, and let senders that are at it finish, for so many seconds."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        self._server = None
+        until = time.monotonic() + seconds
+        while self.open_associations and time.monotonic() < until:
+            time.sleep(0.05)
+
+    @property
+    def open_associations(self) -> int:
+        """How many senders are connected."""
+        return len(self._ae.active_associations) if self._ae is not None else 0
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the disk has so little space that images are refused."""
+        return self._free() < self._config.disk.floor_mb * 1_000_000
+
+    def _requested(self, event: Event) -> None:
+        """Reject who is not on the list."""
+        requestor = event.assoc.requestor
+        title = str(requestor.primitive.calling_ae_title or "").strip()  # type: ignore[union-attr]
+        address = str(requestor.address)
+        if any(each.allows(title, address) for each in self._config.senders):
+            self._tallies[id(event.assoc)] = Counter()
+            return
+        known = title in {each.ae_title for each in self._config.senders}
+        self._journal.count("associations_rejected")
+        self._journal.warn("rejected", reason="address" if known else "ae_title", sender=title if known else None)
+        event.assoc.acse.send_reject(_PERMANENT, _USER, _UNKNOWN_CALLER)
+        event.assoc.is_rejected = True
+        event.assoc.kill()
+
+    def _stored(self, event: Event) -> int:
+        """Keep an image, and say whether it is kept."""
+        status, word = self._keep(event)
+        self._journal.count("images", f'what="{word}"')
+        with self._lock:
+            self._tallies.setdefault(id(event.assoc), Counter())[word] += 1
+        return status
+
+    def _keep(self, event: Event) -> tuple[int, str]:
+        request: Any = event.request
+        syntax = str(event.context.transfer_syntax)
+        try:
+            if request.DataSet is None:
+                return NOT_UNDERSTOOD, "not_understood"
+            if request.AffectedSOPClassUID not in IMAGE_CLASSES:
+                return (SUCCESS, "own_results") if self._is_own(event) else (NOT_SUPPORTED, "not_ct")
+            if self.below_floor:
+                return NO_SPACE, "no_space"
+            study, sop = identity(request.DataSet.getvalue(), syntax)
+            if sop != str(request.AffectedSOPInstanceUID):
+                return MISMATCH, "mismatch"
+            _, what = self._store.receive(study, sop, event.encoded_dataset())
+            return SUCCESS, what
+        except ScanError:
+            return NOT_UNDERSTOOD, "not_understood"
+        except (OSError, sqlite3.Error):
+            return NO_SPACE, "no_space"
+        except Exception as error:  # a bug of ours costs this image, and its sender is told
+            self._journal.warn("bug", error=place_of(error))
+            return FAILED, "failed"
+
+    @staticmethod
+    def _is_own(event: Event) -> bool:
+        """Whether a report or capture is one that we made."""
+        from pydicom import dcmread
+
+        try:
+            return is_own_result(dcmread(io.BytesIO(event.encoded_dataset()), stop_before_pixels=True))
+        except Exception:  # what can't be read is not ours
+            return False
+
+    def _closed(self, event: Event) -> None:
+        """Tell what an association brought."""
+        with self._lock:
+            tally = self._tallies.pop(id(event.assoc), None)
+        if tally:
+            title = str(event.assoc.requestor.ae_title).strip()
+            self._journal.tell("received", sender=title, **dict(sorted(tally.items())))
+
+
+def need_pynetdicom(feature: str) -> None:
+    """Say which extra is missing.
+
+    Raises:
+        MissingDependencyError: pynetdicom is not installed.
+    """
+    try:
+        import pynetdicom  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(feature, "pynetdicom", "dicom") from error
+
+
+class _ServerContext(ssl.SSLContext):
+    """Gives up a handshake: pynetdicom makes it where it accepts, so a silent caller would keep all others waiting."""
+
+    def wrap_socket(self, sock: socket.socket, *words: Any, **values: Any) -> ssl.SSLSocket:
+        """Make the handshake within some seconds."""
+        sock.settimeout(_HANDSHAKE_SECONDS)
+        wrapped = super().wrap_socket(sock, *words, **values)
+        wrapped.settimeout(None)
+        return wrapped
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """Both sides show certificates (PS3.15 B.9, the BCP 195 profile: TLS 1.2 at least).
+
+    Raises:
+        RunError: a file can't be used.
+    """
+    try:
+        context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(tls.authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        assert tls.certificate is not None  # the configuration checks it
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise RunError(f"receive.tls: the certificates can't be used ({error}): expected PEM files") from error
+    return context

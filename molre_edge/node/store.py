@@ -1,0 +1,391 @@
+"""What a node has: images, studies, reports, deliveries. Every change is one synced transaction.
+
+An image counts once its row is there. Its file is written and synced first, so a row without a file can't come from a
+crash; files without a row are removed when the store is opened: their senders were never told of success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from molre_edge.node.durable import PARTIAL, place_folder, sync_folder, write_durable
+from molre_edge.node.entries import Conclusion, Delivery, Job, Received
+from molre_edge.node.ids import Ids, set_digest
+from molre_edge.node.schema import open_database
+
+__all__ = ["Store"]
+
+_PAUSES_SECONDS = (0.0, 0.0, 10.0, 60.0, 300.0, 1800.0, 3600.0)
+"""Before an attempt at a study, by the number of attempts that ended without an answer; then always the last."""
+
+
+class Store:
+    """A node's folder; the caller holds its lock. All methods may be called from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or make it, and put in order what a crash left.
+
+        Raises:
+            RunError: the database or the secret can't be used.
+            OSError: the folder can't be written to.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        for partial in folder.glob(f".*{PARTIAL}"):
+            partial.unlink()
+        self.ids = Ids(folder)
+        self._images, self._jobs, self._reports = (folder / name for name in ("images", "jobs", "reports"))
+        self._lock = threading.RLock()
+        self._arriving: set[tuple[str, str]] = set()
+        self._arrived = threading.Condition()
+        self._database = open_database(folder / "node.sqlite3")
+        sync_folder(folder)
+        self.lost = self._recover()
+
+    def close(self) -> None:
+        """Close the database. What is committed is on the disk already."""
+        with self._lock:
+            self._database.close()
+
+    # Images
+
+    def receive(self, study_uid: str, sop_uid: str, content: bytes) -> tuple[str, Received]:
+        """Keep an image; once this returns it survives a loss of power.
+
+        Args:
+            study_uid: Study Instance UID.
+            sop_uid: SOP Instance UID.
+            content: a DICOM file.
+
+        Returns:
+            The study's id, and what the image was.
+
+        Raises:
+            OSError, sqlite3.Error: it can't be written. Nothing of it is left.
+        """
+        study, image = self.ids.study(study_uid), self.ids.instance(sop_uid)
+        digest = hashlib.sha256(content).hexdigest()
+        with self._alone(study, image):
+            known = self._row("SELECT digest, present FROM images WHERE study = ? AND id = ?", study, image)
+            if known is not None and known["present"]:
+                with self._change() as database:
+                    database.execute("UPDATE studies SET last = ? WHERE id = ?", (time.time(), study))
+                return study, "again" if known["digest"] == digest else "differs"
+            path = self._image(study, image)
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True, mode=0o700)
+                sync_folder(self._images)
+            write_durable(path, content)
+            try:
+                self._note_image(study, image, digest, len(content), new=known is None)
+            except sqlite3.Error:
+                path.unlink(missing_ok=True)
+                raise
+            return study, "new" if known is None else "again"
+
+    def _note_image(self, study: str, image: str, digest: str, size: int, *, new: bool) -> None:
+        now = time.time()
+        with self._change() as database:
+            since = "ifnull(new_since, ?1)" if new else "new_since"
+            change = f"UPDATE studies SET last = ?1, new_since = {since} WHERE id = ?2"
+            if not database.execute(change, (now, study)).rowcount:  # an upsert would use up numbers
+                insert = "INSERT INTO studies (id, first, last, new_since) VALUES (?, ?, ?, ?)"
+                database.execute(insert, (study, now, now, now))
+            database.execute(
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?, 1) "
+                "ON CONFLICT (study, id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes, present = 1",
+                (study, image, digest, size, now),
+            )
+
+    # Answering
+
+    def next_job(self, quiet_seconds: float, longest_seconds: float) -> Job | None:
+        """The next study to answer, if one is due. The attempt is noted, so a study that ends the node waits longer.
+
+        Raises:
+            OSError: the job's folder can't be made.
+        """
+        now = time.time()
+        with self._change() as database:
+            # a clock that was set back would keep studies waiting
+            database.execute("UPDATE studies SET last = ?1 WHERE new_since IS NOT NULL AND last > ?1", (now,))
+            row = database.execute(
+                "SELECT * FROM studies AS s WHERE new_since IS NOT NULL AND (last <= ? OR new_since <= ?) "
+                "AND not_before <= ? AND NOT EXISTS (SELECT 1 FROM images WHERE study = s.id AND present = 0) "
+                "ORDER BY attempts, last LIMIT 1",
+                (now - quiet_seconds, now - longest_seconds, now),
+            ).fetchone()
+            if row is None:
+                return None
+            attempts = row["attempts"] + 1
+            pause = _PAUSES_SECONDS[min(attempts, len(_PAUSES_SECONDS) - 1)]
+            database.execute(
+                "UPDATE studies SET attempts = ?, not_before = ? WHERE id = ?", (attempts, now + pause, row["id"])
+            )
+            images = tuple(self._image_ids(row["id"]))
+            (version,) = database.execute(
+                "SELECT ifnull(max(version), 0) + 1 FROM reports WHERE study = ?", (row["id"],)
+            ).fetchone()
+        folder = self._jobs / row["id"]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        for image in images:  # links: what arrives meanwhile is not among them
+            path = self._image(row["id"], image)
+            (folder / path.name).hardlink_to(path)
+        return Job(
+            study=row["id"], number=row["number"], version=version, attempts=attempts, images=images, folder=folder,
+            last=row["last"],
+        )  # fmt: skip
+
+    def answered_before(self, job: Job) -> tuple[str, Path] | None:
+        """What the last answered report of a job's study read (its digest), and its folder; None if there is none."""
+        row = self._row(
+            "SELECT version, answered FROM reports WHERE study = ? AND outcome = 'answered' ORDER BY version DESC "
+            "LIMIT 1",
+            job.study,
+        )
+        return None if row is None else (row["answered"], self._report(job.study, row["version"]))
+
+    def report_partial(self, job: Job) -> Path:
+        """A new folder for a job's report, not under its final name."""
+        folder = self._report(job.study, job.version)
+        partial = folder.with_name(f"{folder.name}{PARTIAL}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, mode=0o700)
+        return partial
+
+    def conclude(self, job: Job, end: Conclusion, destinations: Sequence[str], objects: Sequence[str]) -> None:
+        """Note what became of a job, and what is to be delivered, in one step.
+
+        Raises:
+            OSError, sqlite3.Error: it can't be written; the study stays due.
+        """
+        now = time.time()
+        if end.report is not None:
+            place_folder(end.report, self._report(job.study, job.version))
+            sync_folder(self._reports)
+        with self._change() as database:
+            database.execute(
+                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job.study, job.version, set_digest(job.images), len(job.images), end.outcome, end.code,
+                    end.answered, now,
+                ),
+            )  # fmt: skip
+            if end.outcome == "answered":
+                database.executemany(
+                    "INSERT INTO deliveries (study, version, destination, object, state, next_try) "
+                    "VALUES (?, ?, ?, ?, 'waiting', ?)",
+                    [(job.study, job.version, name, kind, now) for name in destinations for kind in objects],
+                )
+            known = set(job.images)
+            rows = database.execute("SELECT id, received FROM images WHERE study = ?", (job.study,))
+            late = [row["received"] for row in rows if row["id"] not in known]
+            database.execute(
+                "UPDATE studies SET new_since = ?, attempts = 0, not_before = 0, problem = '' WHERE id = ?",
+                (min(late, default=None), job.study),
+            )
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+    def put_off(self, job: Job, problem: str) -> None:
+        """Note that an attempt failed for a reason that is not the study's; it is tried again later."""
+        shutil.rmtree(job.folder, ignore_errors=True)
+        with self._change() as database:
+            database.execute("UPDATE studies SET problem = ? WHERE id = ?", (problem, job.study))
+
+    # Deliveries
+
+    def due_deliveries(self, destination: str, most: int = 100) -> list[Delivery]:
+        """What waits for a destination. A version waits until those before it were sent or refused there."""
+        rows = self._rows(
+            "SELECT d.*, s.number FROM deliveries AS d JOIN studies AS s ON s.id = d.study "
+            "WHERE d.destination = ? AND d.state != 'sent' AND d.next_try <= ? AND NOT EXISTS (SELECT 1 FROM "
+            "deliveries AS e WHERE e.study = d.study AND e.destination = d.destination AND e.object = d.object "
+            "AND e.id < d.id AND e.state = 'waiting' AND e.next_try > ?) ORDER BY d.id LIMIT ?",
+            destination, now := time.time(), now, most,
+        )  # fmt: skip
+        return [
+            Delivery(
+                id=row["id"], number=row["number"], version=row["version"], object=row["object"],
+                path=self._report(row["study"], row["version"]) / f"report.{row['object']}.dcm",
+                attempts=row["attempts"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Note that a destination has it."""
+        with self._change() as database:
+            database.execute(
+                "UPDATE deliveries SET state = 'sent', attempts = attempts + 1, problem = '', sent = ? WHERE id = ?",
+                (time.time(), delivery.id),
+            )
+
+    def not_delivered(
+        self, delivery: Delivery, state: Literal["waiting", "refused"], problem: str, pause: float
+    ) -> None:
+        """Note a failed attempt.
+
+        Args:
+            delivery: which.
+            state: ``waiting`` where the destination was not reached, ``refused`` where it refused the object.
+            problem: a few words, without identifiers.
+            pause: seconds until the next attempt.
+        """
+        with self._change() as database:
+            database.execute(
+                "UPDATE deliveries SET state = ?, attempts = attempts + 1, problem = ?, next_try = ? WHERE id = ?",
+                (state, problem, time.time() + pause, delivery.id),
+            )
+
+    # An Orthanc's feed
+
+    def followed(self, url: str) -> int | None:
+        """The last change that was taken; None if none was."""
+        row = self._row("SELECT last FROM followed WHERE url = ?", url)
+        return None if row is None else int(row["last"])
+
+    def follow(self, url: str, last: int) -> None:
+        """Note that all changes up to one were taken."""
+        with self._change() as database:
+            database.execute("INSERT OR REPLACE INTO followed VALUES (?, ?)", (url, last))
+
+    # Looking
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """The rows of a query that changes nothing."""
+        return [dict(row) for row in self._rows(query, *values)]
+
+    # Removing
+
+    def remove_images(self, before: float) -> int:
+        """Remove images of studies that are concluded and delivered, and whose last image came before a time.
+
+        Returns:
+            How many files.
+        """
+        removed = 0
+        for row in self._rows(f"SELECT id FROM studies AS s WHERE {_DONE} AND last < ? AND {_HAS_IMAGES}", before):
+            with self._nothing_arrives(row["id"]) as quiet:
+                if not quiet:
+                    continue
+                with self._change() as database:  # rows first: a file without its row goes at the next start
+                    images = self._image_ids(row["id"], "AND present = 1")
+                    database.execute("UPDATE images SET present = 0 WHERE study = ?", (row["id"],))
+                for image in images:
+                    self._image(row["id"], image).unlink(missing_ok=True)
+            removed += len(images)
+        return removed
+
+    def forget(self, before: float) -> int:
+        """Remove all of studies that are concluded and delivered, whose images are gone and came before a time.
+
+        Returns:
+            How many studies.
+        """
+        gone = 0
+        for row in self._rows(f"SELECT id FROM studies AS s WHERE {_DONE} AND last < ? AND NOT {_HAS_IMAGES}", before):
+            with self._nothing_arrives(row["id"]) as quiet:
+                if not quiet:
+                    continue
+                with self._change() as database:
+                    database.execute("DELETE FROM studies WHERE id = ?", (row["id"],))
+                    for table in ("images", "reports", "deliveries"):
+                        database.execute(f"DELETE FROM {table} WHERE study = ?", (row["id"],))
+                shutil.rmtree(self._images / row["id"], ignore_errors=True)
+                shutil.rmtree(self._reports / row["id"], ignore_errors=True)
+            gone += 1
+        return gone
+
+    # Inside
+
+    def _recover(self) -> int:
+        """Remove what no row knows, and note files that are gone. Returns how many of those there are."""
+        shutil.rmtree(self._jobs, ignore_errors=True)
+        for folder in (self._images, self._jobs, self._reports):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        known: dict[str, dict[str, int]] = {}
+        for row in self._rows("SELECT study, id, bytes FROM images WHERE present = 1"):
+            known.setdefault(row["study"], {})[f"{row['id']}.dcm"] = row["bytes"]
+        there: dict[str, set[str]] = {}
+        for folder in self._images.iterdir():
+            kept = known.get(folder.name, {})
+            for file in folder.iterdir():
+                if kept.get(file.name) == file.stat().st_size:
+                    there.setdefault(folder.name, set()).add(file.name)
+                else:
+                    file.unlink()
+            if not kept:
+                shutil.rmtree(folder)
+        lost = [
+            (s, file.removesuffix(".dcm")) for s, files in known.items() for file in files.keys() - there.get(s, ())
+        ]
+        with self._change() as database:
+            database.executemany("UPDATE images SET present = 0 WHERE study = ? AND id = ?", lost)
+        made = {(row["study"], f"{row['version']:04d}") for row in self._rows("SELECT study, version FROM reports")}
+        for folder in self._reports.glob("*/*"):
+            if (folder.parent.name, folder.name) not in made:
+                shutil.rmtree(folder)
+        return len(lost)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _alone(self, study: str, image: str) -> Iterator[None]:
+        """One thread at a time for one image."""
+        key = study, image
+        with self._arrived:
+            self._arrived.wait_for(lambda: key not in self._arriving)
+            self._arriving.add(key)
+        try:
+            yield
+        finally:
+            with self._arrived:
+                self._arriving.discard(key)
+                self._arrived.notify_all()
+
+    @contextlib.contextmanager
+    def _nothing_arrives(self, study: str) -> Iterator[bool]:
+        """Whether no image of a study is just being written and it still is done; none begins while the block runs."""
+        with self._arrived:
+            done = self._row(f"SELECT id FROM studies AS s WHERE id = ? AND {_DONE}", study) is not None
+            yield done and all(study != arriving for arriving, _ in self._arriving)
+
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        return next(iter(self._rows(query, *values)), None)
+
+    def _image_ids(self, study: str, which: str = "") -> list[str]:
+        return [row["id"] for row in self._rows(f"SELECT id FROM images WHERE study = ? {which} ORDER BY id", study)]
+
+    def _image(self, study: str, image: str) -> Path:
+        return self._images / study / f"{image}.dcm"
+
+    def _report(self, study: str, version: int) -> Path:
+        return self._reports / study / f"{version:04d}"
+
+
+_DONE = "s.new_since IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.study = s.id AND d.state != 'sent')"
+_HAS_IMAGES = "EXISTS (SELECT 1 FROM images AS i WHERE i.study = s.id AND i.present = 1)"

@@ -1,0 +1,189 @@
+"""Images arrive, are answered, and their report is sent: store, worker and outbox together, with a tiny real model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_images import Lines, Pacs
+
+from molre_edge import EngineError, ScanError, load_model
+from molre_edge.node import store as store_module
+from molre_edge.node.configuration import NodeConfig, Results
+from molre_edge.node.journal import Journal
+from molre_edge.node.outbox import Outbox
+from molre_edge.node.store import Store
+from molre_edge.node.worker import Worker
+from molre_edge.runs.loaded import LoadedModel
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> Iterator[LoadedModel]:
+    with load_model(tiny_bundle, "fp32", readers=0) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def dicom_worker(config: NodeConfig, store: Store, journal: Journal, model: LoadedModel) -> Worker:
+    return Worker(dataclasses.replace(config, study=Quick()), store, journal, model)
+
+
+@pytest.fixture
+def worker(config: NodeConfig, store: Store, journal: Journal, model: LoadedModel, monkeypatch: Any) -> Worker:
+    """One that makes findings alone."""
+    monkeypatch.setattr(store_module, "_PAUSES_SECONDS", (0.0,))
+    plain = Results(sr="none", secondary_capture=False)
+    return Worker(dataclasses.replace(config, study=Quick(), results=plain, destinations=()), store, journal, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quick:
+    """No quiet time."""
+
+    quiet_seconds: float = 0.0
+    longest_seconds: float = 3600.0
+
+
+def receive(store: Store, files: list[Path]) -> None:
+    from pydicom import dcmread
+
+    for path in files:
+        dataset = dcmread(path, stop_before_pixels=True)
+        store.receive(str(dataset.StudyInstanceUID), str(dataset.SOPInstanceUID), path.read_bytes())
+
+
+def series(scans: Path, name: str = "head-2") -> list[Path]:
+    return sorted((scans / name).iterdir())
+
+
+def outcomes(store: Store) -> list[tuple[int, str, str]]:
+    return [
+        (row["version"], row["outcome"], row["code"]) for row in store.rows("SELECT * FROM reports ORDER BY version")
+    ]
+
+
+def test_a_study_is_answered_and_its_report_and_page_are_sent_once(
+    config: NodeConfig,
+    store: Store,
+    dicom_worker: Worker,
+    journal: Journal,
+    tiny_scans: Path,
+    pacs: Pacs,
+    model: LoadedModel,
+) -> None:
+    receive(store, series(tiny_scans))
+    assert dicom_worker.step() and not dicom_worker.step()
+    outbox = Outbox(config.destinations, store, journal)
+    assert outbox.send_due(config.destinations[0]) and not outbox.send_due(config.destinations[0])
+    assert [each.Modality for each in pacs.got][:1] == ["SR"] and len(pacs.got) == 2
+    (folder,) = (store.folder / "reports").glob("*/*")
+    said = json.loads((folder / "findings.json").read_text())
+    direct = model.predict(tiny_scans / "head-2")
+    assert said["findings"] == json.loads(json.dumps(direct.to_dict()["findings"]))
+    assert (said["version"], said["images"], said["follows"]) == (1, 12, None)
+
+
+def test_a_late_image_makes_a_report_that_names_its_predecessor(
+    config: NodeConfig, store: Store, dicom_worker: Worker, journal: Journal, tiny_scans: Path, pacs: Pacs
+) -> None:
+    files = series(tiny_scans)
+    outbox = Outbox(config.destinations, store, journal)
+    for part in (files[:10], files[10:]):
+        receive(store, part)
+        assert dicom_worker.step()
+        outbox.send_due(config.destinations[0])
+    first, second = pacs.reports
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+    assert "PredecessorDocumentsSequence" not in first
+    assert outcomes(store) == [(1, "answered", ""), (2, "answered", "")]
+
+
+def test_a_late_image_that_changes_nothing_of_what_was_read_makes_no_second_report(
+    store: Store, worker: Worker, tiny_scans: Path, tmp_path: Path
+) -> None:
+    from pydicom import dcmread
+
+    files = series(tiny_scans)
+    receive(store, files)
+    worker.step()
+    scout = dcmread(files[0])
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = f"{scout.SOPInstanceUID[:60]}.7"
+    scout.SeriesInstanceUID, scout.ImageType = f"{scout.SeriesInstanceUID[:60]}.7", ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scout.save_as(tmp_path / "scout.dcm")
+    receive(store, [tmp_path / "scout.dcm"])
+    assert worker.step() and not worker.step()
+    assert outcomes(store) == [(1, "answered", ""), (2, "unchanged", "")]
+
+
+def test_a_study_that_can_t_be_used_is_concluded_with_its_code(
+    store: Store, worker: Worker, lines: Lines, tiny_scans: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(series(tiny_scans)[0].read_bytes()[:-3000])
+    receive(store, [path])
+    assert worker.step() and not worker.step()
+    [(_, outcome, code)] = outcomes(store)
+    assert outcome == "refused" and code
+    assert f"refused study=1 version=1 images=1 code={code}" in lines.warned[-1]
+
+
+def test_an_engine_that_fails_costs_no_study(
+    config: NodeConfig, store: Store, worker: Worker, journal: Journal, lines: Lines, tiny_scans: Path, model: Any
+) -> None:
+    class Failing:
+        def predict(self, path: Path) -> Any:
+            raise EngineError(f"out of memory in {path}")
+
+    receive(store, series(tiny_scans))
+    failing = Worker(worker._config, store, journal, Failing())
+    assert failing.step() and failing.step()
+    assert outcomes(store) == []
+    assert "put_off study=1 version=1 attempt=2 error=EngineError" in lines.warned[-1]
+    assert "out of memory" not in lines.warned[-1]
+    assert worker.step()
+    assert outcomes(store) == [(1, "answered", "")]
+
+
+def test_a_bug_on_one_study_leaves_the_others(
+    store: Store, worker: Worker, journal: Journal, lines: Lines, tiny_scans: Path
+) -> None:
+    class Buggy:
+        def predict(self, path: Path) -> Any:
+            raise KeyError("Okonkwo^Adaeze")
+
+    receive(store, series(tiny_scans))
+    assert Worker(worker._config, store, journal, Buggy()).step()
+    assert "error=KeyError" in lines.warned[-1] and "Okonkwo" not in lines.warned[-1]
+    assert journal.counts()["bugs", ""] == 1
+    assert worker.step()
+
+
+def test_a_reader_that_was_ended_by_accident_costs_no_study(
+    store: Store, journal: Journal, worker: Worker, tiny_scans: Path
+) -> None:
+    class Crashing:
+        def predict(self, path: Path) -> Any:
+            raise ScanError("reader_crashed", "the reader ended")
+
+    receive(store, series(tiny_scans))
+    crashing = Worker(worker._config, store, journal, Crashing())
+    assert crashing.step() and crashing.step() and outcomes(store) == []
+    assert worker.step() and outcomes(store) == [(1, "answered", "")]
+    store.receive("1.2.3", "1.2.3.1", b"anything")
+    assert crashing.step() and crashing.step() and crashing.step() and not crashing.step()
+    assert outcomes(store)[-1] == (1, "refused", "reader_crashed")
+
+
+def test_a_study_without_ct_that_can_be_used_has_a_code(store: Store, journal: Journal, worker: Worker) -> None:
+    class Refusing:
+        def predict(self, path: Path) -> Any:
+            raise ScanError("not_head", "no head")
+
+    store.receive("1.2.3", "1.2.3.1", b"anything")
+    Worker(worker._config, store, journal, Refusing()).step()
+    assert outcomes(store) == [(1, "refused", "not_head")]

@@ -1,0 +1,182 @@
+"""Reports reach their destinations by C-STORE and STOW-RS, in order, again and again until they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_images import SR, Lines, Pacs, image, save
+
+from molre_edge.node.configuration import Destination, NodeConfig
+from molre_edge.node.entries import Conclusion
+from molre_edge.node.journal import Journal
+from molre_edge.node.outbox import Outbox
+from molre_edge.node.sending import Refused, echo, open_sender
+from molre_edge.node.store import Store
+from molre_edge.node.web import Unreachable
+
+
+@pytest.fixture
+def reports(store: Store) -> list[Path]:
+    """Two studies' reports wait for ``pacs``."""
+    for number in (1, 2):
+        store.receive(f"1.2.{number}", f"1.2.{number}.1", b"head")
+        job = store.next_job(0.0, 3600.0)
+        assert job is not None
+        partial = store.report_partial(job)
+        save(image(f"1.2.{number}", 5, SR, Modality="SR"), partial / "report.sr.dcm")
+        store.conclude(job, Conclusion(outcome="answered", answered="x", report=partial), ["pacs"], ["sr"])
+    return sorted((store.folder / "reports").glob("*/*/report.sr.dcm"))
+
+
+def left(store: Store) -> list[tuple[str, str, int]]:
+    rows = store.rows("SELECT state, problem, attempts FROM deliveries WHERE state != 'sent'")
+    return [(row["state"], row["problem"], row["attempts"]) for row in rows]
+
+
+def test_each_object_is_sent_once_over_one_connection(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], pacs: Pacs, lines: Lines
+) -> None:
+    outbox = Outbox(config.destinations, store, journal)
+    assert outbox.send_due(config.destinations[0]) and not outbox.send_due(config.destinations[0])
+    assert [each.SOPInstanceUID for each in pacs.got] == ["1.2.1.9.5", "1.2.2.9.5"] and left(store) == []
+    assert lines.told[0].endswith("sent study=1 version=1 object=sr destination=pacs attempt=1")
+    assert not any(word in line for line in lines.told for word in ("Okonkwo", "1.2.1"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves sockets open
+def test_while_a_destination_is_away_reports_wait_and_then_all_arrive(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], lines: Lines
+) -> None:
+    peer = Pacs(config.destinations[0].port)
+    with Outbox(config.destinations, store, journal):
+        until = time.monotonic() + 10
+        while not lines.warned and time.monotonic() < until:
+            time.sleep(0.02)
+        assert left(store)[0][:2] == ("waiting", "no connection")
+        peer.open()
+        while left(store) and time.monotonic() < until:
+            time.sleep(0.02)
+    peer.close()
+    assert left(store) == [] and len(peer.got) == 2
+    assert "unreachable destination=pacs waiting=2" in lines.warned[0]
+
+
+@pytest.mark.parametrize(("status", "expected"), [
+    (0xA900, [("refused", "status 0xA900", 1)] * 2),
+    (0xA700, [("waiting", "no space there: status 0xA700", 1)] * 2),
+    (0xB000, []),
+])  # fmt: skip
+def test_statuses_of_c_store_are_told_apart(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], pacs: Pacs, status: int, expected: Any
+) -> None:
+    pacs.status = status
+    Outbox(config.destinations, store, journal).send_due(config.destinations[0])
+    assert left(store) == expected
+
+
+def test_pauses_double_up_to_the_longest(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path]
+) -> None:
+    @contextlib.contextmanager
+    def away(_: Destination) -> Iterator[Callable[[Path], None]]:
+        raise Unreachable("no connection")
+        yield
+
+    (pacs,) = (dataclasses.replace(each, longest_retry_seconds=0.4) for each in config.destinations)
+    pauses = []
+    for _ in range(5):
+        store._database.execute("UPDATE deliveries SET next_try = 0")
+        before = time.time()
+        Outbox((pacs,), store, journal, away).send_due(pacs)
+        pauses.append(store.rows("SELECT min(next_try) AS t FROM deliveries")[0]["t"] - before)
+    assert [round(each, 1) for each in pauses] == [0.1, 0.2, 0.4, 0.4, 0.4]
+
+
+class Web(BaseHTTPRequestHandler):
+    """A STOW-RS service that answers as it is told."""
+
+    answers: list[tuple[int, bytes]]
+    got: list[tuple[str, dict[str, str], bytes]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.got.append((self.path, dict(self.headers), body))
+        status, answer = self.answers.pop(0)
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[type[Web], str]]:
+    handler = type("Handler", (Web,), {"answers": [], "got": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield handler, f"http://127.0.0.1:{server.server_address[1]}/dicom-web/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+ORTHANC = json.dumps({"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ", "Value": [{}]}}).encode()
+FAILED = json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}).encode()
+
+
+def test_stow_sends_one_part_with_the_headers_of_the_file(
+    web: tuple[type[Web], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, url = web
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # of the environment: patient data does not go there
+    (tmp_path / "headers").write_text("Authorization: Bearer secret\n")
+    content = save(image("1.2.3", 1, SR), tmp_path / "a.dcm")
+    handler.answers = [(200, ORTHANC)]
+    stow = Destination(name="web", kind="stow", url=url, header_file=tmp_path / "headers")
+    with open_sender(stow) as send:
+        send(tmp_path / "a.dcm")
+    [(path, headers, body)] = handler.got
+    assert (path, headers["Authorization"]) == ("/dicom-web/studies", "Bearer secret")
+    boundary = headers["Content-Type"].split("boundary=")[1]
+    start = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    assert body == start + content + f"\r\n--{boundary}--\r\n".encode()
+
+
+@pytest.mark.parametrize(("status", "answer", "kind", "words"), [
+    (202, FAILED, Refused, "HTTP 202, in the Failed SOP Sequence"),
+    (409, FAILED, Refused, "HTTP 409"),
+    (200, b"<html>", Refused, "no DICOM JSON"),
+    (503, b"", Unreachable, "HTTP 503"),
+    (401, b"", Unreachable, "HTTP 401"),
+    (302, b"", Refused, "HTTP 302"),
+])  # fmt: skip
+def test_answers_of_stow_are_told_apart_and_no_redirect_is_followed(
+    web: tuple[type[Web], str], tmp_path: Path, status: int, answer: bytes, kind: type[Exception], words: str
+) -> None:
+    handler, url = web
+    save(image("1.2.3", 1, SR), tmp_path / "a.dcm")
+    handler.answers = [(status, answer)]
+    with open_sender(Destination(name="web", kind="stow", url=url)) as send, pytest.raises(kind, match=words):
+        send(tmp_path / "a.dcm")
+
+
+def test_a_web_service_that_is_away_is_unreachable(free_port: Callable[[], int], tmp_path: Path) -> None:
+    save(image("1.2.3", 1, SR), tmp_path / "a.dcm")
+    stow = Destination(name="web", kind="stow", url=f"http://127.0.0.1:{free_port()}")
+    with open_sender(stow) as send, pytest.raises(Unreachable, match="Connection refused"):
+        send(tmp_path / "a.dcm")
+    with pytest.raises(Unreachable, match="Connection refused"):
+        echo(stow)
