@@ -410,8 +410,8 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise BundleError(f"{folder}: exists and is not a bundle. Choose another folder with -o")
     if place.exists() and not force:
         raise BundleError(
-            f"{folder}: a bundle exists there. Replace it with --force, with its engines, adapters and 8-bit graphs, or "
-            f"choose another folder with -o"
+            f"{folder}: a bundle exists there. Replace it with --force, with its engines, adapters and 8-bit graphs, "
+            f"or choose another folder with -o"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,6 +19,7 @@ from molre_edge.cli.shell import (
     QuietOption,
     Speaker,
     ThreadsOption,
+    TrustOption,
     UsageError,
     WeightsOption,
     bundle_folder,
@@ -78,6 +79,7 @@ def adapter(
     limits: LimitsOption = None,
     threads: ThreadsOption = None,
     expect_digest: DigestOption = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -112,12 +114,13 @@ def adapter(
                 limits=limits,
                 threads=threads,
                 expect_digest=expect_digest,
+                trust=trust,
                 progress=progress,
             )
         _show_added(added, speaker)
     else:
         with speaker.progress() as progress:
-            listed = _changed(action, what, folder, expect_digest, progress)
+            listed = _changed(action, what, folder, expect_digest, trust, progress)
         _show_list(listed, speaker)
 
 
@@ -140,15 +143,21 @@ def _file(what: str | None) -> Path:
 
 
 def _changed(
-    action: Action, what: str | None, folder: Path, expect_digest: str | None, progress: Progress
+    action: Action,
+    what: str | None,
+    folder: Path,
+    expect_digest: str | None,
+    trust: list[Path] | None,
+    progress: Progress,
 ) -> AdapterList:
+    how: dict[str, Any] = {"expect_digest": expect_digest, "trust": trust, "progress": progress}
     if action is Action.REMOVE:
-        return molre_edge.remove_adapter(what or "", bundle=folder, expect_digest=expect_digest, progress=progress)
+        return molre_edge.remove_adapter(what or "", bundle=folder, **how)
     if action is Action.DEFAULT:
-        return molre_edge.default_adapter(what or "", bundle=folder, expect_digest=expect_digest, progress=progress)
+        return molre_edge.default_adapter(what or "", bundle=folder, **how)
     if action is Action.ROLLBACK:
-        return molre_edge.rollback_adapter(what, bundle=folder, expect_digest=expect_digest, progress=progress)
-    return molre_edge.list_adapters(folder, expect_digest=expect_digest, progress=progress)
+        return molre_edge.rollback_adapter(what, bundle=folder, **how)
+    return molre_edge.list_adapters(folder, **how)
 
 
 def _show_packed(packed: PackedAdapter, speaker: Speaker) -> None:

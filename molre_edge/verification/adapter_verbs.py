@@ -6,7 +6,7 @@ Each change is made while the bundle is held, and is there whole or not at all (
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
 from molre_edge.signing.memory import SigningMemory
 from molre_edge.signing.trust import SUFFIX as SIGNATURE
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
 from molre_edge.verification.adapter_check import EngineCheck, check_adapter, check_fit
 from molre_edge.verification.passed import VerifiedRecord, record_path
@@ -127,20 +128,26 @@ class AddedAdapter:
 
 
 def list_adapters(
-    bundle: Bundle | StrPath = DEFAULT_BUNDLE, *, expect_digest: str | None = None, progress: Progress = SILENT
+    bundle: Bundle | StrPath = DEFAULT_BUNDLE,
+    *,
+    expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
+    progress: Progress = SILENT,
 ) -> AdapterList:
     """List a bundle's adapters. Each file is read and its hash compared; one that is damaged is listed as such.
 
     Args:
         bundle: the bundle's folder, or an open bundle.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle and the adapter; None for those that are
+            configured on this machine.
         progress: receives progress events.
 
     Raises:
         AdapterError: the bundle's graphs take no adapter.
         BundleError: the bundle can't be opened, or its list of adapters is damaged.
     """
-    opened = _open(bundle, expect_digest)
+    opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     return _listed(opened, AdapterStore(opened.folder, opened.trust).index())
 
@@ -152,6 +159,7 @@ def add_adapter(
     limits: StrPath | Mapping[Precision, ParityLimits] | None = None,
     threads: int | None = None,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     record: VerifiedRecord | None = None,
     progress: Progress = SILENT,
 ) -> AddedAdapter:
@@ -166,6 +174,8 @@ def add_adapter(
         limits: a TOML file of parity limits, or the limits by precision; None for the bundle's own.
         threads: CPU threads of ONNX Runtime; None for all cores.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle and the adapter; None for those that are
+            configured on this machine.
         record: engines that passed on this machine; None for the user's own record.
         progress: receives progress events.
 
@@ -177,7 +187,7 @@ def add_adapter(
         ParityFailedError: an engine does not answer as PyTorch did. Nothing is added.
     """
     start = time.perf_counter()
-    opened = _open(bundle, expect_digest)
+    opened = _open(bundle, expect_digest, trust)
     with hold_bundle(opened, "molre-edge adapter add"):
         progress.step("reading the adapter")
         adapter, content = read_adapter_file(Path(file))
@@ -211,6 +221,7 @@ def remove_adapter(
     *,
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> AdapterList:
     """Remove an adapter and the version before it. The default can't be removed.
@@ -219,6 +230,8 @@ def remove_adapter(
         name: of the adapter.
         bundle: the bundle's folder, or an open bundle.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle and the adapter; None for those that are
+            configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -226,7 +239,7 @@ def remove_adapter(
         BundleError: the bundle can't be opened or written.
         InUseError: another process writes the bundle.
     """
-    opened = _open(bundle, expect_digest)
+    opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter remove"):
         store = AdapterStore(opened.folder, opened.trust)
@@ -239,6 +252,7 @@ def default_adapter(
     *,
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> AdapterList:
     """Use an adapter where none is named. It must be whole and fit.
@@ -247,6 +261,8 @@ def default_adapter(
         name: of the adapter.
         bundle: the bundle's folder, or an open bundle.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle and the adapter; None for those that are
+            configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -254,7 +270,7 @@ def default_adapter(
         BundleError: the bundle can't be opened or written, or the adapter's file is damaged.
         InUseError: another process writes the bundle.
     """
-    opened = _open(bundle, expect_digest)
+    opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter default"):
         store = AdapterStore(opened.folder, opened.trust)
@@ -268,6 +284,7 @@ def rollback_adapter(
     *,
     bundle: Bundle | StrPath = DEFAULT_BUNDLE,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> AdapterList:
     """Go back to the version of an adapter that was there before. A second time comes back to the newer one.
@@ -276,6 +293,8 @@ def rollback_adapter(
         name: of the adapter; None for the default.
         bundle: the bundle's folder, or an open bundle.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle and the adapter; None for those that are
+            configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -283,7 +302,7 @@ def rollback_adapter(
         BundleError: the bundle can't be opened or written, or that version's file is damaged.
         InUseError: another process writes the bundle.
     """
-    opened = _open(bundle, expect_digest)
+    opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter rollback"):
         store = AdapterStore(opened.folder, opened.trust)
@@ -304,8 +323,8 @@ def _signature(file: Path) -> bytes | None:
         return None
 
 
-def _open(bundle: Bundle | StrPath, expect_digest: str | None) -> Bundle:
-    opened = Bundle.of(bundle, expect_digest=expect_digest)
+def _open(bundle: Bundle | StrPath, expect_digest: str | None, trust: Sequence[StrPath] | None) -> Bundle:
+    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
     opened.adapter_facts()
     return opened
 
