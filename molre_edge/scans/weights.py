@@ -39,16 +39,16 @@ def plane_weights(grid: Grid, count: int, pixel_mm: float, centre_mm: float, out
     """
     if backwards:
         centre_mm = (count - 1) * pixel_mm - centre_mm
-    step = grid.pixel_mm / pixel_mm
+    step, numbers = grid.pixel_mm / pixel_mm, np.arange(out, dtype=np.float64)
     if grid.plane == "head":
         if grid.interpolation == "linear" and grid.antialias:
             weights = pixel_weights(count, pixel_mm, centre_mm, out, grid.pixel_mm)
         else:
-            at = (centre_mm + (np.arange(out) - (out - 1) / 2) * grid.pixel_mm) / pixel_mm
+            at = (centre_mm + (numbers - (out - 1) / 2) * grid.pixel_mm) / pixel_mm
             weights = _read(grid.interpolation, grid.antialias, at, count, step, "air")
     elif grid.plane == "whole":
         step = count / out
-        weights = _within(grid, (np.arange(out) + 0.5) * step - 0.5, count, step)
+        weights = _within(grid, (numbers + 0.5) * step - 0.5, count, step)
     else:
         lattice, inside = _cropped(count, step, out)
         weights = _within(grid, np.where(inside, lattice, 0.0) * step, count, step) * inside[:, None]
@@ -110,7 +110,8 @@ def _between(kind: str, positions: _F64, thickness: _F64, middles: _F64, edges: 
         of_bins = bin_weights if kind == "mean" else _area_weights
         weights = of_bins(positions, thickness, edges)
         held = weights.sum(axis=1, keepdims=True)
-        return np.divide(weights, held, out=np.zeros_like(weights), where=held > 0)
+        shares: _F64 = np.divide(weights, held, out=np.zeros_like(weights), where=held > 0)
+        return shares
     count = len(positions)
     at = np.interp(middles, positions, np.arange(count))
     return _read(kind, False, at, count, step, "repeat")
