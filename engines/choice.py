@@ -99,7 +99,7 @@ def ready_engines(bundle: Bundle) -> list[str]:
     probe = probe_driver()
     with contextlib.suppress(BundleError):
         for engine in list_engines(bundle):
-            with contextlib.suppress(BundleError, EngineError):
+            with contextlib.suppress(BundleError, EngineError, SigningError):
                 built = BuiltFor.of(engine)
                 if why_not_here(engine, bundle, probe) is None:
                     words.append(f"{RUNTIMES[str(built.target)]}:{built.precision}")

@@ -14,6 +14,7 @@ import importlib
 from types import TracebackType
 from typing import Any
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.cuda.driver import DriverProbe, Gpu, probe_driver
 from molre_edge.engines.kernel_cache import KernelCache
@@ -47,7 +48,15 @@ class OnnxRuntimeRtxRunner(OnnxRuntimeRunner):
         precision: of the graph.
     """
 
-    def __init__(self, graph: bytes, precision: Precision, *, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        precision: Precision,
+        *,
+        bundle: Bundle,
+        threads: int | None = None,
+        adapter: Tensors | None = None,
+    ) -> None:
         """Take a graph; nothing is loaded before the block is entered.
 
         Args:
@@ -55,21 +64,25 @@ class OnnxRuntimeRtxRunner(OnnxRuntimeRunner):
             precision: its precision, for the name.
             bundle: keeps what the plug-in compiles.
             threads: as of ONNX Runtime on the CPU; the GPU does not need them.
+            adapter: the trained tensors of a graph that takes them as inputs; :meth:`use_adapter` may give them later.
         """
-        super().__init__(graph, precision, threads=threads)
+        super().__init__(graph, precision, threads=threads, adapter=adapter)
         self.name = f"onnxruntime-rtx:{precision}"
         self._bundle = bundle
         self._cache: KernelCache | None = None
         self._gpu = self._version = ""
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, precision: Precision, *, threads: int | None = None) -> OnnxRuntimeRtxRunner:
+    def from_bundle(
+        cls, bundle: Bundle, precision: Precision, *, threads: int | None = None, adapter: Tensors | None = None
+    ) -> OnnxRuntimeRtxRunner:
         """The runner of a bundle's graph, its hash checked.
 
         Raises:
             BundleError: no such graph, or an altered one.
         """
-        return cls(bundle.read(bundle.graph(precision).file), precision, bundle=bundle, threads=threads)
+        graph = bundle.read(bundle.graph(precision).file)
+        return cls(graph, precision, bundle=bundle, threads=threads, adapter=adapter)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -125,6 +138,8 @@ class OnnxRuntimeRtxRunner(OnnxRuntimeRunner):
         return session
 
     def _provider_options(self, gpu: Gpu) -> dict[str, str]:
+        if self._bundle.trust:  # kernels are code, and a signed release does not cover what lies in its folder
+            return {}
         self._cache = KernelCache(self._bundle.folder, self.precision, gpu.name, self._version)
         folder = self._cache.open()
         if folder is None:
