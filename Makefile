@@ -17,16 +17,19 @@ READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
 TYPED := $(abspath $(VENV))/typed
 
-.PHONY: venv demo test test-fast lint
+.PHONY: venv torch demo test test-fast lint
 
 venv: $(READY)
 
 # torch comes first, by itself, so that the build chosen for it (CPU or CUDA) stays.
 $(READY): pyproject.toml $(CONSTRAINTS)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	$(MAKE) torch
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PACKAGE)
 	touch $@
+
+torch:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
 
 demo: venv
 	$(BIN)/molre-edge demo "$(DEMO)"
