@@ -209,8 +209,8 @@ def layer_of(
     weights, datatype = max(((size, str(one)) for size, one in constants if one != _UNTYPED), default=(0, ""))
     entering = [str(one) for _, one in inputs if one != _UNTYPED]
     leaving = [str(one) for _, one in outputs if one not in (_UNTYPED, "Int8")]
-    if not (datatype and kind in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in entering):
-        # Int8 weights alone are unpacked and multiplied in the input's datatype
+    if not (weights > 1 and kind in _MATRIX_TYPES) or (datatype == "Int8" and "Int8" not in entering):
+        # Int8 weights alone are unpacked and multiplied in the input's datatype; one number is a factor of two inputs
         datatype = (entering or leaving or [datatype or _UNTYPED])[0]
     layer = BuiltLayer(name, kind, datatype, weights)
     return _unread(name) if layer.is_matrix and datatype == _UNTYPED else layer
@@ -275,11 +275,12 @@ def check_precision(
 
 def _weights_decide(matrix: Sequence[BuiltLayer], precision: Precision, trained: Sequence[TensorSpec]) -> bool:
     """Whether all matrix layers list their weights, but for products with trained tensors that are inputs."""
-    silent = [layer for layer in matrix if not layer.weights]
-    other = sum(layer.datatype != DATATYPES[precision] for layer in silent)
+    if list_weights(matrix):
+        return True
+    silent = sum(not layer.weights for layer in matrix)
+    other = sum(layer.weights <= 1 and layer.datatype != DATATYPES[precision] for layer in matrix)
     factors = [spec.dtype for spec in trained if len(spec.shape) > 1]
-    few = len(silent) < len(matrix) and len(silent) <= len(factors) and other <= factors.count("float32")
-    return few or not silent
+    return silent < len(matrix) and silent <= len(factors) and other <= factors.count("float32")
 
 
 def not_checked(layers: Sequence[BuiltLayer]) -> str:

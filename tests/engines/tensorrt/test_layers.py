@@ -6,7 +6,7 @@ import pytest
 
 from molre_edge.engines.tensorrt.layers import BuiltLayer, LayerSummary, check_precision, read_layers
 from molre_edge.errors import EngineError
-from molre_edge.specs import Precision
+from molre_edge.specs import Precision, TensorSpec
 
 
 def tensor(kind: str, *shape: int) -> str:
@@ -33,6 +33,12 @@ def test_a_matrix_layer_has_the_datatype_of_its_weights() -> None:
     mixed = row("g", "runtime_fusion", tensor("Float", -1, 8), tensor("Half", 8, 4), tensor("Float", -1, 4))
     (layer,) = read_layers(listing(mixed))
     assert (layer.datatype, layer.weights) == ("Half", 32)
+
+
+def test_a_product_of_two_inputs_has_their_datatype_whatever_single_number_scales_it() -> None:
+    inputs = f"{tensor('Half', -1, 8)}, {tensor('Half', 8, 4)}"
+    (layer,) = read_layers(listing(row("g", "gemm", inputs, tensor("Float", 1, 1), tensor("Half", -1, 4))))
+    assert (layer.datatype, layer.weights) == ("Half", 1)
 
 
 def test_layers_are_counted_by_type_and_datatype_and_fused_attention_by_name() -> None:
@@ -76,6 +82,31 @@ def test_weights_of_one_layer_say_nothing_of_those_that_list_none(halves: int, o
     else:
         with pytest.raises(EngineError, match="is named fp16 and is not fp16 inside"):
             check_precision([conv, *gemms], Precision.FP16)
+
+
+def with_trained_inputs(experts: str) -> list[BuiltLayer]:
+    """A backbone in float16, two routers of an adapter in float32 and its experts."""
+    backbone = [BuiltLayer(f"b{place}", "gemm", "Half", 1000) for place in range(4)]
+    routers = [BuiltLayer(f"r{place}", "runtime_fusion", "Float", 0) for place in range(4)]
+    return [*backbone, *routers, *(BuiltLayer(f"e{place}", "gemm", experts, place) for place in range(2))]
+
+
+TRAINED = (
+    *(TensorSpec(f"adapter.backbone.layer.{name}", "float16", (8, 8)) for name in "AB"),
+    *(TensorSpec(f"adapter.routers.{place}.weight", "float32", (8, 8)) for place in range(4)),
+    *(TensorSpec(f"adapter.routers.{place}.bias", "float32", (8,)) for place in range(4)),
+)
+
+
+def test_where_trained_tensors_are_inputs_the_backbones_weights_decide() -> None:
+    check_precision(with_trained_inputs("Half"), Precision.FP16, TRAINED)
+    with pytest.raises(EngineError, match="not fp16 inside: 40% in Half"):  # as experts in float32 are not asked for
+        check_precision(with_trained_inputs("Float"), Precision.FP16, TRAINED)
+    with pytest.raises(EngineError, match="not fp16 inside"):
+        check_precision(with_trained_inputs("Float"), Precision.FP16)
+    float32 = [BuiltLayer(layer.name, layer.type, "Float", layer.weights) for layer in with_trained_inputs("Half")]
+    with pytest.raises(EngineError, match="not fp16 inside"):
+        check_precision(float32, Precision.FP16, TRAINED)
 
 
 def test_one_half_layer_is_too_many_for_an_fp32_engine() -> None:
