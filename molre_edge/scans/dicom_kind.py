@@ -137,7 +137,7 @@ def check_kind(header: DicomHeader) -> None:
     if what:
         raise ScanError("not_ct", f"it is {what}, not CT: give a head CT series")
     kinds = [image_words(tuple(values)) for values in header.image_types]
-    if all(words & _LOCALIZERS for words in kinds):
+    if all(words & _LOCALIZERS for words in kinds) and header.sop_class not in _SECONDARY_CLASSES:
         raise _localizer()
     screen = all("SCREEN SAVE" in values for values in header.image_types)
     if header.sop_class in _SECONDARY_CLASSES or header.samples != 1 or header.photometric not in _GREY or screen:

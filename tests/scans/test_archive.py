@@ -52,6 +52,7 @@ def test_a_zip_of_two_studies_is_two_scans(tmp_path: Path, write_series: Any) ->
         stack = np.full((35, 128, 128), -1000.0)
         stack[:, 20:108, 12:116] = 900.0
         stack[:, 26:102, 18:110] = value
+        stack[:, 40, 40] = np.arange(35)  # no two slices are equal
         write_series(tmp_path / "both" / name, stack=stack)
     archive = zip_folder(tmp_path / "both", tmp_path / "both.zip")
     scans = find_scans(archive).scans
