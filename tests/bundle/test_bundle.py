@@ -205,7 +205,7 @@ def test_force_replaces_a_bundle_with_all_that_is_in_it(bundle: Path) -> None:
     (bundle / "engines").mkdir()
     (bundle / "engines" / "fp16.engine").write_bytes(b"of the old graph")
     with pytest.raises(
-        BundleError, match=r"a bundle exists there\. Replace it with --force, with its engines, adapters"
+        BundleError, match=r"a bundle exists there\. Replace it with --force, with its engines, adapters and 8-bit"
     ):
         check_free(bundle, force=False)
     with new_bundle(bundle, force=True) as partial:

@@ -70,8 +70,9 @@ WRONG: dict[str, tuple[Logits, Logits, Logits]] = {
 }
 """What was done -> logits of the reference, logits of the engine, thresholds."""
 
-ROUNDING = {Precision.FP32: 5e-6, Precision.FP16: 2e-3, Precision.INT8: 0.02}
-"""Noise of an honest engine, in logits: about the largest median that tiny backbones and the INT8 demo show."""
+ROUNDING = {Precision.FP32: 5e-6, Precision.FP16: 2e-3, Precision.INT8: 0.02, Precision.FP8: 0.02}
+"""Noise of an honest engine, in logits: about the largest median that tiny backbones and the INT8 demo show. FP8 has
+the limits of INT8, so it must be as close."""
 
 
 def verdict_of(reference: Logits, engine: Logits, thresholds: Logits, precision: Precision) -> Verdict:
