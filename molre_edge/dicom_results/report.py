@@ -76,7 +76,8 @@ def structured_report(
         ids = identifiers(study, facts, f"sr {kind}", frames, predecessor)
         charset = character_set(study, texts)
         groups = _groups(rows, facts, ids.series)
-        report: Dataset = (Comprehensive3DSR if kind == "comprehensive3d" else ComprehensiveSR)(
+        classes: dict[SrKind, Any] = {"comprehensive3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+        report: Dataset = classes[kind](
             evidence=source_references(study),
             content=_content(groups[:1], facts, notes),
             series_instance_uid=ids.series,
