@@ -30,6 +30,12 @@ _LARGE, _SMALL = 22, 15
 _COLUMNS = (0, 640, 800)
 _WRAP = 120
 _INK, _PALE = 255, 176
+_OF_A_PAGE = {
+    "PatientOrientation": "",  # text lies in no direction of the patient
+    "ConversionType": "WSD",
+    "BodyPartExamined": "HEAD",
+    "BurnedInAnnotation": "NO",
+}
 
 
 def secondary_capture(
@@ -81,10 +87,8 @@ def secondary_capture(
             **maker(facts),
         )
         seal(capture, study, charset)
-        capture.PatientOrientation = ""  # a page of text lies in no direction of the patient
-        capture.ConversionType = "WSD"
-        capture.BodyPartExamined = "HEAD"
-        capture.BurnedInAnnotation = "NO"
+        for name, value in _OF_A_PAGE.items():
+            setattr(capture, name, value)
     return capture
 
 

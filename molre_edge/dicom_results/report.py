@@ -30,6 +30,7 @@ _PRESENCE = FindingCode("121052", "DCM", "Presence of property")
 _PROBABILITY = FindingCode("122157", "DCM", "Probability")
 _COMMENT = FindingCode("121106", "DCM", "Comment")
 _PROCEDURE = FindingCode("303653007", "SCT", "Computed tomography of head")
+_DEVICE = FindingCode("121007", "DCM", "Device")
 _NO_UNIT = FindingCode("1", "UCUM", "no units")
 
 
@@ -76,7 +77,8 @@ def structured_report(
         ids = identifiers(study, facts, f"sr {kind}", frames, predecessor)
         charset = character_set(study, texts)
         groups = _groups(rows, facts, ids.series)
-        report: Dataset = (Comprehensive3DSR if kind == "comprehensive3d" else ComprehensiveSR)(
+        classes: dict[SrKind, Any] = {"comprehensive3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+        report: Dataset = classes[kind](
             evidence=source_references(study),
             content=_content(groups[:1], facts, notes),
             series_instance_uid=ids.series,
@@ -107,7 +109,6 @@ def _content(groups: Sequence[Any], facts: ResultFacts, notes: Sequence[str]) ->
         RelationshipTypeValues,
         TextContentItem,
     )
-    from pydicom.sr.codedict import codes
 
     device = DeviceObserverIdentifyingAttributes(
         uid=uid_of("device", *facts.identity),
@@ -116,10 +117,10 @@ def _content(groups: Sequence[Any], facts: ResultFacts, notes: Sequence[str]) ->
         model_name=_ALGORITHM,
         serial_number=facts.bundle[:64],
     )
-    tree = MeasurementReport(
+    tree: Any = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(
-                observer_type=codes.DCM.Device, observer_identifying_attributes=device
+                observer_type=_concept(_DEVICE), observer_identifying_attributes=device
             )
         ),
         procedure_reported=_concept(_PROCEDURE),
