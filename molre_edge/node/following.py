@@ -19,7 +19,7 @@ from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.store import Store
 from molre_edge.node.web import Unreachable, opener, read_headers, reason
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "probe"]
 
 _POLL_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _CHANGES = 100
@@ -157,6 +157,22 @@ class Follower:
         except OSError as error:
             raise Unreachable(reason(error)) from error
         return content if len(content) <= _LARGEST_BYTES else None
+
+
+def probe(orthanc: Orthanc) -> None:
+    """Ask an Orthanc whether it is there.
+
+    Raises:
+        Unreachable: it is not, or does not let us in.
+    """
+    request = urllib.request.Request(f"{orthanc.url.rstrip('/')}/system", headers=read_headers(orthanc.header_file))
+    try:
+        opener(orthanc.tls).open(request, timeout=orthanc.timeout_seconds).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Unreachable(f"HTTP {error.code}") from error
+    except OSError as error:
+        raise Unreachable(reason(error)) from error
 
 
 def _dataset(file: bytes) -> bytes:

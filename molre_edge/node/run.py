@@ -13,7 +13,7 @@ from molre_edge.errors import BundleError, ConfigError, ParityFailedError, RunEr
 from molre_edge.files import StrPath
 from molre_edge.locks import hold
 from molre_edge.node.configuration import NodeConfig, read_config
-from molre_edge.node.following import Follower
+from molre_edge.node.following import Follower, probe
 from molre_edge.node.journal import Journal
 from molre_edge.node.keeping import Keeper
 from molre_edge.node.outbox import Outbox
@@ -157,6 +157,11 @@ def _check(config: NodeConfig, progress: Progress) -> NodeResult:
             echo(destination)
         except Unreachable as error:
             problems.append(f"destination {destination.name}: {error}")
+    if config.orthanc is not None:
+        try:
+            probe(config.orthanc)
+        except Unreachable as error:
+            problems.append(f"orthanc: {error}")
     engine = "" if verified.engine is None else str(verified.engine["name"])
     return NodeResult(
         checked=True, studies=0, bundle=verified.digest or "", engine=engine,

@@ -71,6 +71,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         RunError: damaged, of another version, or not writable.
     """
     try:
+        path.touch(mode=0o600)  # before SQLite makes it; the files beside it get the same mode
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
         database.row_factory = sqlite3.Row
         database.execute("PRAGMA journal_mode = WAL")
@@ -85,12 +86,11 @@ def open_database(path: Path) -> sqlite3.Connection:
                 "that wrote it until all its reports are delivered, then name an empty folder"
             )
         (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise RunError(f"{path}: the node's database can't be opened ({error})") from error
     if state != "ok":
         raise RunError(
             f"{path}: the node's database is damaged. Keep the folder for a look at it, name an empty one, and have "
             "the studies sent again"
         )
-    path.chmod(0o600)
     return database

@@ -66,41 +66,26 @@ def outcomes(store: Store) -> list[tuple[int, str, str]]:
     ]
 
 
-def test_a_study_is_answered_and_its_report_and_page_are_sent_once(
-    config: NodeConfig,
-    store: Store,
-    dicom_worker: Worker,
-    journal: Journal,
-    tiny_scans: Path,
-    pacs: Pacs,
-    model: LoadedModel,
-) -> None:
-    receive(store, series(tiny_scans))
-    assert dicom_worker.step() and not dicom_worker.step()
-    outbox = Outbox(config.destinations, store, journal)
-    assert outbox.send_due(config.destinations[0]) and not outbox.send_due(config.destinations[0])
-    assert [each.Modality for each in pacs.got][:1] == ["SR"] and len(pacs.got) == 2
-    (folder,) = (store.folder / "reports").glob("*/*")
-    said = json.loads((folder / "findings.json").read_text())
-    direct = model.predict(tiny_scans / "head-2")
-    assert said["findings"] == json.loads(json.dumps(direct.to_dict()["findings"]))
-    assert (said["version"], said["images"], said["follows"]) == (1, 12, None)
-
-
-def test_a_late_image_makes_a_report_that_names_its_predecessor(
-    config: NodeConfig, store: Store, dicom_worker: Worker, journal: Journal, tiny_scans: Path, pacs: Pacs
+def test_a_study_s_report_and_page_are_sent_once_and_a_late_image_makes_a_report_that_names_its_predecessor(
+    config: NodeConfig, store: Store, dicom_worker: Worker, journal: Journal, tiny_scans: Path, pacs: Pacs, model: Any
 ) -> None:
     files = series(tiny_scans)
-    outbox = Outbox(config.destinations, store, journal)
-    for part in (files[:10], files[10:]):
-        receive(store, part)
-        assert dicom_worker.step()
-        outbox.send_due(config.destinations[0])
+    outbox, (destination,) = Outbox(config.destinations, store, journal), config.destinations
+    receive(store, files[:10])
+    assert dicom_worker.step() and not dicom_worker.step()
+    assert outbox.send_due(destination) and not outbox.send_due(destination)
+    assert [each.Modality for each in pacs.got] == ["SR", "OT"]
+    receive(store, files[10:])
+    assert dicom_worker.step() and outbox.send_due(destination)
     first, second = pacs.reports
     named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
     assert "PredecessorDocumentsSequence" not in first
     assert outcomes(store) == [(1, "answered", ""), (2, "answered", "")]
+    said = [json.loads(path.read_text()) for path in sorted(store.folder.glob("reports/*/*/findings.json"))]
+    assert [(each["version"], each["images"], each["follows"]) for each in said] == [(1, 10, None), (2, 12, 1)]
+    direct = model.predict(tiny_scans / "head-2")
+    assert said[1]["findings"] == json.loads(json.dumps(direct.to_dict()["findings"]))
 
 
 def test_a_late_image_that_changes_nothing_of_what_was_read_makes_no_second_report(

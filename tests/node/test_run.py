@@ -46,9 +46,10 @@ def test_the_check_looks_at_everything_and_starts_nothing(
     written.write_text(
         f'{text}[[destinations]]\nname = "web"\nkind = "stow"\nurl = "http://127.0.0.1:{ports["pacs"]}"\n'
     )
-    result = run_node(written, check=True, progress=lines)
+    away = f"http://127.0.0.1:{ports['pacs']}"
+    result = run_node(written, orthanc=away, check=True, progress=lines)
     assert (result.checked, result.engine, len(result.bundle)) == (True, "onnxruntime:fp32", 64)
-    assert result.problems == ("destination web: Connection refused",)
+    assert result.problems == ("destination web: Connection refused", "orthanc: Connection refused")
     assert not (tmp_path / "node").exists()
     taken = f"receive: can't listen on 127.0.0.1 port {ports['node']}"
     with socket.create_server(("127.0.0.1", ports["node"])), pytest.raises(RunError, match=taken):

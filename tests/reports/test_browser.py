@@ -32,6 +32,7 @@ from molre_edge.reports.bench_page import write_bench
 from molre_edge.reports.explanation_page import Pair, write_explanation
 from molre_edge.reports.parity_report import KeySlice, Report
 from molre_edge.reports.side_by_side import Side, put_side_by_side
+from molre_edge.reports.template import render_template
 from molre_edge.reports.write import write_comparison, write_report
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -241,7 +242,7 @@ def pages(full_report: Callable[..., Report], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages of calibration and bench, with names as long as real ones."""
+    """Pages of calibration, bench and the node, with names as long as real ones."""
     folder = tmp_path_factory.mktemp("other pages")
     long = "stages_3_blocks_2_attention_of_windows_output_projection"
     calibration = report()
@@ -271,7 +272,16 @@ def other_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "includes": {"total": "all of it"}, "idle_watts": {"VDD_GPU_SOC": 3.2}, "not_ready": {"torch:fp32": long * 2},
         "machine": {"before": {"cpu": long, "load_1min": 0.5}}, "molre-edge": "1",
     }  # fmt: skip
-    return {"calibration": folder / "calibration.html", "bench": write_bench(folder, bench)[1]}
+    health = {"engine": "tensorrt:fp16", "bundle": "0" * 64, "version": "1", "up_seconds": 9e5, "problems": [long * 2]}
+    study = {"number": 12345, "state": "can't be answered", "images": 1234, "version": 12, "problem": long}
+    times = dict.fromkeys(("last_image", "report", "next_try"), "2026-11-02 10:15:04")
+    waits = {"destination": long, "objects": 1234, "refused": 12, "attempts": 12, "problem": long, **times}
+    node = {"well": False, "health": health, "queue": {"studies": [], "destinations": [waits]}}
+    page = render_template("node.html", {**node, "studies": [{**study, **times}] * 3})
+    (folder / "node.html").write_text(page, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in ("calibration", "node")} | {
+        "bench": write_bench(folder, bench)[1]
+    }
 
 
 PAGES = [*CASES, "long", "pictures", "two runs", "seven runs", "explanation"]
@@ -306,7 +316,7 @@ def test_a_page_shows_without_errors_asks_for_nothing_and_fits(
 
 
 @pytest.mark.parametrize("size", [PHONE, SMALL])
-@pytest.mark.parametrize("name", ["calibration", "bench"])
+@pytest.mark.parametrize("name", ["calibration", "bench", "node"])
 def test_a_page_of_wide_tables_fits_a_phone_and_its_tables_scroll_by_themselves(
     browser: Browser, other_pages: dict[str, Path], name: str, size: tuple[int, int]
 ) -> None:
