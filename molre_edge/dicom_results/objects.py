@@ -107,4 +107,4 @@ def seal(result: Dataset, study: Study, charset: str | list[str] | None) -> None
 def is_own_result(dataset: Dataset) -> bool:
     """Whether an object is a report or a capture of this package, of any version: it is no scan to answer."""
     ours = dataset.get("Manufacturer") == MAKER and dataset.get("ManufacturerModelName") == MAKER
-    return ours and (dataset.get("Modality") == "SR" or dataset.get("SOPClassUID") == _CAPTURE_CLASS)
+    return bool(ours and (dataset.get("Modality") == "SR" or dataset.get("SOPClassUID") == _CAPTURE_CLASS))
