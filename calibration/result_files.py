@@ -126,7 +126,7 @@ def cached_report(bundle: Bundle, precision: Precision, key: str) -> Mapping[str
         bundle.read(bundle.graph(precision).file)
         report: Mapping[str, Any] = json.loads(bundle.read(files.report))
         bundle.read(files.page)
-    except (BundleError, ValueError):
+    except (BundleError, SigningError, ValueError):
         return None
     return report
 

@@ -97,7 +97,7 @@ class FitFacts:
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
 def _count(low: int, high: int) -> Callable[[Any], bool]:

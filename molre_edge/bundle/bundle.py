@@ -182,7 +182,8 @@ class Bundle:
             return cls.open(Path(bundle), expect_digest=expect_digest, trust=trust, accept_older=accept_older)
         if trust and bundle.trust != trust:
             expected = expect_digest or bundle.digest
-            return cls.open(bundle.folder, expect_digest=expected, trust=trust, accept_older=accept_older)
+            again = cls.open(bundle.folder, expect_digest=expected, trust=trust, accept_older=accept_older)
+            return again if bundle.using is None else again.select(bundle.using.name)
         if expect_digest is not None:
             _check_digest(bundle.folder, bundle.digest, expect_digest)
         return bundle

@@ -146,6 +146,8 @@ def read_engine(bundle: Bundle, engine: EngineFile) -> bytes:
     if found != engine.sha256:
         raise BundleError(f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. {again}")
     bundle.check_made_here(engine.path, found, engine.graph_sha256)
+    if bundle.trust and engine.graph not in bundle.released:  # and its graph was made from this release
+        bundle.check_made_here(bundle.folder / engine.graph, engine.graph_sha256, None)
     return content
 
 

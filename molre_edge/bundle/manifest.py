@@ -162,8 +162,8 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
     if not graphs:
         raise ValueError("graphs: expected at least one")
     for facts in graphs.values():
-        if facts.file not in files:
-            raise ValueError(f"graphs: {facts.file!r} is not among the files")
+        if facts.file not in files or not facts.file.startswith("graphs/"):
+            raise ValueError(f"graphs: {reprlib.repr(facts.file)} is not among the files in graphs/")
         _check_tensors(facts, grid, findings)
     checkpoint = data["checkpoint"]["sha256"]
     if not _SHA256.fullmatch(checkpoint):

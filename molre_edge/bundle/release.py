@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from molre_edge.bundle.manifest import MAX_MANIFEST_BYTES
+from molre_edge.bundle.manifest import CALIBRATION_SECTIONS, MAX_MANIFEST_BYTES
 from molre_edge.errors import SigningError
 from molre_edge.files import read_regular
 from molre_edge.signing.trust import Signed, Trust
-from molre_edge.specs import Precision
 
 __all__ = ["RELEASE", "check_release", "release_content"]
 
 RELEASE = "release.json"
 _FORMAT, _VERSION = "molre-edge-release", 1
 _MAX_BYTES = MAX_MANIFEST_BYTES + (1 << 20)
-_MADE_BY_BOXES = {str(Precision.INT8)}
+_MADE_BY_BOXES = {str(precision) for precision in CALIBRATION_SECTIONS}
 """Precisions whose graphs a box may add to a release."""
 
 
@@ -77,7 +76,7 @@ def check_release(folder: Path, manifest: Mapping[str, Any], trust: Trust) -> tu
 
 def _difference(released: Mapping[str, Any], manifest: Mapping[str, Any]) -> str | None:
     """What was changed since the release, besides what boxes add; None if nothing was."""
-    added = set(manifest) - set(released) - {"calibration"}
+    added = set(manifest) - set(released) - set(CALIBRATION_SECTIONS.values())
     if added:
         return f"its manifest has {', '.join(sorted(added))} besides"
     for name, value in released.items():

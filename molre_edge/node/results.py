@@ -25,7 +25,8 @@ def answered_digest(prediction: Prediction) -> str:
     """Digest of the images that were read and of what read them: equal ones give the same report, UIDs included."""
     read = answered_source(prediction.source, prediction.slices)
     names = {f"{file.name} {frames}" for file, frames in zip(read.files, frames_of(read), strict=True)}
-    return set_digest([f"bundle {prediction.bundle}", f"engine {prediction.engine}", *names])
+    who = [f"bundle {prediction.bundle}", f"engine {prediction.engine}", f"adapter {prediction.adapter_sha256}"]
+    return set_digest([*who, *names])
 
 
 def write_report(prediction: Prediction, job: Job, wanted: Results, folder: Path, before: Path | None) -> None:
@@ -53,7 +54,7 @@ def write_report(prediction: Prediction, job: Job, wanted: Results, folder: Path
     write_results(
         prediction.findings.values(),
         read_source_headers(read),
-        ResultFacts(bundle=prediction.bundle, engine=prediction.engine),
+        ResultFacts(bundle=prediction.bundle, engine=prediction.engine, adapter=prediction.adapter_sha256),
         folder,
         STEM,
         sr=None if wanted.sr == "none" else wanted.sr,

@@ -54,7 +54,11 @@ class DicomFiles:
         check_extra()
         return cls(
             folder=folder / DICOM_FOLDER,
-            facts=ResultFacts(bundle=context.bundle.digest, engine=context.runner.name),
+            facts=ResultFacts(
+                bundle=context.bundle.digest,
+                engine=context.runner.name,
+                adapter=None if context.bundle.using is None else context.bundle.using.digest,
+            ),
             names=context.bundle.findings,
             thresholds=np.asarray(context.bundle.thresholds, dtype=np.float64),
             sr=None if context.sr is None else check_kind(context.sr),

@@ -136,7 +136,10 @@ class LoadedModel:
             self._bundle.adapter_facts()
             raise EngineError(f"{runner.name}: the PyTorch model is that of one checkpoint. Load the other one instead")
         store = AdapterStore(self._bundle.folder, self._bundle.trust)
-        known = self._adapters.get(store.named(store.index(), name).sha256)
+        index = store.index()
+        listed = {each.sha256 for each in index.adapters.values()}
+        self._adapters = {key: kept for key, kept in self._adapters.items() if key in listed}
+        known = self._adapters.get(store.named(index, name).sha256)
         chosen = self._bundle.with_adapter(store.read(name)) if known is None else known[0]
         before = runner.fitted
         runner.use(fitted_for(chosen, runner) if known is None else known[1])

@@ -38,13 +38,14 @@ class SigningMemory:
         folder = state_folder()
         return cls(None if folder is None else folder / MEMORY)
 
-    def check(self, signed: Signed, what: Path, *, accept_older: bool = False) -> None:
+    def check(self, signed: Signed, what: Path, *, accept_older: bool = False, remember: bool = True) -> None:
         """Refuse a release older than one that was seen; remember a newer one.
 
         Args:
             signed: a release whose signature was checked.
             what: the bundle or adapter, for messages.
             accept_older: take it all the same, and remember its version as the highest.
+            remember: False only refuses: for what is looked at, or not used yet.
 
         Raises:
             SigningError: the release is older, or what was seen can't be read or remembered.
@@ -61,7 +62,8 @@ class SigningMemory:
                     f"machine has used version {newest}. An older release is not used again unless you say so: "
                     f"'molre-edge verify --accept-older'"
                 )
-            seen[name] = signed.version
+            if remember:
+                seen[name] = signed.version
 
     def made_here(self, sha256: str, source_sha256: str) -> None:
         """Remember that this machine made a file (an engine, an int8 graph) from a graph.
