@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.adapters.tensors import Tensors
 from molre_edge.calibration.indexed_model import PRODUCTS, IndexedModel
 from molre_edge.machine import usable_cores
+from molre_edge.specs import VOLUME
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +21,11 @@ __all__ = ["count_multiply_adds"]
 
 
 def count_multiply_adds(
-    model: IndexedModel, volume: npt.NDArray[np.float16], *, threads: int | None = None
+    model: IndexedModel,
+    volume: npt.NDArray[np.float16],
+    *,
+    threads: int | None = None,
+    adapter: Tensors | None = None,
 ) -> Mapping[str, int]:
     """The multiply-adds of one volume in each linear layer, convolution and inner product, by the node's name.
 
@@ -27,6 +33,7 @@ def count_multiply_adds(
         model: the float32 graph.
         volume: float16 HU [1, slices, rows, cols].
         threads: CPU threads; None takes the cores that this process may use.
+        adapter: the trained tensors, for a graph that takes them as inputs.
     """
     import onnx
     import onnxruntime as ort
@@ -44,7 +51,8 @@ def count_multiply_adds(
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 4
     session = ort.InferenceSession(copy.serialize(), options, providers=["CPUExecutionProvider"])
-    found = session.run(outputs, {"volume": volume.astype(np.float32)})
+    trained = {name: np.asarray(value, dtype=np.float32) for name, value in (adapter or {}).items()}
+    found = session.run(outputs, {VOLUME: volume.astype(np.float32), **trained})
     shapes = {name: [int(side) for side in shape] for name, shape in zip(values, found, strict=True)}
     shapes.update({name: list(tensor.dims) for name, tensor in model.initializers.items()})
     return {node.name: math.prod(shapes[node.output[0]]) * _terms(node, shapes) for node in products}

@@ -198,7 +198,9 @@ def prepare(inputs: Inputs) -> Prepared:
             method: normal_clipping(clipping_values(ranges, method, number_format), number_format) for method in methods
         },
         seconds_exact=evaluator.time_exact(),
-        multiply_adds=count_multiply_adds(evaluator.model, evaluator.evidence.first_scans[:1], threads=inputs.threads),
+        multiply_adds=count_multiply_adds(
+            evaluator.model, evaluator.evidence.first_scans[:1], threads=inputs.threads, adapter=inputs.adapter
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from molre_edge.export.adapter_content import adapter_of, fit_of
 from molre_edge.export.judged import torch_answers
 from molre_edge.files import StrPath, name_problem
 from molre_edge.progress import SILENT, Progress
+from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def pack_adapter(
     backbone_weights: StrPath | None = None,
     force: bool = False,
     expect_digest: str | None = None,
+    trust: Sequence[StrPath] | None = None,
     progress: Progress = SILENT,
 ) -> PackedAdapter:
     """Make an adapter of a checkpoint. The PyTorch model answers the bundle's golden volumes, which go with it.
@@ -85,6 +87,7 @@ def pack_adapter(
         backbone_weights: the Hugging Face folder, if the checkpoint does not contain the backbone's weights.
         force: replace an existing file.
         expect_digest: refuse a bundle with another digest.
+        trust: public keys, one of which must have signed the bundle; None for those configured on this machine.
         progress: receives progress events.
 
     Raises:
@@ -94,7 +97,7 @@ def pack_adapter(
         ExportError: the model answers NaN or infinity.
         MissingDependencyError: torch is not installed.
     """
-    opened = Bundle.of(bundle, expect_digest=expect_digest)
+    opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust))
     facts = opened.adapter_facts()
     source = Path(checkpoint)
     called = adapter_name(re.sub(r"[^A-Za-z0-9_-]+", "-", source.stem).strip("-_")[:64] if name is None else name)

@@ -96,14 +96,26 @@ class Index:
 class AdapterStore:
     """The adapters of one bundle. What writes holds the bundle (:func:`molre_edge.bundle.bundle.hold_bundle`)."""
 
-    def __init__(self, bundle: Path, trust: Trust = NO_TRUST) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        trust: Trust = NO_TRUST,
+        *,
+        release: str = "",
+        accept_older: bool = False,
+        remember: bool = True,
+    ) -> None:
         """Use the folder ``adapters`` of a bundle; it may not exist yet.
 
         Args:
             bundle: the bundle's folder.
             trust: the keys, one of which must have signed each adapter that is read.
+            release: name of the bundle's signed release: versions of adapters are counted for each.
+            accept_older: take versions older than those that were used here.
+            remember: whether the versions that are read count as used.
         """
-        self.folder, self._trust = bundle / ADAPTERS, trust
+        self.folder, self._trust, self._release = bundle / ADAPTERS, trust, release
+        self._accept_older, self._remember = accept_older, remember
 
     def index(self) -> Index:
         """The index; an empty one if there is none.
@@ -284,10 +296,29 @@ class AdapterStore:
             raise BundleError(f"{path}: not a whole adapter ({error}). {again}") from error
         if adapter.name != name:
             raise BundleError(f"{path}: is the adapter {adapter.name}, and the list says {name}. {again}")
-        if self._trust:
-            signed = replace(self._trust.check(content, path), name=f"adapter {name}")
-            SigningMemory.here().check(signed, path, accept_older=accept_older)
+        self.check_signature(content, path, name, accept_older=accept_older or self._accept_older)
         return adapter
+
+    def check_signature(
+        self, content: bytes, path: Path, name: str, *, accept_older: bool = False, remember: bool = True
+    ) -> None:
+        """Check an adapter's signature and version, if the trusted keys ask for it.
+
+        Args:
+            content: of its file.
+            path: of its file; the signature is beside it.
+            name: of the adapter.
+            accept_older: take a version older than one that was used here.
+            remember: whether it counts as used from now on.
+
+        Raises:
+            SigningError: it is not signed, by another key, altered, or older.
+        """
+        if not self._trust:
+            return
+        signed = replace(self._trust.check(content, path), name=f"adapter {name} of {self._release}")
+        remember = remember and self._remember
+        SigningMemory.here().check(signed, path, accept_older=accept_older, remember=remember)
 
     def _write(self, index: Index) -> Index:
         """Replace the index, then remove what it no longer names."""

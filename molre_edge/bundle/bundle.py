@@ -87,6 +87,7 @@ class Bundle:
         trust: the keys that it was checked by.
         signed: the release's signature; None if no signature was asked for.
         released: the files that the signature covers.
+        accept_older, remember: how versions of signed releases and adapters are taken; see :meth:`open`.
     """
 
     folder: Path
@@ -103,6 +104,8 @@ class Bundle:
     trust: Trust = NO_TRUST
     signed: Signed | None = None
     released: frozenset[str] = frozenset()
+    accept_older: bool = False
+    remember: bool = True
 
     @classmethod
     def open(
@@ -112,6 +115,7 @@ class Bundle:
         expect_digest: str | None = None,
         trust: Trust | None = None,
         accept_older: bool = False,
+        remember: bool = True,
     ) -> Bundle:
         """Read and check the manifest, and its signature where one is asked for.
 
@@ -120,7 +124,8 @@ class Bundle:
             expect_digest: refuse every other digest. The hashes in a manifest protect against accidents. Only a digest
                 that was sent another way, or a signature, protects against a person who rewrites both.
             trust: the keys that must have signed the release; None for those that are configured on this machine.
-            accept_older: take an older release than this machine has used.
+            accept_older: take an older release, and older adapters, than this machine has used.
+            remember: whether its version counts as used from now on; False to look at it, or to verify it first.
 
         Raises:
             BundleError: the bundle is missing, damaged, of another version, or not the expected one.
@@ -147,7 +152,7 @@ class Bundle:
         signed, released = None, frozenset[str]()
         if trust:
             signed, released = check_release(folder, manifest.data, trust)
-            SigningMemory.here().check(signed, folder, accept_older=accept_older)
+            SigningMemory.here().check(signed, folder, accept_older=accept_older, remember=remember)
         return cls(
             folder=folder,
             digest=digest,
@@ -162,6 +167,8 @@ class Bundle:
             trust=trust,
             signed=signed,
             released=released,
+            accept_older=accept_older,
+            remember=remember,
         )
 
     @classmethod
@@ -172,6 +179,7 @@ class Bundle:
         expect_digest: str | None = None,
         trust: Trust | None = None,
         accept_older: bool = False,
+        remember: bool = True,
     ) -> Bundle:
         """An open bundle, as it is, or the bundle in a folder; see :meth:`open`.
 
@@ -179,10 +187,14 @@ class Bundle:
             BundleError, SigningError: as :meth:`open`; also if an open bundle does not have the expected digest.
         """
         if not isinstance(bundle, Bundle):
-            return cls.open(Path(bundle), expect_digest=expect_digest, trust=trust, accept_older=accept_older)
+            return cls.open(
+                Path(bundle), expect_digest=expect_digest, trust=trust, accept_older=accept_older, remember=remember
+            )
         if trust and bundle.trust != trust:
             expected = expect_digest or bundle.digest
-            again = cls.open(bundle.folder, expect_digest=expected, trust=trust, accept_older=accept_older)
+            again = cls.open(
+                bundle.folder, expect_digest=expected, trust=trust, accept_older=accept_older, remember=remember
+            )
             return again if bundle.using is None else again.select(bundle.using.name)
         if expect_digest is not None:
             _check_digest(bundle.folder, bundle.digest, expect_digest)
@@ -284,6 +296,20 @@ class Bundle:
             )
         return self.fit
 
+    def store(self, *, remember: bool = True) -> AdapterStore:
+        """The bundle's adapters, checked as the bundle was.
+
+        Args:
+            remember: False where adapters are only looked at.
+        """
+        return AdapterStore(
+            self.folder,
+            self.trust,
+            release="" if self.signed is None else self.signed.name,
+            accept_older=self.accept_older,
+            remember=remember and self.remember,
+        )
+
     def adapter(self, name: str | None = None) -> Adapter:
         """An adapter of the bundle, its hash compared.
 
@@ -295,7 +321,7 @@ class Bundle:
             BundleError: its file is altered or missing.
         """
         self.adapter_facts()
-        return AdapterStore(self.folder, self.trust).read(name)
+        return self.store().read(name)
 
     def select(self, name: str | None = None) -> Bundle:
         """The bundle with one of its adapters chosen; the bundle as it is if its graphs take none.

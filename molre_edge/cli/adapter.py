@@ -103,6 +103,7 @@ def adapter(
                 backbone_weights=backbone_weights,
                 force=force,
                 expect_digest=expect_digest,
+                trust=trust,
                 progress=progress,
             )
         _show_packed(packed, speaker)

@@ -22,8 +22,8 @@ from molre_edge.cli.shell import (
     Speaker,
     ThreadsOption,
     TrustOption,
+    bundle_folder,
     command,
-    open_bundle,
 )
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, RangeMethod
 
@@ -82,11 +82,11 @@ def calibrate(
     layer fits, the bundle does not change and the exit code is 3.
     """
     speaker = Speaker(as_json, quiet)
-    opened = open_bundle(bundle, expect_digest)
+    folder = bundle_folder(bundle)
     with speaker.progress() as progress:
         result = molre_edge.calibrate_bundle(
             scans,
-            opened.folder,
+            folder,
             precision=precision.value,
             adapter=adapter,
             labels=labels,
@@ -96,7 +96,7 @@ def calibrate(
             validation_scans=validation_scans,
             conv3d=conv3d,
             threads=threads,
-            expect_digest=opened.digest,
+            expect_digest=expect_digest,
             trust=trust,
             progress=progress,
         )

@@ -28,7 +28,6 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from molre_edge.bundle.bundle import Bundle
 from molre_edge.cli import completion
 from molre_edge.cli.suggest import did_you_mean, nearest_path
 from molre_edge.errors import MolreEdgeError, ParityFailedError, UsageError
@@ -55,7 +54,6 @@ __all__ = [
     "command",
     "engine_of",
     "key_password",
-    "open_bundle",
 ]
 
 _P = ParamSpec("_P")
@@ -342,16 +340,6 @@ def key_password(key: Path, *, new: bool = False) -> str | None:
     if given is not None:
         return given
     return str(typer.prompt(f"Password of {key}", hide_input=True, confirmation_prompt=new, err=True))
-
-
-def open_bundle(folder: Path, expect_digest: str | None = None) -> Bundle:
-    """The bundle that the user named.
-
-    Raises:
-        UsageError: no such folder.
-        BundleError: no bundle of ours, or not the expected one.
-    """
-    return Bundle.open(bundle_folder(folder), expect_digest=expect_digest)
 
 
 def command(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -26,7 +26,7 @@ def inspect_bundle(folder: Path) -> Inspection:
     Raises:
         BundleError: the folder is not a bundle.
     """
-    bundle = Bundle.open(folder)
+    bundle = Bundle.open(folder, remember=False)
     files = check_files(bundle)
     manifest = bundle.manifest
     try:

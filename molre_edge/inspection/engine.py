@@ -7,7 +7,7 @@ from typing import Any
 
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.bundle.engine_files import EngineFile, read_engine, read_engine_facts
-from molre_edge.errors import BundleError
+from molre_edge.errors import BundleError, SigningError
 from molre_edge.files import sha256_of
 from molre_edge.inspection.findings import Inspection, Table, dig, megabytes, plain
 
@@ -82,10 +82,10 @@ def _problem(engine: EngineFile) -> str | None:
     folder = engine.path.parent.parent
     try:
         if (folder / MANIFEST).is_file():
-            read_engine(Bundle.open(folder), engine)
+            read_engine(Bundle.open(folder, remember=False), engine)
         elif sha256_of(engine.path) != engine.sha256:
             return f"{engine.path}: altered or swapped: its SHA-256 is not the one in its JSON file. Build it again"
-    except BundleError as error:
+    except (BundleError, SigningError) as error:
         return str(error)
     except OSError as error:
         return f"{engine.path}: can't be read ({error.strerror})"

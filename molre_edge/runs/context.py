@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.dicom_results.facts import check_extra, check_kind
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import UsageError
+from molre_edge.files import StrPath
 from molre_edge.own_model.process import OwnModel
 from molre_edge.own_model.spec import is_model_spec
 from molre_edge.parity import ParityLimits
@@ -19,7 +20,6 @@ from molre_edge.runs.judging import Limits
 from molre_edge.runs.labels import LabelTable
 from molre_edge.runs.reference import WORDS, Reference
 from molre_edge.runs.scan_ids import Shard
-from molre_edge.signing.trust import NO_TRUST, Trust
 from molre_edge.specs import DEFAULT_BUNDLE
 
 __all__ = ["InferOptions", "RunContext"]
@@ -62,7 +62,7 @@ class InferOptions:
     all_series: bool = False
     settle: float = 0.0
     expect_digest: str | None = None
-    trust: Trust = field(default=NO_TRUST, metadata=_NEVER)
+    trust: Sequence[StrPath] | None = field(default=None, metadata=_NEVER)
     threads: int | None = None
     readers: int | None = None
     images: bool = False

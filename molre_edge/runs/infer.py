@@ -127,7 +127,7 @@ def infer_scans(
         all_series=all_series,
         settle=settle,
         expect_digest=expect_digest,
-        trust=trust_of(trust),
+        trust=trust,
         threads=threads,
         readers=readers,
         images=images,
@@ -148,7 +148,7 @@ def _ready(options: InferOptions, progress: Progress) -> Iterator[tuple[RunStore
     """Open and check all that a run needs, before a scan is read; close it afterwards."""
     progress.step("loading the bundle and the engine")
     runtime, _ = parse_engine(options.engine)
-    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest, trust=options.trust)
+    bundle = Bundle.open(options.bundle, expect_digest=options.expect_digest, trust=trust_of(options.trust))
     bundle = bundle.select(options.adapter)
     limits = read_limits(options.limits, progress)
     labels = None if options.labels is None else read_labels(options.labels, bundle.findings, progress.info)

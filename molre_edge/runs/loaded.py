@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.adapters.fit import FittedAdapter
-from molre_edge.adapters.store import AdapterStore
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.adapted import AdaptedRunner, fitted_for
 from molre_edge.engines.runner import Runner
 from molre_edge.errors import EngineError, RunError, ScanError
-from molre_edge.files import StrPath
+from molre_edge.files import StrPath, sha256_of
 from molre_edge.parity import Outputs
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.engine import check_engine, pick_engine
@@ -135,7 +134,7 @@ class LoadedModel:
         if not isinstance(runner, AdaptedRunner):
             self._bundle.adapter_facts()
             raise EngineError(f"{runner.name}: the PyTorch model is that of one checkpoint. Load the other one instead")
-        store = AdapterStore(self._bundle.folder, self._bundle.trust)
+        store = self._bundle.store()
         index = store.index()
         listed = {each.sha256 for each in index.adapters.values()}
         self._adapters = {key: kept for key, kept in self._adapters.items() if key in listed}
@@ -273,6 +272,11 @@ def _loaded(
     progress: Progress,
 ) -> Iterator[LoadedModel]:
     progress.step("loading the engine")
+    if checkpoint is not None and sha256_of(checkpoint) != bundle.checkpoint_sha256:
+        raise EngineError(
+            f"{checkpoint}: not the checkpoint that this bundle, or its adapter, was made from: its SHA-256 is "
+            f"another. Name that one"
+        )
     choice = pick_engine(
         engine,
         bundle,

@@ -91,7 +91,7 @@ class Trust:
 
 
 NO_TRUST = Trust((), "nothing")
-"""Asks for no signature, whatever is configured: for signing itself, and for looking at what is unsigned."""
+"""Asks for no signature, whatever is configured: for signing itself."""
 
 
 def configured_trust() -> Trust:

@@ -14,7 +14,7 @@ from molre_edge.errors import EngineError, ParityFailedError
 from molre_edge.files import StrPath
 from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
-from molre_edge.specs import Precision
+from molre_edge.specs import QUANTISED, Precision
 from molre_edge.verification.golden_check import check_golden, choose_limits, refusal
 from molre_edge.verification.passed import VerifiedRecord, subject_of
 
@@ -63,8 +63,8 @@ def check_adapter(
 ) -> tuple[EngineCheck, ...]:
     """Ask every engine that is ready here for the golden answers of the bundle's chosen adapter.
 
-    The int8 graph was made with another adapter. If it does not hold for this one, that is told and not an error:
-    ``infer`` then refuses int8 with this adapter.
+    An 8-bit graph was made with another adapter. If it does not hold for this one, that is told and not an error:
+    ``infer`` then refuses that precision with this adapter.
 
     Args:
         bundle: with an adapter chosen, which fits.
@@ -74,7 +74,7 @@ def check_adapter(
         progress: receives progress events.
 
     Raises:
-        ParityFailedError: an engine other than int8 answers outside its limits.
+        ParityFailedError: an engine that is not of an 8-bit graph answers outside its limits.
         EngineError: a graph can't be loaded by ONNX Runtime.
         AdapterError: the adapter's golden answers are to other volumes.
     """
@@ -110,6 +110,7 @@ def _checked(
             record.add(subject, check.verdict.summary)
             return EngineCheck(word, True, check.verdict.summary)
         record.forget(subject)
-        if runner.precision is not Precision.INT8:
+        precision = runner.precision
+        if precision not in QUANTISED:
             raise ParityFailedError(refusal(bundle, runner, choice, check))
-    return EngineCheck(word, False, f"int8 does not hold for this adapter: {check.verdict.summary}")
+    return EngineCheck(word, False, f"{precision} does not hold for this adapter: {check.verdict.summary}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from molre_edge.errors import AdapterError, MolreEdgeError
 from molre_edge.files import StrPath, read_regular
 from molre_edge.parity import ParityLimits
 from molre_edge.progress import SILENT, Progress
-from molre_edge.signing.memory import SigningMemory
 from molre_edge.signing.trust import SUFFIX as SIGNATURE
 from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, Precision
@@ -149,7 +148,7 @@ def list_adapters(
     """
     opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
-    return _listed(opened, AdapterStore(opened.folder, opened.trust).index())
+    return _listed(opened, opened.store(remember=False).index())
 
 
 def add_adapter(
@@ -191,19 +190,17 @@ def add_adapter(
     with hold_bundle(opened, "molre-edge adapter add"):
         progress.step("reading the adapter")
         adapter, content = read_adapter_file(Path(file))
-        signature = _signature(Path(file))
-        if opened.trust:  # before anything of it is used
-            signed = replace(opened.trust.check(content, Path(file)), name=f"adapter {adapter.name}")
-            SigningMemory.here().check(signed, Path(file))
+        store, signature = opened.store(), _signature(Path(file))
+        store.check_signature(content, Path(file), adapter.name, remember=False)  # before anything of it is used
         chosen = opened.with_adapter(adapter)
         check_fit(chosen)
         asked = time.perf_counter()
         known = VerifiedRecord(record_path()) if record is None else record
         checks = check_adapter(chosen, known, limits=limits, threads=threads, progress=progress)
         golden = time.perf_counter() - asked
-        store = AdapterStore(opened.folder, opened.trust)
         with _written(store):
             index = store.put(adapter, content, tuple(each.engine for each in checks if each.passed), signature)
+        store.check_signature(content, Path(file), adapter.name)
     stored = index.adapters[adapter.name]
     return AddedAdapter(
         name=adapter.name,
@@ -242,7 +239,7 @@ def remove_adapter(
     opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter remove"):
-        store = AdapterStore(opened.folder, opened.trust)
+        store = opened.store()
         with _written(store):
             return _listed(opened, store.remove(name))
 
@@ -273,7 +270,7 @@ def default_adapter(
     opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter default"):
-        store = AdapterStore(opened.folder, opened.trust)
+        store = opened.store()
         check_fit(opened.with_adapter(store.read(name)))
         with _written(store):
             return _listed(opened, store.make_default(name))
@@ -305,7 +302,7 @@ def rollback_adapter(
     opened = _open(bundle, expect_digest, trust)
     progress.step("adapters")
     with hold_bundle(opened, "molre-edge adapter rollback"):
-        store = AdapterStore(opened.folder, opened.trust)
+        store = opened.store()
         index = store.index()
         called = index.default if name is None else name
         previous = store.named(index, called).previous
@@ -341,7 +338,7 @@ def _written(store: AdapterStore) -> Iterator[None]:
 
 
 def _listed(bundle: Bundle, index: Index) -> AdapterList:
-    store = AdapterStore(bundle.folder, bundle.trust)
+    store = bundle.store(remember=False)
     entries = [_entry(bundle, store, name, index.adapters[name], index.default) for name in sorted(index.adapters)]
     return AdapterList(bundle.folder, bundle.digest, index.default, tuple(entries))
 

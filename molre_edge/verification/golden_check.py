@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from molre_edge.adapters.file import SUFFIX
-from molre_edge.adapters.store import ADAPTERS, AdapterStore
+from molre_edge.adapters.store import ADAPTERS
 from molre_edge.bundle.bundle import Bundle, GoldenSet
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.bundle.golden_origin import golden_words
@@ -91,7 +91,7 @@ def check_files(bundle: Bundle) -> Files:
         checked.append(name)
         try:
             bundle.read(name)
-        except BundleError as error:
+        except (BundleError, SigningError) as error:
             problems[name] = str(error)
     _check_adapters(bundle, checked, problems)
     try:
@@ -111,7 +111,7 @@ def check_files(bundle: Bundle) -> Files:
 def _check_adapters(bundle: Bundle, checked: list[str], problems: dict[str, str]) -> None:
     if bundle.fit is None:
         return
-    store = AdapterStore(bundle.folder, bundle.trust)
+    store = bundle.store(remember=False)
     try:
         adapters = store.index().adapters
     except BundleError as error:

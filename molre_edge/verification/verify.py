@@ -141,10 +141,14 @@ def verify_bundle(
     draft = _Draft(bundle.folder if isinstance(bundle, Bundle) else Path(bundle))
     start = time.perf_counter()
     try:
-        opened = Bundle.of(bundle, expect_digest=expect_digest, trust=trust_of(trust), accept_older=accept_older)
+        keys = trust_of(trust)
+        opened = Bundle.of(bundle, expect_digest=expect_digest, trust=keys, accept_older=accept_older, remember=False)
         draft.digest = opened.digest
         draft.signed = None if opened.signed is None else opened.signed.to_dict()
         _verify(draft, opened, adapter, engine, record, limits, threads, progress)
+        if draft.problem is None and keys:  # from now on no older one is used
+            used = Bundle.open(opened.folder, trust=keys, accept_older=accept_older)
+            used.select(adapter)
     except MolreEdgeError as error:
         draft.problem = str(error)
     draft.seconds["in_all"] = round(time.perf_counter() - start, 3)

@@ -46,18 +46,19 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def with_int8(folder: Path) -> str:
+def with_8_bits(folder: Path, precision: str) -> str:
     """Add a graph as a calibration does, and return its hash."""
-    shutil.copy(folder / "graphs" / "fp32.onnx", folder / "graphs" / "int8.onnx")
-    with (folder / "graphs" / "int8.onnx").open("ab") as file:
+    name, section = f"graphs/{precision}.onnx", {"int8": "calibration", "fp8": "calibration_fp8"}[precision]
+    shutil.copy(folder / "graphs" / "fp32.onnx", folder / name)
+    with (folder / name).open("ab") as file:
         file.write(b"\xba\x03\x00")  # another file, the same graph
-    sha256 = sha256_of(folder / "graphs" / "int8.onnx")
+    sha256 = sha256_of(folder / name)
     bundle = Bundle.open(folder, trust=NO_TRUST)
     plain = dict(bundle.manifest)
     graphs, parity = plain["graphs"], plain["parity"]
-    plain["graphs"] = {**graphs, "int8": {**graphs["fp32"], "file": "graphs/int8.onnx"}}
-    plain |= {"parity": {**parity, "int8": {}}, "calibration": {"key": "x"}, "notes": [*plain["notes"], "calibrated"]}
-    amend_manifest(bundle, plain, {**plain["files"], "graphs/int8.onnx": sha256, "calibration/report.json": "0" * 64})
+    plain["graphs"] = {**graphs, precision: {**graphs["fp32"], "file": name}}
+    plain |= {"parity": {**parity, precision: {}}, section: {"key": "x"}, "notes": [*plain["notes"], "calibrated"]}
+    amend_manifest(bundle, plain, {**plain["files"], name: sha256, "calibration/report.json": "0" * 64})
     return sha256
 
 
@@ -112,6 +113,26 @@ def test_a_manifest_that_was_changed_since_is_refused_by_what_changed(folder: Pa
         Bundle.open(folder, trust=trust)
 
 
+def test_a_graph_in_another_folder_is_none(folder: Path, trust: Trust) -> None:
+    (folder / "calibration").mkdir(exist_ok=True)
+    shutil.copy(folder / "graphs" / "fp32.onnx", folder / "calibration" / "x.onnx")
+
+    def hide(manifest: dict[str, Any]) -> None:
+        manifest["files"]["calibration/x.onnx"] = sha256_of(folder / "calibration" / "x.onnx")
+        manifest["graphs"]["int8"] = {**manifest["graphs"]["fp32"], "file": "calibration/x.onnx"}
+
+    change(folder, hide)
+    with pytest.raises(BundleError, match="is not among the files in graphs/"):
+        Bundle.open(folder, trust=trust)
+
+
+def test_what_is_only_looked_at_does_not_count_as_used(folder: Path, trust: Trust) -> None:
+    sign_release(folder, folder.parent / "release.key", version=9)
+    Bundle.open(folder, trust=trust, remember=False)
+    sign_release(folder, folder.parent / "release.key", version=8)
+    assert Bundle.open(folder, trust=trust).signed is not None
+
+
 def test_an_altered_release_or_graph_is_refused(folder: Path, trust: Trust) -> None:
     with (folder / "graphs" / "fp32.onnx").open("ab") as file:
         file.write(b"x")
@@ -139,17 +160,20 @@ def test_a_release_older_than_one_that_was_used_is_refused_until_it_is_accepted(
     assert Bundle.open(folder, trust=trust).signed is not None
 
 
-def test_an_int8_graph_runs_only_where_it_was_made_from_the_release(folder: Path, trust: Trust) -> None:
-    sha256 = with_int8(folder)
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_an_8_bit_graph_runs_only_where_it_was_made_from_the_release(
+    folder: Path, trust: Trust, precision: str
+) -> None:
+    sha256, name = with_8_bits(folder, precision), f"graphs/{precision}.onnx"
     bundle = Bundle.open(folder, trust=trust)  # what a box adds does not break the signature
     with pytest.raises(SigningError, match="does not cover it, and this machine did not make it"):
-        bundle.read("graphs/int8.onnx")
+        bundle.read(name)
     SigningMemory.here().made_here(sha256, "0" * 64)
     with pytest.raises(SigningError, match="did not make it from that release"):
-        bundle.read("graphs/int8.onnx")
+        bundle.read(name)
     SigningMemory.here().made_here(sha256, bundle.manifest["files"]["graphs/fp32.onnx"])
-    assert bundle.read("graphs/int8.onnx")
-    assert Bundle.open(folder).read("graphs/int8.onnx")  # without trust nothing of this is asked
+    assert bundle.read(name)
+    assert Bundle.open(folder).read(name)  # without trust nothing of this is asked
 
 
 def test_an_engine_runs_only_where_it_was_built_from_the_release(

@@ -295,7 +295,7 @@ def test_findings_and_what_parity_was_judged_on_are_told(infer: Any, tiny_scans:
     [
         (["nowhere"], "'nowhere' does not exist"),
         ([".", "--bundle", "nowhere"], "nowhere: no such bundle. Make one with 'molre-edge export CKPT -o nowhere'"),
-        ([".", "--engine", "fp8"], "--engine fp8: expected fp32, fp16, int8"),
+        ([".", "--engine", "fp4"], "--engine fp4: expected fp32, fp16, int8, fp8"),
         ([".", "--engine", "torch:fp16"], "--engine torch:fp16: expected"),
         ([".", "--reference", "gold"], "--reference gold: no such file, and none of auto, golden, none"),
         ([".", "--reference-scans", "0"], "--reference-scans 0: expected a whole number of at least 1, or 'all'"),
@@ -319,7 +319,7 @@ def test_a_wrong_use_ends_with_2_and_says_what_was_expected(words: list[str], me
         (["--engine", "int8"], "has no int8 graph, only fp32, fp16. Expected one: 'molre-edge calibrate' makes it"),
         (["--expect-digest", "0" * 64], "expected 000000"),
         (["--limits", "other.pt"], "other.pt: not a TOML file"),
-        (["--limits", "odd.toml"], "odd.toml: unknown table [fp8]"),
+        (["--limits", "odd.toml"], "odd.toml: unknown table [fp4]"),
         (["--labels", "other.pt"], "expected a column 'scan'"),
         (["--labels", "nobody.csv"], "none of its 1 lines names a scan of this run"),
         (["--out", "other.pt"], "other.pt: exists already"),
@@ -334,7 +334,7 @@ def test_what_can_be_mended_ends_with_1_and_leaves_nothing(
     words: list[str], message: str, infer: Any, tiny_scans: Path
 ) -> None:
     Path("other.pt").write_text("no checkpoint, no table")
-    Path("odd.toml").write_text("[fp8]\n")
+    Path("odd.toml").write_text("[fp4]\n")
     Path("nobody.csv").write_text("scan,intracranial_hemorrhage_any\nnobody,1\n")
     (Path("full") / "of").mkdir(parents=True)
     there = set(Path().rglob("*"))

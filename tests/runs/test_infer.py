@@ -96,7 +96,7 @@ def test_limits_are_a_file_or_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"fp8": {}}, "unknown precision 'fp8', expected fp32, fp16, int8"),
+        ({"fp4": {}}, "unknown precision 'fp4', expected fp32, fp16, int8, fp8"),
         ({"fp16": {"max_dp": 1}}, "limits of fp16: expected ParityLimits or limits by name"),
         ({"fp16": {"max_abs_dp": 2}}, "max_abs_dp: expected a number from 0 to 1"),
         ({"fp16": 3}, "limits of fp16: expected ParityLimits"),
