@@ -77,7 +77,7 @@ def test_an_older_version_is_refused_but_for_a_rollback_by_hand(
     first = add_adapter(file, bundle=box).digest
     sign_release(another_version, key, version=3)
     assert add_adapter(another_version, bundle=box).previous == first
-    with pytest.raises(SigningError, match="version 2 of adapter other of edge-bundle, and .* used version 3"):
+    with pytest.raises(SigningError, match=r"version 2 of adapter other of edge-bundle, and .* used version 3"):
         add_adapter(file, bundle=box)
     rollback_adapter("other", bundle=box)
     assert Bundle.open(box).adapter("other").digest == first
