@@ -101,6 +101,18 @@ def test_the_plug_in_of_onnx_runtime_is_named_with_what_it_needs(machine: Any) -
     )
 
 
+def test_extras_are_told_with_what_they_lack(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["cryptography>=42; extra == 'sign'", *(f"{name}>=1; extra == 'dicom'" for name in ("highdicom", "pillow"))]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: asked)
+    found = machine(NO_DRIVER, "x86_64", {"cryptography": "42.0"}, {})
+    assert (part(found, "extra 'sign'").state, part(found, "extra 'dicom'").state) == ("ok", "missing")
+    lacking = part(found, "extra 'dicom'")
+    assert lacking.found == "not installed: highdicom, pillow"
+    assert lacking.needed_for.startswith("molre-edge node, infer --sr")
+    assert lacking.install == "pip install 'molre-edge[dicom]'"
+    assert part(found, "extra 'train'").found == "not known to the molre-edge that is installed"
+
+
 def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:
     packages = {"tensorrt": "8.6.1", "cuda-bindings": "13.4.4", "onnxruntime": "1.23.0"}
     found = machine(DriverProbe("12.6", AMPERE.gpus), "x86_64", packages, {})
