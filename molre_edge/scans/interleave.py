@@ -109,8 +109,9 @@ def _turned(plane: npt.NDArray[np.float32], degrees: float) -> npt.NDArray[np.fl
     row = np.rint(cosine * down - sine * across + (rows - 1) / 2).astype(np.intp)
     col = np.rint(sine * down + cosine * across + (cols - 1) / 2).astype(np.intp)
     inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-    picked = plane[row.clip(0, rows - 1), col.clip(0, cols - 1)]
-    return np.where(inside, picked, np.float32(_RANGE_HU[0]))
+    picked: npt.NDArray[np.float32] = plane[row.clip(0, rows - 1), col.clip(0, cols - 1)]
+    picked[~inside] = _RANGE_HU[0]
+    return picked
 
 
 def _check_interleaved(differences: Sequence[npt.NDArray[np.float64]]) -> None:
