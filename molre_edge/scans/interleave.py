@@ -88,7 +88,7 @@ def _least_difference(plane: npt.NDArray[np.float32], other: npt.NDArray[np.floa
         other: the same, of the slice beside it.
     """
     rows, cols = plane.shape
-    reach, step = max(rows, cols) // _REACH, max(1, max(rows, cols) // _SAMPLES)
+    reach, step = max(rows, cols) // _REACH, max(1, round(max(rows, cols) / _SAMPLES))
     points = plane[:: 2 * step, :: 2 * step]
     padded = np.pad(other, reach, constant_values=_RANGE_HU[0])
     least = np.inf
