@@ -156,7 +156,10 @@ def why_no_plug_in(runtime: str, probe: DriverProbe) -> str | None:
         probe: what the driver says.
     """
     if version_numbers(runtime)[:2] < _OLDEST_RUNTIME:
-        return f"ONNX Runtime {runtime} can't load plug-ins of this kind: pip install 'onnxruntime>=1.24'"
+        return (
+            f"ONNX Runtime {runtime} can't load plug-ins of this kind: pip install 'onnxruntime>=1.24', which needs "
+            "Python 3.11 or newer"
+        )
     if probe.problem is not None:
         return probe.problem
     gpu = probe.gpus[0]

@@ -36,6 +36,13 @@ _JETPACKS = (("39.2", "7.2"), ("38", "7.0 or 7.1"), ("36.4", "6.1 or 6.2"), ("36
 """How an L4T version begins, and the JetPack that brings it."""
 _OLDEST_L4T = (36, 4)
 """The first that brings a TensorRT that serves: 10.3. Those before bring 8."""
+_EXTRAS = (
+    ("export", "molre-edge export"),
+    ("train", "molre-edge train and evaluate"),
+    ("dicom", "molre-edge node, infer --sr and --secondary-capture"),
+    ("sign", "signed releases"),
+)
+"""Extras whose packages any machine can install, and what needs them."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +228,16 @@ def _torch() -> Part:
 
 
 def _extras() -> tuple[Part, ...]:
-    """The packages that the extras export and train install beside PyTorch."""
+    """The packages that extras install, beside PyTorch."""
     parts = []
-    for extra, needed in (("export", "molre-edge export"), ("train", "molre-edge train and evaluate")):
-        name, lacking = f"extra '{extra}'", [each for each in _asked_for(extra) if _version(each) is None]
-        told = f"not installed: {', '.join(lacking)}"
+    for extra, needed in _EXTRAS:
+        name, asked = f"extra '{extra}'", _asked_for(extra)
+        lacking = [each for each in asked if _version(each) is None]
+        told = f"not installed: {', '.join(lacking)}" if asked else "not known to the molre-edge that is installed"
         install = f"pip install 'molre-edge[{extra}]'"
-        parts.append(Part(name, MISSING, told, needed, install) if lacking else Part(name, OK, "complete"))
+        parts.append(
+            Part(name, OK, "complete") if asked and not lacking else Part(name, MISSING, told, needed, install)
+        )
     return tuple(parts)
 
 

@@ -94,10 +94,23 @@ def test_the_plug_in_of_onnx_runtime_is_named_with_what_it_needs(machine: Any) -
     found = machine(AMPERE, "x86_64", {**runtime, **plug_in}, {})
     assert (part(found, name).found, found.can_run["onnxruntime-rtx"]) == ("0.5.0", None)
     old = machine(AMPERE, "x86_64", {"onnxruntime": "1.23.2", **plug_in}, {}).can_run["onnxruntime-rtx"]
-    assert old == "ONNX Runtime 1.23.2 can't load plug-ins of this kind: pip install 'onnxruntime>=1.24'"
+    assert old.startswith("ONNX Runtime 1.23.2 can't load plug-ins of this kind: pip install 'onnxruntime>=1.24'")
+    assert old.endswith(", which needs Python 3.11 or newer")
     assert (
         "does not support the Orin" in machine(ORIN, "aarch64", {**runtime, **plug_in}, {}).can_run["onnxruntime-rtx"]
     )
+
+
+def test_extras_are_told_with_what_they_lack(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["cryptography>=42; extra == 'sign'", *(f"{name}>=1; extra == 'dicom'" for name in ("highdicom", "pillow"))]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: asked)
+    found = machine(NO_DRIVER, "x86_64", {"cryptography": "42.0"}, {})
+    assert (part(found, "extra 'sign'").state, part(found, "extra 'dicom'").state) == ("ok", "missing")
+    lacking = part(found, "extra 'dicom'")
+    assert lacking.found == "not installed: highdicom, pillow"
+    assert lacking.needed_for.startswith("molre-edge node, infer --sr")
+    assert lacking.install == "pip install 'molre-edge[dicom]'"
+    assert part(found, "extra 'train'").found == "not known to the molre-edge that is installed"
 
 
 def test_what_is_there_and_does_not_serve_is_a_problem(machine: Any) -> None:

@@ -21,12 +21,14 @@ def inspect_adapter(path: Path) -> Inspection:
     """
     adapter = read_adapter(path)
     fit, grid, size = adapter.fit, adapter.fit.grid, path.stat().st_size
+    settings = ", ".join(f"{name} {plain(value)}" for name, value in grid.settings.items())
     values = sum(value.size for value in adapter.tensors.values())
     words = [
         ("SHA-256", adapter.digest),
         ("packed", f"{plain(dig(adapter.training, 'created'))} from a checkpoint with {adapter.checkpoint_sha256}"),
         ("backbone", f"{plain(fit.backbone)}, SHA-256 of its weights {fit.backbone_sha256}"),
         ("grid", f"{grid.slices} x {grid.rows} x {grid.cols}, {grid.field_mm:g} mm"),
+        *([("resampling", settings)] if settings else ()),
         ("adapted modules", f"{len(fit.places)}, with {len(set(fit.groups))} routers"),
         ("experts and rank", f"K = {fit.experts}, r = {fit.rank}; {plain(fit.level)} routing"),
         ("trained values", f"{values:,}".replace(",", " ")),

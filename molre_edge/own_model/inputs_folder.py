@@ -72,8 +72,10 @@ class HuVolume:
         positions_mm: float64 [slices].
         thickness_mm: float64 [slices].
         pixel_mm: (row, col).
-        range_mm: lower and upper end of the model's grid along the slices.
-        centre_mm: of the grid along rows and cols, from the first pixel.
+        range_mm: lower and upper end of the head along the slices, as far as the grid reaches. The grid of the default
+            ``stack`` has the same ends.
+        centre_mm: of the head along rows and cols, from the first pixel. The grid of the default ``plane`` has the same
+            centre.
     """
 
     hu: npt.NDArray[np.float32]
@@ -135,7 +137,7 @@ class InputsFolder:
         return volume.astype(np.float16, copy=False)
 
     def hu_volume(self, scan: InputScan) -> HuVolume:
-        """A scan as it was read, and where the model's grid lies in it.
+        """A scan as it was read, and where the head lies in it.
 
         Raises:
             OwnModelError: a file is missing or altered, or has another form.

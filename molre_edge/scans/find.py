@@ -166,12 +166,13 @@ def _studies(series: Iterable[Series]) -> list[list[Series]]:
 def _visits(study: Sequence[Series]) -> list[list[Series]]:
     """Take series apart that have one study UID and state different sexes or study dates: the UID was made constant.
 
-    What a series does not state tells nothing.
+    What a series does not state tells nothing, nor does any sex but M and F: O is sent for an unknown patient, too.
     """
     visits: list[tuple[list[str], list[Series]]] = []
     for one in study:
         header = one.headers[0]
-        stated = [header.patient[PATIENT.index("PatientSex")], header.origin[ORIGIN.index("StudyDate")]]
+        sex = header.patient[PATIENT.index("PatientSex")]
+        stated = [sex if sex in ("M", "F") else "", header.origin[ORIGIN.index("StudyDate")]]
         for known, members in visits:
             if all(not a or not b or a == b for a, b in zip(known, stated, strict=True)):
                 known[:] = [a or b for a, b in zip(known, stated, strict=True)]

@@ -203,7 +203,7 @@ def _mix(plane: Callable[[int], _Plane], weights: npt.NDArray[np.float64], shape
 
 
 def head_range_mm(volume: HeadVolume, coarse: Coarse, height_mm: float) -> tuple[float, float]:
-    """Lower and upper end of the grid along the slice normal, in mm.
+    """Lower and upper end of the head along the slice normal, as far as the grid reaches, in mm.
 
     Raises:
         ScanError: ``no_tissue`` or ``upside_down``.

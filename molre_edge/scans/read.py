@@ -59,10 +59,10 @@ def _read_one(source: ScanSource) -> HeadVolume:
     check_unchanged(source)
     try:
         volume = read_dicom(source) if source.kind == "dicom" else read_nifti(source.files[0])
-        check_neighbours(volume.hu)
+        moved = check_neighbours(volume.hu)
         coarse = shrink(volume)
         check_slices(coarse, copies=source.kind == "dicom")
-        warnings = (*check_head_size(coarse), *check_head(coarse))
+        warnings = (*moved, *check_head_size(coarse), *check_head(coarse))
     except MemoryError as error:
         raise ScanError("too_large", "the scan does not fit into this machine's memory: use thicker slices") from error
     check_unchanged(source)  # what was replaced while it was read

@@ -105,10 +105,11 @@ class Traits:
 def image_words(image_type: tuple[str, ...]) -> frozenset[str]:
     """The values of an image type, the words within each, and their parts: makers write several into one.
 
-    ``CT_SOM5 MIP`` and ``DE_VNC`` are examples.
+    ``CT_SOM5 MIP`` and ``DE_VNC`` are examples. ``3D`` counts by itself only: in ``AIDR_3D_STD``, Canon's noise
+    reduction, it says nothing about the picture.
     """
     words = {word for value in image_type for word in (value, *value.split())}
-    return frozenset(words | {part for word in words for part in word.split("_")})
+    return frozenset(words | {part for word in words for part in word.split("_") if part != "3D"})
 
 
 def read_file_identity(dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

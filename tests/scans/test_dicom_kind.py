@@ -45,6 +45,8 @@ def test_material_maps_are_refused_whatever_stands_first(first: str, word: str) 
         ("REF_SURVIEW", "localizer"),
         ("CT_SOM5 SPI", ""),
         ("HELICAL_MPR", ""),
+        ("AIDR_3D_STD", ""),
+        ("CT_SOM5 3D", "derived_map"),
     ],
 )
 def test_words_and_parts_of_a_value_count(value: str, code: str) -> None:

@@ -280,6 +280,7 @@ def test_a_nifti_file_is_recognised_by_its_content_whatever_its_name(
     [
         ("StudyDate", ("20200101", "20200301"), 2),
         ("PatientSex", ("F", "M"), 2),
+        ("PatientSex", ("O", "M"), 1),
         ("StudyDate", ("20200101", ""), 1),
         ("Manufacturer", ("A scanner", "A workstation"), 1),
     ],

@@ -35,3 +35,19 @@ def test_a_slice_unlike_both_neighbours_is_refused_with_its_number(noise: float)
     with pytest.raises(ScanError, match="slice 11 of 24 differs by") as caught:
         check_neighbours(whole)
     assert caught.value.code == "slices_damaged"
+    assert "look at that slice, and copy the series again if it is damaged" in str(caught.value)
+
+
+@pytest.mark.parametrize(("moved", "refused"), [(6, False), (30, True)])
+def test_a_patient_who_moved_for_one_slice_is_warned_of_and_one_who_left_is_refused(moved: int, refused: bool) -> None:
+    down, across = np.mgrid[-1:1:64j, -1:1:64j]
+    head = np.where(down**2 / 0.5 + across**2 / 0.3 < 1, 40.0, -1000.0)
+    whole = head + np.random.default_rng(3).normal(0, 5, (24, 64, 64))
+    assert check_neighbours(whole.astype(np.float32)) == ()
+    whole[10] = np.roll(whole[10], moved, axis=1)
+    if refused:
+        with pytest.raises(ScanError, match="slice 11 of 24 differs by"):
+            check_neighbours(whole.astype(np.float32))
+        return
+    [warning] = check_neighbours(whole.astype(np.float32))
+    assert warning.code == "slice_moved" and warning.text.endswith("the patient moved, look at slice 11")

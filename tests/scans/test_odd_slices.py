@@ -70,6 +70,20 @@ def test_slices_that_show_something_else_are_refused(
     assert refusal(tmp_path / "a") == code
 
 
+def test_a_head_that_moved_by_a_centimetre_for_one_slice_is_read_with_a_warning(
+    tmp_path: Path, write_series: Any
+) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        if index == 16:
+            plane = np.frombuffer(dataset.PixelData, "<i2").reshape(128, 128)
+            pixels = round(10 / float(dataset.PixelSpacing[1]))
+            dataset.PixelData = np.roll(plane, pixels, axis=1).tobytes()
+
+    write_series(tmp_path / "a", edit=edit)
+    warnings = read_scan(find_scans(tmp_path).scans[0]).warnings
+    assert "slice_moved" in {warning.code for warning in warnings}
+
+
 @pytest.mark.parametrize("every", [False, True])
 def test_a_slice_that_is_a_copy_of_the_next_is_refused(tmp_path: Path, write_series: Any, every: bool) -> None:
     kept: list[bytes] = []

@@ -69,7 +69,10 @@ def test_every_element_of_the_page_is_tried() -> None:
 
 
 def two_stacks(write_series: Any, folder: Path, element: str, values: tuple[Any, Any]) -> list[Path]:
-    """The second half a step higher; they differ in one element."""
+    """The second 4 mm higher; they differ in one element.
+
+    At half a step two slices would lie as far below the head's middle as above it, and show the same pixels.
+    """
     common = {
         "study": "1.2.3",
         "SeriesInstanceUID": "1.2.3.4",
@@ -79,7 +82,7 @@ def two_stacks(write_series: Any, folder: Path, element: str, values: tuple[Any,
     }
     files = []
     for place, value in enumerate(values):
-        positions = [(-126.0, -126.0, z + 5.0 * place) for z in np.arange(-80.0, 81.0, 10.0)]
+        positions = [(-126.0, -126.0, z + 4.0 * place) for z in np.arange(-80.0, 81.0, 10.0)]
         files += write_series(folder, positions, names=f"{place}-{{:03}}.dcm".format, **{**common, element: value})
     return files
 

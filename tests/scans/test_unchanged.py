@@ -119,9 +119,10 @@ def test_files_that_came_after_finding_are_warned_of(head_folder: Path) -> None:
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(head_folder: Path, monkeypatch: Any) -> None:
     [source] = find_scans(head_folder).scans
 
-    def replaced_meanwhile(_: Any) -> None:
+    def replaced_meanwhile(_: Any) -> tuple[()]:
         path = head_folder / "010.dcm"
         replace_keeping_size_and_time(path, path.read_bytes())
+        return ()
 
     monkeypatch.setattr("molre_edge.scans.read.check_neighbours", replaced_meanwhile)
     assert refusal(source) == "changed"
