@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -15,7 +16,8 @@ __all__ = ["Journal", "place_of"]
 class Journal:
     """Writes lines to a progress and counts. May be used from any thread.
 
-    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration.
+    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration. A line that
+    can't be written (the log's disk is full, its reader is gone) is left out, and the node goes on.
 
     Attributes:
         begun: when it was made, seconds since 1970.
@@ -29,11 +31,13 @@ class Journal:
 
     def tell(self, event: str, **values: object) -> None:
         """Something happened as it should."""
-        self._progress.info(_line(event, values))
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._progress.info(_line(event, values))
 
     def warn(self, event: str, **values: object) -> None:
         """Something that somebody should look at."""
-        self._progress.warn(_line(event, values))
+        with contextlib.suppress(OSError, ValueError):
+            self._progress.warn(_line(event, values))
 
     def count(self, name: str, label: str = "", by: float = 1) -> None:
         """Count something, for Prometheus.

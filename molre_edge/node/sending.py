@@ -77,6 +77,8 @@ def _association(destination: Destination, classes: tuple[str, ...]) -> Iterator
     )
     if not association.is_established:
         raise Unreachable("it rejects us" if association.is_rejected else "no connection")
+    connection: Any = association.dul.socket
+    connection.socket.settimeout(destination.timeout_seconds)  # else one that stops reading keeps us for ever
     try:
         yield association
     finally:
