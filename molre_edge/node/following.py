@@ -152,9 +152,7 @@ class Follower:
                 if error.code == 404:
                     return None
             raise Unreachable(f"HTTP {error.code}") from error
-        except http.client.HTTPException as error:
-            raise Unreachable(type(error).__name__) from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(reason(error)) from error
         return content if len(content) <= _LARGEST_BYTES else None
 
@@ -171,7 +169,7 @@ def probe(orthanc: Orthanc) -> None:
     except urllib.error.HTTPError as error:
         with error:
             raise Unreachable(f"HTTP {error.code}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unreachable(reason(error)) from error
 
 
