@@ -16,8 +16,8 @@ __all__ = ["Journal", "place_of"]
 class Journal:
     """Writes lines to a progress and counts. May be used from any thread.
 
-    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration. A line that
-    can't be written (the log's disk is full, its reader is gone) is left out, and the node goes on.
+    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration. A line
+    that can't be written (the log's disk is full, its reader is gone) is left out, and the node goes on.
 
     Attributes:
         begun: when it was made, seconds since 1970.

@@ -65,7 +65,7 @@ class Outbox:
         Raises:
             sqlite3.Error: what became of an object can't be noted.
         """
-        due = self._store.due_deliveries(destination.name)
+        due = self._store.due_deliveries(destination.name, destination.longest_retry_seconds)
         if not due:
             return False
         left = list(due)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,40 @@ def test_a_clock_that_was_set_back_keeps_no_study_waiting_for_longer(
     assert store.next_job(10.0, 1e6) is None
     monkeypatch.setattr("molre_edge.node.store.time.time", lambda: last - 7189)
     assert store.next_job(10.0, 1e6) is not None
+
+
+def test_a_clock_that_was_set_back_holds_no_attempt_for_longer_than_the_longest_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("molre_edge.node.store.time.time", lambda: now)
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    for _ in range(2):
+        store.put_off(due(store), "EngineError")  # then it waits for some seconds
+    assert store.next_job(0.0, 3600.0) is None
+    now -= 86400.0
+    job = due(store)
+    store.conclude(job, report(store, job), ["pacs"], ["sr"])
+    store.not_delivered(store.due_deliveries("pacs", 600.0)[0], "waiting", "no connection", 600.0)
+    assert store.due_deliveries("pacs", 600.0) == []
+    now -= 1.0
+    assert len(store.due_deliveries("pacs", 600.0)) == 1
+
+
+def test_a_folder_where_no_hard_links_can_be_made_is_refused_by_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    with pytest.raises(RunError, match=r"usb: its file system makes no hard links \(Operation not permitted\)"):
+        Store(tmp_path / "usb")
+    assert everything(tmp_path / "usb") == []
+    with pytest.raises(PermissionError):
+        store.next_job(0.0, 3600.0)
+    assert store.rows("SELECT problem FROM studies") == [{"problem": "no_job"}]
 
 
 def test_the_same_images_again_start_nothing(store: Store) -> None:
