@@ -27,6 +27,7 @@ class Journal:
         """Begin to count."""
         self._progress, self._lock = progress, threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._troubles: dict[str, str] = {}
         self.begun = time.time()
 
     def tell(self, event: str, **values: object) -> None:
@@ -49,6 +50,23 @@ class Journal:
         """
         with self._lock:
             self._counts[name, label] += by  # type: ignore[assignment]  # seconds are counted too
+
+    def trouble(self, what: str, text: str = "") -> None:
+        """Note what lasts, for health.
+
+        Args:
+            what: has it, such as ``orthanc``.
+            text: a few words without identifiers; empty where it is over.
+        """
+        with self._lock:
+            self._troubles.pop(what, None)
+            if text:
+                self._troubles[what] = text
+
+    def troubles(self) -> list[str]:
+        """What lasts now, each as ``what: text``."""
+        with self._lock:
+            return [f"{what}: {text}" for what, text in self._troubles.items()]
 
     def counts(self) -> dict[tuple[str, str], float]:
         """What was counted since the start, by name and label."""
