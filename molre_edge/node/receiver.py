@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import select
@@ -200,17 +201,17 @@ class Receiver:
                 return NOT_UNDERSTOOD, "not_understood"
             if request.AffectedSOPClassUID not in IMAGE_CLASSES:
                 return (SUCCESS, "own_results") if self._is_own(event) else (NOT_SUPPORTED, "not_ct")
-            if self.below_floor:
-                return NO_SPACE, "no_space"
             study, sop = identity(request.DataSet.getvalue(), syntax)
             if sop != str(request.AffectedSOPInstanceUID):
                 return MISMATCH, "mismatch"
-            _, what = self._store.receive(study, sop, event.encoded_dataset())
-            return SUCCESS, what
+            if not self.below_floor:
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    return SUCCESS, self._store.receive(study, sop, event.encoded_dataset())[1]
+            with contextlib.suppress(sqlite3.Error):  # where nothing can be noted, nothing is answered either
+                self._store.refuse(study, sop)
+            return NO_SPACE, "no_space"
         except ScanError:
             return NOT_UNDERSTOOD, "not_understood"
-        except (OSError, sqlite3.Error):
-            return NO_SPACE, "no_space"
         except Exception as error:  # a bug of ours costs this image, and its sender is told
             self._journal.warn("bug", error=place_of(error))
             return FAILED, "failed"

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from molre_edge.node.durable import PARTIAL, check_links, place_folder, sync_folder, write_durable
 from molre_edge.node.entries import Conclusion, Delivery, Job, Received
+from molre_edge.node.holding import Held
 from molre_edge.node.ids import Ids, set_digest
 from molre_edge.node.recovery import recover
 from molre_edge.node.schema import open_database
@@ -48,6 +49,7 @@ class Store:
         self._lock = threading.RLock()
         self._arriving: set[tuple[str, str]] = set()
         self._arrived = threading.Condition()
+        self._held = Held()
         self._database = open_database(folder / "node.sqlite3")
         sync_folder(folder)
         self.lost = recover(self._rows, self._change, self._images, self._jobs, self._reports)
@@ -80,6 +82,7 @@ class Store:
             if known is not None and known["present"]:
                 with self._change() as database:
                     database.execute("UPDATE studies SET last = ? WHERE id = ?", (time.time(), study))
+                    self._held.arrived(database, study, image)
                 return study, "again" if known["digest"] == digest else "differs"
             path = self._image(study, image)
             if not path.parent.is_dir():
@@ -106,6 +109,20 @@ class Store:
                 "ON CONFLICT (study, id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes, present = 1",
                 (study, image, digest, size, now),
             )
+            self._held.arrived(database, study, image)
+
+    def refuse(self, study_uid: str, sop_uid: str) -> None:
+        """Note that an image was refused for want of space: its study waits for it, but not for longer than some time.
+
+        Args:
+            study_uid: Study Instance UID.
+            sop_uid: SOP Instance UID.
+
+        Raises:
+            sqlite3.Error: it can't be noted for a study that is there already.
+        """
+        with self._change() as database:
+            self._held.refuse(database, self.ids.study(study_uid), self.ids.instance(sop_uid))
 
     # Answering
 
@@ -203,6 +220,7 @@ class Store:
                 "UPDATE studies SET new_since = ?, attempts = 0, not_before = 0, problem = '' WHERE id = ?",
                 (min(late, default=None), job.study),
             )
+            self._held.arrived(database, job.study)
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def put_off(self, job: Job, problem: str) -> None:

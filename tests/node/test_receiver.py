@@ -158,7 +158,10 @@ def test_below_the_floor_of_the_disk_images_are_refused_until_there_is_space(
     with Receiver(config, store, journal, free_bytes=lambda: free[0]):
         assert send(config, image("1.2.3", 1)) == [0xA700]
         free[0] = 10**9
+        assert send(config, image("1.2.3", 2)) == [0]
+        assert store.next_job(0.0, 3600.0) is None  # half a study is not answered as if it were whole
         assert send(config, image("1.2.3", 1)) == [0]
+        assert store.next_job(0.0, 3600.0) is not None
 
 
 def test_a_disk_that_fails_is_told_and_nothing_is_left(

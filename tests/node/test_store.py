@@ -228,6 +228,28 @@ def test_a_late_image_is_not_answered_alone_where_the_others_were_removed(store:
     assert len(due(store).images) == 2
 
 
+def test_a_study_waits_for_an_image_that_was_refused_for_want_of_space(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("molre_edge.node.store.time.time", lambda: now)
+    store.refuse("1.2.3", "1.2.3.1")
+    store.receive("1.2.3", "1.2.3.2", b"head")
+    store.refuse("1.2.3", "1.2.3.3")
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    assert store.next_job(0.0, 0.0) is None
+    assert store.rows("SELECT problem FROM studies") == [{"problem": "no_space"}]
+    store.receive("1.2.3", "1.2.3.3", b"head")
+    job = due(store)
+    assert len(job.images) == 3
+    store.conclude(job, report(store, job), [], [])
+    store.receive("1.2.4", "1.2.4.1", b"head")
+    store.refuse("1.2.4", "1.2.4.2")
+    assert store.next_job(0.0, 0.0) is None
+    now += 901.0  # it never came again
+    assert len(due(store).images) == 1
+
+
 def test_a_full_disk_leaves_nothing_of_an_image_and_the_next_try_is_taken(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
