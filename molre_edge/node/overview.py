@@ -47,7 +47,7 @@ class Overview:
             config: of the node.
             store: is asked each time.
             journal: has the counters.
-            facts: of the engine: its name and the bundle's digest.
+            facts: of the engine: its name, the bundle's digest and the adapter's name.
         """
         self._config, self._store, self._journal, self._facts = config, store, journal, facts
 
