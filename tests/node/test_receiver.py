@@ -128,11 +128,13 @@ def test_callers_that_stop_in_the_middle_of_a_pdu_are_closed_and_senders_served(
 ) -> None:
     for name, seconds in (("_PDU_SECONDS", 0.2), ("_LOOK_SECONDS", 0.05), ("_REQUEST_SECONDS", 0.3)):
         monkeypatch.setattr(f"molre_edge.node.receiver.{name}", seconds)
-    with Receiver(config, store, journal) as receiver, contextlib.ExitStack() as stack:
-        for stated in (b"\x00\x00\x00\x64", b"\xff\xff\xff\xff"):  # one that is allowed, one that is too long
-            for _ in range(config.receive.associations):
-                caller = stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port)))
-                caller.sendall(b"\x01\x00" + stated)
+    few = dataclasses.replace(config, receive=dataclasses.replace(config.receive, associations=2))
+    with Receiver(few, store, journal) as receiver, contextlib.ExitStack() as stack:
+        callers = []
+        for stated in (b"\x00\x00\x00\x64", b"\xff\xff\xff\xff") * 2:  # one that is allowed, one that is too long
+            callers.append(stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 10)))
+            callers[-1].sendall(b"\x01\x00" + stated)
+        assert [caller.recv(1) for caller in callers] == [b""] * 4
         until = time.monotonic() + 10
         while receiver.open_associations and time.monotonic() < until:
             time.sleep(0.05)
