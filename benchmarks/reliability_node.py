@@ -70,6 +70,7 @@ class Trial:
         self.ports = {name: _free_port() for name in ("node", "pacs", "status")}
         self.pacs = _Pacs(self.ports)
         self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
         self.node: subprocess.Popen[bytes] | None = None
         self.log = work / "node.log"
         lines = [
@@ -119,6 +120,13 @@ class Trial:
         self._wait(until, kills=True)
 
     def _trouble(self, kills: int, rng: random.Random) -> None:
+        """Make trouble; trouble that failed would make the trial look better than it was."""
+        try:
+            self._make_trouble(kills, rng)
+        except Exception as error:
+            self.problems.append(f"the trouble ended early: {type(error).__name__}: {error}")
+
+    def _make_trouble(self, kills: int, rng: random.Random) -> None:
         """Kill the node, fill the disk, send the PACS away."""
         away, full = (sorted(rng.sample(range(kills), max(1, kills // 4))) for _ in range(2))
         for number in range(kills):
@@ -134,7 +142,8 @@ class Trial:
             if self.node.poll() is None:
                 self.node.send_signal(signal.SIGKILL)
                 self.counts["kills"] += 1
-            self.node.wait()
+            if (code := self.node.wait()) != -signal.SIGKILL:
+                self.problems.append(f"the node ended by itself with {code}")
             ballast.unlink(missing_ok=True)
             self.start()
             if number in away:
@@ -194,7 +203,7 @@ class Trial:
         assert self.node is not None
         self.node.terminate()
         code = self.node.wait(60)
-        problems = [] if code == 0 else [f"the node ended with {code}"]
+        problems = [*self.problems, *([] if code == 0 else [f"the node ended with {code}"])]
         problems += self._look(planned)
         reports = {uid: self.pacs.reports.get(uid, {}) for uid in planned}
         for got in reports.values():

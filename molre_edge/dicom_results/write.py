@@ -33,6 +33,7 @@ def write_results(
     sr: SrKind | None = "comprehensive3d",
     capture: bool = False,
     predecessor: Dataset | None = None,
+    earlier_capture: Dataset | None = None,
     frames: Sequence[tuple[int, ...]] = (),
     notes: Sequence[str] = (),
 ) -> tuple[Path, ...]:
@@ -49,6 +50,7 @@ def write_results(
         sr: kind of the structured report; None for none.
         capture: also write the page of positive findings.
         predecessor: the report that this one replaces.
+        earlier_capture: the page that this one follows.
         frames: of each source, the frames that were used.
         notes: what a reader should know about the scan, without identifiers.
 
@@ -69,7 +71,9 @@ def write_results(
             )
             made.append((SR_SUFFIX, _encoded(report)))
         if capture:
-            page = secondary_capture(rows, source_headers, facts, frames=frames, notes=notes)
+            page = secondary_capture(
+                rows, source_headers, facts, predecessor=earlier_capture, frames=frames, notes=notes
+            )
             made.append((CAPTURE_SUFFIX, _encoded(page)))
     except (MolreEdgeError, OSError):
         raise

@@ -65,7 +65,7 @@ class Receive:
         ae_title: ours; senders must call it.
         address: of the interface to listen on.
         port: to listen on.
-        largest_pdu: bytes of a PDU that senders may send; 0 for no limit.
+        largest_pdu: bytes of a PDU that senders may send; 0 for no limit but that of 2^24.
         associations: so many senders at once.
         tls: encrypts; both sides show certificates.
     """

@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["PARTIAL", "place_folder", "sync_folder", "write_durable"]
+from molre_edge.errors import RunError
+
+__all__ = ["PARTIAL", "check_links", "place_folder", "sync_folder", "write_durable"]
 
 PARTIAL = ".partial"
 """Ends the names of what is not finished. The node alone writes in its folder, so at its start all of it is removed."""
@@ -46,6 +48,27 @@ def place_folder(partial: Path, folder: Path) -> None:
         shutil.rmtree(folder)
     os.replace(partial, folder)
     sync_folder(folder.parent)
+
+
+def check_links(folder: Path) -> None:
+    """Try a hard link: a study in hand is a folder of them.
+
+    Raises:
+        RunError: none can be made there.
+        OSError: the folder can't be written to.
+    """
+    one, other = (folder / f".link-{number}{PARTIAL}" for number in (1, 2))
+    one.touch(mode=0o600)
+    try:
+        other.hardlink_to(one)
+    except OSError as error:
+        raise RunError(
+            f"folder: {folder}: its file system makes no hard links ({error.strerror or error}), which the node needs: "
+            "name a folder on a local file system such as ext4, XFS or NTFS"
+        ) from error
+    finally:
+        for path in (one, other):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -24,9 +24,15 @@ __all__ = ["Follower", "probe"]
 _POLL_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _CHANGES = 100
 """So many are asked for at once; the place in the feed is noted after each."""
+_TRIES = 12
+"""Of an instance that Orthanc has and does not give: over some four minutes, by the pauses between them."""
 _LARGEST_BYTES = 1 << 30
 """Of an instance: the readers take no larger DICOM file."""
 _PREAMBLE, _GROUP_LENGTH = 132, struct.Struct("<HH2sHI")
+
+
+class _Failed(Unreachable):
+    """An HTTP status that may be of what was asked for alone."""
 
 
 class Follower:
@@ -44,6 +50,7 @@ class Follower:
         self._orthanc, self._store, self._journal, self._below_floor = orthanc, store, journal, below_floor
         self._url = orthanc.url.rstrip("/")
         self._web: urllib.request.OpenerDirector | None = None
+        self._failing, self._failures = "", 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="orthanc", daemon=True)
 
@@ -64,12 +71,15 @@ class Follower:
                 while self.step() and not self._stop.is_set():
                     pass
                 pause, away = _POLL_SECONDS, False
+                self._journal.trouble("orthanc")
             except Unreachable as error:
+                self._journal.trouble("orthanc", str(error))
                 if not away:
                     self._journal.warn("orthanc_unreachable", reason=str(error))
                 pause, away = min(_LONGEST_PAUSE_SECONDS, 2 * pause), True
             except Exception as error:  # the disk, or a bug: the same change is tried again
                 self._journal.warn("orthanc", error=place_of(error))
+                self._journal.trouble("orthanc", place_of(error))
                 pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
 
     def step(self) -> bool:
@@ -105,7 +115,23 @@ class Follower:
         return bool(changes)
 
     def _take(self, instance: str) -> str:
-        """Keep an instance, if it is CT; what became of it."""
+        """Keep an instance, if it is CT; what became of it. One that is never given does not stop the feed for good.
+
+        Raises:
+            Unreachable: it is not given now.
+        """
+        try:
+            return self._keep(instance)
+        except _Failed as error:
+            self._failures = self._failures + 1 if instance == self._failing else 1
+            self._failing = instance
+            if self._failures < _TRIES:
+                raise
+            self._journal.warn("orthanc_gives_not", attempts=self._failures, reason=str(error))
+            self._journal.trouble("orthanc's instances", f"at least one was not given and is left out ({error})")
+            return "not_given"
+
+    def _keep(self, instance: str) -> str:
         if not instance.replace("-", "").isalnum():
             raise Unreachable("an answer that is not Orthanc's")
         place = f"/instances/{instance}"
@@ -151,10 +177,9 @@ class Follower:
             with error:
                 if error.code == 404:
                     return None
-            raise Unreachable(f"HTTP {error.code}") from error
-        except http.client.HTTPException as error:
-            raise Unreachable(type(error).__name__) from error
-        except OSError as error:
+            kind = Unreachable if error.code in (401, 403) else _Failed
+            raise kind(f"HTTP {error.code}") from error
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(reason(error)) from error
         return content if len(content) <= _LARGEST_BYTES else None
 
@@ -171,7 +196,7 @@ def probe(orthanc: Orthanc) -> None:
     except urllib.error.HTTPError as error:
         with error:
             raise Unreachable(f"HTTP {error.code}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unreachable(reason(error)) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -15,7 +16,8 @@ __all__ = ["Journal", "place_of"]
 class Journal:
     """Writes lines to a progress and counts. May be used from any thread.
 
-    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration.
+    A line is ``TIME EVENT key=value ...``. Values are numbers, words of ours, and names of the configuration. A line
+    that can't be written (the log's disk is full, its reader is gone) is left out, and the node goes on.
 
     Attributes:
         begun: when it was made, seconds since 1970.
@@ -25,15 +27,18 @@ class Journal:
         """Begin to count."""
         self._progress, self._lock = progress, threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._troubles: dict[str, str] = {}
         self.begun = time.time()
 
     def tell(self, event: str, **values: object) -> None:
         """Something happened as it should."""
-        self._progress.info(_line(event, values))
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._progress.info(_line(event, values))
 
     def warn(self, event: str, **values: object) -> None:
         """Something that somebody should look at."""
-        self._progress.warn(_line(event, values))
+        with contextlib.suppress(OSError, ValueError):
+            self._progress.warn(_line(event, values))
 
     def count(self, name: str, label: str = "", by: float = 1) -> None:
         """Count something, for Prometheus.
@@ -45,6 +50,23 @@ class Journal:
         """
         with self._lock:
             self._counts[name, label] += by  # type: ignore[assignment]  # seconds are counted too
+
+    def trouble(self, what: str, text: str = "") -> None:
+        """Note what lasts, for health.
+
+        Args:
+            what: has it, such as ``orthanc``.
+            text: a few words without identifiers; empty where it is over.
+        """
+        with self._lock:
+            self._troubles.pop(what, None)
+            if text:
+                self._troubles[what] = text
+
+    def troubles(self) -> list[str]:
+        """What lasts now, each as ``what: text``."""
+        with self._lock:
+            return [f"{what}: {text}" for what, text in self._troubles.items()]
 
     def counts(self) -> dict[tuple[str, str], float]:
         """What was counted since the start, by name and label."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -49,18 +47,25 @@ class Outbox:
             thread.join(each.timeout_seconds)
 
     def _run(self, destination: Destination) -> None:
+        failures = 0
         while not self._stop.is_set():
             try:
-                busy = self.send_due(destination)
+                busy, failures = self.send_due(destination), 0
             except Exception as error:  # a bug of ours, or the disk: the queue stays as it is
                 self._journal.warn("outbox", destination=destination.name, error=place_of(error))
-                busy = False
-            if not busy:
-                self._stop.wait(_POLL_SECONDS)
+                self._stop.wait(_pause(destination, failures))  # what was sent but could not be noted is sent again
+                failures += 1
+            else:
+                if not busy:
+                    self._stop.wait(_POLL_SECONDS)
 
     def send_due(self, destination: Destination) -> bool:
-        """Send what is due, over one connection; False if there was nothing or the destination was not reached."""
-        due = self._store.due_deliveries(destination.name)
+        """Send what is due, over one connection; False if there was nothing or the destination was not reached.
+
+        Raises:
+            sqlite3.Error: what became of an object can't be noted.
+        """
+        due = self._store.due_deliveries(destination.name, destination.longest_retry_seconds)
         if not due:
             return False
         left = list(due)
@@ -70,11 +75,10 @@ class Outbox:
                     self._send(destination, left[0], send)
                     left.pop(0)
         except Unreachable as error:
-            with contextlib.suppress(sqlite3.Error):  # then they are due at once
-                for each in left:
-                    self._store.not_delivered(each, "waiting", str(error), _pause(destination, each))
             self._journal.count("deliveries", f'destination="{destination.name}",what="unreachable"')
             self._journal.warn("unreachable", destination=destination.name, waiting=len(left), reason=str(error))
+            for each in left:
+                self._store.not_delivered(each, "waiting", str(error), _pause(destination, each.attempts))
             return False
         return True
 
@@ -85,16 +89,19 @@ class Outbox:
         }  # fmt: skip
         try:
             send(delivery.path)
-        except Refused as error:
-            self._store.not_delivered(delivery, "refused", str(error), _pause(destination, delivery))
+        except Unreachable:
+            raise
+        except Exception as error:  # refused, or a file that is damaged or gone: the other objects go on
+            why = str(error) if isinstance(error, Refused) else place_of(error)
             self._journal.count("deliveries", f'destination="{destination.name}",what="refused"')
-            self._journal.warn("not_taken", **facts, reason=str(error))
+            self._journal.warn("not_taken", **facts, reason=why)
+            self._store.not_delivered(delivery, "refused", why, _pause(destination, delivery.attempts))
             return
         self._store.delivered(delivery)
         self._journal.count("deliveries", f'destination="{destination.name}",what="sent"')
         self._journal.tell("sent", **facts)
 
 
-def _pause(destination: Destination, delivery: Delivery) -> float:
-    """Seconds until the next attempt: twice as long each time."""
-    return min(destination.longest_retry_seconds, destination.retry_seconds * 2.0 ** min(delivery.attempts, 30))
+def _pause(destination: Destination, attempts: int) -> float:
+    """Seconds until the next attempt after so many others: twice as long each time."""
+    return min(destination.longest_retry_seconds, destination.retry_seconds * 2.0 ** min(attempts, 30))

@@ -31,6 +31,10 @@ SELECT destination, count(*) AS objects, sum(state = 'refused') AS refused, max(
     max(problem) AS problem, min(next_try) AS next_try
 FROM deliveries WHERE state != 'sent' GROUP BY destination
 """
+_MISSING_SECONDS = 7 * 86400.0
+"""So long after its last image a study whose older images were removed is among health's problems."""
+_IDLE_SECONDS = 600.0
+"""A delivery that nobody tried for so long has no destination any more, or its thread does not work."""
 
 
 class Overview:
@@ -43,28 +47,31 @@ class Overview:
             config: of the node.
             store: is asked each time.
             journal: has the counters.
-            facts: of the engine: its name and the bundle's digest.
+            facts: of the engine: its name, the bundle's digest and the adapter's name.
         """
         self._config, self._store, self._journal, self._facts = config, store, journal, facts
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the node takes images and answers, and reasons why not."""
-        problems = []
+        problems, now = self._journal.troubles(), time.time()
         if self.free_bytes < self._config.disk.floor_mb * 1_000_000:
             problems.append("the disk is below its floor: images are refused")
         if bad := self._count("SELECT count(*) AS n FROM studies WHERE new_since IS NOT NULL AND problem != ''"):
             problems.append(f"studies that could not be answered and are tried again: {bad}")
         if bad := self._count(
             "SELECT count(DISTINCT study) AS n FROM images AS i JOIN studies AS s ON s.id = i.study "
-            "WHERE i.present = 0 AND s.new_since IS NOT NULL"
+            "WHERE i.present = 0 AND s.new_since IS NOT NULL AND s.last > ?",
+            now - _MISSING_SECONDS,
         ):
             problems.append(f"studies with new images whose older ones were removed, to be sent again whole: {bad}")
         for row in self.queue()["destinations"]:
             if row["attempts"]:
                 problems.append(f"{row['destination']}: objects that wait: {row['objects']} ({row['problem']})")
+        for row in self._store.rows(f"{_WAITING} HAVING max(attempts) = 0 AND min(next_try) < ?", now - _IDLE_SECONDS):
+            problems.append(f"{row['destination']}: objects that nobody sends: {row['objects']}")
         return not problems, {
             "state": "attention" if problems else "ok", "problems": problems, "version": __version__,
-            "up_seconds": round(time.time() - self._journal.begun, 1), **self._facts,
+            "up_seconds": round(now - self._journal.begun, 1), **self._facts,
         }  # fmt: skip
 
     def queue(self) -> dict[str, Any]:
@@ -117,8 +124,8 @@ class Overview:
             "problem": row["problem"] or row["code"] or "",
         }  # fmt: skip
 
-    def _count(self, query: str) -> int:
-        return int(self._store.rows(query)[0]["n"])
+    def _count(self, query: str, *values: float) -> int:
+        return int(self._store.rows(query, *values)[0]["n"])
 
 
 def study_state(row: dict[str, Any], now: float, quiet_seconds: float) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import select
 import shutil
 import socket
 import sqlite3
@@ -41,6 +43,13 @@ SUCCESS, NO_SPACE, NOT_AUTHORISED, NOT_SUPPORTED = 0x0000, 0xA700, 0x0124, 0x012
 MISMATCH, NOT_UNDERSTOOD, FAILED = 0xA900, 0xC000, 0xC001
 """Statuses of C-STORE (PS3.4 B.2.3, PS3.7 C)."""
 _HANDSHAKE_SECONDS = 5.0
+_PDU_SECONDS, _SLOWEST_BYTES = 60.0, 10_000
+"""A PDU that was begun is there after this time, and a second more for so many bytes. Answers are taken as soon."""
+_LARGEST_REQUEST, _LARGEST_PDU = 1 << 20, 1 << 24
+"""Bytes of a PDU: always taken, since requests of associations are long; never exceeded, whatever a caller states."""
+_LOOK_SECONDS = 0.5
+_REQUEST_SECONDS = 30.0
+"""Who has not asked for an association after this time is closed, and counts no more among those connected."""
 _PERMANENT, _USER, _UNKNOWN_CALLER = 1, 1, 3
 """Of an A-ASSOCIATE-RJ (PS3.8 9.3.4): rejected permanently, by the service user, calling AE title not recognised."""
 
@@ -62,7 +71,7 @@ class Receiver:
         self._config, self._store, self._journal = config, store, journal
         self._free = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
         self._tallies: dict[int, Counter[str]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._ending = threading.Lock(), threading.Event()
         self._ae: Any = None
         self._server: Any = None
 
@@ -81,11 +90,13 @@ class Receiver:
         self._ae = ae = AE(ae_title=wanted.ae_title)
         ae.maximum_pdu_size = wanted.largest_pdu
         ae.maximum_associations = wanted.associations
+        ae.acse_timeout = _REQUEST_SECONDS
         ae.require_called_aet = True
         ae.add_supported_context(Verification)
         for uid in (*IMAGE_CLASSES, *RESULT_CLASSES):
             ae.add_supported_context(uid, list(SYNTAXES))
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_STORE, self._stored),
             (evt.EVT_CONN_CLOSE, self._closed),
@@ -104,6 +115,7 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         """End at once: open associations are aborted."""
+        self._ending.set()
         if self._ae is not None:
             self._ae.shutdown()
 
@@ -127,19 +139,50 @@ class Receiver:
         """Whether the disk has so little space that images are refused."""
         return self._free() < self._config.disk.floor_mb * 1_000_000
 
+    def _opened(self, event: Event) -> None:
+        """Bound what pynetdicom reads: it waits without end for as many bytes as anyone who connects announces."""
+        link: Any = event.assoc.dul.socket
+        link.socket.settimeout(_PDU_SECONDS)
+        link.recv = lambda count: self._read(link.socket, count)
+
+    def _read(self, connection: socket.socket, count: int) -> bytearray:
+        """So many bytes; fewer if the other side ends.
+
+        Raises:
+            OSError: too many, or they do not come.
+        """
+        if count > max(self._config.receive.largest_pdu or _LARGEST_PDU, _LARGEST_REQUEST):
+            raise OSError("a PDU that is too long")
+        until = time.monotonic() + _PDU_SECONDS + count / _SLOWEST_BYTES
+        read = bytearray()
+        while len(read) < count:
+            if self._ending.is_set() or time.monotonic() > until:
+                raise TimeoutError("a PDU that does not come to its end")
+            buffered = isinstance(connection, ssl.SSLSocket) and connection.pending()
+            if buffered or select.select([connection], [], [], _LOOK_SECONDS)[0]:
+                more = connection.recv(min(count - len(read), 1 << 16))
+                if not more:
+                    break
+                read += more
+        return read
+
     def _requested(self, event: Event) -> None:
         """Reject who is not on the list."""
-        requestor = event.assoc.requestor
-        title = str(requestor.primitive.calling_ae_title or "").strip()  # type: ignore[union-attr]
-        address = str(requestor.address)
-        if any(each.allows(title, address) for each in self._config.senders):
+        allowed = False
+        try:
+            requestor = event.assoc.requestor
+            title = str(requestor.primitive.calling_ae_title or "").strip()  # type: ignore[union-attr]
+            allowed = any(each.allows(title, str(requestor.address)) for each in self._config.senders)
+        finally:  # first of all: pynetdicom goes on where this method fails, and would accept
+            if not allowed:
+                event.assoc.acse.send_reject(_PERMANENT, _USER, _UNKNOWN_CALLER)
+                event.assoc.is_rejected = True
+        if allowed:
             self._tallies[id(event.assoc)] = Counter()
             return
         known = title in {each.ae_title for each in self._config.senders}
         self._journal.count("associations_rejected")
         self._journal.warn("rejected", reason="address" if known else "ae_title", sender=title if known else None)
-        event.assoc.acse.send_reject(_PERMANENT, _USER, _UNKNOWN_CALLER)
-        event.assoc.is_rejected = True
         event.assoc.kill()
 
     def _stored(self, event: Event) -> int:
@@ -158,17 +201,17 @@ class Receiver:
                 return NOT_UNDERSTOOD, "not_understood"
             if request.AffectedSOPClassUID not in IMAGE_CLASSES:
                 return (SUCCESS, "own_results") if self._is_own(event) else (NOT_SUPPORTED, "not_ct")
-            if self.below_floor:
-                return NO_SPACE, "no_space"
             study, sop = identity(request.DataSet.getvalue(), syntax)
             if sop != str(request.AffectedSOPInstanceUID):
                 return MISMATCH, "mismatch"
-            _, what = self._store.receive(study, sop, event.encoded_dataset())
-            return SUCCESS, what
+            if not self.below_floor:
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    return SUCCESS, self._store.receive(study, sop, event.encoded_dataset())[1]
+            with contextlib.suppress(sqlite3.Error):  # where nothing can be noted, nothing is answered either
+                self._store.refuse(study, sop)
+            return NO_SPACE, "no_space"
         except ScanError:
             return NOT_UNDERSTOOD, "not_understood"
-        except (OSError, sqlite3.Error):
-            return NO_SPACE, "no_space"
         except Exception as error:  # a bug of ours costs this image, and its sender is told
             self._journal.warn("bug", error=place_of(error))
             return FAILED, "failed"
@@ -185,6 +228,9 @@ class Receiver:
 
     def _closed(self, event: Event) -> None:
         """Tell what an association brought."""
+        connection = getattr(event.assoc.dul.socket, "socket", None)
+        if connection is not None:  # pynetdicom leaves it open where the other side ended first
+            connection.close()
         with self._lock:
             tally = self._tallies.pop(id(event.assoc), None)
         if tally:

@@ -8,7 +8,7 @@ from typing import Any
 
 from molre_edge.dicom_results.facts import ResultFacts
 from molre_edge.dicom_results.sources import answered_source, frames_of, read_source_headers
-from molre_edge.dicom_results.write import SR_SUFFIX, write_results
+from molre_edge.dicom_results.write import CAPTURE_SUFFIX, SR_SUFFIX, write_results
 from molre_edge.node.configuration import Results
 from molre_edge.node.entries import Job
 from molre_edge.node.ids import set_digest
@@ -59,15 +59,16 @@ def write_report(prediction: Prediction, job: Job, wanted: Results, folder: Path
         STEM,
         sr=None if wanted.sr == "none" else wanted.sr,
         capture=wanted.secondary_capture,
-        predecessor=None if before is None else _earlier(before),
+        predecessor=None if before is None else _earlier(before, SR_SUFFIX),
+        earlier_capture=None if before is None else _earlier(before, CAPTURE_SUFFIX),
         frames=frames_of(read),
         notes=[warning.text for warning in prediction.warnings],
     )
 
 
-def _earlier(folder: Path) -> Any:
-    """The structured report of an earlier version; None if none was made."""
+def _earlier(folder: Path, suffix: str) -> Any:
+    """The structured report, or the capture, of an earlier version; None if none was made."""
     from pydicom import dcmread
 
-    path = folder / f"{STEM}{SR_SUFFIX}"
+    path = folder / f"{STEM}{suffix}"
     return dcmread(path) if path.is_file() else None

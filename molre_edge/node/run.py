@@ -110,14 +110,16 @@ def _run(config: NodeConfig, progress: Progress) -> NodeResult:
                 progress=progress,
             )
         )
-        facts = {"engine": model.engine, "bundle": model.bundle}
+        facts = {"engine": model.engine, "bundle": model.bundle, "adapter": model.adapter}
         stack.enter_context(Outbox(config.destinations, store, journal))
         if config.status.port:
             stack.enter_context(StatusPort(config.status.port, Overview(config, store, journal, facts)))
         receiver = stack.enter_context(Receiver(config, store, journal))
         if config.orthanc is not None:
             stack.enter_context(Follower(config.orthanc, store, journal, lambda: receiver.below_floor))
-        journal.tell("ready", engine=model.engine, bundle=model.bundle[:12], port=config.receive.port)
+        journal.tell(
+            "ready", engine=model.engine, bundle=model.bundle[:12], adapter=model.adapter, port=config.receive.port
+        )
         worker, keeper = Worker(config, store, journal, model), Keeper(config.keep, store, journal)
         while not ended():
             keeper.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import secrets
 import urllib.error
@@ -47,11 +48,16 @@ def _dicom(destination: Destination) -> Iterator[Send]:
     with _association(destination, _OBJECT_CLASSES) as association:
 
         def send(path: Path) -> None:
+            if not association.is_established:
+                raise Unreachable("the connection ended")
             dataset = dcmread(path)
             accepted = {context.abstract_syntax for context in association.accepted_contexts}
             if dataset.SOPClassUID not in accepted:
                 raise Refused(f"its class is not accepted: {dataset.SOPClassUID.name}")
-            answer = association.send_c_store(dataset)
+            try:
+                answer = association.send_c_store(dataset)
+            except RuntimeError as error:  # it ended just now
+                raise Unreachable("the connection ended") from error
             if "Status" not in answer:
                 raise Unreachable("the connection ended")
             status = int(answer.Status)
@@ -77,6 +83,8 @@ def _association(destination: Destination, classes: tuple[str, ...]) -> Iterator
     )
     if not association.is_established:
         raise Unreachable("it rejects us" if association.is_rejected else "no connection")
+    connection: Any = association.dul.socket
+    connection.socket.settimeout(destination.timeout_seconds)  # else one that stops reading keeps us for ever
     try:
         yield association
     finally:
@@ -99,7 +107,7 @@ def echo(destination: Destination) -> None:
             opener(destination.tls).open(destination.url, timeout=destination.timeout_seconds).close()
         except urllib.error.HTTPError:
             raise
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(reason(error)) from error
 
 
@@ -130,7 +138,7 @@ def _stow(destination: Destination) -> Iterator[Send]:
             if error.code in (401, 403, 408, 429) or error.code >= 500:  # of the service, not of the object
                 raise Unreachable(f"HTTP {error.code}") from error
             raise Refused(f"HTTP {error.code}") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(reason(error)) from error
 
     yield send

@@ -16,9 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from molre_edge.node.durable import PARTIAL, place_folder, sync_folder, write_durable
+from molre_edge.node.durable import PARTIAL, check_links, place_folder, sync_folder, write_durable
 from molre_edge.node.entries import Conclusion, Delivery, Job, Received
+from molre_edge.node.holding import Held
 from molre_edge.node.ids import Ids, set_digest
+from molre_edge.node.recovery import recover
 from molre_edge.node.schema import open_database
 
 __all__ = ["Store"]
@@ -34,21 +36,23 @@ class Store:
         """Open or make it, and put in order what a crash left.
 
         Raises:
-            RunError: the database or the secret can't be used.
+            RunError: the database or the secret can't be used, or the folder's file system makes no hard links.
             OSError: the folder can't be written to.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         for partial in folder.glob(f".*{PARTIAL}"):
             partial.unlink()
+        check_links(folder)
         self.ids = Ids(folder)
         self._images, self._jobs, self._reports = (folder / name for name in ("images", "jobs", "reports"))
         self._lock = threading.RLock()
         self._arriving: set[tuple[str, str]] = set()
         self._arrived = threading.Condition()
+        self._held = Held()
         self._database = open_database(folder / "node.sqlite3")
         sync_folder(folder)
-        self.lost = self._recover()
+        self.lost = recover(self._rows, self._change, self._images, self._jobs, self._reports)
 
     def close(self) -> None:
         """Close the database. What is committed is on the disk already."""
@@ -78,6 +82,7 @@ class Store:
             if known is not None and known["present"]:
                 with self._change() as database:
                     database.execute("UPDATE studies SET last = ? WHERE id = ?", (time.time(), study))
+                    self._held.arrived(database, study, image)
                 return study, "again" if known["digest"] == digest else "differs"
             path = self._image(study, image)
             if not path.parent.is_dir():
@@ -104,6 +109,20 @@ class Store:
                 "ON CONFLICT (study, id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes, present = 1",
                 (study, image, digest, size, now),
             )
+            self._held.arrived(database, study, image)
+
+    def refuse(self, study_uid: str, sop_uid: str) -> None:
+        """Note that an image was refused for want of space: its study waits for it, but not for longer than some time.
+
+        Args:
+            study_uid: Study Instance UID.
+            sop_uid: SOP Instance UID.
+
+        Raises:
+            sqlite3.Error: it can't be noted for a study that is there already.
+        """
+        with self._change() as database:
+            self._held.refuse(database, self.ids.study(study_uid), self.ids.instance(sop_uid))
 
     # Answering
 
@@ -116,12 +135,16 @@ class Store:
         now = time.time()
         with self._change() as database:
             # a clock that was set back would keep studies waiting
-            database.execute("UPDATE studies SET last = ?1 WHERE new_since IS NOT NULL AND last > ?1", (now,))
+            database.execute(
+                "UPDATE studies SET last = min(last, ?1), new_since = min(new_since, ?1) "
+                "WHERE new_since IS NOT NULL AND (last > ?1 OR new_since > ?1)",
+                (now,),
+            )
             row = database.execute(
-                "SELECT * FROM studies AS s WHERE new_since IS NOT NULL AND (last <= ? OR new_since <= ?) "
-                "AND not_before <= ? AND NOT EXISTS (SELECT 1 FROM images WHERE study = s.id AND present = 0) "
-                "ORDER BY attempts, last LIMIT 1",
-                (now - quiet_seconds, now - longest_seconds, now),
+                "SELECT * FROM studies AS s WHERE new_since IS NOT NULL AND (last <= ? OR new_since <= ?) AND "
+                "(not_before <= ? OR not_before > ?) AND "
+                "NOT EXISTS (SELECT 1 FROM images WHERE study = s.id AND present = 0) ORDER BY attempts, last LIMIT 1",
+                (now - quiet_seconds, now - longest_seconds, now, now + max(_PAUSES_SECONDS)),
             ).fetchone()
             if row is None:
                 return None
@@ -137,9 +160,13 @@ class Store:
         folder = self._jobs / row["id"]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
-        for image in images:  # links: what arrives meanwhile is not among them
-            path = self._image(row["id"], image)
-            (folder / path.name).hardlink_to(path)
+        try:
+            for image in images:  # links: what arrives meanwhile is not among them
+                path = self._image(row["id"], image)
+                (folder / path.name).hardlink_to(path)
+        except OSError:
+            self._note_problem(row["id"], "no_job")
+            raise
         return Job(
             study=row["id"], number=row["number"], version=version, attempts=attempts, images=images, folder=folder,
             last=row["last"],
@@ -193,24 +220,36 @@ class Store:
                 "UPDATE studies SET new_since = ?, attempts = 0, not_before = 0, problem = '' WHERE id = ?",
                 (min(late, default=None), job.study),
             )
+            self._held.arrived(database, job.study)
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def put_off(self, job: Job, problem: str) -> None:
         """Note that an attempt failed for a reason that is not the study's; it is tried again later."""
         shutil.rmtree(job.folder, ignore_errors=True)
+        self._note_problem(job.study, problem)
+
+    def _note_problem(self, study: str, problem: str) -> None:
         with self._change() as database:
-            database.execute("UPDATE studies SET problem = ? WHERE id = ?", (problem, job.study))
+            database.execute("UPDATE studies SET problem = ? WHERE id = ?", (problem, study))
 
     # Deliveries
 
-    def due_deliveries(self, destination: str, most: int = 100) -> list[Delivery]:
-        """What waits for a destination. A version waits until those before it were sent or refused there."""
+    def due_deliveries(self, destination: str, longest_pause: float = 86400.0, most: int = 100) -> list[Delivery]:
+        """What waits for a destination. A version waits until those before it were sent or refused there.
+
+        Args:
+            destination: its name.
+            longest_pause: seconds between two attempts; one that lies further ahead was set by another clock.
+            most: of them.
+        """
+        now = time.time()
         rows = self._rows(
             "SELECT d.*, s.number FROM deliveries AS d JOIN studies AS s ON s.id = d.study "
-            "WHERE d.destination = ? AND d.state != 'sent' AND d.next_try <= ? AND NOT EXISTS (SELECT 1 FROM "
-            "deliveries AS e WHERE e.study = d.study AND e.destination = d.destination AND e.object = d.object "
-            "AND e.id < d.id AND e.state = 'waiting' AND e.next_try > ?) ORDER BY d.id LIMIT ?",
-            destination, now := time.time(), now, most,
+            "WHERE d.destination = ?1 AND d.state != 'sent' AND (d.next_try <= ?2 OR d.next_try > ?3) AND NOT EXISTS "
+            "(SELECT 1 FROM deliveries AS e WHERE e.study = d.study AND e.destination = d.destination AND "
+            "e.object = d.object AND e.id < d.id AND e.state = 'waiting' AND e.next_try > ?2 AND e.next_try <= ?3) "
+            "ORDER BY d.id LIMIT ?4",
+            destination, now, now + longest_pause, most,
         )  # fmt: skip
         return [
             Delivery(
@@ -306,35 +345,6 @@ class Store:
         return gone
 
     # Inside
-
-    def _recover(self) -> int:
-        """Remove what no row knows, and note files that are gone. Returns how many of those there are."""
-        shutil.rmtree(self._jobs, ignore_errors=True)
-        for folder in (self._images, self._jobs, self._reports):
-            folder.mkdir(exist_ok=True, mode=0o700)
-        known: dict[str, dict[str, int]] = {}
-        for row in self._rows("SELECT study, id, bytes FROM images WHERE present = 1"):
-            known.setdefault(row["study"], {})[f"{row['id']}.dcm"] = row["bytes"]
-        there: dict[str, set[str]] = {}
-        for folder in self._images.iterdir():
-            kept = known.get(folder.name, {})
-            for file in folder.iterdir():
-                if kept.get(file.name) == file.stat().st_size:
-                    there.setdefault(folder.name, set()).add(file.name)
-                else:
-                    file.unlink()
-            if not kept:
-                shutil.rmtree(folder)
-        lost = [
-            (s, file.removesuffix(".dcm")) for s, files in known.items() for file in files.keys() - there.get(s, ())
-        ]
-        with self._change() as database:
-            database.executemany("UPDATE images SET present = 0 WHERE study = ? AND id = ?", lost)
-        made = {(row["study"], f"{row['version']:04d}") for row in self._rows("SELECT study, version FROM reports")}
-        for folder in self._reports.glob("*/*"):
-            if (folder.parent.name, folder.name) not in made:
-                shutil.rmtree(folder)
-        return len(lost)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

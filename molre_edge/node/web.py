@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.request
 from pathlib import Path
@@ -62,7 +63,9 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
     """What the system says of a connection, without names."""
+    if isinstance(error, http.client.HTTPException):
+        return type(error).__name__
     inner = getattr(error, "reason", error)
     return inner.strerror or type(inner).__name__ if isinstance(inner, OSError) else "no connection"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -79,7 +80,10 @@ class Worker:
         try:
             write_report(prediction, job, self._config.results, partial, before)
         except MolreEdgeError as error:
+            shutil.rmtree(partial, ignore_errors=True)
             if (code := getattr(error, "code", "")) in ("", "source_unreadable"):  # the disk's, not the study's
+                raise
+            if code == "result_failed" and job.attempts < _TRIES:  # a moment without memory looks like this
                 raise
             self._conclude(job, Conclusion(outcome="refused", code=code))
             return

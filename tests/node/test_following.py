@@ -29,6 +29,7 @@ class Feed:
         self.changes: list[dict[str, Any]] = []
         self.instances: dict[str, tuple[str, bytes]] = {}
         self.answer: bytes | None = None
+        self.broken = ""
 
     def add(self, name: str, content: bytes, sop_class: str = CT) -> None:
         self.instances[name] = sop_class, content
@@ -58,7 +59,8 @@ def feed() -> Iterator[tuple[Feed, str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = told.get(self.path)
-            self.send_response(404 if body is None else 200)
+            broken = told.broken and told.broken in self.path
+            self.send_response(500 if broken else 404 if body is None else 200)
             self.end_headers()
             self.wfile.write(body or b"")
 
@@ -127,6 +129,26 @@ def test_instances_that_are_gone_or_broken_are_passed_by(
     assert journal.counts()["images", 'what="not_understood"'] == 1
 
 
+def test_an_instance_that_is_never_given_is_told_and_left_out(
+    feed: tuple[Feed, str], store: Store, journal: Journal, lines: Lines, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("molre_edge.node.following._TRIES", 3)
+    told, url = feed
+    following = follower(url, store, journal)
+    following.step()
+    told.add("bad", save(image("1.2.3", 1), tmp_path / "a.dcm"))
+    told.add("good", save(image("1.2.3", 2), tmp_path / "b.dcm"))
+    told.broken = "/instances/bad/file"
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="HTTP 500"):
+            following.step()
+    assert images(store) == 0 and following.step() and images(store) == 1
+    assert journal.counts()["images", 'what="not_given"'] == 1
+    assert lines.warned[-1].endswith('orthanc_gives_not attempts=3 reason="HTTP 500"')
+    assert journal.troubles() == ["orthanc's instances: at least one was not given and is left out (HTTP 500)"]
+
+
 def test_an_orthanc_that_begins_anew_is_read_from_its_start(
     feed: tuple[Feed, str], store: Store, journal: Journal, lines: Lines, tmp_path: Path
 ) -> None:
@@ -156,6 +178,7 @@ def test_one_that_is_away_is_told_once_and_tried_again(
     monkeypatch.setattr("molre_edge.node.following._POLL_SECONDS", 0.01)
     with follower(f"http://127.0.0.1:{free_port()}", store, journal):
         time.sleep(0.3)
+        assert journal.troubles() == ["orthanc: Connection refused"]
     assert [line.split(" ", 1)[1] for line in lines.warned] == ['orthanc_unreachable reason="Connection refused"']
 
 

@@ -12,6 +12,7 @@ import pytest
 from node_images import Lines, Pacs
 
 from molre_edge import EngineError, ScanError, load_model
+from molre_edge.dicom_results.facts import ResultError
 from molre_edge.node import store as store_module
 from molre_edge.node.configuration import NodeConfig, Results
 from molre_edge.node.journal import Journal
@@ -81,6 +82,9 @@ def test_a_study_s_report_and_page_are_sent_once_and_a_late_image_makes_a_report
     named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
     assert "PredecessorDocumentsSequence" not in first
+    pages = [each for each in pacs.got if each.Modality == "OT"]
+    assert [int(page.InstanceNumber) for page in pages] == [1, 2]
+    assert len({page.SeriesInstanceUID for page in pages}) == 1
     assert outcomes(store) == [(1, "answered", ""), (2, "answered", "")]
     said = [json.loads(path.read_text()) for path in sorted(store.folder.glob("reports/*/*/findings.json"))]
     assert [(each["version"], each["images"], each["follows"]) for each in said] == [(1, 10, None), (2, 12, 1)]
@@ -162,6 +166,20 @@ def test_a_reader_that_was_ended_by_accident_costs_no_study(
     store.receive("1.2.3", "1.2.3.1", b"anything")
     assert crashing.step() and crashing.step() and crashing.step() and not crashing.step()
     assert outcomes(store)[-1] == (1, "refused", "reader_crashed")
+
+
+def test_a_result_that_fails_by_accident_costs_no_study(
+    store: Store, worker: Worker, tiny_scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ResultError("result_failed", "a bug in making it (MemoryError)")
+
+    receive(store, series(tiny_scans))
+    with monkeypatch.context() as patch:
+        patch.setattr("molre_edge.node.worker.write_report", fails)
+        assert worker.step() and worker.step() and outcomes(store) == []
+        assert list(store.folder.rglob("*.partial")) == []
+    assert worker.step() and outcomes(store) == [(1, "answered", "")]
 
 
 def test_a_study_without_ct_that_can_be_used_has_a_code(store: Store, journal: Journal, worker: Worker) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import gc
 import json
+import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +85,34 @@ def test_statuses_of_c_store_are_told_apart(
     pacs.status = status
     Outbox(config.destinations, store, journal).send_due(config.destinations[0])
     assert left(store) == expected
+
+
+def test_an_object_whose_file_is_damaged_or_gone_keeps_no_other_waiting(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], pacs: Pacs, lines: Lines
+) -> None:
+    (damaged,) = (path for path in reports if b"1.2.1.9.5" in path.read_bytes())
+    damaged.write_bytes(b"no DICOM")
+    Outbox(config.destinations, store, journal).send_due(config.destinations[0])
+    [(state, problem, attempts)] = left(store)
+    assert (state, attempts, len(pacs.got)) == ("refused", 1, 1)
+    assert problem.startswith("InvalidDicomError@molre_edge.node.sending:") and "not_taken study=1" in lines.warned[0]
+
+
+@pytest.mark.parametrize("broken", ["delivered", "not_delivered"])
+def test_what_can_t_be_noted_is_not_sent_again_and_again(
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], pacs: Pacs, lines: Lines, broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, broken, full)
+    pacs.status = 0 if broken == "delivered" else 0xA900
+    slow = dataclasses.replace(config.destinations[0], retry_seconds=60.0)
+    with Outbox((slow,), store, journal):
+        time.sleep(0.6)
+    assert [line.split()[1] for line in lines.warned if "outbox" in line] == ["outbox"]
+    assert len(pacs.got) == (broken == "delivered")
 
 
 def test_pauses_double_up_to_the_longest(
@@ -173,6 +203,27 @@ def test_answers_of_stow_are_told_apart_and_no_redirect_is_followed(
     handler.answers = [(status, answer)]
     with open_sender(Destination(name="web", kind="stow", url=url)) as send, pytest.raises(kind, match=words):
         send(tmp_path / "a.dcm")
+
+
+def test_an_answer_that_is_no_http_is_unreachable(tmp_path: Path) -> None:
+    save(image("1.2.3", 1, SR), tmp_path / "a.dcm")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                caller, _ = server.accept()
+                with caller:
+                    caller.recv(1 << 16)
+                    caller.sendall(b"SSH-2.0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        stow = Destination(name="web", kind="stow", url=f"http://127.0.0.1:{server.getsockname()[1]}")
+        with open_sender(stow) as send, pytest.raises(Unreachable, match="BadStatusLine"):
+            send(tmp_path / "a.dcm")
+        with pytest.raises(Unreachable, match="BadStatusLine"):
+            echo(stow)
+        thread.join()
 
 
 def test_a_web_service_that_is_away_is_unreachable(free_port: Callable[[], int], tmp_path: Path) -> None:

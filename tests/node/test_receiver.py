@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import io
 import shutil
 import socket
 import subprocess
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,28 @@ def test_unknown_callers_and_other_titles_are_rejected(
     assert associate(config, title, called).is_rejected
 
 
+def test_where_the_log_can_t_be_written_callers_are_rejected_and_senders_served_as_ever(
+    config: NodeConfig, store: Store
+) -> None:
+    class Full(Lines):
+        def info(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        warn = info
+
+    with Receiver(config, store, Journal(Full())):
+        assert associate(config, "CT2").is_rejected
+        assert send(config, image("1.2.3", 1)) == [0]
+
+
+def test_an_error_of_the_list_rejects(config: NodeConfig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> bool:
+        raise ValueError("no address")
+
+    monkeypatch.setattr(Sender, "allows", fails)
+    assert not associate(config).is_established
+
+
 def test_a_known_title_from_another_address_is_rejected(
     config: NodeConfig, store: Store, journal: Journal, lines: Lines
 ) -> None:
@@ -99,6 +123,36 @@ def test_a_known_title_from_another_address_is_rejected(
     assert lines.warned[0].endswith("rejected reason=address sender=CT1")
 
 
+def test_callers_that_stop_in_the_middle_of_a_pdu_are_closed_and_senders_served(
+    config: NodeConfig, store: Store, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("_PDU_SECONDS", 0.2), ("_LOOK_SECONDS", 0.05), ("_REQUEST_SECONDS", 0.3)):
+        monkeypatch.setattr(f"molre_edge.node.receiver.{name}", seconds)
+    few = dataclasses.replace(config, receive=dataclasses.replace(config.receive, associations=2))
+    with Receiver(few, store, journal) as receiver, contextlib.ExitStack() as stack:
+        callers = []
+        for stated in (b"\x00\x00\x00\x64", b"\xff\xff\xff\xff") * 2:  # one that is allowed, one that is too long
+            callers.append(stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 10)))
+            callers[-1].sendall(b"\x01\x00" + stated)
+        assert [caller.recv(1) for caller in callers] == [b""] * 4
+        until = time.monotonic() + 10
+        while receiver.open_associations and time.monotonic() < until:
+            time.sleep(0.05)
+        assert send(config, image("1.2.3", 1)) == [0]
+
+
+def test_the_node_ends_while_a_caller_is_in_the_middle_of_a_pdu(
+    config: NodeConfig, store: Store, journal: Journal
+) -> None:
+    with Receiver(config, store, journal):
+        caller = socket.create_connection(("127.0.0.1", config.receive.port))
+        caller.sendall(b"\x01\x00\x00\x00\x00\x64")
+        time.sleep(0.1)
+        begun = time.monotonic()
+    caller.close()
+    assert time.monotonic() - begun < 5.0
+
+
 def test_below_the_floor_of_the_disk_images_are_refused_until_there_is_space(
     config: NodeConfig, store: Store, journal: Journal
 ) -> None:
@@ -106,7 +160,10 @@ def test_below_the_floor_of_the_disk_images_are_refused_until_there_is_space(
     with Receiver(config, store, journal, free_bytes=lambda: free[0]):
         assert send(config, image("1.2.3", 1)) == [0xA700]
         free[0] = 10**9
+        assert send(config, image("1.2.3", 2)) == [0]
+        assert store.next_job(0.0, 3600.0) is None  # half a study is not answered as if it were whole
         assert send(config, image("1.2.3", 1)) == [0]
+        assert store.next_job(0.0, 3600.0) is not None
 
 
 def test_a_disk_that_fails_is_told_and_nothing_is_left(

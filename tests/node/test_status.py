@@ -61,6 +61,20 @@ def test_what_needs_a_person_is_told_by_health(config: NodeConfig, store: Store,
     assert json.loads(get(port, "/queue")[1])["destinations"][0]["objects"] == 1
 
 
+def test_what_lasts_is_told_by_health_until_it_is_over(journal: Journal, port: int) -> None:
+    journal.trouble("orthanc", "Connection refused")
+    assert json.loads(get(port, "/health")[1])["problems"] == ["orthanc: Connection refused"]
+    journal.trouble("orthanc")
+    assert get(port, "/health")[0] == 200
+
+
+def test_a_report_that_nobody_sends_is_told(store: Store, port: int) -> None:
+    concluded(store, "1.2.3", "answered")
+    assert get(port, "/health")[0] == 200
+    store._database.execute("UPDATE deliveries SET next_try = next_try - 700")
+    assert json.loads(get(port, "/health")[1])["problems"] == ["pacs: objects that nobody sends: 1"]
+
+
 def test_the_page_lists_studies_by_number_and_state_without_names(store: Store, port: int) -> None:
     concluded(store, "1.2.3", "answered")
     concluded(store, "1.2.4", "refused", code="not_head")
@@ -107,3 +121,5 @@ def test_images_that_are_missing_are_told(store: Store, port: int, tmp_path: Pat
     store.remove_images(float("inf"))
     store.receive("1.2.3", "1.2.3.2", b"late")
     assert "whose older ones were removed, to be sent again whole: 1" in get(port, "/health")[1]
+    store._database.execute("UPDATE studies SET last = last - 8 * 86400")
+    assert get(port, "/health")[0] == 200  # a week later nobody will send it any more

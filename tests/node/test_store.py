@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,40 @@ def test_a_clock_that_was_set_back_keeps_no_study_waiting_for_longer(
     assert store.next_job(10.0, 1e6) is not None
 
 
+def test_a_clock_that_was_set_back_holds_no_attempt_for_longer_than_the_longest_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("molre_edge.node.store.time.time", lambda: now)
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    for _ in range(2):
+        store.put_off(due(store), "EngineError")  # then it waits for some seconds
+    assert store.next_job(0.0, 3600.0) is None
+    now -= 86400.0
+    job = due(store)
+    store.conclude(job, report(store, job), ["pacs"], ["sr"])
+    store.not_delivered(store.due_deliveries("pacs", 600.0)[0], "waiting", "no connection", 600.0)
+    assert store.due_deliveries("pacs", 600.0) == []
+    now -= 1.0
+    assert len(store.due_deliveries("pacs", 600.0)) == 1
+
+
+def test_a_folder_where_no_hard_links_can_be_made_is_refused_by_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    with pytest.raises(RunError, match=r"usb: its file system makes no hard links \(Operation not permitted\)"):
+        Store(tmp_path / "usb")
+    assert everything(tmp_path / "usb") == []
+    with pytest.raises(PermissionError):
+        store.next_job(0.0, 3600.0)
+    assert store.rows("SELECT problem FROM studies") == [{"problem": "no_job"}]
+
+
 def test_the_same_images_again_start_nothing(store: Store) -> None:
     store.receive("1.2.3", "1.2.3.1", b"head")
     job = due(store)
@@ -191,6 +226,28 @@ def test_a_late_image_is_not_answered_alone_where_the_others_were_removed(store:
     assert store.next_job(0.0, 0.0) is None
     store.receive("1.2.3", "1.2.3.1", b"head")
     assert len(due(store).images) == 2
+
+
+def test_a_study_waits_for_an_image_that_was_refused_for_want_of_space(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("molre_edge.node.store.time.time", lambda: now)
+    store.refuse("1.2.3", "1.2.3.1")
+    store.receive("1.2.3", "1.2.3.2", b"head")
+    store.refuse("1.2.3", "1.2.3.3")
+    store.receive("1.2.3", "1.2.3.1", b"head")
+    assert store.next_job(0.0, 0.0) is None
+    assert store.rows("SELECT problem FROM studies") == [{"problem": "no_space"}]
+    store.receive("1.2.3", "1.2.3.3", b"head")
+    job = due(store)
+    assert len(job.images) == 3
+    store.conclude(job, report(store, job), [], [])
+    store.receive("1.2.4", "1.2.4.1", b"head")
+    store.refuse("1.2.4", "1.2.4.2")
+    assert store.next_job(0.0, 0.0) is None
+    now += 901.0  # it never came again
+    assert len(due(store).images) == 1
 
 
 def test_a_full_disk_leaves_nothing_of_an_image_and_the_next_try_is_taken(
