@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sized
 
 import numpy as np
+import numpy.typing as npt
 
 from molre_edge.errors import ScanError
 from molre_edge.scans.anatomy import AIR_BELOW_HU, MIN_AIR
@@ -23,13 +24,17 @@ _SKULL_CM2 = 25.0
 """What bone encloses in a slice that shows a skull."""
 
 
+_NOISY = 0.7
+"""Share of neighbouring pixels of tissue that differ, from which on a slice has noise."""
+
+
 def check_slices(coarse: Coarse, *, copies: bool) -> None:
     """Refuse a volume in which slices do not show what lies there.
 
     Args:
         coarse: from :func:`molre_edge.scans.coarse.shrink`.
-        copies: refuse some slices that are equal to the next one. Noise makes any two differ, but not if a volume was
-            resampled by nearest neighbours, as NIfTI files sometimes are, or made without noise: then most are equal.
+        copies: refuse slices with noise that are equal to the next one. Noise makes any two differ, but not if a volume
+            was resampled by nearest neighbours, as NIfTI files sometimes are.
 
     Raises:
         ScanError: ``slices_damaged``; ``not_hounsfield``.
@@ -50,10 +55,19 @@ def check_slices(coarse: Coarse, *, copies: bool) -> None:
         )
     if copies:
         skull = areas(coarse.in_bone) * cm2 > _SKULL_CM2
-        pairs = np.flatnonzero(skull[1:] & skull[:-1])
-        same = [at for at in pairs if np.array_equal(*coarse.hu[at : at + 2])]
-        if 0 < len(same) < len(pairs) / 2:  # where most are equal there is no noise: made, not scanned
+        same = [
+            at
+            for at in np.flatnonzero(skull[1:] & skull[:-1])
+            if np.array_equal(*coarse.hu[at : at + 2]) and _has_noise(coarse.hu[at])
+        ]
+        if same:
             raise _damaged(f"{_show(same)} the very pixels of the slice above")
+
+
+def _has_noise(hu: npt.NDArray[np.float32]) -> bool:
+    """Whether neighbours in the tissue of a slice differ, as everything does that was scanned; phantoms may not."""
+    inside = (hu[:, 1:] > TISSUE_HU) & (hu[:, :-1] > TISSUE_HU)
+    return bool(np.mean(np.diff(hu, axis=1)[inside] != 0) > _NOISY)
 
 
 def _damaged(what: str) -> ScanError:

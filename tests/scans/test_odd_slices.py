@@ -87,8 +87,11 @@ def test_a_head_that_moved_by_a_centimetre_for_one_slice_is_read_with_a_warning(
 @pytest.mark.parametrize("every", [False, True])
 def test_a_slice_that_is_a_copy_of_the_next_is_refused(tmp_path: Path, write_series: Any, every: bool) -> None:
     kept: list[bytes] = []
+    random = np.random.default_rng(0)
 
     def edit(dataset: Dataset, index: int) -> None:
+        plane = np.frombuffer(dataset.PixelData, dtype=np.int16)
+        dataset.PixelData = (plane + random.integers(-8, 9, plane.shape)).astype(np.int16).tobytes()
         if index == 13 or (every and kept):
             dataset.PixelData = kept[0]
         if index == 12:
@@ -96,6 +99,19 @@ def test_a_slice_that_is_a_copy_of_the_next_is_refused(tmp_path: Path, write_ser
 
     write_series(tmp_path / "a", edit=edit)
     assert refusal(tmp_path / "a") == "slices_damaged"
+
+
+def test_a_phantom_without_noise_may_show_the_same_in_two_slices(tmp_path: Path, write_series: Any) -> None:
+    kept: list[bytes] = []
+
+    def edit(dataset: Dataset, index: int) -> None:
+        if index == 13:
+            dataset.PixelData = kept[0]
+        if index == 12:
+            kept.append(dataset.PixelData)
+
+    write_series(tmp_path / "a", edit=edit)
+    assert refusal(tmp_path / "a") == ""
 
 
 def test_a_nifti_file_that_was_resampled_by_nearest_neighbours_is_read(tmp_path: Path, write_nifti: Any) -> None:
