@@ -92,7 +92,7 @@ def _make(scans: Path, bundle: Path, work: Path) -> list[tuple[str, Path, str, i
         return path
 
     head = gzip.decompress((scans / "head-4.nii.gz").read_bytes())
-    _gzip(add("scan", "longer than its header says.nii.gz", "read"), head, 256)
+    _gzip(add("scan", "longer than its header says.nii.gz", "corrupt_header"), head, 256)
     nifti = nibabel.Nifti2Image(np.zeros((4, 4, 4), np.int16), np.diag([1.0, 1, 1, 1]))
     raw = bytearray(nifti.to_bytes())
     raw[16:48] = np.array([3, 100_000, 100_000, 100], "<i8").tobytes()
