@@ -100,7 +100,7 @@ def sign_release(
     """Sign a bundle's release, or a file, in minisign's format.
 
     Of a bundle, everything that its manifest covers now is the release; its adapters get a signature each. What a box
-    adds later (an int8 graph of its own calibration, engines) is not covered, and runs only on the box that made it.
+    adds later (8-bit graphs of its own calibrations, engines) is not covered, and runs only on the box that made it.
 
     Args:
         path: a bundle, or a file such as ``NAME.adapter``.

@@ -66,7 +66,7 @@ class SigningMemory:
                 seen[name] = signed.version
 
     def made_here(self, sha256: str, source_sha256: str) -> None:
-        """Remember that this machine made a file (an engine, an int8 graph) from a graph.
+        """Remember that this machine made a file (an engine, an 8-bit graph) from a graph.
 
         Raises:
             SigningError: it can't be remembered.

@@ -307,7 +307,9 @@ def rollback_adapter(
         called = index.default if name is None else name
         previous = store.named(index, called).previous
         if previous is not None:
-            check_fit(opened.with_adapter(store.read_version(previous, called, accept_older=True)))
+            looked_at = opened.store(remember=False).read_version(previous, called, accept_older=True)
+            check_fit(opened.with_adapter(looked_at))
+            store.read_version(previous, called, accept_older=True)  # it counts as the newest from now on
         with _written(store):
             return _listed(opened, store.roll_back(called))
 
