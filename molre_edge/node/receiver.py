@@ -17,16 +17,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from molre_edge.dicom_results.objects import is_own_result
-from molre_edge.errors import MissingDependencyError, RunError, ScanError
+from molre_edge.errors import RunError, ScanError
 from molre_edge.node.configuration import NodeConfig, Tls
 from molre_edge.node.header import IMAGE_CLASSES, identity
 from molre_edge.node.journal import Journal, place_of
+from molre_edge.node.library import need_pynetdicom
 from molre_edge.node.store import Store
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
 
-__all__ = ["SYNTAXES", "Receiver", "need_pynetdicom", "server_context"]
+__all__ = ["SYNTAXES", "Receiver", "server_context"]
 
 _CLASS = "1.2.840.10008.5.1.4.1.1."
 RESULT_CLASSES = tuple(_CLASS + end for end in ("88.33", "88.34", "7"))
@@ -228,26 +229,11 @@ class Receiver:
 
     def _closed(self, event: Event) -> None:
         """Tell what an association brought."""
-        connection = getattr(event.assoc.dul.socket, "socket", None)
-        if connection is not None:  # pynetdicom leaves it open where the other side ended first
-            connection.close()
         with self._lock:
             tally = self._tallies.pop(id(event.assoc), None)
         if tally:
             title = str(event.assoc.requestor.ae_title).strip()
             self._journal.tell("received", sender=title, **dict(sorted(tally.items())))
-
-
-def need_pynetdicom(feature: str) -> None:
-    """Say which extra is missing.
-
-    Raises:
-        MissingDependencyError: pynetdicom is not installed.
-    """
-    try:
-        import pynetdicom  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(feature, "pynetdicom", "dicom") from error
 
 
 class _ServerContext(ssl.SSLContext):

@@ -16,9 +16,10 @@ from molre_edge.node.configuration import NodeConfig, read_config
 from molre_edge.node.following import Follower, probe
 from molre_edge.node.journal import Journal
 from molre_edge.node.keeping import Keeper
+from molre_edge.node.library import need_pynetdicom
 from molre_edge.node.outbox import Outbox
 from molre_edge.node.overview import Overview
-from molre_edge.node.receiver import Receiver, need_pynetdicom, server_context
+from molre_edge.node.receiver import Receiver, server_context
 from molre_edge.node.sending import echo
 from molre_edge.node.status import ADDRESS, StatusPort
 from molre_edge.node.store import Store

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.node.configuration import Destination
+from molre_edge.node.library import need_pynetdicom
 from molre_edge.node.web import Unreachable, client_context, opener, read_headers, reason
 
 __all__ = ["Refused", "echo", "open_sender"]
@@ -71,6 +72,7 @@ def _dicom(destination: Destination) -> Iterator[Send]:
 
 @contextlib.contextmanager
 def _association(destination: Destination, classes: tuple[str, ...]) -> Iterator[Any]:
+    need_pynetdicom("Sending by DICOM")
     from pynetdicom import AE
 
     ae = AE(ae_title=destination.calling_ae_title)

@@ -12,6 +12,7 @@ from node_images import Lines, Pacs
 
 from molre_edge.node.configuration import Destination, Disk, NodeConfig, Receive, Sender, Study
 from molre_edge.node.journal import Journal
+from molre_edge.node.library import need_pynetdicom
 from molre_edge.node.store import Store
 
 
@@ -19,6 +20,7 @@ from molre_edge.node.store import Store
 def _pynetdicom() -> None:
     """All of it needs the library; a failed association is part of some tests and no line of theirs."""
     pytest.importorskip("pynetdicom")
+    need_pynetdicom("The tests")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 

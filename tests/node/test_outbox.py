@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import json
 import socket
 import sqlite3
@@ -55,7 +54,6 @@ def test_each_object_is_sent_once_over_one_connection(
     assert not any(word in line for line in lines.told for word in ("Okonkwo", "1.2.1"))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves sockets open
 def test_while_a_destination_is_away_reports_wait_and_then_all_arrive(
     config: NodeConfig, store: Store, journal: Journal, reports: list[Path], lines: Lines
 ) -> None:
@@ -71,7 +69,6 @@ def test_while_a_destination_is_away_reports_wait_and_then_all_arrive(
     peer.close()
     assert left(store) == [] and len(peer.got) == 2
     assert "unreachable destination=pacs waiting=2" in lines.warned[0]
-    gc.collect()  # here, and not in the next test
 
 
 @pytest.mark.parametrize(("status", "expected"), [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import io
 import shutil
 import socket
@@ -263,7 +262,6 @@ def test_each_syntax_s_header_is_understood(tmp_path: Path) -> None:
     assert identity(deflated, f"{EXPLICIT}.99") == ("1.2.3", "1.2.3.9.1")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves sockets open
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make certificates")
 def test_with_tls_only_senders_with_a_certificate_are_heard(
     config: NodeConfig, store: Store, journal: Journal, tmp_path: Path
@@ -299,7 +297,6 @@ def test_with_tls_only_senders_with_a_certificate_are_heard(
         assert established(own, tmp_path / "node.key")
         assert not established(tmp_path / "stranger.pem", tmp_path / "stranger.key")
         assert not associate(config).is_established
-    gc.collect()  # here, and not in the next test
 
 
 @pytest.mark.skipif(not Path("/usr/bin/storescu").exists(), reason="DCMTK is not installed")
