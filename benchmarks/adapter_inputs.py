@@ -4,8 +4,9 @@
 
 One model with random weights and the backbone's default placement (K = 6, r = 8), exported both ways; one volume a
 call on ONNX Runtime's CPU. Both graphs run in every round, in alternating order, so that a busy machine slows both; the
-ratio is each round's time with inputs over its time with constants. A time is the network alone. With --rtx, both
-float16 graphs are built with TensorRT-RTX, for one GPU, and their layers compared.
+ratio is each round's time with inputs over its time with constants. A time is the network alone. CPU time is the
+process's: with --threads 1 no thread spins while it waits for another, so it is the work alone, and other programs
+disturb it least. With --rtx, both float16 graphs are built with TensorRT-RTX, for one GPU, and their layers compared.
 """
 
 from __future__ import annotations
@@ -55,36 +56,52 @@ def draw(backbone: str, grid: Grid | None) -> HeadCTClassifier:
 
 
 def compare_times(
-    graphs: Mapping[str, bytes], precision: Precision, tensors: Tensors, volume: np.ndarray, rounds: int
+    graphs: Mapping[str, bytes],
+    precision: Precision,
+    tensors: Tensors,
+    volume: np.ndarray,
+    rounds: int,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Milliseconds of both arms, the ratio, how far their answers are apart, and the time of an exchange."""
     times: dict[str, list[float]] = {name: [] for name in _ARMS}
+    cpu_times: dict[str, list[float]] = {name: [] for name in _ARMS}
     with ExitStack() as stack:
         runners = {
             name: stack.enter_context(
-                OnnxRuntimeRunner(graphs[name], precision, cpu_only=True, adapter=tensors if name == INPUTS else None)
+                OnnxRuntimeRunner(
+                    graphs[name], precision, cpu_only=True, threads=threads, adapter=tensors if name == INPUTS else None
+                )
             )
             for name in _ARMS
         }
         answers = {name: runner.run(volume).outputs for name, runner in runners.items()}
         for round_ in range(rounds + 1):  # the first is a warm-up
             for name in _ARMS if round_ % 2 else reversed(_ARMS):
+                begun = time.process_time()
                 times[name].append(runners[name].run(volume).milliseconds["compute"])
+                cpu_times[name].append(time.process_time() - begun)
         start = time.perf_counter()
         for _ in range(10):
             runners[INPUTS].use_adapter(tensors)
         exchange = (time.perf_counter() - start) / 10
     measured = {name: np.array(values[1:]) for name, values in times.items()}
-    low, middle, high = np.percentile(measured[INPUTS] / measured[CONSTANTS], [25, 50, 75])
     return {
         "precision": str(precision),
         **{f"{name}_ms": round(float(np.median(values)), 1) for name, values in measured.items()},
-        "ratio": round(float(middle), 4),
-        "quartiles": [round(float(low), 4), round(float(high), 4)],
+        **_ratio("ratio", times),
+        **_ratio("cpu_ratio", cpu_times),
         "rounds": rounds,
         "max_abs_dlogit": float(np.abs(answers[INPUTS].logits - answers[CONSTANTS].logits).max()),
         "exchange_ms": round(1e3 * exchange, 2),
     }
+
+
+def _ratio(name: str, times: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Median and quartiles of the rounds' ratios, the warm-up left out."""
+    ratios = np.array(times[INPUTS][1:]) / np.array(times[CONSTANTS][1:])
+    low, middle, high = (round(float(value), 4) for value in np.percentile(ratios, [25, 50, 75]))
+    return {name: middle, f"{name}_quartiles": [low, high]}
 
 
 def compare_layers(graphs: Mapping[str, bytes], backbone: str) -> dict[str, Any]:
@@ -118,6 +135,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="dinov3-vitb16")
     parser.add_argument("--slices", type=int, help="the backbone's own grid by default, with these slices")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, help="of ONNX Runtime; all cores by default")
     parser.add_argument("--rtx", action="store_true", help="build both float16 engines too")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -126,11 +144,11 @@ def main() -> None:
         model = draw(options.backbone, replace(model.config.grid, slices=options.slices))
     tensors, volume = trained_tensors(model), synthetic_volumes(model.config.grid, 2)[1:]
     single = {name: export_fp32(model, name) for name in _ARMS}
-    rows = [compare_times(_raw(single), Precision.FP32, tensors, volume, options.rounds)]
+    rows = [compare_times(_raw(single), Precision.FP32, tensors, volume, options.rounds, options.threads)]
     half = _raw({name: to_half(graph) for name, graph in single.items()})
     single.clear()
     gc.collect()
-    rows.append(compare_times(half, Precision.FP16, tensors, volume, options.rounds))
+    rows.append(compare_times(half, Precision.FP16, tensors, volume, options.rounds, options.threads))
     figures = {
         "backbone": options.backbone,
         "volume": " x ".join(map(str, (1, *model.config.grid.shape))),
@@ -138,7 +156,7 @@ def main() -> None:
         "trained_tensors": len(tensors),
         "trained_values": sum(value.size for value in tensors.values()),
         "graph_megabytes": {name: round(len(raw) / 1e6, 2) for name, raw in half.items()},
-        "threads": torch.get_num_threads(),
+        "threads": options.threads or torch.get_num_threads(),
         "machine": f"{platform.machine()}, {platform.system()}",
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
