@@ -2,7 +2,7 @@
 
 Everything is symmetric: activations have one scale per tensor, weights one per output channel, and zero points are 0.
 Each layer has its own Q/DQ pair on its input and none on its output. So whatever else reads that value, above all a
-router, reads it unrounded. docs/calibration.md describes the placement.
+router, reads it unrounded. docs/reference/calibration.md describes the placement.
 """
 
 from __future__ import annotations

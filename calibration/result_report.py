@@ -25,7 +25,7 @@ FORMAT = "molre-edge-calibration"
 def describe_calibration(
     prepared: Prepared, confirmed: Confirmed, sizes: Mapping[str, int], speed: Speed
 ) -> dict[str, Any]:
-    """The content of the report; docs/calibration.md describes it.
+    """The content of the report; docs/reference/calibration.md describes it.
 
     Args:
         prepared: by the first phase.

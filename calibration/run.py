@@ -44,7 +44,7 @@ class CalibrationResult:
         graph: path of the 8-bit graph.
         report_file: path of the report as data.
         page: path of the report for people.
-        report: the report; docs/calibration.md describes its fields.
+        report: the report; docs/reference/calibration.md describes its fields.
         rejected: scans that can't be used.
         unchanged: the bundle had this result already, from the same inputs.
         unread: of an unchanged result, the number of scans that could not be used when it was made. They are not read

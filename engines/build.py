@@ -27,7 +27,8 @@ class BuiltEngine:
     Attributes:
         path: the engine, in the bundle's folder ``engines``.
         sha256: SHA-256 of the engine.
-        facts: the JSON file beside the engine: target, options, and the layers as built; docs/tensorrt.md describes it.
+        facts: the JSON file beside the engine: target, options, and the layers as built;
+            docs/reference/tensorrt.md describes it.
         warnings: known problems of this TensorRT version with this graph.
         seconds: duration of the whole call.
     """

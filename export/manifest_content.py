@@ -49,7 +49,7 @@ def manifest_content(
     notes: Iterable[str],
     own: OwnGolden | None = None,
 ) -> dict[str, Any]:
-    """The manifest without ``format``, ``version`` and ``files``; docs/bundle.md describes it.
+    """The manifest without ``format``, ``version`` and ``files``; docs/concepts/bundle.md describes it.
 
     Args:
         checkpoint: the exported checkpoint.

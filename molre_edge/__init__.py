@@ -1,7 +1,7 @@
 """molre-edge: put a trained Mixture of Low-Rank Experts head-CT model on an edge device, and prove it unchanged.
 
-The names in ``__all__`` are the library; docs/python.md shows each of them. A name is imported when it is first used,
-so ``import molre_edge`` loads nothing heavy.
+The names in ``__all__`` are the library; docs/reference/python.md shows each of them. A name is imported when it is
+first used, so ``import molre_edge`` loads nothing heavy.
 
 Research and engineering tool, not a cleared medical device; its output is not a diagnosis.
 """

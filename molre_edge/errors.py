@@ -89,7 +89,7 @@ class ScanError(MolreEdgeError):
     """One scan can't be used.
 
     Attributes:
-        code: a stable word for the reason, such as ``not_ct`` or ``slices_missing``; docs/scans.md lists them.
+        code: a stable word for the reason, such as ``not_ct`` or ``slices_missing``; docs/concepts/scans.md lists them.
     """
 
     def __init__(self, code: str, message: str) -> None:

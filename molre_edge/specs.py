@@ -160,7 +160,7 @@ class Grid:
     """The grid that a model reads: `slices` axial slices, each `rows` x `cols` pixels, and how a scan comes onto it.
 
     The defaults are what molre-edge trains with; the rest is for models that were trained with another preprocessing
-    (docs/preprocessing.md).
+    (docs/reference/preprocessing.md).
 
     Attributes:
         slices: number of axial slices, inferior to superior.

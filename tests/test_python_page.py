@@ -1,4 +1,4 @@
-"""docs/python.md is true: every block runs as it stands, one after the other."""
+"""docs/reference/python.md is true: every block runs as it stands, one after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from molre_edge.api import VERBS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
 NEEDS = "<!-- needs "
 
 

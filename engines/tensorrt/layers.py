@@ -291,5 +291,5 @@ def not_checked(layers: Sequence[BuiltLayer]) -> str:
     of = f"{hidden} of the engine's {len(layers)} layers" if hidden else "the engine's layers"
     return (
         f"{of} can't be read from what this version of the library tells, so their precision was not checked. "
-        f"'molre-edge verify' checks the engine's answers; docs/tensorrt.md lists the versions that are known"
+        f"'molre-edge verify' checks the engine's answers; docs/reference/tensorrt.md lists the versions that are known"
     )

@@ -49,7 +49,7 @@ class JudgedAnswers:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for ``bench.json``; docs/bench.md describes it."""
+        """Plain data for ``bench.json``; docs/reference/bench.md describes it."""
         return {
             "passed": self.passed,
             "limits": self.limits,

@@ -34,7 +34,7 @@ class Benchmark:
 
     Attributes:
         rows: figures of each runner at each batch size.
-        data: everything that was measured, as plain data; docs/bench.md describes it.
+        data: everything that was measured, as plain data; docs/reference/bench.md describes it.
         page: the HTML page; None if no folder was named.
     """
 

@@ -44,7 +44,7 @@ class EngineFile:
         sha256: SHA-256 of the engine.
         graph: the name of the bundle's graph that it was built from.
         graph_sha256: SHA-256 of that graph.
-        facts: the content of the JSON file; docs/tensorrt.md describes it.
+        facts: the content of the JSON file; docs/reference/tensorrt.md describes it.
     """
 
     path: Path

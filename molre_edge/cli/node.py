@@ -17,7 +17,8 @@ __all__ = ["node"]
 @command
 def node(
     config: Annotated[
-        Path, typer.Option("--config", exists=True, dir_okay=False, help="TOML; docs/node.md explains every key.")
+        Path,
+        typer.Option("--config", exists=True, dir_okay=False, help="TOML; docs/reference/node.md explains every key."),
     ],
     check: Annotated[
         bool,

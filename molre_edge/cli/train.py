@@ -38,7 +38,7 @@ def train(
     ),
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Backbone id from docs/backbones.md.", show_default=DEFAULT_BACKBONE),
+        typer.Option("--backbone", help="Backbone id from docs/reference/backbones.md.", show_default=DEFAULT_BACKBONE),
     ] = None,
     backbone_weights: Annotated[
         Path | None,

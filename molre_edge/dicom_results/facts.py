@@ -20,7 +20,7 @@ class ResultError(MolreEdgeError):
     """A source for which no valid DICOM result can be made.
 
     Attributes:
-        code: a stable word for the reason; docs/dicom-results.md lists them.
+        code: a stable word for the reason; docs/reference/dicom-results.md lists them.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -82,7 +82,7 @@ def write_results(
         raise ResultError(
             "result_failed",
             f"a bug in making it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}). Please report "
-            f"it as docs/security.md says",
+            f"it as docs/concepts/security.md says",
         ) from error
     private_folder(folder)
     paths = []

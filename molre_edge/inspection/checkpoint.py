@@ -111,7 +111,7 @@ def _of_safetensors(path: Path) -> Found:
     except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: a safetensors file, but not a checkpoint of molre-edge ({plain(str(error))}); "
-            f"docs/checkpoint.md says what one holds"
+            f"docs/reference/checkpoint.md says what one holds"
         ) from error
     renamed = {}
     for name, shape in shapes.items():

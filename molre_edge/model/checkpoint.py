@@ -1,7 +1,7 @@
 """Checkpoints: plain data and tensors. Loading one never runs code from the file.
 
 ``ckpt.pt`` is a dictionary that ``torch.load(weights_only=True)`` accepts; ``.safetensors`` holds the same tensors with
-the rest as JSON in its metadata. docs/checkpoint.md describes the format; checkpoint_file.py reads the file.
+the rest as JSON in its metadata. docs/reference/checkpoint.md describes the format; checkpoint_file.py reads the file.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _backbone_of(path: Path, file: CheckpointFile, config: ModelConfig, folder: 
     if expected is None:
         raise CheckpointError(
             f"{path}: the file has neither 'backbone' (weights) nor 'backbone_sha256' (their hash). Store one of them; "
-            f"docs/checkpoint.md shows how"
+            f"docs/reference/checkpoint.md shows how"
         )
     if folder is None and entry.installed is None:
         raise CheckpointError(
@@ -208,7 +208,7 @@ def _checked(path: Path, part: str, given: Mapping[str, Tensor], wanted: Mapping
         raise CheckpointError(
             f"{path}: '{part}' does not fit its configuration: {len(missing)} missing "
             f"({', '.join(missing[:3]) or 'none'}), {len(surplus)} unknown ({', '.join(surplus[:3])[:300] or 'none'}); "
-            f"docs/checkpoint.md lists the names"
+            f"docs/reference/checkpoint.md lists the names"
         )
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:

@@ -43,7 +43,7 @@ _HEADER_KEYS = {"format", "version", "config", "backbone_sha256"}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_VALUES, _MAX_DEPTH, _MAX_TEXT = 100_000, 16, 1_000
 _MAX_PICKLE = 2 << 20  # bytes; a checkpoint of a thousand tensors has a tenth of it
-_HOW = "save it with molre_edge.model.checkpoint.save_checkpoint, or follow docs/checkpoint.md"
+_HOW = "save it with molre_edge.model.checkpoint.save_checkpoint, or follow docs/reference/checkpoint.md"
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Preset:
     differs: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
-        """The part of a checkpoint's configuration, plain data; see docs/checkpoint.md."""
+        """The part of a checkpoint's configuration, plain data; see docs/reference/checkpoint.md."""
         settings: dict[str, Any] = {"grid": self.grid.to_dict()}
         if self.windows is not None:
             settings["windows"] = [list(window) for window in self.windows]
@@ -151,7 +151,7 @@ def preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     if name in LEFT_OUT:
-        raise ConfigError(f"preset {name}: there is none, since {LEFT_OUT[name]} (docs/preprocessing.md)")
+        raise ConfigError(f"preset {name}: there is none, since {LEFT_OUT[name]} (docs/reference/preprocessing.md)")
     near = difflib.get_close_matches(str(name)[:100], [*PRESETS, *LEFT_OUT], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {shown(name)}{hint}")

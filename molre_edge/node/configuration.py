@@ -1,4 +1,4 @@
-"""What a node is told: one TOML file, read once at the start. docs/node.md explains every key."""
+"""What a node is told: one TOML file, read once at the start. docs/reference/node.md explains every key."""
 
 from __future__ import annotations
 

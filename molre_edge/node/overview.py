@@ -129,7 +129,7 @@ class Overview:
 
 
 def study_state(row: dict[str, Any], now: float, quiet_seconds: float) -> str:
-    """One of the states in docs/node.md."""
+    """One of the states in docs/reference/node.md."""
     if row["new_since"] is not None:
         if row["gone"]:
             return "images missing"

@@ -38,7 +38,7 @@ SYNTAXES = (
     f"{_SYNTAX}.4.81", f"{_SYNTAX}.4.90", f"{_SYNTAX}.4.91", f"{_SYNTAX}.4.201", f"{_SYNTAX}.4.202", f"{_SYNTAX}.4.203",
     f"{_SYNTAX}.5",
 )  # fmt: skip
-"""Transfer syntaxes that are read (docs/scans.md), the ones to prefer first."""
+"""Transfer syntaxes that are read (docs/concepts/scans.md), the ones to prefer first."""
 
 SUCCESS, NO_SPACE, NOT_AUTHORISED, NOT_SUPPORTED = 0x0000, 0xA700, 0x0124, 0x0122
 MISMATCH, NOT_UNDERSTOOD, FAILED = 0xA900, 0xC000, 0xC001

@@ -68,7 +68,7 @@ def run_node(
     finished. A second one ends at once. Either way nothing is lost.
 
     Args:
-        config: TOML; docs/node.md explains every key.
+        config: TOML; docs/reference/node.md explains every key.
         orthanc: URL of an Orthanc whose new CT images are taken; it replaces ``orthanc.url`` of the configuration.
         check: only look whether it could start: the configuration, the bundle and its engine, folder and ports; and
             whether the destinations answer.

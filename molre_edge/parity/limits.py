@@ -106,7 +106,7 @@ DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
     Precision.INT8: ParityLimits("int8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
     Precision.FP8: ParityLimits("fp8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
 }
-"""The default limits; docs/parity.md gives the reason for each number."""
+"""The default limits; docs/concepts/parity.md gives the reason for each number."""
 
 
 def limits_from(

@@ -25,7 +25,7 @@ def render(report: Mapping[str, Any]) -> str:
     """One self-contained HTML page: it has no scripts, loads nothing, and escapes every text.
 
     Args:
-        report: of a calibration; docs/calibration.md describes it.
+        report: of a calibration; docs/reference/calibration.md describes it.
     """
     context = {
         "report": report,

@@ -60,8 +60,8 @@ def infer_scans(
 ) -> InferResult:
     """Run a bundle on scans: findings per scan, times by phase, and parity with the reference.
 
-    Writes a run folder; docs/infer.md lists its files. A scan that cannot be used is listed with its reason, and the
-    others continue.
+    Writes a run folder; docs/reference/infer.md lists its files. A scan that cannot be used is listed with its reason,
+    and the others continue.
 
     Args:
         scans: a DICOM or NIfTI file, or a folder with any of them, at any depth.

@@ -30,7 +30,7 @@ class InferResult:
     """What a run found.
 
     Attributes:
-        folder: the run's files; docs/infer.md lists them.
+        folder: the run's files; docs/reference/infer.md lists them.
         report: the HTML report.
         engine: name of the runner, such as ``onnxruntime:fp16``.
         bundle: digest of the bundle.

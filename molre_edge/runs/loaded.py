@@ -157,7 +157,7 @@ class LoadedModel:
             path: a DICOM or NIfTI file, or a folder that holds one study.
 
         Raises:
-            ScanError: the study cannot be used; its code says why (docs/scans.md).
+            ScanError: the study cannot be used; its code says why (docs/concepts/scans.md).
             RunError: no scan there, or several studies.
         """
         source = _only_study(Path(path).absolute(), self._find)

@@ -88,8 +88,8 @@ def _found(context: RunContext) -> FoundScans:
         codes[each.code] += each.files
     what = ", ".join(f"{count} {code}" for code, count in codes.most_common()) or "none"
     raise RunError(
-        f"{context.scans}: contains no head CT in DICOM or NIfTI (files there: {what}; docs/scans.md explains the "
-        f"codes). Name the folder of the scans"
+        f"{context.scans}: contains no head CT in DICOM or NIfTI (files there: {what}; docs/concepts/scans.md explains "
+        f"the codes). Name the folder of the scans"
     )
 
 

@@ -52,7 +52,7 @@ class Answer:
         gates: each router's weights of its experts, mean over the slices; None for a model without experts.
         warnings: what a reader should know about the scan.
         facts: of the scan, without identifiers: spacing, number of slices and so on.
-        milliseconds: wall time by phase; docs/infer.md says what each phase includes.
+        milliseconds: wall time by phase; docs/reference/infer.md says what each phase includes.
     """
 
     findings: Mapping[str, Finding]

@@ -1,7 +1,8 @@
 """Judges by its values whether a volume is a head in Hounsfield units, and how much of the head it shows.
 
 All measures are taken on the coarse copy. The thresholds are wide: they tell a head from an abdomen, a phantom or
-an uncalibrated series, and are no diagnosis. Where each comes from is written beside it; docs/scans.md has the policy.
+an uncalibrated series, and are no diagnosis. Where each comes from is written beside it;
+docs/concepts/scans.md has the policy.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ def read_scan(source: ScanSource) -> HeadVolume:
         source: from :func:`molre_edge.scans.find_scans`.
 
     Raises:
-        ScanError: for anything that the files can cause, of the series to prefer; its code is listed in docs/scans.md.
+        ScanError: for anything that the files can cause, of the series to prefer; its code is listed in
+            docs/concepts/scans.md.
     """
     try:
         return _read_one(source)

@@ -32,7 +32,7 @@ class ScanWarning:
     """Something about an accepted scan that its user should know.
 
     Attributes:
-        code: a stable word, listed in docs/scans.md.
+        code: a stable word, listed in docs/concepts/scans.md.
         text: a sentence without identifiers and without paths.
     """
 
@@ -46,7 +46,7 @@ class RejectedScan:
 
     Attributes:
         path: the file, or the folder that holds the files.
-        code: a stable word for the reason, listed in docs/scans.md.
+        code: a stable word for the reason, listed in docs/concepts/scans.md.
         reason: a sentence without identifiers and without paths.
         files: how many files this stands for.
     """

@@ -73,7 +73,9 @@ def read_manifest(data: Path, findings: Sequence[str] | None = None, *, partial:
     """
     path = data / MANIFEST_NAME if data.is_dir() else data
     if not path.exists():
-        raise ConfigError(f"{data}: there is no {MANIFEST_NAME} in this folder; docs/training.md describes the file")
+        raise ConfigError(
+            f"{data}: there is no {MANIFEST_NAME} in this folder; docs/guides/training.md describes the file"
+        )
     try:
         table = read_table(path, SCAN_COLUMN)
         wanted, places = _wanted(path, table.columns, findings, partial)

@@ -32,7 +32,7 @@ class ModelOptions:
     """What decides the model's configuration.
 
     Attributes:
-        backbone: an id of docs/backbones.md; None for that of `init`, or else the default.
+        backbone: an id of docs/reference/backbones.md; None for that of `init`, or else the default.
         adapter: one of ADAPTERS.
         match_parameters: give a LoRA the rank that adds as many parameters as the MoLRE.
         modules: names, or ends of names, of the modules to adapt; None for the backbone's default.

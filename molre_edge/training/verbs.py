@@ -73,7 +73,7 @@ def train_model(
     Args:
         data: folder with ``manifest.csv``: columns ``scan``, ``split`` and one for each finding.
         out: the checkpoint, .pt or .safetensors; metrics and state lie beside it.
-        backbone: an id of docs/backbones.md; None for that of `init`, or else dinov3-vitb16.
+        backbone: an id of docs/reference/backbones.md; None for that of `init`, or else dinov3-vitb16.
         backbone_weights: folder with the backbone's public weights; None for those of the installed package that holds
             them, where there is one (extra ``weights``).
         init: a checkpoint whose backbone, grid, windows and normalisation are taken over, not its adapters.

@@ -1,8 +1,8 @@
 """The record of engines that were verified on this machine, so that not every start verifies again.
 
 The record is a small JSON file in the user's state folder, not in the bundle: bundles are copied between machines, and
-a person who can write to a bundle must not be able to claim that an engine passed. docs/security.md says what the
-record protects against.
+a person who can write to a bundle must not be able to claim that an engine passed. docs/concepts/security.md says what
+the record protects against.
 """
 
 from __future__ import annotations

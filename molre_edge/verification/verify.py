@@ -74,7 +74,7 @@ class Verification:
         return 0 if self.problem is None else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, as ``molre-edge verify --json`` prints it; docs/verify.md describes it."""
+        """Plain data for JSON, as ``molre-edge verify --json`` prints it; docs/reference/verify.md describes it."""
         files, limits, golden = self.files, self.limits, self.golden
         return {
             "bundle": str(self.folder),

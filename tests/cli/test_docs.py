@@ -1,4 +1,4 @@
-"""docs/infer.md says what the command does: its tables are those of the code."""
+"""docs/reference/infer.md says what the command does: its tables are those of the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from molre_edge.runs.timing import ENGINE_PHASES
 
 @pytest.fixture(scope="module")
 def page(root: Path) -> str:
-    return (root / "docs" / "infer.md").read_text(encoding="utf-8")
+    return (root / "docs" / "reference" / "infer.md").read_text(encoding="utf-8")
 
 
 def column(page: str, heading: str) -> list[str]:

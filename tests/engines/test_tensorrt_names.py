@@ -1,4 +1,4 @@
-"""Every name of TensorRT that the code uses is in the bindings of each version that docs/tensorrt.md lists."""
+"""Every name of TensorRT that the code uses is in the bindings of each version of docs/reference/tensorrt.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/checkpoint.md: its script writes checkpoints that load and answer by its formula; its tables are complete."""
+"""docs/reference/checkpoint.md: its checkpoints load and answer by its formula; its tables are complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from molre_edge.model.defaults import default_config
 from molre_edge.model.placement import count_parameters, match_modules
 from molre_edge.specs import Grid
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "checkpoint.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "checkpoint.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -42,7 +42,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
         patch.chdir(folder)
         torch.manual_seed(0)
         for script in SCRIPTS:
-            exec(compile(script, "docs/checkpoint.md", "exec"), names)
+            exec(compile(script, "docs/reference/checkpoint.md", "exec"), names)
     return folder, names
 
 

@@ -90,7 +90,7 @@ def test_a_sender_is_known_by_title_and_address() -> None:
 
 
 def test_every_key_is_in_the_documentation(root: Path) -> None:
-    page = (root / "docs" / "node.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "reference" / "node.md").read_text(encoding="utf-8")
     kinds = [getattr(configuration, name) for name in configuration.__all__ if name != "read_config"]
     keys = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert len(keys) > 30

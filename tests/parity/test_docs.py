@@ -1,4 +1,4 @@
-"""docs/parity.md states the limits, the checks and the schema version that the code has."""
+"""docs/concepts/parity.md states the limits, the checks and the schema version that the code has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from molre_edge.reports.charts import POINTS
 from molre_edge.reports.parity_report import SCHEMA_VERSION
 from molre_edge.specs import DISCLAIMER, Precision
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "concepts" / "parity.md").read_text(encoding="utf-8")
 
 
 def example() -> str:

@@ -122,12 +122,12 @@ def test_a_tie_of_the_reference_may_flip(precision: Precision) -> None:
 
 
 def test_the_page_lists_the_planted_engines() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "concepts" / "parity.md").read_text(encoding="utf-8")
     assert [what for what in WRONG if f"| {what} |" not in page] == []
 
 
 def test_the_page_states_what_the_checks_of_the_planted_engines_measure() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "concepts" / "parity.md").read_text(encoding="utf-8")
     for what, (reference, engine, thresholds) in WRONG.items():
         verdict = verdict_of(reference, engine, thresholds, Precision.INT8)
         measured = {check.name: check.measured for check in verdict.checks}

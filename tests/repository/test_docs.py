@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules"}
+NAMED_PAGE = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.md\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:work|tmp|root|home|Users|opt/pypi|opt/wheels)/\w")
 
 
@@ -67,6 +68,13 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A title\n\n[gone](gone.md) [here](#a-title) [there](#another) [far](https://example.org/x)\n")
     assert broken_links(page, tmp_path) == ["gone.md", "#another"]
+
+
+def test_every_page_that_a_file_names_is_there() -> None:
+    paths = files("*.md", "*.py", "*.toml", "*.html", "Makefile", "run", "nightly", "lowest")
+    named = {(page_name(path), name) for path in paths for name in NAMED_PAGE.findall(path.read_text(encoding="utf-8"))}
+    assert len({name for _, name in named}) > 15
+    assert sorted((path, name) for path, name in named if not (ROOT / name).is_file()) == []
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:

@@ -1,4 +1,4 @@
-"""Each sentence, row and point of docs/scans.md has its tests in docs/scans-tests.md, or is said to hold no promise."""
+"""Each sentence, row and point of docs/concepts/scans.md has its tests in scans-tests.md, or holds no promise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def is_rule(line: str) -> bool:
 
 
 def promises(page: str) -> list[tuple[str, str, str]]:
-    """(section, words of a promise, its tests) of docs/scans-tests.md."""
+    """(section, words of a promise, its tests) of docs/concepts/scans-tests.md."""
     rows = [(section, match) for section, line in units(page) if (match := _ROW.match(line))]
     return [(section, match[1], match[2]) for section, match in rows]
 
@@ -63,14 +63,15 @@ def uncovered(page: str, table: str) -> list[str]:
 def test_every_promise_of_the_page_names_tests_that_are_there(
     root: Path, missing_tests: Callable[[str, Path], list[str]]
 ) -> None:
-    page, table = ((root / "docs" / name).read_text(encoding="utf-8") for name in ("scans.md", "scans-tests.md"))
+    folder = root / "docs" / "concepts"
+    page, table = ((folder / name).read_text(encoding="utf-8") for name in ("scans.md", "scans-tests.md"))
     assert uncovered(page, table) == []
     assert missing_tests(table, root / "tests") == []
     assert len(promises(table)) > 150
 
 
 def test_few_sentences_are_said_to_hold_no_promise(root: Path) -> None:
-    table = (root / "docs" / "scans-tests.md").read_text(encoding="utf-8")
+    table = (root / "docs" / "concepts" / "scans-tests.md").read_text(encoding="utf-8")
     explaining = [words for _, words, tests in promises(table) if tests == NO_PROMISE]
     assert len(explaining) < len(promises(table)) / 6
 

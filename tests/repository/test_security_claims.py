@@ -1,4 +1,4 @@
-"""Each claim of docs/security.md names a test that is there."""
+"""Each claim of docs/concepts/security.md names a test that is there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Missing = Callable[[str, Path], list[str]]
 
 
 def test_every_claim_names_a_test_that_is_there(root: Path, missing_tests: Missing) -> None:
-    page = (root / "docs" / "security.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "concepts" / "security.md").read_text(encoding="utf-8")
     assert missing_tests(page, root / "tests") == []
     assert unshown(page) == []
     assert len(set(NAMED.findall(page))) > 60

@@ -87,7 +87,7 @@ RULES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("has finer slices", {}, {"positions": axial(3.0, 135.0, 6), "thickness": 6.0}),
     ("has the lower series number", {"SeriesNumber": 1}, {"SeriesNumber": 2}),
 ]
-"""Every rule of docs/scans.md in its order: in words, what the better volume has, and the other."""
+"""Every rule of docs/concepts/scans.md in its order: in words, what the better volume has, and the other."""
 
 
 @pytest.mark.parametrize("at", range(len(RULES)), ids=[words for words, _, _ in RULES])

@@ -1,4 +1,4 @@
-"""docs/scans.md names every code that a scan can be refused, ignored or warned with, and the limits that are."""
+"""docs/concepts/scans.md names every code that a scan can be refused, ignored or warned with, and the limits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def codes_in_source() -> set[str]:
 
 
 def test_every_code_is_documented_and_no_other() -> None:
-    text = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "concepts" / "scans.md").read_text(encoding="utf-8")
     codes = codes_in_source()
     assert len(codes) > 40
     assert [code for code in sorted(codes) if f"`{code}`" not in text] == []
@@ -105,6 +105,6 @@ LIMITS = {
 
 
 def test_the_numbers_of_the_page_are_the_code_s() -> None:
-    text = " ".join((ROOT / "docs" / "scans.md").read_text(encoding="utf-8").split())
+    text = " ".join((ROOT / "docs" / "concepts" / "scans.md").read_text(encoding="utf-8").split())
     assert [words for words in LIMITS if words not in text] == []
     assert [words for words, same in LIMITS.items() if not same] == []

@@ -1,4 +1,4 @@
-"""What happens just inside and just beyond each limit of docs/scans.md by which a head is found and judged.
+"""What happens just inside and just beyond each limit of docs/concepts/scans.md by which a head is found and judged.
 
 Every skull here is a box: a rectangle of brain in a rectangle of bone in a rectangle of skin, so that its areas,
 widths and volumes are exact.

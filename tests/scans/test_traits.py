@@ -1,4 +1,4 @@
-"""Every element that docs/scans.md says must be one within a volume keeps volumes apart."""
+"""Every element that docs/concepts/scans.md says must be one within a volume keeps volumes apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.datadict import tag_for_keyword
 
 from molre_edge.scans import FoundScans, find_scans, read_scan
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scans.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "concepts" / "scans.md"
 
 SCANS: dict[str, tuple[Any, Any]] = {
     "PatientID": ("1", "2"),

@@ -1,4 +1,4 @@
-"""docs/training.md is true: its commands exist as they are spelt, its tables are those of the code."""
+"""docs/guides/training.md is true: its commands exist as they are spelt, its tables are those of the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from molre_edge.cli import app
 from molre_edge.model.peft_config import _REFUSED
 from molre_edge.training.data_manifest import read_manifest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "training.md"
 
 
 def fences(kind: str) -> Iterator[str]:

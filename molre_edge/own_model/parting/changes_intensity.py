@@ -136,7 +136,8 @@ def _forms(windows: Sequence[Window], mean: Sequence[float], std: Sequence[float
     """Other formulas for the same windows."""
 
     def change(text: str, apply: Callable[[Array], Array]) -> Change:
-        fix = "window in your code as docs/checkpoint.md says: (HU - centre + width / 2) / width, clipped to 0 ... 1"
+        formula = "(HU - centre + width / 2) / width, clipped to 0 ... 1"
+        fix = f"window in your code as docs/reference/checkpoint.md says: {formula}"
         return Change(Step.WINDOWS, text, fix, "windowed", lambda chain, hu: chain.model.intensity.ranged(apply(hu)))
 
     def linear(hu: Array) -> Array:

@@ -30,9 +30,8 @@ def model_changes(config: ModelConfig) -> Iterator[Change]:
         yield from _of_experts(config)
     for eps in (1e-5, 1e-6, 1e-12):
         text = f"has norms with eps {eps:g}"
-        yield Change(
-            Step.BACKBONE, text, "build your backbone with the eps of docs/backbones.md", "model", _with_eps(eps)
-        )
+        fix = "build your backbone with the eps of docs/reference/backbones.md"
+        yield Change(Step.BACKBONE, text, fix, "model", _with_eps(eps))
     yield from _of_pooling()
 
 
@@ -43,7 +42,7 @@ def _of_routers(config: ModelConfig) -> Iterator[Change]:
     def change(text: str, fix: str, gate: Callable[[Router, Tensor], Tensor]) -> Change:
         return Change(Step.GATES, text, fix, "model", _with_routers(gate))
 
-    in_code = "in your router, do as docs/checkpoint.md says, or train again"
+    in_code = "in your router, do as docs/reference/checkpoint.md says, or train again"
     if config.router.temperature != 1.0:
         yield temperature_change(config, 1.0)
     yield change(
@@ -126,7 +125,7 @@ def _of_experts(config: ModelConfig) -> Iterator[Change]:
         if abs(scale - alpha / rank) > 1e-9:
             yield scale_change(config, scale, why)
     if experts > 1 and rank > 1:
-        in_code = "when you save the checkpoint, stack expert after expert (docs/checkpoint.md)"
+        in_code = "when you save the checkpoint, stack expert after expert (docs/reference/checkpoint.md)"
         for text, a, b in (
             ("has lora_B stacked as [experts, out, rank] in memory; reshaped, rows were mixed", None, _reshaped_b),
             ("has the rows of lora_A and the columns of lora_B stacked rank by rank", _by_rank_a, _by_rank_b),
@@ -141,7 +140,7 @@ def _of_pooling() -> Iterator[Change]:
         def apply(_: Chain, features: Array) -> Array:
             return pool(features) if features.ndim == 2 else features
 
-        fix = "molre-edge pools by attention over slices (docs/checkpoint.md): train with it"
+        fix = "molre-edge pools by attention over slices (docs/reference/checkpoint.md): train with it"
         return Change(Step.POOLING, text, fix, "embedding", apply)
 
     yield change("takes the mean of the slices, not attention", lambda f: f.mean(0))
@@ -161,7 +160,7 @@ def _of_pooling() -> Iterator[Change]:
         weights = torch.softmax(pooling.score(pooling.project(x)), dim=0)
         return (weights * x).sum(0).numpy()
 
-    fix = "put tanh between project and score (docs/checkpoint.md)"
+    fix = "put tanh between project and score (docs/reference/checkpoint.md)"
     yield Change(Step.POOLING, "has no tanh in the pooling", fix, "embedding", without_tanh)
 
 

@@ -99,7 +99,7 @@ def guarded(read: Callable[[], _T]) -> _T | ScanError:
         return ScanError(
             READER_FAILED,
             f"a bug in reading it ({type(error).__name__} at {Path(place.filename).name}:{place.lineno}). Please "
-            f"report it as docs/security.md says",
+            f"report it as docs/concepts/security.md says",
         )
 
 

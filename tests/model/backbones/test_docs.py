@@ -1,4 +1,4 @@
-"""docs/backbones.md says what the registry has."""
+"""docs/reference/backbones.md says what the registry has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.defaults import default_config
 from molre_edge.model.placement import count_parameters
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "backbones.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "backbones.md").read_text(encoding="utf-8")
 FULL = [name for name in backbone_ids() if backbone_entry(name).parameters is not None]
 
 
