@@ -59,7 +59,7 @@ class Answer:
 
     findings: Mapping[str, Finding]
     gates: Gates | None
-    attended: Attended | None
+    attended: Attended | None = None
     warnings: tuple[ScanWarning, ...]
     facts: Mapping[str, Any]
     milliseconds: Mapping[str, float]

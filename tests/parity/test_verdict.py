@@ -285,7 +285,7 @@ LIMITS = st.builds(
         },
     ),
     st.sets(st.sampled_from(list(LIMIT_OF.values())[1:])),
-    *(SHARE,) * 9,
+    *(SHARE,) * (1 + len(LIMIT_OF)),
 )
 
 
