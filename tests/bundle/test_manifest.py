@@ -194,7 +194,7 @@ def test_a_missing_part_is_named(key: str) -> None:
         (into("graphs", "fp32", "outputs", 2, "shape", value=[None, -1]), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "outputs", 2, "shape", value=[None, 64.0]), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "outputs", 2, "shape", value=None), "damaged"),
-        (into("graphs", "fp32", "outputs", 2, "name", value="more"), "expected the outputs logits, gates, embedding and"),
+        (into("graphs", "fp32", "outputs", 2, "name", value="more"), "expected the outputs logits, gates, embedding"),
         (into("graphs", "fp32", "outputs", 1, "shape", value=[None, 4]), "expected the outputs logits, gates"),
         (into("graphs", "fp32", "outputs", 0, "shape", value=[None, 3]), "a logit for each of the 2 findings"),
         (into("checkpoint", "sha256", value="latest"), "checkpoint: expected a SHA-256"),
