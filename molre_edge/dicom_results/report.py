@@ -16,7 +16,7 @@ from molre_edge.dicom_results.facts import (
     check_extra,
     check_kind,
 )
-from molre_edge.dicom_results.identity import character_set, study_of
+from molre_edge.dicom_results.identity import Study, character_set, study_of
 from molre_edge.dicom_results.objects import identifiers, maker, seal, source_references
 from molre_edge.dicom_results.uids import uid_of
 from molre_edge.scans.quiet import quietly
@@ -97,7 +97,7 @@ def structured_report(
         classes: dict[SrKind, Any] = {"comprehensive3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
         report: Dataset = classes[kind](
             evidence=source_references(study),
-            content=_content(groups[:1], facts, [*_attention(attended, source_headers), *_comments(notes)]),
+            content=_content(groups[:1], facts, [*_attention(attended, study, source_headers), *_comments(notes)]),
             series_instance_uid=ids.series,
             series_number=_SERIES_NUMBER,
             sop_instance_uid=ids.instance,
@@ -159,8 +159,13 @@ def _comments(notes: Sequence[str]) -> list[Any]:
     ]
 
 
-def _attention(attended: AttendedImage | None, headers: Sequence[Dataset]) -> list[Any]:
+def _attention(attended: AttendedImage | None, study: Study, headers: Sequence[Dataset]) -> list[Any]:
     """A reference to the image that was attended to most, which says what it is and what not.
+
+    Args:
+        attended: by the model; None if it does not say.
+        study: with the UIDs of the images.
+        headers: of the same images in the same order.
 
     Raises:
         ResultError: ``no_source``: the image is not among those that the report is about.
@@ -169,13 +174,15 @@ def _attention(attended: AttendedImage | None, headers: Sequence[Dataset]) -> li
 
     if attended is None:
         return []
-    header = next((each for each in headers if each.SOPInstanceUID == attended.instance), None)
-    if header is None:
+    images = zip(study.instances, headers, strict=True)
+    found = [(sop_class, header) for (sop_class, instance), header in images if instance == attended.instance]
+    if not found:
         raise ResultError("no_source", "the image that was attended to most is not among those that were found")
-    several = int(header.get("NumberOfFrames") or 1) > 1
+    sop_class, header = found[0]
+    several = str(header.get("NumberOfFrames") or 1).strip() not in ("0", "1")  # whatever a header from outside holds
     image = ImageContentItem(
         name=_concept(ATTENTION),
-        referenced_sop_class_uid=header.SOPClassUID,
+        referenced_sop_class_uid=sop_class,
         referenced_sop_instance_uid=attended.instance,
         referenced_frame_numbers=[attended.frame] if several else None,
         relationship_type=RelationshipTypeValues.CONTAINS,

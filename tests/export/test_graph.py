@@ -117,7 +117,7 @@ def new_ir(graph: onnx.ModelProto) -> None:
 
 def control_flow(graph: onnx.ModelProto) -> None:
     """The embedding on either branch of an If."""
-    embedding = graph.graph.output[-1]
+    embedding = next(value for value in graph.graph.output if value.name == "embedding")
     for node in graph.graph.node:
         node.output[:] = ["pooled" if name == "embedding" else name for name in node.output]
         node.input[:] = ["pooled" if name == "embedding" else name for name in node.input]
