@@ -12,8 +12,8 @@ __all__ = ["allow_one_flip", "scale_limits", "sensitivity"]
 def sensitivity(numbers: ParityNumbers, limits: ParityLimits) -> float:
     """The largest share of a limit that a graph uses: 1 is all of it, infinity means that its answers are not finite.
 
-    Decision flips do not count, because they come in steps. For limits on none of |dp|, |dlogit|, cosine and routing,
-    this is the largest |dp| itself.
+    Decision flips do not count, because they come in steps. For limits on none of |dp|, |dlogit|, cosine, routing and
+    attention over slices, this is the largest |dp| itself.
     """
     if numbers.nonfinite or numbers.dp.max_abs is None:
         return float("inf")
@@ -25,6 +25,8 @@ def sensitivity(numbers: ParityNumbers, limits: ParityLimits) -> float:
         shares.append(_share(1.0 - numbers.min_cosine, 1.0 - limits.min_cosine))
     if limits.max_routing_l1 is not None and numbers.gates is not None and numbers.gates.max_l1 is not None:
         shares.append(_share(numbers.gates.max_l1, limits.max_routing_l1))
+    if limits.max_attention_l1 is not None and numbers.attention is not None and numbers.attention.max_l1 is not None:
+        shares.append(_share(numbers.attention.max_l1, limits.max_attention_l1))
     return max(shares, default=dp)
 
 
@@ -33,7 +35,7 @@ def _share(measured: float, limit: float) -> float:
 
 
 def scale_limits(limits: ParityLimits, share: float) -> ParityLimits:
-    """The limits of |dp|, |dlogit|, cosine and routing at this share of their size.
+    """The limits of |dp|, |dlogit|, cosine, routing and attention over slices at this share of their size.
 
     Limits of decision flips and AUC stay: on few scans they come in steps as large as the limit.
     """
@@ -47,6 +49,7 @@ def scale_limits(limits: ParityLimits, share: float) -> ParityLimits:
         max_abs_dlogit=scaled(limits.max_abs_dlogit),
         min_cosine=None if limits.min_cosine is None else 1.0 - share * (1.0 - limits.min_cosine),
         max_routing_l1=scaled(limits.max_routing_l1),
+        max_attention_l1=scaled(limits.max_attention_l1),
     )
 
 

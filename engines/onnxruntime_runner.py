@@ -194,7 +194,7 @@ class OnnxRuntimeRunner:
             ) from error
         done = time.perf_counter()
         by_name = {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}
-        outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))
+        outputs = Outputs.of(by_name)
         end = time.perf_counter()
         phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
         return RunResult(outputs, {name: 1e3 * seconds for name, seconds in phases.items()})

@@ -18,6 +18,7 @@ from molre_edge.engines.runner import RunResult, are_inputs, check_volume, fitti
 from molre_edge.errors import EngineError, MissingDependencyError
 from molre_edge.machine import usable_cores
 from molre_edge.parity import Outputs
+from molre_edge.parity.outputs import OUTPUT_NAMES
 from molre_edge.specs import VOLUME, Precision, TensorSpec
 
 __all__ = ["OpenVinoRunner"]
@@ -27,7 +28,7 @@ _COMPUTE = "f32"
 parity limit was made for."""
 
 
-_ENDS = (VOLUME, "logits", "gates", "embedding")
+_ENDS = (VOLUME, *OUTPUT_NAMES)
 """Names of a graph's inputs and outputs, trained tensors aside."""
 
 
@@ -177,7 +178,7 @@ class OpenVinoRunner:
             ) from error
         done = time.perf_counter()
         by_name = {_name(port): np.asarray(value, dtype=np.float32) for port, value in values.items()}
-        outputs = Outputs(by_name["logits"], by_name["embedding"], by_name.get("gates"))
+        outputs = Outputs.of(by_name)
         end = time.perf_counter()
         phases = {"to_device": fed - start, "compute": done - fed, "from_device": end - done}
         return RunResult(outputs, {name: 1e3 * seconds for name, seconds in phases.items()})

@@ -33,7 +33,7 @@ class RunResult:
     """Answers of one batch and what they took.
 
     Attributes:
-        outputs: logits, gates and embedding, float32.
+        outputs: logits, gates, embedding and attention, float32.
         milliseconds: wall time by phase: ``to_device`` (conversion and copies in), ``compute`` (synchronised) and
             ``from_device`` (copies out).
     """
@@ -55,7 +55,7 @@ class Runner(Protocol):
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
-        """logits, gates (absent for K = 0), embedding."""
+        """logits, gates (absent for K = 0), embedding, attention (absent for 3D and in graphs of earlier versions)."""
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class TorchRunner:
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:
-        """Logits and embedding, and gates where there are experts, as the exported graph has them."""
+        """Logits, gates (where there are experts), embedding, attention (of 2D models): as the exported graph has."""
         from molre_edge.model.adapters import AdaptedLayer
         from molre_edge.model.config import Routing
         from molre_edge.model.routing import Site
@@ -94,7 +94,10 @@ class TorchRunner:
             shape = (None, slices, len(self._model.routers), config.adapter.experts)
             specs.append(TensorSpec("gates", "float32", shape))
         width = int(self._model.backbone.embed_dim)  # type: ignore[arg-type]  # a backbone's own attribute
-        return (*specs, TensorSpec("embedding", "float32", (None, width)))
+        specs.append(TensorSpec("embedding", "float32", (None, width)))
+        if not self._model.volumetric:
+            specs.append(TensorSpec("attention", "float32", (None, config.grid.slices)))
+        return tuple(specs)
 
     def use_adapter(self, tensors: Tensors) -> None:
         """Answer by these trained tensors from the next batch on; the model keeps them.
@@ -134,8 +137,8 @@ class TorchRunner:
             answer = self._model(fed)
             self._synchronise(torch)
             done = time.perf_counter()
-            gates = None if answer.gates is None else answer.gates.cpu().numpy()
-            outputs = Outputs(answer.logits.cpu().numpy(), answer.embedding.cpu().numpy(), gates)
+            named = answer._asdict().items()
+            outputs = Outputs.of({name: value.cpu().numpy() for name, value in named if value is not None})
             end = time.perf_counter()
         phases = {"to_device": ready - start, "compute": done - ready, "from_device": end - done}
         return RunResult(outputs, {name: 1e3 * seconds for name, seconds in phases.items()})

@@ -89,7 +89,7 @@ def _to_trace(
     import torch
 
     class _Answers(torch.nn.Module):
-        """The classifier with a tuple for an answer, without the gates where there are none."""
+        """The classifier with a tuple for an answer, without what it does not have."""
 
         def __init__(self, classifier: HeadCTClassifier) -> None:
             super().__init__()
@@ -129,8 +129,9 @@ def input_names(model: HeadCTClassifier, adapters: str) -> list[str]:
 
 
 def output_names(model: HeadCTClassifier) -> list[str]:
-    """logits, gates (absent for K = 0), embedding."""
-    return ["logits", *(["gates"] if model.config.adapter.experts else []), "embedding"]
+    """logits, gates (absent for K = 0), embedding, attention (absent for 3D backbones)."""
+    gates, attention = model.config.adapter.experts > 0, not model.volumetric
+    return ["logits", *(["gates"] if gates else []), "embedding", *(["attention"] if attention else [])]
 
 
 def check_graph(graph: onnx.ModelProto, model: HeadCTClassifier, adapters: str = CONSTANTS) -> None:

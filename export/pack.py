@@ -130,8 +130,7 @@ def pack_adapter(
     lap("write")
     size = target.stat().st_size
     smallest = min((opened.folder / graph.file).stat().st_size for graph in opened.graphs.values())
-    answers = (golden.outputs.logits, golden.outputs.embedding, golden.outputs.gates)
-    trained = size - sum(answer.nbytes for answer in answers if answer is not None)
+    trained = size - sum(answer.nbytes for answer in golden.outputs.arrays.values())
     return PackedAdapter(target, called, written.digest, size, trained / smallest, adapter.findings, seconds)
 
 

@@ -202,6 +202,8 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def adapter_bundle(tiny_checkpoint: Path) -> Path:
     """The tiny checkpoint's bundle with its trained tensors as inputs: fp32 and fp16, two golden volumes."""
+    from traced import traced
+
     from molre_edge.export.exporter import export_checkpoint
 
     folder, limits = tiny_checkpoint.parent / "adapter-bundle", tiny_checkpoint.parent / "wide.toml"
@@ -209,7 +211,9 @@ def adapter_bundle(tiny_checkpoint: Path) -> Path:
         "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
         "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
-    export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits, adapters="inputs")
+    with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
+        patch.setattr("molre_edge.export.exporter.export_fp32", traced)
+        export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits, adapters="inputs")
     return folder
 
 

@@ -201,7 +201,7 @@ def judged(
 
 
 def differences(got: Outputs, wanted: Outputs) -> dict[str, float | str]:
-    """Largest distance of a logit, a probability and a gate, smallest cosine of embeddings; NaN as text, for JSON."""
+    """Largest distance of a logit, a probability, a gate and attention, smallest cosine; NaN as text, for JSON."""
     a, b = got.embedding.astype(np.float64), wanted.embedding.astype(np.float64)
     cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
     figures = {
@@ -211,6 +211,8 @@ def differences(got: Outputs, wanted: Outputs) -> dict[str, float | str]:
     }
     if got.gates is not None and wanted.gates is not None:
         figures["max gate L1"] = float(np.abs(got.gates - wanted.gates).sum(-1).max())
+    if got.attention is not None and wanted.attention is not None:
+        figures["max attention L1"] = float(np.abs(got.attention - wanted.attention).sum(-1).max())
     return {name: float(f"{value:.6g}") if np.isfinite(value) else str(value) for name, value in figures.items()}
 
 

@@ -79,8 +79,8 @@ class AutocastRunner:
             answer = self._model(fed)
             torch.cuda.synchronize()
             marks.append(time.perf_counter())
-            gates = None if answer.gates is None else answer.gates.float().cpu().numpy()
-            outputs = Outputs(answer.logits.float().cpu().numpy(), answer.embedding.float().cpu().numpy(), gates)
+            named = answer._asdict().items()
+            outputs = Outputs.of({name: value.float().cpu().numpy() for name, value in named if value is not None})
         marks.append(time.perf_counter())
         phases = np.diff(marks) * 1e3
         return RunResult(outputs, dict(zip(("to_device", "compute", "from_device"), map(float, phases), strict=True)))
@@ -115,9 +115,9 @@ def cpu_answers(options: argparse.Namespace, folder: Path) -> Outputs:
         with TorchRunner(model_of(options, folder, MOLRE), device="cpu") as runner:
             volumes = volumes_of(options, folder)
             answers = Outputs.stack([runner.run(volumes[i : i + 1]).outputs for i in range(len(volumes))])
-        np.savez(path, logits=answers.logits, embedding=answers.embedding, gates=answers.gates)
+        np.savez(path, **answers.arrays)
     with np.load(path) as kept:
-        return Outputs(kept["logits"], kept["embedding"], kept["gates"])
+        return Outputs.of(kept)
 
 
 def on_cpu(options: argparse.Namespace, folder: Path, found: dict[str, Outputs]) -> dict[str, Any]:

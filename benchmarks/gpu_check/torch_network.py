@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from molre_edge.engines.cuda.device import Device, DeviceError, Stream
+from molre_edge.parity.outputs import OUTPUT_NAMES
 from molre_edge.specs import Grid, Precision, TensorSpec
 
 
@@ -27,7 +28,7 @@ class TorchNetwork:
             answer = self._model(torch.zeros((1, *grid.shape), device="cuda"))
         self.outputs = tuple(
             TensorSpec(name, "float32", (None, *getattr(answer, name).shape[1:]))
-            for name in ("logits", "embedding", "gates")
+            for name in OUTPUT_NAMES
             if getattr(answer, name) is not None
         )
 

@@ -126,7 +126,7 @@ class Slot:
         start = time.perf_counter()
         host = {spec.name: self._host[spec.name].array for spec in self._network.outputs}
         answers = {name: np.array(array[: self._filled], dtype=np.float32) for name, array in host.items()}
-        outputs = Outputs(answers["logits"], answers["embedding"], answers.get("gates"))
+        outputs = Outputs.of(answers)
         fed, ran, done = (later.ms_since(mark) for mark, later in zip(self._marks, self._marks[1:], strict=False))
         emptied = 1e3 * (time.perf_counter() - start)
         return RunResult(outputs, {"to_device": self._fill_ms + fed, "compute": ran, "from_device": done + emptied})

@@ -31,7 +31,7 @@ class TensorRTNetwork:
     Attributes:
         input: the volume, its batch free.
         trained: the trained tensors that it takes as inputs, sorted by name; their shapes are static.
-        outputs: logits, embedding and gates, as the engine orders them.
+        outputs: logits, embedding, gates and attention, as the engine orders them.
         batch: smallest, usual and largest number of volumes.
     """
 

@@ -57,11 +57,8 @@ def write_golden(path: Path, golden: GoldenSet) -> None:
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "volumes": golden.volumes,
-        "logits": golden.outputs.logits,
-        "embedding": golden.outputs.embedding,
+        **golden.outputs.arrays,
     }
-    if golden.outputs.gates is not None:
-        arrays["gates"] = golden.outputs.gates
     size = sum(array.nbytes for array in arrays.values())
     if size > MAX_GOLDEN_BYTES:
         raise BundleError(
@@ -78,8 +75,7 @@ def read_golden(content: bytes, shapes: Mapping[str, tuple[int | None, ...]]) ->
 
     Args:
         content: of the file.
-        shapes: of ``volumes``, ``logits``, ``embedding`` and, where there are experts, ``gates``; None for the number
-            of volumes, which is the same for all.
+        shapes: of ``volumes`` and of the graphs' outputs; None for the number of volumes, which is the same for all.
 
     Raises:
         ValueError: the file has another format; the message says what is wrong.
@@ -99,7 +95,7 @@ def read_golden(content: bytes, shapes: Mapping[str, tuple[int | None, ...]]) ->
     counts = {len(array) for array in arrays.values()}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(f"its arrays hold {', '.join(map(str, sorted(counts)))} volumes")
-    return GoldenSet(arrays["volumes"], Outputs(arrays["logits"], arrays["embedding"], arrays.get("gates")))
+    return GoldenSet(arrays["volumes"], Outputs.of(arrays))
 
 
 def _array(

@@ -46,6 +46,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"(graphs|golden|calibration|reports)/[A-Za-z0-9][A-Za-z0-9._-]*")
 _DTYPES = ("float16", "float32")
 _TRAINED_NAME = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_.]{1,300}")
+_AXES = {"logits": 2, "gates": 4, "embedding": 2, "attention": 2}
+"""Of the outputs, the batch included. Some graphs have no gates, some no attention."""
 _MAX_AXES = 5
 """Those of a 3D convolution's kernel."""
 _MAX_ELEMENTS = 1 << 28
@@ -59,7 +61,8 @@ class GraphFacts:
     Attributes:
         file: its name in the bundle.
         inputs: the volume's specification, then those of the trained tensors, if they are inputs.
-        outputs: specifications of logits, gates (absent for K = 0) and embedding.
+        outputs: specifications of logits, gates (absent for K = 0), embedding, and attention (absent for 3D models, and
+            in bundles of earlier versions).
         opset: of the default ONNX domain.
         ir_version: of the file.
     """
@@ -203,10 +206,12 @@ def _check_tensors(facts: GraphFacts, grid: Grid, findings: tuple[str, ...]) -> 
         raise ValueError(f"graphs: {facts.file}: expected the trained tensors sorted, each once, and not so large")
     shapes = {spec.name: spec.shape for spec in facts.outputs}
     axes = {name: len(shape) for name, shape in shapes.items()}
-    if axes not in ({"logits": 2, "embedding": 2}, {"logits": 2, "embedding": 2, "gates": 4}):
-        raise ValueError(f"graphs: {facts.file}: expected the outputs logits, gates and embedding")
+    if len(shapes) != len(facts.outputs) or {**_AXES, **axes} != _AXES or not {"logits", "embedding"} <= axes.keys():
+        raise ValueError(f"graphs: {facts.file}: expected the outputs logits, gates, embedding and attention")
     if shapes["logits"][1] != len(findings):
         raise ValueError(f"graphs: {facts.file}: expected a logit for each of the {len(findings)} findings")
+    if shapes.get("attention", (None, grid.slices))[1] != grid.slices:
+        raise ValueError(f"graphs: {facts.file}: expected a weight of attention for each of the {grid.slices} slices")
 
 
 def _refuse_constant(word: str) -> float:

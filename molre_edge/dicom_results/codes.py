@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-__all__ = ["OWN_SCHEME", "THRESHOLD", "FindingCode", "code_of", "finding_codes"]
+__all__ = ["ATTENTION", "OWN_SCHEME", "THRESHOLD", "FindingCode", "code_of", "finding_codes"]
 
 OWN_SCHEME = "99MOLRE"
 _LONGEST_MEANING = 64
@@ -31,6 +31,9 @@ class FindingCode:
 
 THRESHOLD = FindingCode("T001", OWN_SCHEME, "Decision threshold")
 """No standard scheme has the probability from which on a model calls a finding present."""
+
+ATTENTION = FindingCode("T002", OWN_SCHEME, "Image of the model's most attention, not of a finding")
+"""Purpose of a reference to an image: no standard scheme has one that says nothing of findings."""
 
 
 @cache

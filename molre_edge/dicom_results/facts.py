@@ -10,7 +10,17 @@ from molre_edge import __version__
 from molre_edge.errors import MissingDependencyError, MolreEdgeError, UsageError
 from molre_edge.specs import SR_KINDS, SrKind
 
-__all__ = ["MAKER", "SR_KINDS", "FindingRow", "ResultError", "ResultFacts", "SrKind", "check_extra", "check_kind"]
+__all__ = [
+    "MAKER",
+    "SR_KINDS",
+    "AttendedImage",
+    "FindingRow",
+    "ResultError",
+    "ResultFacts",
+    "SrKind",
+    "check_extra",
+    "check_kind",
+]
 
 MAKER = "molre-edge"
 """Manufacturer and model in every object that this package makes."""
@@ -52,6 +62,21 @@ class FindingRow(Protocol):
     @property
     def positive(self) -> bool | None:
         """The decision; None without a probability."""
+
+
+@dataclass(frozen=True)
+class AttendedImage:
+    """The image nearest to the slice that the model attended to most. It is no evidence of a finding.
+
+    Attributes:
+        instance: its SOP Instance UID.
+        frame: of a file with several, from 1.
+        weight: of that slice in the model's pooling, from 0 to 1.
+    """
+
+    instance: str
+    frame: int
+    weight: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ _ALWAYS_THERE = (
 HEADER_TAGS = (
     "SpecificCharacterSet", *_UIDS, *(name for pair in _TIMES for name in pair), *_LENGTHS, *_PATTERNS,
     "PatientBirthDate", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "NumberOfFrames",
 )  # fmt: skip
 """All that a result needs of an image's header."""
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from molre_edge.dicom_results.codes import OWN_SCHEME, THRESHOLD, FindingCode, code_of
-from molre_edge.dicom_results.facts import MAKER, FindingRow, ResultError, ResultFacts, SrKind, check_extra, check_kind
-from molre_edge.dicom_results.identity import character_set, study_of
+from molre_edge.dicom_results.codes import ATTENTION, OWN_SCHEME, THRESHOLD, FindingCode, code_of
+from molre_edge.dicom_results.facts import (
+    MAKER,
+    AttendedImage,
+    FindingRow,
+    ResultError,
+    ResultFacts,
+    SrKind,
+    check_extra,
+    check_kind,
+)
+from molre_edge.dicom_results.identity import Study, character_set, study_of
 from molre_edge.dicom_results.objects import identifiers, maker, seal, source_references
 from molre_edge.dicom_results.uids import uid_of
 from molre_edge.scans.quiet import quietly
@@ -32,6 +41,12 @@ _COMMENT = FindingCode("121106", "DCM", "Comment")
 _PROCEDURE = FindingCode("303653007", "SCT", "Computed tomography of head")
 _DEVICE = FindingCode("121007", "DCM", "Device")
 _NO_UNIT = FindingCode("1", "UCUM", "no units")
+_MEASUREMENTS = "126010"
+"""Imaging Measurements (DCM): the container of the groups."""
+_NO_EVIDENCE = (
+    "The model's attention, not evidence of a finding: of the slices that the model pools, the one nearest to this "
+    "image has the largest weight, {:.3f} of 1. Findings may be in any image."
+)
 
 
 def structured_report(
@@ -43,6 +58,7 @@ def structured_report(
     predecessor: Dataset | None = None,
     frames: Sequence[tuple[int, ...]] = (),
     notes: Sequence[str] = (),
+    attended: AttendedImage | None = None,
 ) -> Dataset:
     """The answer for one scan as a TID 1500 Measurement Report: PRELIMINARY, UNVERIFIED, COMPLETE.
 
@@ -58,6 +74,7 @@ def structured_report(
         predecessor: the report that this one replaces, if the study has more images now.
         frames: of each source, the frames that were used (:func:`molre_edge.dicom_results.sources.frames_of`).
         notes: what a reader should know about the scan, without identifiers.
+        attended: the image that the model attended to most; None for a model that does not say.
 
     Returns:
         The data set with its file meta information; explicit VR little endian.
@@ -80,7 +97,7 @@ def structured_report(
         classes: dict[SrKind, Any] = {"comprehensive3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
         report: Dataset = classes[kind](
             evidence=source_references(study),
-            content=_content(groups[:1], facts, notes),
+            content=_content(groups[:1], facts, [*_attention(attended, study, source_headers), *_comments(notes)]),
             series_instance_uid=ids.series,
             series_number=_SERIES_NUMBER,
             sop_instance_uid=ids.instance,
@@ -92,22 +109,22 @@ def structured_report(
             **maker(facts),
         )
         # highdicom copies and searches the whole tree; the other groups refer to no image, and come in afterwards
-        measurements = report.ContentSequence[-2 - len(notes)]
+        (measurements,) = (
+            each for each in report.ContentSequence if each.ConceptNameCodeSequence[0].CodeValue == _MEASUREMENTS
+        )
         for group in groups[1:]:
             measurements.ContentSequence.extend(group)
         seal(report, study, charset)
     return report
 
 
-def _content(groups: Sequence[Any], facts: ResultFacts, notes: Sequence[str]) -> Any:
-    """The report's tree: language, observer, procedure, measurement groups, comments (disclaimer, then notes)."""
+def _content(groups: Sequence[Any], facts: ResultFacts, more: Sequence[Any]) -> Any:
+    """The report's tree: language, observer, procedure, measurement groups, and more items."""
     from highdicom.sr import (
         DeviceObserverIdentifyingAttributes,
         MeasurementReport,
         ObservationContext,
         ObserverContext,
-        RelationshipTypeValues,
-        TextContentItem,
     )
 
     device = DeviceObserverIdentifyingAttributes(
@@ -126,10 +143,57 @@ def _content(groups: Sequence[Any], facts: ResultFacts, notes: Sequence[str]) ->
         procedure_reported=_concept(_PROCEDURE),
         imaging_measurements=groups,
     )
-    for text in (DISCLAIMER, *notes):
-        item = TextContentItem(name=_concept(_COMMENT), value=text, relationship_type=RelationshipTypeValues.CONTAINS)
+    for item in more:
         tree[0].ContentSequence.append(item)
     return tree
+
+
+def _comments(notes: Sequence[str]) -> list[Any]:
+    """The disclaimer, then the notes."""
+    from highdicom.sr import RelationshipTypeValues, TextContentItem
+
+    contains = RelationshipTypeValues.CONTAINS
+    return [
+        TextContentItem(name=_concept(_COMMENT), value=text, relationship_type=contains)
+        for text in (DISCLAIMER, *notes)
+    ]
+
+
+def _attention(attended: AttendedImage | None, study: Study, headers: Sequence[Dataset]) -> list[Any]:
+    """A reference to the image that was attended to most, which says what it is and what not.
+
+    Args:
+        attended: by the model; None if it does not say.
+        study: with the UIDs of the images.
+        headers: of the same images in the same order.
+
+    Raises:
+        ResultError: ``no_source``: the image is not among those that the report is about.
+    """
+    from highdicom.sr import ContentSequence, ImageContentItem, RelationshipTypeValues, TextContentItem
+
+    if attended is None:
+        return []
+    images = zip(study.instances, headers, strict=True)
+    found = [(sop_class, header) for (sop_class, instance), header in images if instance == attended.instance]
+    if not found:
+        raise ResultError("no_source", "the image that was attended to most is not among those that were found")
+    sop_class, header = found[0]
+    several = str(header.get("NumberOfFrames") or 1).strip() not in ("0", "1")  # whatever a header from outside holds
+    image = ImageContentItem(
+        name=_concept(ATTENTION),
+        referenced_sop_class_uid=sop_class,
+        referenced_sop_instance_uid=attended.instance,
+        referenced_frame_numbers=[attended.frame] if several else None,
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    text = TextContentItem(
+        name=_concept(_COMMENT),
+        value=_NO_EVIDENCE.format(attended.weight),
+        relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD,
+    )
+    image.ContentSequence = ContentSequence([text])
+    return [image]
 
 
 def _groups(rows: Sequence[FindingRow], facts: ResultFacts, series: str) -> list[Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from molre_edge.dicom_results.facts import ResultError
+from molre_edge.dicom_results.facts import AttendedImage, ResultError
 from molre_edge.dicom_results.identity import HEADER_TAGS
 from molre_edge.errors import ScanError
-from molre_edge.scans import GridSlice, ScanSource
+from molre_edge.scans import Attended, GridSlice, ScanSource, attended_image
 from molre_edge.scans.dicom_open import open_dicom
 from molre_edge.scans.unchanged import check_unchanged
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["answered_source", "frames_of", "read_source_headers"]
+__all__ = ["answered_source", "attended_in", "frames_of", "read_source_headers"]
 
 
 def answered_source(source: ScanSource, slices: Sequence[GridSlice]) -> ScanSource:
@@ -34,6 +34,17 @@ def answered_source(source: ScanSource, slices: Sequence[GridSlice]) -> ScanSour
         if used and all(path in frames and (not frames[path] or at in frames[path]) for path, at in used):
             return candidate
     raise ResultError("no_source", "the images that were answered are not among those that were found: run it again")
+
+
+def attended_in(attended: Attended | None, slices: Sequence[GridSlice]) -> AttendedImage | None:
+    """The image that a model attended to most; None if it does not say, or attended to what lies outside the scan.
+
+    Args:
+        attended: by the model.
+        slices: the images of the answered grid.
+    """
+    image = attended_image(attended, slices)
+    return None if attended is None or image is None else AttendedImage(image.sop_uid, image.frame, attended.weight)
 
 
 def frames_of(source: ScanSource) -> tuple[tuple[int, ...], ...]:

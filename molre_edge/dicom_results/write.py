@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molre_edge.dicom_results.capture import secondary_capture
-from molre_edge.dicom_results.facts import FindingRow, ResultError, ResultFacts, SrKind
+from molre_edge.dicom_results.facts import AttendedImage, FindingRow, ResultError, ResultFacts, SrKind
 from molre_edge.dicom_results.report import structured_report
 from molre_edge.errors import MolreEdgeError
 from molre_edge.files import write_whole
@@ -36,6 +36,7 @@ def write_results(
     earlier_capture: Dataset | None = None,
     frames: Sequence[tuple[int, ...]] = (),
     notes: Sequence[str] = (),
+    attended: AttendedImage | None = None,
 ) -> tuple[Path, ...]:
     """Write the results of one scan: ``<stem>.sr.dcm`` and ``<stem>.capture.dcm``.
 
@@ -53,6 +54,7 @@ def write_results(
         earlier_capture: the page that this one follows.
         frames: of each source, the frames that were used.
         notes: what a reader should know about the scan, without identifiers.
+        attended: the image that the model attended to most, for the report; None for a model that does not say.
 
     Returns:
         The files, the report first.
@@ -67,7 +69,14 @@ def write_results(
     try:
         if sr is not None:
             report = structured_report(
-                rows, source_headers, facts, sr, predecessor=predecessor, frames=frames, notes=notes
+                rows,
+                source_headers,
+                facts,
+                sr,
+                predecessor=predecessor,
+                frames=frames,
+                notes=notes,
+                attended=attended,
             )
             made.append((SR_SUFFIX, _encoded(report)))
         if capture:

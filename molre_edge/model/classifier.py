@@ -26,11 +26,13 @@ class ClassifierOutput(NamedTuple):
         logits: [batch, findings].
         gates: [batch, slices or 1, routers, K]; None for K = 0.
         embedding: [batch, d], the vector before the head.
+        attention: [batch, slices], the pooling's weights of the slices, which sum to one; None for 3D backbones.
     """
 
     logits: Tensor
     gates: Tensor | None
     embedding: Tensor
+    attention: Tensor | None = None
 
 
 class HeadCTClassifier(nn.Module):
@@ -38,7 +40,7 @@ class HeadCTClassifier(nn.Module):
 
     Attributes:
         config: the configuration it was built from.
-        backbone, pooling, head, routers: its parts; pooling is an identity for 3D backbones.
+        backbone, pooling, head, routers: its parts; pooling is an identity for 3D backbones (see :meth:`pooled`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -109,7 +111,7 @@ class HeadCTClassifier(nn.Module):
         return self.backbone(channels).unflatten(0, (-1, slices))  # type: ignore[no-any-return]
 
     def _answer(self, features: Tensor) -> ClassifierOutput:
-        embedding = self.pooling(features)
+        embedding, attention = self.pooled(features)
         logits = self.head(embedding)
         gates = None
         if self.config.adapter.experts > 1:
@@ -117,7 +119,14 @@ class HeadCTClassifier(nn.Module):
         elif self.config.adapter.experts == 1:  # LoRA: one expert, always in full
             gates = torch.ones(logits.shape[0], 1, len(self.routers), 1, dtype=logits.dtype, device=logits.device)
         self._state.start(1)  # let the gates go
-        return ClassifierOutput(logits, gates, embedding)
+        return ClassifierOutput(logits, gates, embedding, attention)
+
+    def pooled(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The embedding [batch, d] of features, and the weights of the slices (None for 3D backbones)."""
+        if self.volumetric:
+            return self.pooling(features), None
+        embedding, weights = self.pooling(features)
+        return embedding, weights
 
     def _check_budget(self) -> None:
         count = count_parameters(self)

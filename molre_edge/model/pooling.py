@@ -9,7 +9,7 @@ __all__ = ["AttentionPooling"]
 
 
 class AttentionPooling(nn.Module):
-    """``sum_s softmax_s(w . tanh(V x_s)) x_s``: [batch, slices, d] -> [batch, d] (Ilse et al., arXiv 1802.04712)."""
+    """``sum_s softmax_s(w . tanh(V x_s)) x_s`` (Ilse et al., arXiv 1802.04712)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         """Pool vectors of `width` features with a score network of `hidden` units."""
@@ -17,7 +17,7 @@ class AttentionPooling(nn.Module):
         self.project = nn.Linear(width, hidden)
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The pooled vectors."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool the slices: [batch, slices, d] -> [batch, d], and the weights of the slices [batch, slices]."""
         weights = torch.softmax(self.score(torch.tanh(self.project(x))), dim=1)  # [batch, slices, 1]
-        return (weights * x).sum(1)
+        return (weights * x).sum(1), weights.squeeze(-1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.dicom_results.facts import ResultFacts
-from molre_edge.dicom_results.sources import answered_source, frames_of, read_source_headers
+from molre_edge.dicom_results.sources import answered_source, attended_in, frames_of, read_source_headers
 from molre_edge.dicom_results.write import CAPTURE_SUFFIX, SR_SUFFIX, write_results
 from molre_edge.node.configuration import Results
 from molre_edge.node.entries import Job
@@ -63,6 +63,7 @@ def write_report(prediction: Prediction, job: Job, wanted: Results, folder: Path
         earlier_capture=None if before is None else _earlier(before, CAPTURE_SUFFIX),
         frames=frames_of(read),
         notes=[warning.text for warning in prediction.warnings],
+        attended=attended_in(prediction.attended, prediction.slices),
     )
 
 

@@ -4,6 +4,7 @@ Numbers (:func:`compare`), limits (:class:`ParityLimits`) and verdict (:func:`ju
 values come out: nothing here runs a model.
 """
 
+from molre_edge.parity.attention import AttentionNumbers
 from molre_edge.parity.auc import AucComparison, auc, compare_auc
 from molre_edge.parity.comparison import compare
 from molre_edge.parity.limits import DEFAULT_LIMITS, ParityLimits, limits_from, load_limits
@@ -23,6 +24,7 @@ from molre_edge.parity.verdict import Check, Verdict, judge
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "AttentionNumbers",
     "AucComparison",
     "Check",
     "Differences",

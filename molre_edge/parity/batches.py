@@ -69,7 +69,7 @@ class BatchAnswers:
         )
 
     def worst(self, reference: Outputs) -> Outputs:
-        """Of each volume's answers the one farthest from the reference: for each finding's logit, embedding and gates.
+        """Of each volume's answers the one farthest from the reference: each finding's logit and each other output.
 
         Values that are not finite are farther than all others. An output of other shapes than the reference's is left
         as it is alone.
@@ -81,6 +81,7 @@ class BatchAnswers:
             self._farthest_logits(reference.logits),
             self._farthest("embedding", reference.embedding, lambda a, b: 1 - embedding_cosines(a, b)),
             None if self.alone.gates is None else self._farthest("gates", reference.gates, _largest_l1),
+            None if self.alone.attention is None else self._farthest("attention", reference.attention, _largest_l1),
         )
 
     def _farthest_logits(self, reference: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.findings import parents_of
+from molre_edge.parity.attention import AttentionNumbers, compare_attention
 from molre_edge.parity.auc import AucComparison, compare_auc
 from molre_edge.parity.logits import TIED, logit_differences, saturation, threshold_logits
 from molre_edge.parity.numbers import (
@@ -23,7 +24,7 @@ from molre_edge.parity.numbers import (
     WorstScan,
     largest,
 )
-from molre_edge.parity.outputs import FloatArray, Outputs, ParityError, sigmoid
+from molre_edge.parity.outputs import OUTPUT_NAMES, FloatArray, Outputs, ParityError, sigmoid
 
 __all__ = ["compare", "embedding_cosines"]
 
@@ -56,6 +57,8 @@ def compare(
             impossible value.
     """
     names, only_logits = tuple(findings), reference.only_logits
+    sides: tuple[tuple[Side, Outputs], ...] = (("reference", reference), ("engine", engine))
+    attentive = tuple(name for name, side in sides if side.attention is not None)
     if only_logits:
         engine = Outputs(engine.logits, np.zeros((len(engine), 0)))
     cuts, truth = _checked(reference, engine, names, thresholds, labels)
@@ -77,6 +80,7 @@ def compare(
     )
     cosine = embedding_cosines(reference.embedding, engine.embedding)
     gates = _gates(reference.gates, engine.gates)
+    attention = compare_attention(reference.attention, engine.attention)
     nonfinite = (*_nonfinite("reference", reference, names), *_nonfinite("engine", engine, names))
     return ParityNumbers(
         n=len(reference),
@@ -85,10 +89,12 @@ def compare(
         cosine=cosine,
         gates=gates,
         consistency=_consistency(reference.logits, engine.logits, names),
-        worst=_worst(dp, dlogit, flipped, cosine, gates, {each.scan for each in nonfinite}),
+        worst=_worst(dp, dlogit, flipped, cosine, gates, attention, {each.scan for each in nonfinite}),
         nonfinite=nonfinite,
         labelled=truth is not None,
         only_logits=only_logits,
+        attention=attention,
+        attention_of=attentive,
     )
 
 
@@ -102,8 +108,10 @@ def _checked(
     """Refuse what can't be compared; returns thresholds and labels as float64."""
     if not len(reference) or not len(engine):
         raise ParityError("No volumes to compare: expected at least one that both reference and engine answered")
-    for name in ("logits", "embedding", "gates"):
+    for name in OUTPUT_NAMES:
         ours, theirs = getattr(reference, name), getattr(engine, name)
+        if name == "attention" and (ours is None or theirs is None):
+            continue  # a graph exported before it was an output, or answers stored before that: not judged, and told
         shapes = tuple("none" if array is None else str(array.shape) for array in (ours, theirs))
         if shapes[0] != shapes[1]:
             raise ParityError(
@@ -254,7 +262,7 @@ def _consistency(reference: FloatArray, engine: FloatArray, names: tuple[str, ..
 def _nonfinite(side: Side, outputs: Outputs, names: tuple[str, ...]) -> list[NonFinite]:
     """NaN and infinities per output and volume."""
     found = []
-    for output in ("logits", "embedding", "gates"):
+    for output in OUTPUT_NAMES:
         array = getattr(outputs, output)
         if array is None:
             continue
@@ -271,6 +279,7 @@ def _worst(
     flipped: npt.NDArray[np.bool_],
     cosine: _F64,
     gates: GateNumbers | None,
+    attention: AttentionNumbers | None,
     broken: set[int],
 ) -> tuple[WorstScan, ...]:
     """Rank the scans; dp, dlogit and flipped (n, findings), cosine (n,)."""
@@ -288,6 +297,7 @@ def _worst(
             flips=int(flipped[i].sum()),
             cosine=float(cosine[i]) if np.isfinite(cosine[i]) else None,
             routing_l1=largest(gates.l1[i]) if gates else None,
+            attention_l1=attention.per_scan[i] if attention else None,
         )
         for i in ranked
     )

@@ -33,6 +33,7 @@ _RANGES = {
     "max_flips_fraction": (0.0, 1.0),
     "min_cosine": (-1.0, 1.0),
     "max_routing_l1": (0.0, 2.0),
+    "max_attention_l1": (0.0, 2.0),
     "max_mean_auc_drop": (0.0, 1.0),
     "max_finding_auc_drop": (0.0, 1.0),
 }
@@ -62,6 +63,7 @@ class ParityLimits:
         max_routing_l1: largest L1 distance between two gate vectors (sum over experts; from 0 to 2).
         max_mean_auc_drop: AUC of the reference minus AUC of the engine, mean over the findings with labels.
         max_finding_auc_drop: the same for the worst finding.
+        max_attention_l1: largest L1 distance between a scan's weights of the slices (sum over slices; from 0 to 2).
     """
 
     name: str
@@ -74,6 +76,7 @@ class ParityLimits:
     max_routing_l1: float | None = None
     max_mean_auc_drop: float | None = None
     max_finding_auc_drop: float | None = None
+    max_attention_l1: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse limits that are out of range, and limits that are all off.
@@ -101,10 +104,10 @@ class ParityLimits:
 
 
 DEFAULT_LIMITS: dict[Precision, ParityLimits] = {
-    Precision.FP32: ParityLimits("fp32", 1e-4, 4e-4, 4e-4, 0.0, 0.001, 0.9999, 1e-3, 1e-4, 0.001),
-    Precision.FP16: ParityLimits("fp16", 0.01, 0.04, 0.04, 0.0, 0.01, 0.999, 0.01, 0.001, 0.005),
-    Precision.INT8: ParityLimits("int8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
-    Precision.FP8: ParityLimits("fp8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01),
+    Precision.FP32: ParityLimits("fp32", 1e-4, 4e-4, 4e-4, 0.0, 0.001, 0.9999, 1e-3, 1e-4, 0.001, 1e-3),
+    Precision.FP16: ParityLimits("fp16", 0.01, 0.04, 0.04, 0.0, 0.01, 0.999, 0.01, 0.001, 0.005, 0.01),
+    Precision.INT8: ParityLimits("int8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01, 0.05),
+    Precision.FP8: ParityLimits("fp8", 0.05, 0.2, 0.2, 0.0, 0.005, 0.99, 0.05, 0.005, 0.01, 0.05),
 }
 """The default limits; docs/concepts/parity.md gives the reason for each number."""
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.parity.attention import AttentionNumbers
 from molre_edge.parity.auc import AucComparison
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.outputs import FloatArray
@@ -240,7 +241,7 @@ class NonFinite:
 
     Attributes:
         side: whose output.
-        output: ``logits``, ``embedding`` or ``gates``.
+        output: ``logits``, ``embedding``, ``gates`` or ``attention``.
         scan: index of the volume.
         count: values that are not finite.
         findings: for logits, the findings concerned.
@@ -299,6 +300,7 @@ class WorstScan:
         flips: its decisions that changed.
         cosine: of its embeddings.
         routing_l1: its largest L1 distance between gate vectors; ``None`` without gates.
+        attention_l1: L1 distance between its weights of the slices; ``None`` without attention.
     """
 
     scan: int
@@ -309,6 +311,7 @@ class WorstScan:
     flips: int
     cosine: float | None
     routing_l1: float | None
+    attention_l1: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -330,6 +333,8 @@ class ParityNumbers:
         nonfinite: NaN and infinities found.
         labelled: whether labels were given.
         only_logits: the reference gave neither embedding nor gates, so those are not compared.
+        attention: ``None`` where one of both gave none.
+        attention_of: who gave attention over slices.
     """
 
     n: int
@@ -342,6 +347,8 @@ class ParityNumbers:
     nonfinite: tuple[NonFinite, ...]
     labelled: bool
     only_logits: bool = False
+    attention: AttentionNumbers | None = None
+    attention_of: tuple[Side, ...] = ()
 
     @property
     def scan_findings(self) -> int:
@@ -426,6 +433,7 @@ class ParityNumbers:
             "min_cosine": self.min_cosine,
             "cosine": _finite(self.cosine),
             "gates": self.gates.to_dict() if self.gates else None,
+            "attention": self.attention.to_dict() if self.attention else None,
             "auc": {
                 "labelled": self.labelled,
                 "findings": len(self.aucs),

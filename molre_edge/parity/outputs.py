@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from molre_edge.errors import MolreEdgeError
 
-__all__ = ["FloatArray", "Outputs", "ParityError", "sigmoid"]
+__all__ = ["OUTPUT_NAMES", "FloatArray", "Outputs", "ParityError", "sigmoid"]
 
 FloatArray = npt.NDArray[np.floating]
+
+_OPTIONAL = ("gates", "attention")
+OUTPUT_NAMES = ("logits", "embedding", *_OPTIONAL)
+"""Of what a model answers; some have no gates, some no attention."""
 
 
 class ParityError(MolreEdgeError):
@@ -36,11 +40,14 @@ class Outputs:
         embedding: float32 (n, d), the vector before the head; (n, 0) from a reference that gives logits only.
         gates: float32 (n, slices or 1, routers, experts), each expert vector summing to one;
             ``None`` for a model without experts (K = 0).
+        attention: float32 (n, slices), the pooling's weights of the slices, which sum to one; ``None`` for a 3D model,
+            and of a graph exported before it was an output.
     """
 
     logits: FloatArray
     embedding: FloatArray
     gates: FloatArray | None = None
+    attention: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Turn every array into float32 and refuse shapes that don't belong together.
@@ -52,9 +59,10 @@ class Outputs:
             ("logits", "(volumes, findings)"),
             ("embedding", "(volumes, d)"),
             ("gates", "(volumes, slices or 1, routers, experts)"),
+            ("attention", "(volumes, slices)"),
         ):
             value = getattr(self, name)
-            if value is None and name == "gates":
+            if value is None and name in _OPTIONAL:
                 continue
             with np.errstate(over="ignore"):  # a value beyond float32 becomes inf and is reported as such
                 array = np.asarray(value, dtype=np.float32)
@@ -83,8 +91,20 @@ class Outputs:
     def take(self, volumes: Sequence[int]) -> Outputs:
         """The outputs for some of the volumes, in the order given."""
         places = list(volumes)
-        gates = None if self.gates is None else self.gates[places]
-        return Outputs(self.logits[places], self.embedding[places], gates)
+        gates, attention = (None if array is None else array[places] for array in (self.gates, self.attention))
+        return Outputs(self.logits[places], self.embedding[places], gates, attention)
+
+    @property
+    def arrays(self) -> dict[str, FloatArray]:
+        """Those that there are, by the names that files and graphs have for them."""
+        found = {name: getattr(self, name) for name in OUTPUT_NAMES}
+        return {name: array for name, array in found.items() if array is not None}
+
+    @staticmethod
+    def of(arrays: Mapping[str, FloatArray]) -> Outputs:
+        """The inverse of :attr:`arrays`; other names are left out."""
+        optional = (arrays.get(name) for name in _OPTIONAL)
+        return Outputs(arrays["logits"], arrays["embedding"], *optional)
 
     @staticmethod
     def stack(outputs: Sequence[Outputs]) -> Outputs:
@@ -95,15 +115,10 @@ class Outputs:
         """
         if not outputs:
             raise ParityError("No outputs to stack: expected at least one batch")
-        for name in ("logits", "embedding", "gates"):
+        for name in OUTPUT_NAMES:
             arrays = [getattr(each, name) for each in outputs]
             shapes = {None if array is None else array.shape[1:] for array in arrays}
             if len(shapes) > 1:
                 told = ", ".join(sorted("none" if shape is None else str(shape) for shape in shapes))
                 raise ParityError(f"Output '{name}' differs in shape between batches: {told}")
-        with_gates = [each.gates for each in outputs if each.gates is not None]
-        return Outputs(
-            logits=np.concatenate([each.logits for each in outputs]),
-            embedding=np.concatenate([each.embedding for each in outputs]),
-            gates=np.concatenate(with_gates) if with_gates else None,
-        )
+        return Outputs.of({name: np.concatenate([each.arrays[name] for each in outputs]) for name in outputs[0].arrays})

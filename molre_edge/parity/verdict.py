@@ -24,7 +24,7 @@ class Check:
 
     Attributes:
         name: a stable word: ``finite``, ``max_abs_dp``, ``max_abs_dlogit``, ``far_flips``, ``flips``, ``cosine``,
-            ``routing_l1``, ``mean_auc_drop`` or ``finding_auc_drop``.
+            ``routing_l1``, ``attention_l1``, ``mean_auc_drop`` or ``finding_auc_drop``.
         measured: the value, ``None`` where there was nothing to measure.
         limit: what it may be at most (for ``cosine`` at least), ``None`` if there is none.
         passed: true only for a check that was judged and kept its limit.
@@ -127,6 +127,7 @@ def judge(numbers: ParityNumbers, limits: ParityLimits, reference: str = "") -> 
         _flips(numbers, limits),
         _cosine(numbers, limits),
         _routing_l1(numbers, limits),
+        _attention_l1(numbers, limits),
         _mean_auc(numbers, limits),
         _finding_auc(numbers, limits),
     )
@@ -252,6 +253,28 @@ def _routing_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
             "within the limit, so they can't show that routing depends on the scan"
         )
     return _check("routing_l1", measured, limits.max_routing_l1, text)
+
+
+_NO_ATTENTION = {
+    (): "neither gives attention over slices; 3D models have none, and graphs of earlier versions do not return it",
+    ("reference",): "the engine gives no attention over slices; graphs of earlier versions do not return it",
+    ("engine",): "the reference gives no attention over slices",
+}
+"""By who gives it."""
+
+
+def _attention_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
+    attention, limit = numbers.attention, limits.max_attention_l1
+    if attention is None:
+        text = f"not judged: {_NO_ATTENTION[numbers.attention_of]}"
+        return Check("attention_l1", None, limit, False, text, judged=False)
+    if attention.max_l1 is None:
+        return _check("attention_l1", None, limit, "not judged: no attention over slices is finite in both")
+    text = (
+        f"largest L1 distance of the attention over slices {rounded(attention.max_l1, limit)}; the slice with the most "
+        f"attention changed in {attention.leader_changes} of {attention.leader_total} volumes"
+    )
+    return _check("attention_l1", attention.max_l1, limit, text)
 
 
 def _no_auc(numbers: ParityNumbers) -> str:

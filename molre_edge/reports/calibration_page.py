@@ -16,6 +16,7 @@ _COLUMNS = {
     "flips": "decision flips",
     "cosine": "smallest cosine",
     "routing_l1": "routing L1",
+    "attention_l1": "attention L1",
     "mean_auc_drop": "loss of mean AUC",
     "finding_auc_drop": "largest loss of AUC",
 }

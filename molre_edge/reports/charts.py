@@ -183,7 +183,7 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
 
 
 def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityLimits) -> str:
-    """Panels over the volumes in their order: largest |Δp|, |Δlogit|, 1 - cosine, routing L1; logarithmic.
+    """Panels over the volumes in their order: largest |Δp|, |Δlogit|, 1 - cosine, routing and attention; logarithmic.
 
     Args:
         numbers: of the run.
@@ -198,6 +198,8 @@ def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityL
     ]
     if numbers.gates is not None and numbers.gates.experts > 1:
         panels.append(("routing, L1", _rows_largest(numbers.gates.l1), limits.max_routing_l1))
+    if numbers.attention is not None:
+        panels.append(("attention, L1", numbers.attention.l1, limits.max_attention_l1))
 
     beyond = np.zeros(numbers.n, dtype=bool)
     for _, values, limit in panels:

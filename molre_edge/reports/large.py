@@ -23,7 +23,17 @@ VOLUMES_FILE = "volumes.csv"
 """Beside a report over more volumes than it lists: the numbers of each."""
 
 _EXAMPLES = 3
-_COLUMNS = ("scan", "finite", "max_abs_dp", "max_abs_dlogit", "finding", "flips", "cosine", "routing_l1")
+_COLUMNS = (
+    "scan",
+    "finite",
+    "max_abs_dp",
+    "max_abs_dlogit",
+    "finding",
+    "flips",
+    "cosine",
+    "routing_l1",
+    "attention_l1",
+)
 
 
 def write_volumes(folder: Path, report: Report) -> Path | None:
@@ -53,7 +63,9 @@ def _volumes(report: Report) -> Iterator[tuple[Any, ...]]:
         known = size[i, at] >= 0
         row = (float(np.max(dp[i], where=np.isfinite(dlogit[i]), initial=0.0)), float(size[i, at]), report.findings[at])
         routing = "" if numbers.gates is None else _text(float(np.max(numbers.gates.l1[i])))
-        yield (scan, i not in broken, *(row if known else ("", "", "")), flips[i], _text(numbers.cosine[i]), routing)
+        attention = "" if numbers.attention is None else _text(numbers.attention.l1[i])
+        measured = (flips[i], _text(numbers.cosine[i]), routing, attention)
+        yield (scan, i not in broken, *(row if known else ("", "", "")), *measured)
 
 
 def _text(value: float) -> str:

@@ -34,6 +34,7 @@ CHECK_TITLES = {
     "flips": "All flips",
     "cosine": "Embedding cosine",
     "routing_l1": "Routing, L1",
+    "attention_l1": "Attention over slices, L1",
     "mean_auc_drop": "Mean AUC drop",
     "finding_auc_drop": "Worst AUC drop",
 }

@@ -279,6 +279,8 @@ def _shortened(numbers: ParityNumbers | None) -> dict[str, Any] | None:
         data["cosine"] = []
         if data["gates"] is not None:
             data["gates"]["max_l1_per_scan"] = []
+        if data["attention"] is not None:
+            data["attention"]["max_l1_per_scan"] = []
         data["nonfinite"] = data["nonfinite"][:LISTED]
         for each in data["per_finding"]:
             each["flips"] = each["flips"][:_LISTED_FLIPS]

@@ -16,6 +16,7 @@ from molre_edge.reports.waiting import ENGINE_WAITED, READER_WAITED
 from molre_edge.runs.answers import Record
 from molre_edge.runs.context import RunContext
 from molre_edge.runs.own_reference import ask_reference
+from molre_edge.runs.scan_findings import attended_of
 from molre_edge.runs.scan_table import Entry
 from molre_edge.runs.storing import Storing
 from molre_edge.scans import ScanSource
@@ -162,4 +163,5 @@ def _record(scan: _Scan, result: RunResult, context: RunContext, since: float, *
         reference_ms=compared.milliseconds,
         warnings=tuple((warning.code, warning.text) for warning in (*read.warnings, *compared.warnings)),
         facts=read.facts,
+        attended=attended_of(result.outputs, read.slices),
     )

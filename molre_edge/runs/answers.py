@@ -17,7 +17,9 @@ from numpy.lib.npyio import NpzFile
 from molre_edge.errors import RunError
 from molre_edge.files import write_whole
 from molre_edge.parity import Outputs
+from molre_edge.parity.outputs import OUTPUT_NAMES
 from molre_edge.regular import open_regular
+from molre_edge.scans import Attended
 
 __all__ = ["Record", "read_record", "read_records", "record_path", "write_record"]
 
@@ -36,6 +38,7 @@ class Record:
         reference_ms: the same for the reference.
         warnings: codes and texts.
         facts: of the scan, without identifiers.
+        attended: the slice that the model attended to most; None for a model that does not say.
     """
 
     scan: str
@@ -45,6 +48,7 @@ class Record:
     reference_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    attended: Attended | None = None
 
 
 def write_record(path: Path, record: Record, *, clear: bool = True) -> None:
@@ -57,16 +61,14 @@ def write_record(path: Path, record: Record, *, clear: bool = True) -> None:
     """
     arrays: dict[str, Any] = {}
     for who, outputs in (("engine", record.engine), ("reference", record.reference)):
-        if outputs is None:
-            continue
-        arrays[f"{who}_logits"], arrays[f"{who}_embedding"] = outputs.logits, outputs.embedding
-        if outputs.gates is not None:
-            arrays[f"{who}_gates"] = outputs.gates
+        if outputs is not None:
+            arrays |= {f"{who}_{name}": array for name, array in outputs.arrays.items()}
     head = {
         "engine_ms": dict(record.engine_ms),
         "reference_ms": dict(record.reference_ms),
         "warnings": record.warnings,
         "facts": dict(record.facts),
+        "attended": None if record.attended is None else record.attended.to_dict(),
     }
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     with write_whole(path, clear=clear) as partial, partial.open("wb") as file:
@@ -83,10 +85,11 @@ def read_record(path: Path, scan: str) -> Record:
         with open_regular(path, largest=_MAX_BYTES) as file, _archive(file) as data:
             head = _checked(json.loads(bytes(data["head"]), parse_constant=_refuse_constant))
             outputs = {
-                who: Outputs(data[f"{who}_logits"], data[f"{who}_embedding"], data.get(f"{who}_gates", None))
+                who: Outputs.of({name: data[f"{who}_{name}"] for name in OUTPUT_NAMES if f"{who}_{name}" in data})
                 for who in ("engine", "reference")
                 if f"{who}_logits" in data
             }
+            attended = head.get("attended")  # records of earlier versions have none
             return Record(
                 scan=scan,
                 engine=outputs["engine"],
@@ -95,6 +98,7 @@ def read_record(path: Path, scan: str) -> Record:
                 reference_ms=head["reference_ms"],
                 warnings=tuple((str(code), str(text)) for code, text in head["warnings"]),
                 facts=head["facts"],
+                attended=None if attended is None else Attended.from_dict(attended),
             )
     except Exception as error:  # a damaged archive raises all kinds
         raise RunError(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.dicom_results.facts import ResultError, ResultFacts, SrKind, check_extra, check_kind
-from molre_edge.dicom_results.sources import answered_source, frames_of, read_source_headers
+from molre_edge.dicom_results.sources import answered_source, attended_in, frames_of, read_source_headers
 from molre_edge.dicom_results.write import write_results
 from molre_edge.runs.answers import Record
 from molre_edge.runs.context import RunContext
@@ -94,6 +94,7 @@ class DicomFiles:
                 capture=self.capture,
                 frames=frames_of(read),
                 notes=[text for _, text in record.warnings],
+                attended=attended_in(record.attended, slices),
             )
         except ResultError as error:
             return _warned(record, NO_DICOM_RESULT, f"no DICOM result could be made ({error.code}): {error}")

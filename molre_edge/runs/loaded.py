@@ -22,8 +22,8 @@ from molre_edge.parity import Outputs
 from molre_edge.progress import SILENT, Progress
 from molre_edge.runs.engine import check_engine, pick_engine
 from molre_edge.runs.judging import Limits, read_limits
-from molre_edge.runs.scan_findings import Answer, findings_of, mean_gates
-from molre_edge.scans import FoundScans, GridSlice, ScanSource, find_scans
+from molre_edge.runs.scan_findings import Answer, attended_of, findings_of, mean_gates
+from molre_edge.scans import FoundScans, GridSlice, ScanSource, SliceSource, attended_image, find_scans
 from molre_edge.scans.workers.finder import Finder
 from molre_edge.scans.workers.pool import Readers
 from molre_edge.signing.trust import trust_of
@@ -44,7 +44,7 @@ class Prediction(Answer):
         slices: the images that each slice of the model's grid was made of: number of the slice from 1, inferior to
             superior, share, and the source's file, SOP Instance UID and frame; the largest share first. They identify a
             person's images.
-        outputs: logits, embedding and gates as the engine returned them, one volume.
+        outputs: logits, embedding, gates and attention as the engine returned them, one volume.
         engine: name of the runner.
         bundle: digest of the bundle.
         adapter: name of the adapter that answered; None where the graph holds what was trained.
@@ -61,6 +61,11 @@ class Prediction(Answer):
     bundle: str
     adapter: str | None = None
     adapter_sha256: str | None = None
+
+    @property
+    def attended_image(self) -> SliceSource | None:
+        """The image of the slice that was attended to most: file, SOP Instance UID, frame. It identifies a person's."""
+        return attended_image(self.attended, self.slices)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the words of ``findings.jsonl``. Paths and UIDs stay out: they may identify a patient."""
@@ -173,6 +178,7 @@ class LoadedModel:
             slices=prepared.slices,
             findings=findings_of(answered.outputs, self.findings, self.thresholds),
             gates=mean_gates(answered.outputs),
+            attended=attended_of(answered.outputs, prepared.slices),
             warnings=prepared.warnings,
             facts=prepared.facts,
             milliseconds={"read": prepared.read_ms, "geometry": prepared.geometry_ms, **answered.milliseconds},
@@ -191,7 +197,7 @@ class LoadedModel:
                 and rounded to float16, as a scan's are.
 
         Returns:
-            Logits [batch, findings], probabilities, embedding and gates.
+            Logits [batch, findings], probabilities, embedding, gates and attention [batch, slices].
 
         Raises:
             EngineError: another shape, no numbers, or NaN or infinity among them.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.parity import Outputs
-from molre_edge.scans import ScanWarning
+from molre_edge.scans import Attended, GridSlice, ScanWarning, attended_slice
 
-__all__ = ["Answer", "Finding", "ScanFindings", "findings_of", "mean_gates"]
+__all__ = ["Answer", "Finding", "ScanFindings", "attended_of", "findings_of", "mean_gates"]
 
 Gates = tuple[tuple[float | None, ...], ...]
 """Weights of the experts, by router; None for a weight that is not a number."""
@@ -50,6 +50,8 @@ class Answer:
     Attributes:
         findings: by name, in the order of the model's outputs.
         gates: each router's weights of its experts, mean over the slices; None for a model without experts.
+        attended: the slice that the pooling's attention points to, which is no evidence of a finding; None for a 3D
+            model, and for a graph exported before attention was an output.
         warnings: what a reader should know about the scan.
         facts: of the scan, without identifiers: spacing, number of slices and so on.
         milliseconds: wall time by phase; docs/reference/infer.md says what each phase includes.
@@ -57,6 +59,7 @@ class Answer:
 
     findings: Mapping[str, Finding]
     gates: Gates | None
+    attended: Attended | None = None
     warnings: tuple[ScanWarning, ...]
     facts: Mapping[str, Any]
     milliseconds: Mapping[str, float]
@@ -71,6 +74,7 @@ class Answer:
         return {
             "findings": {name: finding.to_dict() for name, finding in self.findings.items()},
             "gates": None if self.gates is None else [list(row) for row in self.gates],
+            "attention": None if self.attended is None else self.attended.to_dict(),
             "warnings": [{"code": warning.code, "text": warning.text} for warning in self.warnings],
             "scan_facts": dict(self.facts),
             "milliseconds": dict(self.milliseconds),
@@ -109,6 +113,11 @@ def mean_gates(outputs: Outputs) -> Gates | None:
     if outputs.gates is None:
         return None
     return tuple(tuple(_number(weight) for weight in router) for router in outputs.gates[0].mean(axis=0))
+
+
+def attended_of(outputs: Outputs, slices: Sequence[GridSlice]) -> Attended | None:
+    """The slice with the largest weight in the outputs of a single volume, by the images of its grid."""
+    return attended_slice(None if outputs.attention is None else outputs.attention[0], slices)
 
 
 def _number(value: Any) -> float | None:

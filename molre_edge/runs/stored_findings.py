@@ -46,6 +46,7 @@ class StoredFindings(Sequence[ScanFindings]):
             scan=record.scan,
             findings=findings_of(record.engine, names, np.asarray(thresholds, dtype=np.float64)),
             gates=mean_gates(record.engine),
+            attended=record.attended,
             warnings=tuple(ScanWarning(code, text) for code, text in record.warnings),
             facts=record.facts,
             milliseconds=record.engine_ms,

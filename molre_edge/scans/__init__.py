@@ -4,6 +4,7 @@ Nothing here imports pydicom, SimpleITK or nibabel before a file is really read.
 `molre_edge.synthetic`.
 """
 
+from molre_edge.scans.attended import Attended, attended_image, attended_slice
 from molre_edge.scans.find import find_scans
 from molre_edge.scans.grid import resample, to_grid
 from molre_edge.scans.read import read_scan
@@ -20,6 +21,7 @@ from molre_edge.scans.scan_records import (
 from molre_edge.scans.slice_map import GridSlice, map_slices
 
 __all__ = [
+    "Attended",
     "Candidate",
     "FoundFile",
     "FoundScans",
@@ -29,6 +31,8 @@ __all__ = [
     "ScanSource",
     "ScanWarning",
     "SliceSource",
+    "attended_image",
+    "attended_slice",
     "find_scans",
     "map_slices",
     "read_scan",

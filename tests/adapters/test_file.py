@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def tell(path: Path, header: dict[str, Any], values: bytes) -> None:
 def same(one: Adapter, other: Adapter) -> bool:
     equal = one.tensors.keys() == other.tensors.keys()
     equal &= all(np.array_equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
-    answers = ("logits", "gates", "embedding")
-    equal &= all(np.array_equal(getattr(one.golden, name), getattr(other.golden, name)) for name in answers)
+    equal &= one.golden.arrays.keys() == other.golden.arrays.keys()
+    equal &= all(np.array_equal(value, other.golden.arrays[name]) for name, value in one.golden.arrays.items())
     rest = ("name", "findings", "fit", "golden_volumes", "checkpoint_sha256", "training")
     return equal and all(getattr(one, name) == getattr(other, name) for name in rest)
 
@@ -49,6 +50,27 @@ def test_what_is_written_is_read_again_and_its_digest_is_that_of_the_file(file: 
     assert same(read, made())
     assert read.digest == hashlib.sha256(file.read_bytes()).hexdigest()
     assert read.thresholds.tolist() == [0.25] * 3
+
+
+def test_a_file_of_a_version_that_kept_no_attention_is_read(tmp_path: Path) -> None:
+    before = made(golden=replace(made().golden, attention=None))
+    write_adapter(before, tmp_path / "before.adapter")
+    assert same(read_adapter(tmp_path / "before.adapter"), before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"golden": replace(made().golden, attention=np.zeros((2, 5)))}, "their shapes fit neither each other"),
+        ({"fit": facts(pooling=None), "golden": made().golden}, "expected embedding, gates, logits, got attention, "),
+    ],
+)
+def test_attention_over_other_slices_or_of_a_model_that_pools_none_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    write_adapter(made(**changes), tmp_path / "odd.adapter")
+    with pytest.raises(AdapterError, match=said):
+        read_adapter(tmp_path / "odd.adapter")
 
 
 def test_the_same_adapter_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from molre_edge.bundle.golden import GoldenSet, read_golden, write_golden
 from molre_edge.errors import BundleError
 from molre_edge.parity import Outputs
 
-SHAPES = {"volumes": (None, 2, 16, 16), "logits": (None, 5), "embedding": (None, 4), "gates": (None, 2, 1, 3)}
+SHAPES = {
+    "volumes": (None, 2, 16, 16),
+    "logits": (None, 5),
+    "embedding": (None, 4),
+    "gates": (None, 2, 1, 3),
+    "attention": (None, 2),
+}
 
 
 def arrays(count: int = 3) -> dict[str, npt.NDArray[np.floating]]:
@@ -30,24 +36,24 @@ def archive(values: dict[str, npt.NDArray[np.generic]], *, pickled: bool = False
     return file.getvalue()
 
 
-@pytest.mark.parametrize("with_gates", [True, False])
-def test_what_was_written_is_read(with_gates: bool, tmp_path: Path) -> None:
-    values = arrays()
-    gates = values["gates"] if with_gates else None
-    written = GoldenSet(values["volumes"], Outputs(values["logits"], values["embedding"], gates))
+@pytest.mark.parametrize("lacking", [None, "gates", "attention"])
+def test_what_was_written_is_read(lacking: str | None, tmp_path: Path) -> None:
+    shapes = {name: shape for name, shape in SHAPES.items() if name != lacking}
+    values = {name: array for name, array in arrays().items() if name in shapes}
+    written = GoldenSet(values["volumes"], Outputs.of(values))
     write_golden(tmp_path / "golden" / "golden.npz", written)
-    shapes = {name: shape for name, shape in SHAPES.items() if with_gates or name != "gates"}
     read = read_golden((tmp_path / "golden" / "golden.npz").read_bytes(), shapes)
     assert np.array_equal(read.volumes, written.volumes)
     assert read.volumes.dtype == np.float16
-    for name in ("logits", "embedding", "gates"):
-        assert np.array_equal(getattr(read.outputs, name), getattr(written.outputs, name))
+    assert read.outputs.arrays.keys() == written.outputs.arrays.keys() == shapes.keys() - {"volumes"}
+    for name, array in written.outputs.arrays.items():
+        assert np.array_equal(read.outputs.arrays[name], array)
     assert [path.name for path in (tmp_path / "golden").iterdir()] == ["golden.npz"]
 
 
 def test_the_same_set_gives_the_same_bytes_in_any_memory_order(tmp_path: Path) -> None:
     values = arrays()
-    outputs = Outputs(values["logits"], values["embedding"], values["gates"])
+    outputs = Outputs.of(values)
     write_golden(tmp_path / "a.npz", GoldenSet(values["volumes"], outputs))
     write_golden(tmp_path / "b.npz", GoldenSet(np.asfortranarray(values["volumes"]), outputs))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -113,7 +119,7 @@ def changed(**values: npt.NDArray[np.generic] | None) -> bytes:
         (b"", "not a NumPy archive"),
         (b"PK\x03\x04 and no more", "not a NumPy archive"),
         (changed()[:-300], "not a NumPy archive"),
-        (changed(gates=None), "expected the arrays embedding, gates, logits, volumes"),
+        (changed(gates=None), "expected the arrays attention, embedding, gates, logits, volumes"),
         (changed(extra=np.zeros(3)), "expected the arrays"),
         (changed(volumes=arrays()["volumes"].astype(np.float32)), r"volumes: expected float16 \[n, 2, 16, 16\]"),
         (changed(volumes=np.zeros((3, 2, 16, 8), np.float16)), r"got float16 \[3, 2, 16, 8\]"),

@@ -78,6 +78,30 @@ def test_graphs_may_take_trained_tensors_as_inputs() -> None:
     assert parse_manifest(written()).graphs[Precision.FP32].adapter_inputs == ()
 
 
+def outputs(*tensors: dict[str, Any]) -> Change:
+    """A change: the graphs have further outputs."""
+    return lambda data: data["graphs"]["fp32"]["outputs"].extend(tensors)
+
+
+def test_graphs_may_have_attention_over_the_slices_of_the_grid() -> None:
+    facts = parse_manifest(written(outputs(tensor("attention", None, 4)))).graphs[Precision.FP32]
+    assert [spec.name for spec in facts.outputs] == ["logits", "gates", "embedding", "attention"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (tensor("attention", None, 5), "expected a weight of attention for each of the 4 slices"),
+        (tensor("attention", None, 4, 1), "expected the outputs logits, gates, embedding and attention"),
+        (tensor("gates", None, 4, 2, 3), "expected the outputs logits, gates, embedding and attention"),
+        (tensor("heat", None, 4), "expected the outputs logits, gates, embedding and attention"),
+    ],
+)
+def test_other_outputs_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(written(outputs(more)))
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
@@ -170,7 +194,7 @@ def test_a_missing_part_is_named(key: str) -> None:
         (into("graphs", "fp32", "outputs", 2, "shape", value=[None, -1]), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "outputs", 2, "shape", value=[None, 64.0]), "graphs: unexpected tensor"),
         (into("graphs", "fp32", "outputs", 2, "shape", value=None), "damaged"),
-        (into("graphs", "fp32", "outputs", 2, "name", value="more"), "expected the outputs logits, gates and"),
+        (into("graphs", "fp32", "outputs", 2, "name", value="more"), "expected the outputs logits, gates, embedding"),
         (into("graphs", "fp32", "outputs", 1, "shape", value=[None, 4]), "expected the outputs logits, gates"),
         (into("graphs", "fp32", "outputs", 0, "shape", value=[None, 3]), "a logit for each of the 2 findings"),
         (into("checkpoint", "sha256", value="latest"), "checkpoint: expected a SHA-256"),

@@ -12,9 +12,10 @@ import pydicom
 import pytest
 from dicom_fixtures import Errors, Groups
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
-from molre_edge.dicom_results.codes import OWN_SCHEME, code_of
-from molre_edge.dicom_results.facts import ResultError, ResultFacts
+from molre_edge.dicom_results.codes import ATTENTION, OWN_SCHEME, code_of
+from molre_edge.dicom_results.facts import AttendedImage, ResultError, ResultFacts
 from molre_edge.dicom_results.objects import is_own_result
 from molre_edge.dicom_results.report import structured_report
 from molre_edge.errors import MissingDependencyError, UsageError
@@ -43,6 +44,49 @@ def test_it_is_valid_for_a_program_of_others(
     assert report.SOPClassUID.name == {"comprehensive3d": "Comprehensive 3D SR Storage"}.get(
         kind, "Comprehensive SR Storage"
     )
+
+
+@pytest.mark.parametrize("kind", SR_KINDS)
+@pytest.mark.parametrize(("frames", "named"), [(None, None), (14, 5)])
+def test_it_refers_to_the_image_of_most_attention_and_says_that_this_is_no_evidence(
+    kind: SrKind,
+    frames: int | None,
+    named: int | None,
+    findings: list[Finding],
+    headers: Make,
+    facts: ResultFacts,
+    dciodvfy: Errors,
+    dsrdump: Groups,
+    tmp_path: Path,
+) -> None:
+    attended = AttendedImage("1.2.3.4.2", 5, 0.3125)
+    images = headers(NumberOfFrames=frames, SOPClassUID=EnhancedCTImageStorage if frames else CTImageStorage)
+    report = structured_report(findings, images, facts, kind, notes=["slices are far apart"], attended=attended)
+    assert (length := len(ATTENTION.meaning)) <= 64, length
+    [item] = [each for each in report.ContentSequence if each.ValueType == "IMAGE"]
+    concept = item.ConceptNameCodeSequence[0]
+    assert (concept.CodeValue, concept.CodingSchemeDesignator) == (ATTENTION.value, OWN_SCHEME)
+    [reference] = item.ReferencedSOPSequence
+    assert reference.ReferencedSOPInstanceUID == "1.2.3.4.2"
+    assert reference.get("ReferencedFrameNumber") == named
+    [said] = item.ContentSequence
+    assert said.TextValue.startswith("The model's attention, not evidence of a finding: ") and "0.312 of 1" in words_of(
+        item
+    )
+    images_of_findings = [each for each in report.iterall() if each.keyword == "ReferencedFrameNumber"]
+    assert len(images_of_findings) == bool(frames)
+    bytes_of(report, tmp_path / "sr.dcm")
+    assert dciodvfy(tmp_path / "sr.dcm") == []
+    assert list(dsrdump(tmp_path / "sr.dcm")) == [finding.name for finding in findings]
+
+
+def test_without_attention_it_refers_to_no_image_and_never_to_a_foreign_one(
+    findings: list[Finding], headers: Make, facts: ResultFacts
+) -> None:
+    report = structured_report(findings[:1], headers(), facts)
+    assert not [each for each in report.ContentSequence if each.ValueType == "IMAGE"]
+    with pytest.raises(ResultError, match="attended to most is not among those that were found"):
+        structured_report(findings[:1], headers(), facts, attended=AttendedImage("1.2.3.4.9", 1, 0.5))
 
 
 def test_the_check_finds_what_is_missing(

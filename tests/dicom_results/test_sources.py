@@ -51,7 +51,7 @@ def test_the_series_that_replaced_another_is_the_one_reported_on() -> None:
     source = ScanSource(Path("a"), (Path("a/1"),), "dicom", alternatives=(other,))
 
     def slices(*files: str) -> list[GridSlice]:
-        return [GridSlice(1, 1.0, SliceSource(Path(file), "", 1)) for file in files]
+        return [GridSlice(1, 1.0, SliceSource(Path(file), "", 1), 1, 0.0) for file in files]
 
     assert answered_source(source, slices("a/1")) is source
     assert answered_source(source, slices("b/2", "b/1")) is other
@@ -64,8 +64,8 @@ def test_two_volumes_of_one_multi_frame_file_are_told_apart_by_their_frames() ->
     file = (Path("a"),)
     other = ScanSource(file[0], file, "dicom", found=(FoundFile(1, 2, 3, frames=(2, 3)),))
     source = ScanSource(file[0], file, "dicom", alternatives=(other,), found=(FoundFile(1, 2, 3, frames=(0, 1)),))
-    assert answered_source(source, [GridSlice(1, 1.0, SliceSource(file[0], "", 2))]) is source
-    assert answered_source(source, [GridSlice(1, 1.0, SliceSource(file[0], "", 3))]) is other
+    assert answered_source(source, [GridSlice(1, 1.0, SliceSource(file[0], "", 2), 1, 0.0)]) is source
+    assert answered_source(source, [GridSlice(1, 1.0, SliceSource(file[0], "", 3), 1, 0.0)]) is other
 
 
 def test_frames_are_those_that_the_volume_took() -> None:

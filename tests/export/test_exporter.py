@@ -114,7 +114,7 @@ def test_a_model_without_routing_is_exported_with_nothing_to_prove(
     assert gates is None if experts == 0 else (gates is not None and (gates == 1).all())
     with OnnxRuntimeRunner.from_bundle(bundle, Precision.FP32) as runner:
         names = [spec.name for spec in runner.output_specs]
-    assert names == (["logits", "embedding"] if experts == 0 else ["logits", "gates", "embedding"])
+    assert names == ["logits", *(["gates"] if experts else []), "embedding", "attention"]
 
 
 @pytest.mark.usefixtures("traced_once")

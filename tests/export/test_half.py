@@ -35,7 +35,7 @@ def test_the_volume_comes_in_float16_and_answers_leave_in_float32(half: onnx.Mod
     facts = graph_facts(half, "graphs/fp16.onnx")
     assert [spec.dtype for spec in facts.inputs] == ["float16"]
     assert {spec.name: spec.dtype for spec in facts.outputs} == dict.fromkeys(
-        ["logits", "gates", "embedding"], "float32"
+        ["logits", "gates", "embedding", "attention"], "float32"
     )
     assert (facts.opset, facts.ir_version <= 10) == (20, True)
 

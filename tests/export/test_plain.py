@@ -36,4 +36,4 @@ def test_nothing_of_the_adapters_is_left(tiny_checkpoint: Path, tiny_bundle: Pat
     whole = onnx.load(str(tiny_bundle / "graphs" / "fp32.onnx"))
     softmaxes = [sum(node.op_type == "Softmax" for node in graph.graph.node) for graph in (plain, whole)]
     assert softmaxes[1] - softmaxes[0] == 2  # the routers
-    assert [value.name for value in plain.graph.output] == ["logits", "embedding"]
+    assert [value.name for value in plain.graph.output] == ["logits", "embedding", "attention"]

@@ -45,13 +45,13 @@ def wrong(kind: str, slot: int) -> BatchAnswers:
     """Right answers but for one output in one slot, from 1."""
     made = []
     for order, right in batches(REFERENCE):
-        arrays = {name: getattr(right, name).copy() for name in ("logits", "embedding", "gates")}
+        arrays = {name: array.copy() for name, array in right.arrays.items()}
         name = kind.split()[0]
         if kind == "logits of the neighbour":
             arrays[name][slot - 1] = arrays[name][slot - 2]
         elif kind == "logits not finite":
             arrays[name][slot - 1] = np.nan
-        elif kind == "gates turned":
+        elif kind.endswith(" turned"):
             arrays[name][slot - 1] = np.roll(arrays[name][slot - 1], 1, axis=-1)
         else:
             arrays[name][slot - 1] *= -1
@@ -61,7 +61,8 @@ def wrong(kind: str, slot: int) -> BatchAnswers:
 
 @pytest.mark.parametrize("slot", [1, 4])
 @pytest.mark.parametrize(
-    "kind", ["logits of the neighbour", "logits not finite", "gates turned", "embedding turned round"]
+    "kind",
+    ["logits of the neighbour", "logits not finite", "gates turned", "attention turned", "embedding turned round"],
 )
 def test_one_wrong_slot_is_found_and_named_whatever_is_wrong_in_it(kind: str, slot: int) -> None:
     judgement = judged(wrong(kind, slot))

@@ -298,12 +298,12 @@ def test_values_that_are_not_finite_are_listed_and_left_out(make_outputs: Make, 
 
 def test_with_nothing_finite_there_are_no_numbers_and_no_warnings(make_outputs: Make) -> None:
     nothing = make_outputs(findings=5)
-    for array in (nothing.logits, nothing.embedding, nothing.gates):
-        assert array is not None
+    for array in nothing.arrays.values():
         array[:] = np.nan
     got = measured(nothing, nothing)
     assert got.dp.max_abs is got.min_cosine is None
     assert got.gates is not None and got.gates.max_l1 is got.gates.leader_fraction is None
+    assert got.attention is not None and got.attention.max_l1 is None and got.attention.leader_total == 0
     assert got.worst[0].max_abs_dp is got.worst[0].finding is None
 
 
@@ -320,6 +320,7 @@ def test_the_worst_scans_come_first_and_are_ten_at_most(make_outputs: Make, dist
     assert got.per_finding[first.finding].logit.size == got.max_abs_dlogit  # type: ignore[index, union-attr]
     assert max(scan.max_abs_dp for scan in got.worst) == got.dp.max_abs  # type: ignore[type-var]
     assert got.gates is not None and first.routing_l1 == got.gates.l1[first.scan].max()
+    assert got.attention is not None and first.attention_l1 == got.attention.l1[first.scan] > 0
 
 
 # Refusals
@@ -352,6 +353,7 @@ def test_names_thresholds_and_labels_that_do_not_fit_are_refused(
         ({"n": 5}, r"'logits': the reference has shape \(6, 5\), the engine \(5, 5\)"),
         ({"d": 9}, r"'embedding': the reference has shape \(6, 32\), the engine \(6, 9\)"),
         ({"gates": None}, r"'gates': the reference has shape \(6, 4, 3, 6\), the engine none"),
+        ({"attention": 5}, r"'attention': the reference has shape \(6, 4\), the engine \(6, 5\)"),
         ({"gates": (4, 3, 2)}, r"'gates': .* Compare an engine with the checkpoint that it was exported from"),
     ],
 )

@@ -19,7 +19,7 @@ from molre_edge.specs import Precision
 
 LIMITS = [field.name for field in fields(ParityLimits) if field.name != "name"]
 LOW = {name: -1.0 if name == "min_cosine" else 0.0 for name in LIMITS}
-HIGH = {name: 2.0 if name == "max_routing_l1" else 1000.0 if name.endswith("logit") else 1.0 for name in LIMITS}
+HIGH = {name: 2.0 if name.endswith("_l1") else 1000.0 if name.endswith("logit") else 1.0 for name in LIMITS}
 
 
 def toml(folder: Path, text: str | bytes) -> Path:
@@ -236,7 +236,7 @@ def of_version_1(precision: Precision) -> dict[str, Any]:
     )
     data = DEFAULT_LIMITS[precision].to_dict()
     routing = data.pop("max_routing_l1")
-    for new in ("max_abs_dlogit", "flip_margin_logit", "max_far_flips_fraction"):
+    for new in ("max_abs_dlogit", "flip_margin_logit", "max_far_flips_fraction", "max_attention_l1"):
         del data[new]
     old = {"max_abs_dp": dp, "flip_margin": margin, "max_flips_fraction": flips}
     return {**data, **old, "max_gate_l1": routing}

@@ -26,7 +26,7 @@ from molre_edge.parity.whose import as_own_answers, as_rebuild
 from molre_edge.specs import Precision
 
 FP16 = DEFAULT_LIMITS[Precision.FP16]
-WIDE = ParityLimits("wide", 1.0, 100.0, 0.0, 1.0, 1.0, -1.0, 2.0, 1.0, 1.0)
+WIDE = ParityLimits("wide", 1.0, 100.0, 0.0, 1.0, 1.0, -1.0, 2.0, 1.0, 1.0, 2.0)
 NAMES = ("a", "b", "c", "d", "e")
 LIMIT_OF = {
     "max_abs_dp": "max_abs_dp",
@@ -35,6 +35,7 @@ LIMIT_OF = {
     "flips": "max_flips_fraction",
     "cosine": "min_cosine",
     "routing_l1": "max_routing_l1",
+    "attention_l1": "max_attention_l1",
     "mean_auc_drop": "max_mean_auc_drop",
     "finding_auc_drop": "max_finding_auc_drop",
 }
@@ -80,6 +81,7 @@ def test_measured_values_are_those_of_the_numbers(numbers_of: Any) -> None:
         "flips": len(numbers.untied_flips) / 40,
         "cosine": numbers.min_cosine,
         "routing_l1": numbers.gates.max_l1,
+        "attention_l1": numbers.attention.max_l1,
         "mean_auc_drop": numbers.mean_auc_drop,
         "finding_auc_drop": numbers.max_finding_auc_drop,
     }
@@ -91,7 +93,7 @@ def test_an_equal_engine_passes_all_default_limits(numbers_of: Any) -> None:
     for limits in DEFAULT_LIMITS.values():
         verdict = judge(numbers, limits)
         assert verdict.passed
-        assert verdict.summary == "passed: 9 of 9 checks kept their limits"
+        assert verdict.summary == "passed: 10 of 10 checks kept their limits"
 
 
 @pytest.mark.parametrize("name", LIMIT_OF)
@@ -108,7 +110,7 @@ def test_a_value_at_its_limit_passes_and_one_beyond_it_fails_alone(numbers_of: A
     assert at.passed
     assert not beyond.passed
     assert [check.name for check in beyond.failed] == [name]
-    assert beyond.summary == "failed: 8 of 9 checks kept their limits"
+    assert beyond.summary == "failed: 9 of 10 checks kept their limits"
 
 
 def test_a_value_that_is_not_finite_fails_whatever_the_limits(numbers_of: Any) -> None:
@@ -135,7 +137,7 @@ def test_a_limit_that_is_off_is_measured_but_not_judged(numbers_of: Any) -> None
     check = named(verdict)["max_abs_dp"]
     assert not check.judged and not check.passed and check.measured is not None
     assert check.text.startswith("not judged: no limit is set; largest difference of a probability ")
-    assert verdict.summary == "passed: 2 of 2 checks kept their limits, 7 not judged"
+    assert verdict.summary == "passed: 2 of 2 checks kept their limits, 8 not judged"
 
 
 def test_without_labels_the_areas_are_not_judged(numbers_of: Any) -> None:
@@ -160,11 +162,41 @@ def test_without_experts_there_is_no_routing_to_prove(numbers_of: Any, gates: An
     assert verdict.passed
 
 
+@pytest.mark.parametrize(
+    ("reference", "engine", "why"),
+    [
+        (None, None, "neither gives attention over slices; 3D models have none, and graphs of earlier versions do not"),
+        (3, None, "the engine gives no attention over slices; graphs of earlier versions do not return it"),
+        (None, 3, "the reference gives no attention over slices"),
+    ],
+)
+def test_attention_that_one_of_both_does_not_give_is_not_judged(
+    make_outputs: Make, reference: int | None, engine: int | None, why: str
+) -> None:
+    sides = [make_outputs(findings=5, attention=each) for each in (reference, engine)]
+    verdict = judge(compare(*sides, findings=NAMES, thresholds=np.full(5, 0.15)), FP16)
+    check = named(verdict)["attention_l1"]
+    assert not check.judged and check.text.startswith(f"not judged: {why}")
+    assert not verdict.failed
+
+
+def test_attention_is_told_by_its_distance_and_by_the_slice_that_leads(make_outputs: Make) -> None:
+    reference = make_outputs(n=2, findings=5, attention=3)
+    turned = replace(reference, attention=np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], np.float32))
+    reference = replace(reference, attention=np.array([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]], np.float32))
+    check = named(judge(compare(reference, turned, findings=NAMES, thresholds=np.full(5, 0.15)), FP16))["attention_l1"]
+    assert check.measured == pytest.approx(0.6) and not check.passed
+    assert check.text == (
+        "largest L1 distance of the attention over slices 0.6; the slice with the most attention changed in 1 of 2 "
+        "volumes"
+    )
+
+
 def test_only_finite_values_and_nothing_else_to_judge_is_no_pass(numbers_of: Any) -> None:
     verdict = judge(numbers_of(size=0.0, labelled=False), ParityLimits("areas", max_mean_auc_drop=0.01))
     assert not verdict.passed
     assert verdict.failed == ()
-    assert verdict.summary == "failed: none of the limits could be judged, 8 checks not judged"
+    assert verdict.summary == "failed: none of the limits could be judged, 9 checks not judged"
 
 
 def test_gates_that_hardly_differ_between_volumes_prove_no_routing(numbers_of: Any, make_outputs: Make) -> None:
@@ -253,7 +285,7 @@ LIMITS = st.builds(
         },
     ),
     st.sets(st.sampled_from(list(LIMIT_OF.values())[1:])),
-    *(SHARE,) * 9,
+    *(SHARE,) * (1 + len(LIMIT_OF)),
 )
 
 
@@ -271,7 +303,7 @@ def test_a_verdict_passes_exactly_when_no_judged_check_fails(
         else:
             assert not check.passed and check.text.startswith("not judged: ")
     assert verdict.passed == (not verdict.failed)
-    assert len(verdict.failed) + len(verdict.not_judged) + sum(check.passed for check in verdict.checks) == 9
+    assert len(verdict.failed) + len(verdict.not_judged) + sum(check.passed for check in verdict.checks) == len(CHECKS)
 
 
 @given(limits=LIMITS, name=st.sampled_from(list(LIMIT_OF.values())), size=st.sampled_from([0.0, 0.01, 0.3]))

@@ -94,16 +94,19 @@ def test_limits_that_differ_have_the_colours_of_their_runs(painted: Painted, dif
 def test_scans_beyond_a_limit_are_drawn_otherwise(report: Report, painted: Painted) -> None:
     reference, engine = probabilities(report)
     numbers, limits = report.numbers, report.limits
-    assert numbers is not None and limits is not None and numbers.gates is not None
+    assert numbers is not None and limits is not None
+    assert numbers.gates is not None and numbers.attention is not None
     (figure,) = painted(drawn, lambda: drawn.scan_by_scan(numbers, engine - reference, logits_apart(report), limits))
     measured = [
         np.abs(engine - reference).max(axis=1),
         logits_apart(report).max(axis=1),
         1 - numbers.cosine,
         numbers.gates.l1.max(axis=1),
+        numbers.attention.l1,
     ]
-    allowed = [limits.max_abs_dp, limits.max_abs_dlogit, 1 - (limits.min_cosine or 0), limits.max_routing_l1]
-    assert len(figure.axes) == 4
+    least = 1 - (limits.min_cosine or 0)
+    allowed = [limits.max_abs_dp, limits.max_abs_dlogit, least, limits.max_routing_l1, limits.max_attention_l1]
+    assert len(figure.axes) == 5
     for axes, values, limit in zip(figure.axes, measured, allowed, strict=True):
         dashed, within, beyond = axes.lines
         assert dashed.get_ydata()[0] == pytest.approx(limit)

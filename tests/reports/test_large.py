@@ -24,7 +24,8 @@ FINDINGS = ("bleed", "fracture", "mass")
 def large(n: int, *, size: float = 1e-4) -> Report:
     """A report over n volumes; as many scans again were refused, and as many have warnings."""
     rng = np.random.default_rng(1)
-    reference = Outputs(rng.normal(size=(n, 3)), rng.normal(size=(n, 4)), rng.dirichlet(np.ones(3), size=(n, 1, 2)))
+    gates, attention = rng.dirichlet(np.ones(3), size=(n, 1, 2)), rng.dirichlet(np.ones(5), size=n)
+    reference = Outputs(rng.normal(size=(n, 3)), rng.normal(size=(n, 4)), gates, attention)
     engine = replace(reference, logits=reference.logits + rng.normal(scale=size, size=(n, 3)))
     thresholds = np.full(3, 0.5)
     numbers = compare(reference, engine, findings=FINDINGS, thresholds=thresholds)
@@ -77,6 +78,7 @@ def test_what_is_not_listed_is_counted(written: tuple[Path, Report]) -> None:
     assert (len(data["warnings"]), data["warned_count"]) == (1000, MANY)
     assert len(data["scans"]) == data["numbers"]["n"] == MANY
     assert data["numbers"]["cosine"] == data["numbers"]["gates"]["max_l1_per_scan"] == []
+    assert data["numbers"]["attention"]["max_l1_per_scan"] == []
     assert sum(each["flip_count"] for each in data["numbers"]["per_finding"]) == data["numbers"]["flips"]
     assert all(len(each["flips"]) == 100 < each["flip_count"] for each in data["numbers"]["per_finding"])
     page = (folder / "report.html").read_text()
@@ -98,6 +100,7 @@ def test_the_rest_is_in_a_file_with_a_row_a_volume(written: tuple[Path, Report])
         assert float(row["max_abs_dlogit"]) == worst.max_abs_dlogit and float(row["cosine"]) == worst.cosine
         assert float(row["max_abs_dp"]) == pytest.approx(worst.max_abs_dp, abs=1e-12)
         assert float(row["routing_l1"]) == worst.routing_l1 == 0
+        assert float(row["attention_l1"]) == worst.attention_l1 == 0
 
 
 def test_a_report_of_few_lists_all_and_takes_an_earlier_file_away(tmp_path: Path) -> None:

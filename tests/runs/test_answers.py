@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from molre_edge.errors import RunError
 from molre_edge.parity import Outputs
 from molre_edge.runs.answers import Record, read_record, write_record
+from molre_edge.scans import Attended
 
 
 def record(*, gates: bool = True, reference: bool = True) -> Record:
@@ -18,7 +20,8 @@ def record(*, gates: bool = True, reference: bool = True) -> Record:
 
     def outputs() -> Outputs:
         mixture = rng.random((1, 4, 2, 3)) if gates else None
-        return Outputs(rng.normal(size=(1, 75)), rng.normal(size=(1, 8)), mixture)
+        attention = rng.dirichlet(np.ones(4), size=1) if gates else None
+        return Outputs(rng.normal(size=(1, 75)), rng.normal(size=(1, 8)), mixture, attention)
 
     return Record(
         scan="scan-0001",
@@ -28,6 +31,7 @@ def record(*, gates: bool = True, reference: bool = True) -> Record:
         reference_ms={"compute": 20.25} if reference else {},
         warnings=(("contrast", "a contrast agent is named"),),
         facts={"slices": 30},
+        attended=Attended(3, 0.5, 17, 42.5) if gates else None,
     )
 
 
@@ -41,11 +45,47 @@ def test_a_record_comes_back_bit_by_bit(gates: bool, reference: bool, tmp_path: 
         if ours is None or theirs is None:
             assert ours is theirs
             continue
-        for name in ("logits", "embedding", "gates"):
-            assert np.array_equal(getattr(ours, name), getattr(theirs, name)) or getattr(ours, name) is None
-        assert (ours.gates is None) == (theirs.gates is None)
+        assert ours.arrays.keys() == theirs.arrays.keys()
+        assert all(np.array_equal(array, theirs.arrays[name]) for name, array in ours.arrays.items())
     assert (read.engine_ms, read.reference_ms) == (written.engine_ms, written.reference_ms)
     assert (read.warnings, read.facts, read.scan) == (written.warnings, written.facts, "scan-0001")
+    assert read.attended == written.attended
+
+
+def altered(path: Path, attended: object) -> None:
+    """Put something else into a record's head; nothing at all for ``...``, as versions before attention wrote it."""
+    with np.load(path) as data:
+        arrays = dict(data)
+    head = json.loads(bytes(arrays["head"]))
+    head.pop("attended")
+    arrays["head"] = np.frombuffer(
+        json.dumps(head if attended is ... else {**head, "attended": attended}).encode(), "u1"
+    )
+    np.savez(path, **arrays)
+
+
+def test_a_record_of_a_version_without_attention_is_read(tmp_path: Path) -> None:
+    write_record(tmp_path / "a.npz", record())
+    altered(tmp_path / "a.npz", ...)
+    assert read_record(tmp_path / "a.npz", "scan-0001").attended is None
+
+
+@pytest.mark.parametrize(
+    "attended",
+    [
+        {},
+        7,
+        {"slice": 0, "weight": 0.5, "source_slice": None, "position_mm": None},
+        {"slice": 1, "weight": "0.5", "source_slice": None, "position_mm": None},
+        {"slice": 1, "weight": 0.5, "source_slice": 1.5, "position_mm": None},
+        {"slice": 1, "weight": 0.5, "source_slice": None, "position_mm": 1e999},
+    ],
+)
+def test_attention_that_can_not_be_is_told(attended: object, tmp_path: Path) -> None:
+    write_record(tmp_path / "a.npz", record())
+    altered(tmp_path / "a.npz", attended)
+    with pytest.raises(RunError, match=r"a\.npz: damaged .*--resume"):
+        read_record(tmp_path / "a.npz", "scan-0001")
 
 
 def cut(path: Path) -> None:

@@ -60,6 +60,14 @@ def test_a_dicom_scan_gets_its_report_and_a_nifti_file_a_note(run: Run, scans: P
     exact = [item.value for item in report.iterall() if item.keyword == "FloatingPointValue"]
     probabilities = [value["probability"] for value in said[scan]["findings"].values()]
     assert exact[::2] == probabilities and len(probabilities) > 1
+    [image] = [item for item in report.ContentSequence if item.ValueType == "IMAGE"]
+    with (result.folder / "slices.csv").open(newline="") as file:
+        mixed = [row for row in csv.DictReader(file) if row["scan"] == scan]
+    attention = said[scan]["attention"]
+    uids = {row["sop_instance_uid"] for row in mixed if int(row["slice"]) == attention["slice"]}
+    uid = image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert uid in uids and attention["source_slice"] > 0
+    assert uid not in (result.folder / "findings.jsonl").read_text()
 
 
 @pytest.mark.nightly

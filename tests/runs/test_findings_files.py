@@ -13,15 +13,17 @@ from molre_edge.bundle.bundle import Bundle
 from molre_edge.findings import RESERVED_NAMES
 from molre_edge.parity import Outputs
 from molre_edge.runs.findings_files import FindingsWriter
-from molre_edge.runs.scan_findings import ScanFindings, findings_of, mean_gates
+from molre_edge.runs.scan_findings import ScanFindings, attended_of, findings_of, mean_gates
 
 
 def write(folder: Path, bundle: Bundle, logit: float, gates: np.ndarray | None = None) -> str:
-    outputs = Outputs(np.full((1, len(bundle.findings)), logit), np.zeros((1, 4)), gates)
+    attention = None if gates is None else np.array([[0.25, 0.75]]) + logit  # not finite where the logit is not
+    outputs = Outputs(np.full((1, len(bundle.findings)), logit), np.zeros((1, 4)), gates, attention)
     scan = ScanFindings(
         scan="scan-0001",
         findings=findings_of(outputs, bundle.findings, bundle.thresholds),
         gates=mean_gates(outputs),
+        attended=attended_of(outputs, ()),
         warnings=(),
         facts={},
         milliseconds={"compute": 1.0},
@@ -49,8 +51,14 @@ def test_gates_are_means_over_the_slices_by_router(bundle: Bundle, tmp_path: Pat
     assert json.loads(write(tmp_path, bundle, 0.0, gates))["gates"] == [[0.5, 0.5], [0.5, 0.5]]
 
 
+def test_attention_is_told_by_the_slice_with_the_largest_weight(bundle: Bundle, tmp_path: Path) -> None:
+    line = json.loads(write(tmp_path, bundle, 0.0, np.ones((1, 1, 1, 1))))
+    assert line["attention"] == {"slice": 2, "weight": 0.75, "source_slice": None, "position_mm": None}
+
+
 def test_a_model_without_experts_has_no_gates(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(write(tmp_path, bundle, 0.0))["gates"] is None
+    line = json.loads(write(tmp_path, bundle, 0.0))
+    assert line["gates"] is line["attention"] is None
 
 
 @pytest.mark.parametrize("logit", [float("nan"), -800.0, 800.0])

@@ -43,10 +43,26 @@ def test_it_answers_a_study_as_a_run_does(
     source = answer.slices[0].source
     assert (source.path.parent, bool(source.sop_uid), source.frame) == (tiny_scans / "head-2", True, 1)
     assert answer.findings == scan.findings and answer.positive == scan.positive
-    assert (answer.gates, answer.facts) == (scan.gates, scan.facts)
+    assert (answer.gates, answer.facts, answer.attended) == (scan.gates, scan.facts, scan.attended)
     assert (answer.engine, answer.bundle) == (run.engine, run.bundle) == ("onnxruntime:fp32", model.bundle)
     assert (answer.path.name, answer.kind, answer.files) == ("head-2", "dicom", 12)
     assert {"read", "geometry", "compute"} <= answer.milliseconds.keys()
+
+
+def test_it_names_the_slice_and_the_image_of_most_attention_and_its_json_no_image(
+    model: LoadedModel, tiny_scans: Path
+) -> None:
+    answer = model.predict(tiny_scans / "head-2")
+    weights = answer.outputs.attention
+    assert weights is not None and weights.shape == (1, model.grid.slices)
+    assert weights.sum() == pytest.approx(1, abs=1e-6)
+    assert answer.attended is not None and answer.attended_image is not None
+    assert (answer.attended.slice, answer.attended.weight) == (weights.argmax() + 1, float(weights.max()))
+    assert answer.attended.source_slice is not None and 1 <= answer.attended.source_slice <= answer.facts["slices"]
+    named = [each for each in answer.slices if each.source == answer.attended_image]
+    assert {each.number for each in named} == {answer.attended.source_slice}
+    assert answer.to_dict()["attention"] == answer.attended.to_dict()
+    assert answer.attended_image.sop_uid and answer.attended_image.sop_uid not in json.dumps(answer.to_dict())
 
 
 def test_its_json_has_the_words_of_a_run_and_no_path(model: LoadedModel, tiny_scans: Path) -> None:

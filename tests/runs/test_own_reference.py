@@ -98,6 +98,7 @@ def test_the_engine_is_judged_by_the_user_s_own_model_from_files_to_probabilitie
     texts = {check.name: check.text for check in result.verdict.not_judged}
     assert texts["cosine"] == "not judged: the reference gives no embedding"
     assert texts["routing_l1"] == "not judged: the reference gives no gates"
+    assert texts["attention_l1"] == "not judged: the reference gives no attention over slices"
     timing = [row for row in result.timing if row.who == "mine.py:probabilities (reference)"]
     assert [row.phase for row in timing] == ["compute"] and timing[0].n == 4 and timing[0].median_ms > 0
     report = json.loads((result.folder / "report.json").read_text())

@@ -10,7 +10,9 @@ from molre_edge.scans import GridSlice, SliceSource
 
 
 def slices(base: Path, name: str) -> list[GridSlice]:
-    return [GridSlice(number, 0.5, SliceSource(base / name / "1.dcm", "1.2.3", number)) for number in (1, 2)]
+    return [
+        GridSlice(number, 0.5, SliceSource(base / name / "1.dcm", "1.2.3", number), number, 0.0) for number in (1, 2)
+    ]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

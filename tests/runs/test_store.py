@@ -438,7 +438,7 @@ def test_a_pipe_in_place_of_answers_is_an_answer_that_is_missing(folder: Path, r
 
 def test_nothing_is_appended_to_a_pipe(tmp_path: Path) -> None:
     entry = Entry("scan-aaaaaaaaaaaaaaaa", "a", "a", "", "pending")
-    slices = [GridSlice(1, 1.0, SliceSource(tmp_path / "a", "", 1))]
+    slices = [GridSlice(1, 1.0, SliceSource(tmp_path / "a", "", 1), 1, 0.0)]
     for name in ("scans.csv", "slices.csv"):
         put_pipe(tmp_path / name)
     with pytest.raises(OSError, match="a named pipe, not a regular file"):

@@ -23,12 +23,15 @@ def test_the_images_of_each_slice_are_named_the_largest_share_first(tmp_path: Pa
     assert volume.sources == tuple(SliceSource(path, uid, 1) for path, uid in zip(paths, uids, strict=True))
     values, weights = resample(volume, GRID)
     np.testing.assert_array_equal(values, to_grid(volume, GRID))
-    mapped = map_slices(volume.sources, weights)
+    mapped = map_slices(volume.sources, weights, volume.positions_mm)
     for number in range(1, 9):
         mine = [each for each in mapped if each.slice == number]
         assert sum(each.share for each in mine) == pytest.approx(1.0, abs=0.03)
         assert mine[0].share == max(each.share for each in mine)
         assert mine[0].source == volume.sources[int(weights[number - 1].argmax())]
+        for each in mine:
+            assert each.source == volume.sources[each.number - 1]
+            assert each.position_mm == pytest.approx(volume.positions_mm[each.number - 1] - volume.positions_mm[0])
     assert mapped[0].source.path == paths[0] or mapped[0].source in volume.sources[:6]  # the lowest slice comes first
 
 
@@ -50,4 +53,4 @@ def test_slices_of_nifti_are_named_by_their_number_in_the_file(
 
 
 def test_a_volume_without_sources_has_no_map() -> None:
-    assert map_slices((), np.ones((2, 3)) / 3) == ()
+    assert map_slices((), np.ones((2, 3)) / 3, np.arange(3.0)) == ()

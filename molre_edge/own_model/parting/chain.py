@@ -137,7 +137,7 @@ class Chain:
                 if change is not None and where == "embedding":
                     value = torch.from_numpy(np.asarray(change.apply(self, value.numpy()), dtype=np.float32))
                 else:
-                    value = model.pooling(value[None])[0]
+                    value = model.pooled(value[None])[0][0]
                 if end == "embedding":
                     return value.numpy()
             if change is not None and where == "logits":

@@ -81,7 +81,7 @@ def prepare(source: ScanSource, grid: Grid) -> Prepared | ScanError:
             volume.facts,
             1e3 * (checked - start),
             1e3 * (done - checked),
-            map_slices(volume.sources, weights),
+            map_slices(volume.sources, weights, volume.positions_mm),
         )
 
     return guarded(read)
@@ -122,8 +122,9 @@ def pack(result: Prepared | ScanError) -> tuple[bytes, memoryview]:
         "facts": result.facts,
         "milliseconds": [result.read_ms, result.geometry_ms],
         "slices": [
-            [each.slice, each.share, str(each.source.path), each.source.sop_uid, each.source.frame]
+            [each.slice, each.share, str(source.path), source.sop_uid, source.frame, each.number, each.position_mm]
             for each in result.slices
+            for source in (each.source,)
         ],
     }
     values = np.ascontiguousarray(result.volume, dtype="<f2")
@@ -144,8 +145,8 @@ def unpack(head: bytes, values: bytes, grid: Grid) -> Prepared | ScanError:
         read_ms, geometry_ms = (float(value) for value in data["milliseconds"])
         warnings = tuple(ScanWarning(str(code), str(text)) for code, text in data["warnings"])
         slices = tuple(
-            GridSlice(int(number), float(share), SliceSource(Path(path), str(uid), int(frame)))
-            for number, share, path, uid, frame in data["slices"]
+            GridSlice(int(at), float(share), SliceSource(Path(path), str(uid), int(frame)), int(number), float(height))
+            for at, share, path, uid, frame, number, height in data["slices"]
         )
         return Prepared(volume, warnings, dict(data["facts"]), read_ms, geometry_ms, slices)
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
