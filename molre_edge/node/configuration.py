@@ -67,6 +67,7 @@ class Receive:
         port: to listen on.
         largest_pdu: bytes of a PDU that senders may send; 0 for no limit but that of 2^24.
         associations: so many senders at once.
+        associations_per_address: so many of them from one address.
         tls: encrypts; both sides show certificates.
     """
 
@@ -75,6 +76,7 @@ class Receive:
     port: int = 11112
     largest_pdu: int = 131072
     associations: int = 10
+    associations_per_address: int = 6
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class Receive:
         _check_ae_title(self.ae_title)
         _check_range("port", self.port, 1, 65535)
         _check_range("associations", self.associations, 1, 100)
+        _check_range("associations_per_address", self.associations_per_address, 1, 100)
         if self.largest_pdu:
             _check_range("largest_pdu", self.largest_pdu, 4096, 1 << 24)
         _address("address", self.address)

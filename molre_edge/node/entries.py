@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Conclusion", "Delivery", "Job", "Received"]
+__all__ = ["Ahead", "Conclusion", "Delivery", "Job", "Received"]
 
 Received = Literal["new", "again", "differs"]
 """What an image was: new, one that is here already, or one of the same UID with another content (the first is kept)."""
@@ -33,6 +33,21 @@ class Job:
     images: tuple[str, ...]
     folder: Path
     last: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """A study that is due after the one in hand, to be read meanwhile. Nothing is noted of it: a crash forgets it.
+
+    Attributes:
+        study: its id.
+        images: ids, of all that it has.
+        folder: with exactly these images.
+    """
+
+    study: str
+    images: tuple[str, ...]
+    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True)

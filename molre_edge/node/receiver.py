@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from molre_edge.dicom_results.objects import is_own_result
 from molre_edge.errors import RunError, ScanError
 from molre_edge.node.configuration import NodeConfig, Tls
+from molre_edge.node.door import Door, Peer
 from molre_edge.node.header import IMAGE_CLASSES, identity
 from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.library import need_pynetdicom
@@ -51,8 +52,11 @@ _LARGEST_REQUEST, _LARGEST_PDU = 1 << 20, 1 << 24
 _LOOK_SECONDS = 0.5
 _REQUEST_SECONDS = 30.0
 """Who has not asked for an association after this time is closed, and counts no more among those connected."""
-_PERMANENT, _USER, _UNKNOWN_CALLER = 1, 1, 3
-"""Of an A-ASSOCIATE-RJ (PS3.8 9.3.4): rejected permanently, by the service user, calling AE title not recognised."""
+_UNKNOWN_CALLER, _BUSY = (1, 1, 3), (2, 3, 2)
+"""Of an A-ASSOCIATE-RJ (PS3.8 9.3.4): rejected permanently, by the service user, calling AE title not recognised; and
+transiently, by the service provider (presentation), local limit exceeded."""
+_NO_LIMIT = 10_000
+"""Of pynetdicom, which would count connections without an association too: the door counts."""
 
 
 class Receiver:
@@ -71,6 +75,7 @@ class Receiver:
         """
         self._config, self._store, self._journal = config, store, journal
         self._free = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
+        self._door = Door(config.receive.associations, config.receive.associations_per_address)
         self._tallies: dict[int, Counter[str]] = {}
         self._lock, self._ending = threading.Lock(), threading.Event()
         self._ae: Any = None
@@ -90,7 +95,7 @@ class Receiver:
         wanted = self._config.receive
         self._ae = ae = AE(ae_title=wanted.ae_title)
         ae.maximum_pdu_size = wanted.largest_pdu
-        ae.maximum_associations = wanted.associations
+        ae.maximum_associations = _NO_LIMIT
         ae.acse_timeout = _REQUEST_SECONDS
         ae.require_called_aet = True
         ae.add_supported_context(Verification)
@@ -112,6 +117,8 @@ class Receiver:
                 f"receive: can't listen on {wanted.address} port {wanted.port} ({error.strerror or error}): another "
                 "program may have it; name another port or address"
             ) from error
+        server = self._server
+        server.get_request = lambda: self._take(server.socket, context)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,11 +147,42 @@ class Receiver:
         """Whether the disk has so little space that images are refused."""
         return self._free() < self._config.disk.floor_mb * 1_000_000
 
+    def _take(self, listening: socket.socket, context: ssl.SSLContext | None) -> tuple[socket.socket, Any]:
+        """The next connection.
+
+        Raises:
+            OSError: it was closed at once, or its handshake failed; the server goes on.
+        """
+        connection, caller = listening.accept()
+        peer = _plain(caller[0]), int(caller[1])
+        if not self._door.opens(peer):
+            self._journal.count("connections_closed")
+            connection.close()
+            raise ConnectionAbortedError("too many from one address")
+        if context is None:
+            return connection, caller
+        try:
+            return context.wrap_socket(connection, server_side=True), caller
+        except OSError:
+            self._door.turn_away(peer)
+            connection.close()
+            raise
+
     def _opened(self, event: Event) -> None:
         """Bound what pynetdicom reads: it waits without end for as many bytes as anyone who connects announces."""
+        peer = _peer(event)
+        self._door.entered(peer, event.assoc)
         link: Any = event.assoc.dul.socket
         link.socket.settimeout(_PDU_SECONDS)
-        link.recv = lambda count: self._read(link.socket, count)
+
+        def read(count: int) -> bytearray:
+            try:
+                return self._read(link.socket, count)
+            except OSError:
+                self._door.turn_away(peer)
+                raise
+
+        link.recv = read
 
     def _read(self, connection: socket.socket, count: int) -> bytearray:
         """So many bytes; fewer if the other side ends.
@@ -168,22 +206,26 @@ class Receiver:
         return read
 
     def _requested(self, event: Event) -> None:
-        """Reject who is not on the list."""
-        allowed = False
+        """Reject who is not on the list, and whom there is no room for."""
+        allowed = room = False
         try:
-            requestor = event.assoc.requestor
-            title = str(requestor.primitive.calling_ae_title or "").strip()  # type: ignore[union-attr]
-            allowed = any(each.allows(title, str(requestor.address)) for each in self._config.senders)
+            peer = _peer(event)
+            title = str(event.assoc.requestor.primitive.calling_ae_title or "").strip()  # type: ignore[union-attr]
+            allowed = any(each.allows(title, peer[0]) for each in self._config.senders)
+            room = allowed and self._door.accept(peer, event.assoc)
         finally:  # first of all: pynetdicom goes on where this method fails, and would accept
-            if not allowed:
-                event.assoc.acse.send_reject(_PERMANENT, _USER, _UNKNOWN_CALLER)
+            if not room:
+                event.assoc.acse.send_reject(*(_BUSY if allowed else _UNKNOWN_CALLER))
                 event.assoc.is_rejected = True
-        if allowed:
+        if room:
             self._tallies[id(event.assoc)] = Counter()
             return
         known = title in {each.ae_title for each in self._config.senders}
+        reason = "busy" if allowed else "address" if known else "ae_title"
+        if not allowed:
+            self._door.turn_away(peer)
         self._journal.count("associations_rejected")
-        self._journal.warn("rejected", reason="address" if known else "ae_title", sender=title if known else None)
+        self._journal.warn("rejected", reason=reason, sender=title if known else None)
         event.assoc.kill()
 
     def _stored(self, event: Event) -> int:
@@ -234,6 +276,16 @@ class Receiver:
         if tally:
             title = str(event.assoc.requestor.ae_title).strip()
             self._journal.tell("received", sender=title, **dict(sorted(tally.items())))
+
+
+def _plain(address: str) -> str:
+    """An address of IPv4 as such, also where it is written as one of IPv6."""
+    return address.removeprefix("::ffff:")
+
+
+def _peer(event: Event) -> Peer:
+    requestor = event.assoc.requestor
+    return _plain(str(requestor.address)), int(requestor.port or 0)
 
 
 class _ServerContext(ssl.SSLContext):

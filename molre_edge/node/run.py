@@ -126,6 +126,7 @@ def _run(config: NodeConfig, progress: Progress) -> NodeResult:
             keeper.step()
             if not worker.step():
                 time.sleep(_POLL_SECONDS)
+        worker.drop_ahead()
         journal.tell("ending", associations=receiver.open_associations)
         receiver.drain(_DRAIN_SECONDS)
     answered = int(journal.counts().get(("reports", 'outcome="answered"'), 0))

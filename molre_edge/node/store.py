@@ -16,17 +16,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from molre_edge.node import due
+from molre_edge.node.arrivals import Arrivals
 from molre_edge.node.durable import PARTIAL, check_links, place_folder, sync_folder, write_durable
-from molre_edge.node.entries import Conclusion, Delivery, Job, Received
+from molre_edge.node.entries import Ahead, Conclusion, Delivery, Job, Received
 from molre_edge.node.holding import Held
 from molre_edge.node.ids import Ids, set_digest
 from molre_edge.node.recovery import recover
 from molre_edge.node.schema import open_database
 
 __all__ = ["Store"]
-
-_PAUSES_SECONDS = (0.0, 0.0, 10.0, 60.0, 300.0, 1800.0, 3600.0)
-"""Before an attempt at a study, by the number of attempts that ended without an answer; then always the last."""
 
 
 class Store:
@@ -47,8 +46,7 @@ class Store:
         self.ids = Ids(folder)
         self._images, self._jobs, self._reports = (folder / name for name in ("images", "jobs", "reports"))
         self._lock = threading.RLock()
-        self._arriving: set[tuple[str, str]] = set()
-        self._arrived = threading.Condition()
+        self._arrivals = Arrivals()
         self._held = Held()
         self._database = open_database(folder / "node.sqlite3")
         sync_folder(folder)
@@ -77,7 +75,7 @@ class Store:
         """
         study, image = self.ids.study(study_uid), self.ids.instance(sop_uid)
         digest = hashlib.sha256(content).hexdigest()
-        with self._alone(study, image):
+        with self._arrivals.alone(study, image):
             known = self._row("SELECT digest, present FROM images WHERE study = ? AND id = ?", study, image)
             if known is not None and known["present"]:
                 with self._change() as database:
@@ -126,44 +124,35 @@ class Store:
 
     # Answering
 
-    def next_job(self, quiet_seconds: float, longest_seconds: float) -> Job | None:
+    def next_job(self, quiet_seconds: float, longest_seconds: float, ahead: Ahead | None = None) -> Job | None:
         """The next study to answer, if one is due. The attempt is noted, so a study that ends the node waits longer.
+
+        Args:
+            quiet_seconds: nothing came for so long,
+            longest_seconds: or the first new image came before so long.
+            ahead: the study that was read ahead; if it is the one and has the same images, the job keeps its folder.
 
         Raises:
             OSError: the job's folder can't be made.
         """
         now = time.time()
         with self._change() as database:
-            # a clock that was set back would keep studies waiting
-            database.execute(
-                "UPDATE studies SET last = min(last, ?1), new_since = min(new_since, ?1) "
-                "WHERE new_since IS NOT NULL AND (last > ?1 OR new_since > ?1)",
-                (now,),
-            )
-            row = database.execute(
-                "SELECT * FROM studies AS s WHERE new_since IS NOT NULL AND (last <= ? OR new_since <= ?) AND "
-                "(not_before <= ? OR not_before > ?) AND "
-                "NOT EXISTS (SELECT 1 FROM images WHERE study = s.id AND present = 0) ORDER BY attempts, last LIMIT 1",
-                (now - quiet_seconds, now - longest_seconds, now, now + max(_PAUSES_SECONDS)),
-            ).fetchone()
+            due.set_clock(database, now)
+            row = due.first(database, now, quiet_seconds, longest_seconds)
             if row is None:
                 return None
             attempts = row["attempts"] + 1
-            pause = _PAUSES_SECONDS[min(attempts, len(_PAUSES_SECONDS) - 1)]
             database.execute(
-                "UPDATE studies SET attempts = ?, not_before = ? WHERE id = ?", (attempts, now + pause, row["id"])
+                "UPDATE studies SET attempts = ?, not_before = ? WHERE id = ?",
+                (attempts, now + due.pause_after(attempts), row["id"]),
             )
             images = tuple(self._image_ids(row["id"]))
             (version,) = database.execute(
                 "SELECT ifnull(max(version), 0) + 1 FROM reports WHERE study = ?", (row["id"],)
             ).fetchone()
-        folder = self._jobs / row["id"]
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
         try:
-            for image in images:  # links: what arrives meanwhile is not among them
-                path = self._image(row["id"], image)
-                (folder / path.name).hardlink_to(path)
+            read = ahead is not None and (ahead.study, ahead.images) == (row["id"], images)
+            folder = self._jobs / row["id"] if read else self._linked(row["id"], images)
         except OSError:
             self._note_problem(row["id"], "no_job")
             raise
@@ -171,6 +160,42 @@ class Store:
             study=row["id"], number=row["number"], version=version, attempts=attempts, images=images, folder=folder,
             last=row["last"],
         )  # fmt: skip
+
+    def look_ahead(self, quiet_seconds: float, longest_seconds: float, job: Job, kept: Ahead | None) -> Ahead | None:
+        """The study that is due after a job, if there is one: to be read meanwhile. No attempt is noted.
+
+        Args:
+            quiet_seconds: as of :meth:`next_job`.
+            longest_seconds: as of :meth:`next_job`.
+            job: in hand.
+            kept: what was looked ahead before and is not in hand. It is returned as it is if it still holds; else its
+                folder is removed.
+
+        Raises:
+            OSError: the folder can't be made.
+        """
+        with self._lock:
+            row = due.first(self._database, time.time(), quiet_seconds, longest_seconds, besides=job.study)
+            images = () if row is None else tuple(self._image_ids(row["id"]))
+        if kept is not None:
+            if row is not None and (kept.study, kept.images) == (row["id"], images):
+                return kept
+            self.drop(kept)
+        return None if row is None else Ahead(study=row["id"], images=images, folder=self._linked(row["id"], images))
+
+    def drop(self, ahead: Ahead) -> None:
+        """Remove the folder of a study that was looked ahead and is not in hand."""
+        shutil.rmtree(ahead.folder, ignore_errors=True)
+
+    def _linked(self, study: str, images: Sequence[str]) -> Path:
+        """A new folder of links to images: what arrives meanwhile is not among them."""
+        folder = self._jobs / study
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        for image in images:
+            path = self._image(study, image)
+            (folder / path.name).hardlink_to(path)
+        return folder
 
     def answered_before(self, job: Job) -> tuple[str, Path] | None:
         """What the last answered report of a job's study read (its digest), and its folder; None if there is none."""
@@ -313,8 +338,8 @@ class Store:
         """
         removed = 0
         for row in self._rows(f"SELECT id FROM studies AS s WHERE {_DONE} AND last < ? AND {_HAS_IMAGES}", before):
-            with self._nothing_arrives(row["id"]) as quiet:
-                if not quiet:
+            with self._arrivals.none(row["id"]) as none:
+                if not none or not self._is_done(row["id"]):
                     continue
                 with self._change() as database:  # rows first: a file without its row goes at the next start
                     images = self._image_ids(row["id"], "AND present = 1")
@@ -332,8 +357,8 @@ class Store:
         """
         gone = 0
         for row in self._rows(f"SELECT id FROM studies AS s WHERE {_DONE} AND last < ? AND NOT {_HAS_IMAGES}", before):
-            with self._nothing_arrives(row["id"]) as quiet:
-                if not quiet:
+            with self._arrivals.none(row["id"]) as none:
+                if not none or not self._is_done(row["id"]):
                     continue
                 with self._change() as database:
                     database.execute("DELETE FROM studies WHERE id = ?", (row["id"],))
@@ -359,26 +384,8 @@ class Store:
                     self._database.execute("ROLLBACK")
                 raise
 
-    @contextlib.contextmanager
-    def _alone(self, study: str, image: str) -> Iterator[None]:
-        """One thread at a time for one image."""
-        key = study, image
-        with self._arrived:
-            self._arrived.wait_for(lambda: key not in self._arriving)
-            self._arriving.add(key)
-        try:
-            yield
-        finally:
-            with self._arrived:
-                self._arriving.discard(key)
-                self._arrived.notify_all()
-
-    @contextlib.contextmanager
-    def _nothing_arrives(self, study: str) -> Iterator[bool]:
-        """Whether no image of a study is just being written and it still is done; none begins while the block runs."""
-        with self._arrived:
-            done = self._row(f"SELECT id FROM studies AS s WHERE id = ? AND {_DONE}", study) is not None
-            yield done and all(study != arriving for arriving, _ in self._arriving)
+    def _is_done(self, study: str) -> bool:
+        return self._row(f"SELECT id FROM studies AS s WHERE id = ? AND {_DONE}", study) is not None
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:

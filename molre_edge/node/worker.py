@@ -1,4 +1,4 @@
-"""Answers studies that are due, one after the other, in the thread that loaded the engine."""
+"""Answers studies that are due, one after the other, in the thread of the engine. The next is read meanwhile."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Protocol
 
 from molre_edge.errors import MolreEdgeError, RunError, ScanError
 from molre_edge.node.configuration import NodeConfig
-from molre_edge.node.entries import Conclusion, Job
+from molre_edge.node.entries import Ahead, Conclusion, Job
 from molre_edge.node.journal import Journal, place_of
 from molre_edge.node.results import answered_digest, write_report
 from molre_edge.node.store import Store
+from molre_edge.runs.ahead import BegunStudy
 from molre_edge.runs.loaded import Prediction
 from molre_edge.scans.workers.pool import CRASHED, TOO_SLOW
 
@@ -27,8 +28,11 @@ _ACCIDENTS = (CRASHED, TOO_SLOW, "unreadable")
 class Model(Protocol):
     """What a worker asks: :class:`molre_edge.runs.loaded.LoadedModel`."""
 
-    def predict(self, path: Path) -> Prediction:
-        """Answer the study in a folder."""
+    def begin(self, path: Path) -> BegunStudy:
+        """Let the study in a folder be read in the background."""
+
+    def predict(self, path: BegunStudy) -> Prediction:
+        """Answer it."""
 
 
 class Worker:
@@ -37,18 +41,30 @@ class Worker:
     def __init__(self, config: NodeConfig, store: Store, journal: Journal, model: Model) -> None:
         """Nothing is answered yet."""
         self._config, self._store, self._journal, self._model = config, store, journal, model
+        self._ahead: tuple[Ahead, BegunStudy] | None = None
 
     def step(self) -> bool:
-        """Answer one study; False if none is due."""
+        """Answer one study, and let the next one be read meanwhile; False if none is due."""
+        ahead, study = self._ahead or (None, None)
         try:
-            job = self._store.next_job(self._config.study.quiet_seconds, self._config.study.longest_seconds)
+            job = self._store.next_job(self._config.study.quiet_seconds, self._config.study.longest_seconds, ahead)
         except (OSError, sqlite3.Error) as error:
             self._journal.warn("no_job", error=place_of(error))
-            return False
+            job = None
         if job is None:
+            self.drop_ahead()
             return False
+        if ahead is not None and study is not None and ahead.study == job.study:
+            self._ahead = None  # its folder is the job's now
+            if ahead.images != job.images:  # an image came since: the report is of what was read
+                study.drop()
+                study = None
+        else:
+            study = None
         try:
-            self._answer(job)
+            study = study or self._model.begin(job.folder)
+            self._look_ahead(job)
+            self._answer(job, study)
         except (MolreEdgeError, OSError, sqlite3.Error) as error:  # the engine's or the disk's, not the study's
             self._put_off(job, type(error).__name__, place_of(error))
         except Exception as error:  # a bug of ours: the other studies go on
@@ -56,10 +72,32 @@ class Worker:
             self._put_off(job, "bug", place_of(error))
         return True
 
-    def _answer(self, job: Job) -> None:
+    def drop_ahead(self) -> None:
+        """Give up what is read ahead. It stays due."""
+        if self._ahead is not None:
+            ahead, study = self._ahead
+            self._ahead = None
+            study.drop()
+            self._store.drop(ahead)
+
+    def _look_ahead(self, job: Job) -> None:
+        """Begin to read the study that is due after this one, if it is not being read already."""
+        kept, study = self._ahead or (None, None)
+        times = self._config.study
+        try:
+            ahead = self._store.look_ahead(times.quiet_seconds, times.longest_seconds, job, kept)
+        except (OSError, sqlite3.Error):  # it is read when its turn comes, or its own job fails
+            self.drop_ahead()
+            return
+        if ahead is None or ahead is not kept:
+            if study is not None:
+                study.drop()
+            self._ahead = None if ahead is None else (ahead, self._model.begin(ahead.folder))
+
+    def _answer(self, job: Job, study: BegunStudy) -> None:
         begun = time.perf_counter()
         try:
-            prediction = self._model.predict(job.folder)
+            prediction = self._model.predict(study)
         except ScanError as error:
             if error.code in _ACCIDENTS and job.attempts < _TRIES:
                 raise

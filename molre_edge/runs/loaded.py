@@ -16,16 +16,15 @@ from molre_edge.adapters.fit import FittedAdapter
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.engines.adapted import AdaptedRunner, fitted_for
 from molre_edge.engines.runner import Runner
-from molre_edge.errors import EngineError, RunError, ScanError
+from molre_edge.errors import EngineError
 from molre_edge.files import StrPath, sha256_of
 from molre_edge.parity import Outputs
 from molre_edge.progress import SILENT, Progress
+from molre_edge.runs.ahead import BegunStudy, StudyReader
 from molre_edge.runs.engine import check_engine, pick_engine
 from molre_edge.runs.judging import Limits, read_limits
 from molre_edge.runs.scan_findings import Answer, attended_of, findings_of, mean_gates
-from molre_edge.scans import FoundScans, GridSlice, ScanSource, SliceSource, attended_image, find_scans
-from molre_edge.scans.workers.finder import Finder
-from molre_edge.scans.workers.pool import Readers
+from molre_edge.scans import GridSlice, ScanSource, SliceSource, attended_image
 from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DEFAULT_BUNDLE, DISCLAIMER, HU_MAX, HU_MIN, Grid
 
@@ -97,12 +96,11 @@ class LoadedModel:
         self,
         bundle: Bundle,
         runner: Runner,
-        readers: Readers,
-        find: Callable[[Path], FoundScans] = find_scans,
+        reader: StudyReader,
         check: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:
-        """Hold an open bundle, an entered runner, entered readers, what looks for scans and what checks an adapter."""
-        self._runner, self._readers, self._find, self._check = runner, readers, find, check
+        """Hold an open bundle, an entered runner, an entered reader and what checks an adapter."""
+        self._runner, self._reader, self._check = runner, reader, check
         self._adapters = dict[str, tuple[Bundle, FittedAdapter]]()  # by digest: those that have answered
         self.bundle: str = bundle.digest
         self.engine: str = runner.name
@@ -155,20 +153,30 @@ class LoadedModel:
             raise
         self._take(chosen)
 
-    def predict(self, path: StrPath) -> Prediction:
-        """Answer one study.
+    def begin(self, path: StrPath) -> BegunStudy:
+        """Let a study be read in the background, after those that were begun before, while the engine answers another.
+
+        What was read waits in memory, one volume of the grid, until :meth:`predict` takes it or its ``drop()`` is
+        called. With ``readers=0`` it is read when it is taken.
 
         Args:
             path: a DICOM or NIfTI file, or a folder that holds one study.
+        """
+        return self._reader.begin(Path(path).absolute())
+
+    def predict(self, path: StrPath | BegunStudy) -> Prediction:
+        """Answer one study.
+
+        Args:
+            path: a DICOM or NIfTI file, or a folder that holds one study; or such a study as :meth:`begin` gave it,
+                once.
 
         Raises:
             ScanError: the study cannot be used; its code says why (docs/concepts/scans.md).
             RunError: no scan there, or several studies.
         """
-        source = _only_study(Path(path).absolute(), self._find)
-        (prepared,) = self._readers.read([source])
-        if isinstance(prepared, ScanError):
-            raise prepared
+        read = self._reader.take(path if isinstance(path, BegunStudy) else self.begin(path))
+        source, prepared = read.source, read.prepared
         answered = self._runner.run(prepared.volume[None])
         return Prediction(
             path=source.path,
@@ -294,32 +302,5 @@ def _loaded(
     own_limits = read_limits(limits, progress)
     with choice.runner as runner:
         check_engine(bundle, runner, own_limits, progress)
-        with Readers(bundle.grid, readers) as reading, Finder() as finder:
-            yield LoadedModel(
-                bundle,
-                runner,
-                reading,
-                finder.find if readers else find_scans,
-                lambda other: check_engine(other, runner, own_limits, progress),
-            )
-
-
-def _only_study(path: Path, find: Callable[[Path], FoundScans]) -> ScanSource:
-    """The one study below a path.
-
-    Raises:
-        ScanError: no such path, or the only candidate cannot be used.
-        RunError: none, or several.
-    """
-    found = find(path)
-    if len(found.scans) == 1:
-        return found.scans[0]
-    if found.scans:
-        raise RunError(
-            f"{path}: contains {len(found.scans)} studies, expected one. Name the folder of one study, or use "
-            f"infer_scans for all of them"
-        )
-    if found.rejected:
-        first = found.rejected[0]
-        raise ScanError(first.code, first.reason)
-    raise RunError(f"{path}: contains no head CT in DICOM or NIfTI. Name the folder or file of a study")
+        with StudyReader(bundle.grid, readers) as reader:
+            yield LoadedModel(bundle, runner, reader, lambda other: check_engine(other, runner, own_limits, progress))

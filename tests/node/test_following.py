@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from node_images import CT, EXPLICIT, SR, Lines, image, save
+from real_orthanc import ORTHANC, started
 
 from molre_edge.node.configuration import Orthanc
 from molre_edge.node.following import Follower
@@ -183,32 +183,16 @@ def test_one_that_is_away_is_told_once_and_tried_again(
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(not Path("/usr/sbin/Orthanc").is_file(), reason="needs apt-get install orthanc")
-def test_a_real_orthanc_is_followed(
-    store: Store, journal: Journal, free_port: Callable[[], int], tmp_path: Path
-) -> None:
+@pytest.mark.skipif(not ORTHANC.is_file(), reason="needs apt-get install orthanc")
+def test_a_real_orthanc_is_followed(store: Store, journal: Journal, tmp_path: Path) -> None:
     import urllib.request
 
-    http = free_port()
-    folder = str(tmp_path / "orthanc")
-    settings = {"StorageDirectory": folder, "IndexDirectory": folder, "HttpPort": http, "DicomPort": free_port(),
-                "Plugins": [], "AuthenticationEnabled": False}  # fmt: skip
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    url, end = f"http://127.0.0.1:{http}", time.monotonic() + 60
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(["/usr/sbin/Orthanc", str(tmp_path / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        following = follower(url, store, journal)
-        while store.followed(url) is None and time.monotonic() < end:
-            try:
-                following.step()
-            except Unreachable:
-                time.sleep(0.1)
+    with started(tmp_path) as (url, _):
+        following, end = follower(url, store, journal), time.monotonic() + 60
+        while store.followed(url) is None:
+            following.step()
         content = save(image("1.2.3", 1, Rows=8, Columns=8, Modality="CT"), tmp_path / "a.dcm")
         urllib.request.urlopen(urllib.request.Request(f"{url}/instances", data=content)).close()
         while images(store) == 0 and time.monotonic() < end:
             following.step()
         assert images(store) == 1
-    finally:
-        process.terminate()
-        process.wait()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_images import Lines, Pacs
+from node_images import Lines, Pacs, Quick, receive
 
 from molre_edge import EngineError, ScanError, load_model
 from molre_edge.dicom_results.facts import ResultError
-from molre_edge.node import store as store_module
+from molre_edge.node import due
 from molre_edge.node.configuration import NodeConfig, Results
 from molre_edge.node.journal import Journal
 from molre_edge.node.outbox import Outbox
@@ -36,25 +36,19 @@ def dicom_worker(config: NodeConfig, store: Store, journal: Journal, model: Load
 @pytest.fixture
 def worker(config: NodeConfig, store: Store, journal: Journal, model: LoadedModel, monkeypatch: Any) -> Worker:
     """One that makes findings alone."""
-    monkeypatch.setattr(store_module, "_PAUSES_SECONDS", (0.0,))
+    monkeypatch.setattr(due, "_PAUSES_SECONDS", (0.0,))
     plain = Results(sr="none", secondary_capture=False)
     return Worker(dataclasses.replace(config, study=Quick(), results=plain, destinations=()), store, journal, model)
 
 
-@dataclasses.dataclass(frozen=True)
-class Quick:
-    """No quiet time."""
+class Model:
+    """One that answers nothing yet."""
 
-    quiet_seconds: float = 0.0
-    longest_seconds: float = 3600.0
+    def begin(self, path: Path) -> Any:
+        return path
 
-
-def receive(store: Store, files: list[Path]) -> None:
-    from pydicom import dcmread
-
-    for path in files:
-        dataset = dcmread(path, stop_before_pixels=True)
-        store.receive(str(dataset.StudyInstanceUID), str(dataset.SOPInstanceUID), path.read_bytes())
+    def predict(self, path: Any) -> Any:
+        raise NotImplementedError
 
 
 def series(scans: Path, name: str = "head-2") -> list[Path]:
@@ -122,8 +116,8 @@ def test_a_study_that_can_t_be_used_is_concluded_with_its_code(
 def test_an_engine_that_fails_costs_no_study(
     config: NodeConfig, store: Store, worker: Worker, journal: Journal, lines: Lines, tiny_scans: Path, model: Any
 ) -> None:
-    class Failing:
-        def predict(self, path: Path) -> Any:
+    class Failing(Model):
+        def predict(self, path: Any) -> Any:
             raise EngineError(f"out of memory in {path}")
 
     receive(store, series(tiny_scans))
@@ -139,8 +133,8 @@ def test_an_engine_that_fails_costs_no_study(
 def test_a_bug_on_one_study_leaves_the_others(
     store: Store, worker: Worker, journal: Journal, lines: Lines, tiny_scans: Path
 ) -> None:
-    class Buggy:
-        def predict(self, path: Path) -> Any:
+    class Buggy(Model):
+        def predict(self, path: Any) -> Any:
             raise KeyError("Okonkwo^Adaeze")
 
     receive(store, series(tiny_scans))
@@ -153,8 +147,8 @@ def test_a_bug_on_one_study_leaves_the_others(
 def test_a_reader_that_was_ended_by_accident_costs_no_study(
     store: Store, journal: Journal, worker: Worker, tiny_scans: Path
 ) -> None:
-    class Crashing:
-        def predict(self, path: Path) -> Any:
+    class Crashing(Model):
+        def predict(self, path: Any) -> Any:
             raise ScanError("reader_crashed", "the reader ended")
 
     receive(store, series(tiny_scans))
@@ -181,8 +175,8 @@ def test_a_result_that_fails_by_accident_costs_no_study(
 
 
 def test_a_study_without_ct_that_can_be_used_has_a_code(store: Store, journal: Journal, worker: Worker) -> None:
-    class Refusing:
-        def predict(self, path: Path) -> Any:
+    class Refusing(Model):
+        def predict(self, path: Any) -> Any:
             raise ScanError("not_head", "no head")
 
     store.receive("1.2.3", "1.2.3.1", b"anything")

@@ -122,22 +122,45 @@ def test_a_known_title_from_another_address_is_rejected(
     assert lines.warned[0].endswith("rejected reason=address sender=CT1")
 
 
-def test_callers_that_stop_in_the_middle_of_a_pdu_are_closed_and_senders_served(
+def none_open(receiver: Receiver) -> bool:
+    until = time.monotonic() + 10
+    while receiver.open_associations and time.monotonic() < until:
+        time.sleep(0.05)
+    return not receiver.open_associations
+
+
+def test_callers_that_stop_in_the_middle_of_a_pdu_are_closed_then_kept_out_and_senders_served(
     config: NodeConfig, store: Store, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("_PDU_SECONDS", 0.2), ("_LOOK_SECONDS", 0.05), ("_REQUEST_SECONDS", 0.3)):
         monkeypatch.setattr(f"molre_edge.node.receiver.{name}", seconds)
+
+    def call() -> socket.socket:
+        return stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 10, ("127.0.0.2", 0)))
+
     few = dataclasses.replace(config, receive=dataclasses.replace(config.receive, associations=2))
     with Receiver(few, store, journal) as receiver, contextlib.ExitStack() as stack:
         callers = []
-        for stated in (b"\x00\x00\x00\x64", b"\xff\xff\xff\xff") * 2:  # one that is allowed, one that is too long
-            callers.append(stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 10)))
+        for stated in (b"\x00\x00\x00\x64", *[b"\xff\xff\xff\xff"] * 3):  # one that is allowed, others too long
+            callers.append(call())
             callers[-1].sendall(b"\x01\x00" + stated)
+        assert send(config, image("1.2.3", 1)) == [0]  # meanwhile
         assert [caller.recv(1) for caller in callers] == [b""] * 4
-        until = time.monotonic() + 10
-        while receiver.open_associations and time.monotonic() < until:
-            time.sleep(0.05)
-        assert send(config, image("1.2.3", 1)) == [0]
+        assert none_open(receiver) and call().recv(1) == b""
+        assert journal.counts()["connections_closed", ""] == 1
+        assert send(config, image("1.2.3", 2)) == [0]
+
+
+def test_one_address_has_no_more_associations_than_its_share(
+    config: NodeConfig, store: Store, journal: Journal, lines: Lines
+) -> None:
+    one = dataclasses.replace(config, receive=dataclasses.replace(config.receive, associations_per_address=1))
+    with Receiver(one, store, journal) as receiver:
+        first, second = associate(config), associate(config)
+        assert first.is_established and second.is_rejected
+        assert (second.acceptor.primitive.result, lines.warned[0].split(" ", 2)[2]) == (2, "reason=busy sender=CT1")
+        first.release()
+        assert none_open(receiver) and send(config, image("1.2.3", 1)) == [0]
 
 
 def test_the_node_ends_while_a_caller_is_in_the_middle_of_a_pdu(

@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -352,13 +352,19 @@ def life(folder: Path, acknowledged: set[str], given: list[str]) -> None:
         store.close()
 
 
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory: a kill loses nothing of what a process wrote, synced or not, so no disk is needed."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    yield folder
+    shutil.rmtree(folder)
+
+
 def test_a_kill_at_any_step_loses_nothing_and_answers_nothing_twice(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("molre_edge.node.store._PAUSES_SECONDS", (0.0,))
-    memory = Path("/dev/shm")  # a kill loses nothing of what a process wrote, synced or not, so no disk is needed
-    scratch = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    request.addfinalizer(lambda: shutil.rmtree(scratch))
+    monkeypatch.setattr("molre_edge.node.due._PAUSES_SECONDS", (0.0,))
     step, cut = 0, True
     while cut:
         step += 1
@@ -377,3 +383,74 @@ def test_a_kill_at_any_step_loses_nothing_and_answers_nothing_twice(
         store.close()
         shutil.rmtree(folder)
     assert step > 30
+
+
+def two_studies(folder: Path, acknowledged: set[str]) -> None:
+    """The work of a node that looks ahead, and gives up once what it looked at."""
+    store = Store(folder)
+    try:
+        for study in ("1.2.3", "1.2.4"):
+            if study not in acknowledged:
+                store.receive(study, f"{study}.1", b"head")
+                acknowledged.add(study)
+        ahead = None
+        while (job := store.next_job(0.0, 3600.0, ahead)) is not None:
+            assert everything(job.folder) == [f"{image}.dcm" for image in job.images]
+            ahead = store.look_ahead(0.0, 3600.0, job, None)
+            if ahead is not None:
+                store.drop(ahead)
+                ahead = store.look_ahead(0.0, 3600.0, job, None)
+            store.conclude(job, report(store, job), [], [])
+    finally:
+        store.close()
+
+
+def test_a_kill_while_a_study_is_read_ahead_loses_nothing_and_answers_nothing_twice(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("molre_edge.node.due._PAUSES_SECONDS", (0.0,))
+    step, cut = 0, True
+    while cut:
+        step += 1
+        folder, acknowledged = scratch / f"{step}", set[str]()
+        cut = killed_at(step, monkeypatch, lambda: two_studies(folder, acknowledged))  # noqa: B023 - called here
+        two_studies(folder, acknowledged)
+        store = Store(folder)
+        rows = store.rows("SELECT version, count, outcome FROM reports")
+        assert rows == [{"version": 1, "count": 1, "outcome": "answered"}] * 2, step
+        assert store.rows("SELECT id FROM studies WHERE new_since IS NOT NULL") == []
+        assert everything(folder / "jobs") == []
+        store.close()
+    assert step > 25
+
+
+def test_looking_ahead_takes_the_next_study_once_and_notes_no_attempt(store: Store) -> None:
+    for study in ("1.2.3", "1.2.4", "1.2.5"):
+        store.receive(study, f"{study}.1", b"head")
+    job = due(store)
+    ahead = store.look_ahead(0.0, 3600.0, job, None)
+    assert ahead is not None and ahead.study == store.ids.study("1.2.4") and ahead.folder.name == ahead.study
+    assert store.look_ahead(0.0, 3600.0, job, ahead) is ahead
+    assert store.rows("SELECT sum(attempts) AS n FROM studies") == [{"n": 1}]
+    store.conclude(job, report(store, job), [], [])
+    (file,) = ahead.folder.iterdir()
+    linked = file.stat().st_ctime_ns  # a reader holds it against what it found
+    taken = store.next_job(0.0, 3600.0, ahead)
+    assert taken is not None and (taken.study, taken.folder) == (ahead.study, ahead.folder)
+    assert file.stat().st_ctime_ns == linked
+
+
+def test_what_was_looked_ahead_is_another_once_an_image_came(store: Store) -> None:
+    for study in ("1.2.3", "1.2.4"):
+        store.receive(study, f"{study}.1", b"head")
+    job = due(store)
+    ahead = store.look_ahead(0.0, 3600.0, job, None)
+    store.receive("1.2.4", "1.2.4.2", b"late")
+    now = store.look_ahead(0.0, 3600.0, job, ahead)
+    assert now is not None and now is not ahead and len(everything(now.folder)) == 2
+    store.receive("1.2.4", "1.2.4.3", b"later")
+    assert store.look_ahead(60.0, 3600.0, job, now) is None  # not due any more
+    assert not now.folder.exists() and job.folder.exists()
+    store.conclude(job, report(store, job), [], [])
+    taken = store.next_job(0.0, 3600.0, now)
+    assert taken is not None and len(everything(taken.folder)) == 3

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 from dicom_fixtures import Errors, Groups
 
+from molre_edge.dicom_results.codes import code_of
 from molre_edge.errors import MissingDependencyError, RunError, UsageError
 from molre_edge.runs.context import InferOptions
 from molre_edge.runs.dicom_folder import DICOM_FOLDER, NO_DICOM_RESULT, NO_DICOM_STUDY
@@ -84,23 +85,28 @@ def test_the_report_of_every_real_scan_is_valid_and_holds_what_was_answered(
 ) -> None:
     result = run(data_dir / place, sr="comprehensive3d", secondary_capture=True)
     table = {row["scan"]: row for row in rows(result.folder / "scans.csv").values()}
+    lines = map(json.loads, (result.folder / "findings.jsonl").read_text().splitlines())
+    said = {line["scan"]: line["findings"] for line in lines}
     presence = {True: "52101004", False: "272519000", None: "373068000"}
     seen = 0
-    assert result.dicom is not None
-    for scan in result.scans:
-        paths = sorted(result.dicom.glob(f"{scan.scan}.*"))
-        warnings = table[scan.scan]["warnings"].split("; ")
+    assert result.dicom is not None and set(said) == {scan.scan for scan in result.scans}
+    for scan, findings in said.items():
+        paths = sorted(result.dicom.glob(f"{scan}.*"))
+        warnings = table[scan]["warnings"].split("; ")
         assert bool(paths) != bool({NO_DICOM_STUDY, NO_DICOM_RESULT} & set(warnings))
         assert [error for path in paths for error in dciodvfy(path)] == []
         if not paths:
             continue
         seen += 1
-        groups = dsrdump(result.dicom / f"{scan.scan}.sr.dcm")
-        assert list(groups) == list(scan.findings)
-        for name, finding in scan.findings.items():
-            assert groups[name]["Presence of property"] == presence[finding.positive]
-            assert float(groups[name]["Probability"]) == pytest.approx(finding.probability, abs=1e-13)
-            assert float(groups[name]["Decision threshold"]) == pytest.approx(finding.threshold, abs=1e-13)
+        groups = dsrdump(result.dicom / f"{scan}.sr.dcm")
+        assert list(groups) == list(findings)
+        for name, finding in findings.items():
+            group = dict(groups[name])
+            assert group.pop("Finding") == code_of(name).value
+            assert group.pop("Presence of property") == presence[finding["positive"]]
+            assert float(group.pop("Probability")) == pytest.approx(finding["probability"], abs=1e-13)
+            assert float(group.pop("Decision threshold")) == pytest.approx(finding["threshold"], abs=1e-13)
+            assert group == {}
     assert seen == reports
 
 

@@ -123,7 +123,7 @@ def test_a_reader_process_gives_the_same_and_is_gone_afterwards(
     model: LoadedModel, tiny_bundle: Path, tiny_scans: Path
 ) -> None:
     with load_model(tiny_bundle, "fp32") as apart:
-        processes: list[Any] = [reader._process for reader in apart._readers._all]
+        processes: list[Any] = [reader._process for reader in apart._reader._readers._all]
         for name in ("head-1", "head-3"):
             assert apart.predict(tiny_scans / name).findings == model.predict(tiny_scans / name).findings
         assert [process.poll() for process in processes] == [None]

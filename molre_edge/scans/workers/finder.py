@@ -50,6 +50,12 @@ class Finder:
             end_worker(self._process)
             self._process = None
 
+    def kill(self) -> None:
+        """End the process while another thread asks it: that thread is told that it ended."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def find(self, path: Path, *, all_series: bool = False, settle_seconds: float = 0.0) -> FoundScans:
         """As :func:`molre_edge.scans.find_scans`; a file that crashes its reader is rejected as ``reader_crashed``.
 

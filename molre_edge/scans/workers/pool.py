@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -26,7 +27,16 @@ from molre_edge.scans.workers.start import end_worker, how_it_ended, start_worke
 from molre_edge.scans.workers.worker import READY
 from molre_edge.specs import Grid
 
-__all__ = ["AHEAD_BYTES", "CRASHED", "READER_BYTES", "TOO_SLOW", "Readers", "default_readers", "most_readers"]
+__all__ = [
+    "AHEAD_BYTES",
+    "CRASHED",
+    "READER_BYTES",
+    "TOO_SLOW",
+    "Readers",
+    "default_readers",
+    "few_processes",
+    "most_readers",
+]
 
 CRASHED = "reader_crashed"
 TOO_SLOW = "reader_too_slow"
@@ -94,7 +104,7 @@ class Readers:
                 self._start_reader()
         except (OSError, RuntimeError) as error:  # few processes are allowed; threads count as processes
             self.__exit__(None, None, None)
-            raise _few_processes(error) from error
+            raise few_processes(error) from error
         return self
 
     def __exit__(
@@ -110,6 +120,10 @@ class Readers:
             thread.join()
         for reader in self._all:
             reader.end()
+        with suppress(queue.Empty):
+            while True:
+                if (left := self._jobs.get_nowait()) is not None:
+                    left[1].cancel()
 
     def read(self, sources: Iterable[ScanSource]) -> Iterator[Prepared | ScanError]:
         """Volumes, or the reason why there is none, in the order of the sources.
@@ -149,6 +163,8 @@ class Readers:
     def _submit(self, source: ScanSource) -> Future[Prepared | ScanError]:
         future: Future[Prepared | ScanError] = Future()
         self._jobs.put((source, future))
+        if self._closed:  # by another thread: nobody takes it
+            future.cancel()
         return future
 
     def _start_reader(self) -> None:
@@ -174,8 +190,12 @@ class Readers:
     def _serve(self, reader: _Reader) -> None:
         """Hand one reader scan after scan."""
         free_since: float | None = None
-        while (job := self._jobs.get()) is not None and not self._closed:
+        while (job := self._jobs.get()) is not None:
             source, future = job
+            if self._closed:
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                continue
             idle_ms = 0.0 if free_since is None else 1e3 * (time.perf_counter() - free_since)
             try:
                 result = reader.ask(source)
@@ -186,7 +206,8 @@ class Readers:
             free_since = time.perf_counter()
 
 
-def _few_processes(error: Exception) -> RunError:
+def few_processes(error: Exception) -> RunError:
+    """What to do where a process or thread can't be started."""
     return RunError(_FEW_PROCESSES.format(getattr(error, "strerror", None) or error))
 
 
@@ -227,7 +248,7 @@ class _Reader:
         try:
             timer.start()
         except RuntimeError as error:
-            raise _few_processes(error) from error
+            raise few_processes(error) from error
         try:
             assert process.stdin is not None and process.stdout is not None
             if not self._ready:
@@ -248,7 +269,7 @@ class _Reader:
                     try:
                         self._process = self._start()
                     except OSError as failed:
-                        raise _few_processes(failed) from failed
+                        raise few_processes(failed) from failed
             return self._why(process.returncode, late.is_set())
         finally:
             timer.cancel()
