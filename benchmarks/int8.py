@@ -188,7 +188,7 @@ class Row:
             told["auc"] = {
                 "reference": numbers.mean_auc_reference,
                 "engine": numbers.mean_auc_engine,
-                "findings": {each.finding: asdict(each.auc) for each in numbers.per_finding if each.auc is not None},
+                "findings": {each.finding: each.auc.to_dict() for each in numbers.per_finding if each.auc is not None},
             }
         return told
 

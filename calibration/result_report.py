@@ -165,7 +165,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
                 "max_abs_dp": each.dp.max_abs,
                 "mean_abs_dp": each.dp.mean_abs,
                 "flips": len(each.flips),
-                "auc": None if each.auc is None else asdict(each.auc),
+                "auc": None if each.auc is None else each.auc.to_dict(),
+                "marks": list(each.marks),
             }
             for each in numbers.per_finding
         ],

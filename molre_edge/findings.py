@@ -23,6 +23,7 @@ __all__ = [
     "checked_names",
     "checked_thresholds",
     "default_findings",
+    "finding_words",
     "parents_of",
     "reserved_word",
 ]
@@ -55,6 +56,17 @@ def default_findings() -> tuple[Finding, ...]:
     return tuple(
         Finding(row["finding"], row["group"], row["parent"] or None) for row in csv.DictReader(text.splitlines())
     )
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    text = resources.files("molre_edge").joinpath("codes.csv").read_text(encoding="utf-8")
+    return {row["finding"]: row["meaning"] for row in csv.DictReader(text.splitlines())}
+
+
+def finding_words(name: str) -> str:
+    """A finding for people: the meaning of its code (``codes.csv``), else its name without underscores."""
+    return _meanings().get(name) or name.replace("_", " ").strip() or "finding"
 
 
 def parents_of(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from molre_edge.findings import default_findings, parents_of, reserved_word
+from molre_edge.dicom_results.codes import code_of
+from molre_edge.findings import default_findings, finding_words, parents_of, reserved_word
 
 NAMES = tuple(finding.name for finding in default_findings())
 
@@ -41,6 +42,12 @@ def test_a_parent_is_a_finding_of_the_same_group_and_no_circle_closes() -> None:
             assert by_name[above].group == finding.group
             seen.add(above)
             above = by_name[above].parent
+
+
+def test_a_finding_has_the_same_words_on_pages_and_in_dicom_results() -> None:
+    assert all(finding_words(name) == code_of(name).meaning for name in (*NAMES, "our_own_finding"))
+    assert finding_words("skull_base_fracture") == "Fracture of base of skull"
+    assert (finding_words("our_own_finding"), finding_words("_")) == ("our own finding", "finding")
 
 
 def test_parents_are_pairs_of_indices_into_the_given_names() -> None:

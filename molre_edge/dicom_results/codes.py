@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from molre_edge.findings import finding_words
+
 __all__ = ["ATTENTION", "OWN_SCHEME", "THRESHOLD", "FindingCode", "code_of", "finding_codes"]
 
 OWN_SCHEME = "99MOLRE"
@@ -50,5 +52,5 @@ def code_of(name: str) -> FindingCode:
     if known is not None:
         return known
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12].upper()
-    meaning = name.replace("\\", " ").replace("_", " ").strip() or "finding"
+    meaning = finding_words(name.replace("\\", " "))
     return FindingCode(f"U{digest}", OWN_SCHEME, meaning[:_LONGEST_MEANING])

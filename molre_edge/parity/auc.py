@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from molre_edge.parity.outputs import FloatArray, ParityError
 
-__all__ = ["Z_95", "AucComparison", "AucInterval", "auc", "auc_interval", "compare_auc"]
+__all__ = ["Z_95", "AucComparison", "AucInterval", "auc", "auc_interval", "compare_auc", "unseen"]
 
 Z_95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution: two-sided intervals of 95 %."""
@@ -36,6 +36,8 @@ class AucComparison:
         high: upper end of it.
         positives: scans with the finding.
         negatives: scans without it; scans of unknown label are in neither.
+        reference_interval: low and high end of the 95 % interval of the reference's AUC; see :func:`auc_interval`.
+        engine_interval: the same for the engine.
     """
 
     reference: float
@@ -45,20 +47,36 @@ class AucComparison:
     high: float
     positives: int
     negatives: int
+    reference_interval: tuple[float, float]
+    engine_interval: tuple[float, float]
 
     @property
     def drop(self) -> float:
         """Reference minus engine: what the limits bound."""
         return self.reference - self.engine
 
+    @property
+    def near_chance(self) -> bool:
+        """Whether the interval of the reference's or the engine's AUC contains 0.5."""
+        return any(low <= 0.5 <= high for low, high in (self.reference_interval, self.engine_interval))
+
+    @property
+    def not_excluded(self) -> float | None:
+        """The size of a difference that so few scans can't exclude, where DeLong's interval has no width.
+
+        It has none if no pair of scans changed its order, which is no proof that none would: see :func:`unseen`.
+        """
+        return unseen(self.positives, self.negatives) if self.low == self.high else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        intervals = {"reference_interval": list(self.reference_interval), "engine_interval": list(self.engine_interval)}
+        return {**asdict(self), **intervals, "not_excluded": self.not_excluded}
 
 
 @dataclass(frozen=True)
 class AucInterval:
-    """An AUC with its 95 % interval (DeLong), both ends within 0 and 1."""
+    """An AUC with its 95 % interval, both ends within 0 and 1; see :func:`auc_interval`."""
 
     auc: float
     low: float
@@ -103,8 +121,25 @@ def auc(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float:
     return float(_components(scores, positive)[0].mean())
 
 
+def unseen(positives: int, negatives: int) -> float:
+    """The largest share of pairs that may behave otherwise although none of those at hand does, at 95 %.
+
+    The rule of three of J. A. Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249
+    (1983) 1743-1745, in its exact form, for as many independent pairs of a scan with the finding and one without as
+    the scans give: the smaller of the two counts.
+
+    Args:
+        positives: scans with the finding, at least 1.
+        negatives: scans without it, at least 1.
+    """
+    return 1.0 - 0.05 ** (1.0 / min(positives, negatives))
+
+
 def auc_interval(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> AucInterval | None:
     """The AUC of one set of scores and its 95 % interval.
+
+    The interval is DeLong's. Its variance is 0 if all pairs of scans are ordered alike (an AUC of 1, 0, or 0.5 of equal
+    scores), whatever their number; the rule of three bounds the interval then: see :func:`unseen`.
 
     Args:
         scores: float (n,), finite.
@@ -116,8 +151,17 @@ def auc_interval(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> AucInte
     m, n = int(positive.sum()), int((~positive).sum())
     if m < _FEWEST or n < _FEWEST:
         return None
-    of_positives, of_negatives = _components(scores, positive)
+    return _interval(_components(scores, positive))
+
+
+def _interval(components: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> AucInterval:
+    """Of the components of one set of scores, at least two of each class."""
+    of_positives, of_negatives = components
+    m, n = len(of_positives), len(of_negatives)
     area = float(of_positives.mean())
+    if np.ptp(of_positives) == 0 and np.ptp(of_negatives) == 0:
+        share = unseen(m, n)
+        return AucInterval(area, area * (1 - share), area + (1 - area) * share)
     half = Z_95 * float(np.var(of_positives, ddof=1) / m + np.var(of_negatives, ddof=1) / n) ** 0.5
     return AucInterval(area, max(0.0, area - half), min(1.0, area + half))
 
@@ -137,7 +181,8 @@ def compare_auc(reference: FloatArray, engine: FloatArray, positive: npt.NDArray
     if m < _FEWEST or n < _FEWEST:
         return None
     of_reference, of_engine = _components(reference, positive), _components(engine, positive)
-    area_reference, area_engine = float(of_reference[0].mean()), float(of_engine[0].mean())
+    interval_reference, interval_engine = _interval(of_reference), _interval(of_engine)
+    area_reference, area_engine = interval_reference.auc, interval_engine.auc
     variance = float(
         np.var(of_engine[0] - of_reference[0], ddof=1) / m + np.var(of_engine[1] - of_reference[1], ddof=1) / n
     )
@@ -150,4 +195,6 @@ def compare_auc(reference: FloatArray, engine: FloatArray, positive: npt.NDArray
         high=min(1.0, difference + half),
         positives=m,
         negatives=n,
+        reference_interval=(interval_reference.low, interval_reference.high),
+        engine_interval=(interval_engine.low, interval_engine.high),
     )

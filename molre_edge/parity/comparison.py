@@ -10,6 +10,7 @@ import numpy.typing as npt
 from molre_edge.findings import parents_of
 from molre_edge.parity.attention import AttentionNumbers, compare_attention
 from molre_edge.parity.auc import AucComparison, compare_auc
+from molre_edge.parity.decisions import Decisions, decisions_of
 from molre_edge.parity.logits import TIED, logit_differences, saturation, threshold_logits
 from molre_edge.parity.numbers import (
     Differences,
@@ -66,7 +67,8 @@ def compare(
     finite = np.isfinite(reference.logits) & np.isfinite(engine.logits)  # (n, findings)
     dp = np.where(finite, p_engine - p_reference, np.nan)
     dlogit = logit_differences(reference.logits, engine.logits)
-    flipped = finite & ((p_reference >= cuts) != (p_engine >= cuts))
+    decided = p_reference >= cuts, p_engine >= cuts
+    flipped = finite & (decided[0] != decided[1])
     per_finding = tuple(
         FindingNumbers(
             finding=name,
@@ -75,6 +77,7 @@ def compare(
             logit=_largest_logit(reference.logits[:, j], engine.logits[:, j], dlogit[:, j]),
             flips=_flips(reference, engine, flipped[:, j], j, float(cuts[j])),
             auc=None if truth is None else _auc(reference.logits[:, j], engine.logits[:, j], truth[:, j]),
+            decisions=None if truth is None else _decisions(decided, finite, truth, j),
         )
         for j, name in enumerate(names)
     )
@@ -178,6 +181,14 @@ def _auc(reference: FloatArray, engine: FloatArray, truth: _F64) -> AucCompariso
     if not (np.isfinite(reference[known]).all() and np.isfinite(engine[known]).all()):
         return None
     return compare_auc(reference[known], engine[known], truth[known] == 1)
+
+
+def _decisions(
+    decided: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], finite: npt.NDArray[np.bool_], truth: _F64, j: int
+) -> Decisions:
+    """Of finding `j`, on the scans whose label is known and whose answers are finite; (n, findings) each."""
+    known = ~np.isnan(truth[:, j]) & finite[:, j]
+    return decisions_of(decided[0][known, j], decided[1][known, j], truth[known, j] == 1)
 
 
 def embedding_cosines(reference: FloatArray, engine: FloatArray) -> _F64:

@@ -8,12 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from molre_edge.findings import finding_words
 from molre_edge.parity.attention import AttentionNumbers
 from molre_edge.parity.auc import AucComparison
+from molre_edge.parity.decisions import Decisions
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.outputs import FloatArray
 
 __all__ = [
+    "FEW_CASES",
     "Differences",
     "FindingNumbers",
     "Flip",
@@ -25,6 +28,9 @@ __all__ = [
     "WorstScan",
     "largest",
 ]
+
+FEW_CASES = 20
+"""With fewer scans with a finding, or without it, its figures are marked; docs/reference/report.md says why so many."""
 
 Side = Literal["reference", "engine"]
 _F64 = npt.NDArray[np.float64]
@@ -140,6 +146,7 @@ class FindingNumbers:
         logit: the largest difference of a logit; ``None`` if no pair of finite values exists.
         flips: decisions that changed.
         auc: of both, if the labels allow it.
+        decisions: sensitivity and specificity of both; ``None`` without labels.
     """
 
     finding: str
@@ -148,6 +155,24 @@ class FindingNumbers:
     logit: LogitDifference | None
     flips: tuple[Flip, ...]
     auc: AucComparison | None
+    decisions: Decisions | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a label of this finding is known."""
+        return self.decisions is not None and self.decisions.positives + self.decisions.negatives > 0
+
+    @property
+    def few_cases(self) -> bool:
+        """Whether it has labels, but fewer than :data:`FEW_CASES` scans with the finding or without it."""
+        known = self.decisions
+        return known is not None and self.labelled and min(known.positives, known.negatives) < FEW_CASES
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What makes the figures from labels weak, in words: ``few cases``, ``near chance``."""
+        near = self.auc is not None and self.auc.near_chance
+        return (*(["few cases"] if self.few_cases else []), *(["near chance"] if near else []))
 
     def beyond(self, limits: ParityLimits) -> bool:
         """Whether a difference of this finding alone, as a probability or as a logit, breaks its limit."""
@@ -161,11 +186,14 @@ class FindingNumbers:
         """Plain data for JSON."""
         return {
             "finding": self.finding,
+            "words": finding_words(self.finding),
             "threshold": self.threshold,
             **self.dp.to_dict(),
             "max_abs_dlogit": self.logit.size if self.logit else None,
             "flips": [flip.to_dict() for flip in self.flips],
             "auc": self.auc.to_dict() if self.auc else None,
+            "decisions": self.decisions.to_dict() if self.decisions else None,
+            "marks": list(self.marks),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 __all__ = [
     "area",
@@ -12,14 +13,17 @@ __all__ = [
     "milliseconds",
     "number",
     "percent",
+    "plain",
     "probability",
     "rounded",
+    "typeset",
 ]
 
 _NONE = "–"
 _MINUS = "−"
 _DIGITS = 3
 _NEAR = 0.01  # probabilities this close to 0 or 1 are shown with the digits that matter
+_SMALL = 1e-4  # below, numbers have exponents; Python's g format draws the line there too
 _EXACT = 17  # significant digits that tell any two float64 apart
 
 
@@ -34,12 +38,22 @@ def digits_beside(measured: float, limit: float | None) -> int:
 
 
 def rounded(measured: float, limit: float | None) -> str:
-    """A measured value in ASCII, for sentences that machines pass on: ``0.0123``, ``3.24e-05``."""
-    return f"{measured:.{digits_beside(measured, limit)}g}"
+    """A measured value in ASCII, for sentences that machines pass on: ``0.0123``, ``3.24e-5``."""
+    return plain(measured, digits_beside(measured, limit))
+
+
+def plain(value: float, digits: int = _DIGITS) -> str:
+    """A number in ASCII, for sentences that machines pass on: ``0.0123``, ``-3.24e-5``, ``nan``."""
+    return re.sub(r"e([+-])0*", lambda sign: "e-" if sign[1] == "-" else "e", f"{value:.{digits}g}")
+
+
+def typeset(sentence: str) -> str:
+    """A sentence with numbers in ASCII, as pages write them: a minus where a hyphen begins a number or exponent."""
+    return re.sub(r"(?<![\w.-])-(?=[\d.])|(?<=\de)-(?=\d)", _MINUS, sentence)
 
 
 def number(value: float | None, digits: int = _DIGITS, *, signed: bool = False, aligned: bool = False) -> str:
-    """The digits that matter: ``0``, ``0.0123``, ``3.24e−4``, ``12.5``, ``1800``; a dash for what is not finite.
+    """The digits that matter: ``0``, ``0.0123``, ``3.24e−5``, ``12.5``, ``1800``; a dash for what is not finite.
 
     Args:
         value: what to show.
@@ -51,7 +65,7 @@ def number(value: float | None, digits: int = _DIGITS, *, signed: bool = False, 
         return _NONE
     if value == int(value) and abs(value) < 1e6:
         text = str(int(value))
-    elif abs(value) < 1e-3 or abs(value) >= 1e6:
+    elif abs(float(f"{value:.{digits}g}")) < _SMALL or abs(value) >= 1e6:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa if aligned or "." not in mantissa else mantissa.rstrip("0").rstrip(".")
         text = f"{mantissa}e{int(exponent)}"

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from molre_edge.findings import finding_words
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.logits import saturation
-from molre_edge.parity.numbers import NonFinite, ParityNumbers
+from molre_edge.parity.numbers import FEW_CASES, NonFinite, ParityNumbers
 from molre_edge.parity.outputs import ParityError
-from molre_edge.parity.text import cosine, rounded
+from molre_edge.parity.text import cosine, percent, plain, rounded
 
 __all__ = ["Check", "Verdict", "judge"]
 
@@ -155,8 +156,12 @@ def _finite(numbers: ParityNumbers) -> Check:
 
 def _where(each: NonFinite) -> str:
     """``engine logits of volume 3 (midline_shift, mass_effect and 2 more)``; volumes counted from 1."""
-    findings = f" ({_some(list(each.findings))})" if each.findings else ""
+    findings = f" ({_some([finding_words(name) for name in each.findings])})" if each.findings else ""
     return f"{each.side} {each.output} of volume {each.scan + 1}{findings}"
+
+
+def _percent(count: int, total: int) -> str:
+    return percent(count / total).replace("−", "-")
 
 
 def _some(words: list[str]) -> str:
@@ -171,7 +176,7 @@ def _max_abs_dp(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     else:
         worst = max(numbers.per_finding, key=lambda each: -1.0 if each.dp.max_abs is None else each.dp.max_abs)
         shown = rounded(measured, limits.max_abs_dp)
-        text = f"largest difference of a probability {shown}, in {worst.finding}"
+        text = f"largest difference of a probability {shown}, in {finding_words(worst.finding)}"
     return _check("max_abs_dp", measured, limits.max_abs_dp, text)
 
 
@@ -181,8 +186,8 @@ def _max_abs_dlogit(numbers: ParityNumbers, limits: ParityLimits) -> Check:
         return _check("max_abs_dlogit", None, limit, "not judged: no logit is finite in both")
     finding, found = worst
     text = (
-        f"largest difference of a logit {rounded(found.size, limit)}, in {finding}: {found.reference:.4g} in the "
-        f"reference, {found.engine:.4g} in the engine"
+        f"largest difference of a logit {rounded(found.size, limit)}, in {finding_words(finding)}: "
+        f"{plain(found.reference, 4)} in the reference, {plain(found.engine, 4)} in the engine"
     )
     wider = float(saturation(np.array(found.reference)))
     if wider > 1:
@@ -197,17 +202,17 @@ def _far_flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     )
     if flips:
         worst = max(flips, key=lambda flip: flip.distance)
-        finding = numbers.per_finding[worst.finding].finding
+        finding = finding_words(numbers.per_finding[worst.finding].finding)
         text += (
-            f" ({len(flips) / total:.2%}); the farthest in {finding}: p {worst.reference:.3g} in the reference, "
-            f"{worst.engine:.3g} in the engine, threshold {worst.threshold:.3g}"
+            f" ({_percent(len(flips), total)}); the farthest in {finding}: p {plain(worst.reference)} in the "
+            f"reference, {plain(worst.engine)} in the engine, threshold {plain(worst.threshold)}"
         )
     return _check("far_flips", len(flips) / total, limits.max_far_flips_fraction, text)
 
 
 def _flips(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     flips, total, limit = len(numbers.untied_flips), numbers.scan_findings, limits.max_flips_fraction
-    text = f"{flips} of {total} decisions flipped at any distance from the threshold ({flips / total:.2%})"
+    text = f"{flips} of {total} decisions flipped at any distance from the threshold ({_percent(flips, total)})"
     tied = len(numbers.flips) - flips
     if tied:
         text += f", without {tied} whose reference lies on the threshold"
@@ -249,8 +254,8 @@ def _routing_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
         text += "; a single volume can't show that routing depends on the scan"
     elif limits.max_routing_l1 is not None and gates.spread_reference <= limits.max_routing_l1:
         text += (
-            f"; the reference's own gates differ by only {gates.spread_reference:.3g} between these volumes, which is "
-            "within the limit, so they can't show that routing depends on the scan"
+            f"; the reference's own gates differ by only {plain(gates.spread_reference)} between these volumes, which "
+            "is within the limit, so they can't show that routing depends on the scan"
         )
     return _check("routing_l1", measured, limits.max_routing_l1, text)
 
@@ -283,13 +288,19 @@ def _no_auc(numbers: ParityNumbers) -> str:
     return "not judged: no finding has finite answers for two labelled scans with it and two without"
 
 
+def _few(numbers: ParityNumbers) -> str:
+    """How many of the AUCs rest on few cases."""
+    few = sum(each.auc is not None and each.few_cases for each in numbers.per_finding)
+    return f"; {few} of them with few cases (fewer than {FEW_CASES} with the finding or without it)" if few else ""
+
+
 def _mean_auc(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.mean_auc_drop
     text = _no_auc(numbers)
     if measured is not None:
         text = (
             f"mean AUC of {len(numbers.aucs)} findings {numbers.mean_auc_reference:.4f} in the reference, "
-            f"{numbers.mean_auc_engine:.4f} in the engine"
+            f"{numbers.mean_auc_engine:.4f} in the engine{_few(numbers)}"
         )
     return _check("mean_auc_drop", measured, limits.max_mean_auc_drop, text)
 
@@ -298,11 +309,12 @@ def _finding_auc(numbers: ParityNumbers, limits: ParityLimits) -> Check:
     measured = numbers.max_finding_auc_drop
     text = _no_auc(numbers)
     if measured is not None and measured <= 0:
-        text = f"none of {len(numbers.aucs)} findings has a lower AUC in the engine"
+        text = f"none of {len(numbers.aucs)} findings has a lower AUC in the engine{_few(numbers)}"
     elif measured is not None:
         name, auc = min(numbers.aucs, key=lambda each: each[1].difference)
         text = (
-            f"{name} {auc.reference:.4f} in the reference, {auc.engine:.4f} in the engine "
-            f"(95 % interval of the difference {auc.low:+.4f} to {auc.high:+.4f})"
+            f"{finding_words(name)} {auc.reference:.4f} in the reference, {auc.engine:.4f} in the engine "
+            f"(95 % interval of the difference {auc.low:+.4f} to {auc.high:+.4f}), the largest drop of "
+            f"{len(numbers.aucs)} findings{_few(numbers)}"
         )
     return _check("finding_auc_drop", measured, limits.max_finding_auc_drop, text)

@@ -75,7 +75,12 @@ def _findings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The findings of every comparison side by side, the worst first."""
     comparisons = report["comparisons"]
     rows = [
-        {"finding": cells[0]["finding"], "cells": cells, "worst": max(cell["max_abs_dp"] or 0.0 for cell in cells)}
+        {
+            "finding": cells[0]["finding"],
+            "cells": cells,
+            "worst": max(cell["max_abs_dp"] or 0.0 for cell in cells),
+            "marks": next((cell.get("marks", []) for cell in cells if cell["auc"]), []),
+        }
         for cells in zip(*(each["findings"] for each in comparisons), strict=True)
     ]
     return sorted(rows, key=lambda row: -row["worst"])

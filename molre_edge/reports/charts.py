@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from molre_edge.parity.auc import Z_95
+from molre_edge.findings import finding_words
+from molre_edge.parity.auc import Z_95, AucComparison
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import ParityNumbers
 from molre_edge.parity.text import milliseconds, number
@@ -17,7 +18,7 @@ from molre_edge.reports.axis import Axis
 from molre_edge.reports.figure import Figure
 from molre_edge.reports.plots import COLOURS, SERIES, picture, tidy
 
-__all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "scan_by_scan", "spread", "times"]
+__all__ = ["POINTS", "Agreement", "agreement", "auc_differences", "auc_levels", "scan_by_scan", "spread", "times"]
 
 POINTS = 1500
 """The most points in the agreement plot; more only make the file larger."""
@@ -172,14 +173,44 @@ def auc_differences(rows: Sequence[tuple[str, float, float, float]]) -> str | No
         axes.axvline(0, color=COLOURS["line"], linewidth=1.2)
         axes.hlines(places, [row[2] for row in rows], [row[3] for row in rows], color=COLOURS["accent"], alpha=0.45)
         axes.plot(middle, places, "o", color=COLOURS["accent"], markersize=5, markeredgewidth=0)
-        axes.set_yticks(places, [_short(row[0]) for row in rows])
+        axes.set_yticks(places, [_short(finding_words(row[0])) for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         tidy(axes, grid="x")
         axes.set_xlabel("AUC, engine − reference")
 
     low = min(rows, key=lambda row: row[1])
-    alt = f"AUC differences of {len(rows)} findings; the lowest is {number(low[1], signed=True)} in {low[0]}"
+    lowest = f"{number(low[1], signed=True)} in {finding_words(low[0])}"
+    alt = f"AUC differences of {len(rows)} findings; the lowest is {lowest}"
     return picture(paint, name="auc", alt=alt, height=60 + 19.0 * len(rows))
+
+
+def auc_levels(rows: Sequence[tuple[str, AucComparison]]) -> str:
+    """Two lines a finding: the AUC of reference and engine, each with its 95 % interval; chance is a line.
+
+    Args:
+        rows: (finding, comparison), at least one.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(rows))[::-1]
+        axes.axvline(0.5, color=COLOURS["line"], linewidth=1.2)
+        sides = [
+            ("reference", [each.reference for _, each in rows], [each.reference_interval for _, each in rows]),
+            ("engine", [each.engine for _, each in rows], [each.engine_interval for _, each in rows]),
+        ]
+        for place, (name, values, intervals) in enumerate(sides):
+            at, colour = places + 0.17 - 0.34 * place, SERIES[place]
+            axes.hlines(at, [low for low, _ in intervals], [high for _, high in intervals], color=colour, alpha=0.5)
+            axes.plot(values, at, _MARKS[place], color=colour, markersize=5, markeredgewidth=0, label=name)
+        axes.set_yticks(places, [_short(finding_words(name)) for name, _ in rows])
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        tidy(axes, grid="x")
+        axes.set_xlabel("AUC; the grey line is chance")
+        _legend(figure, ["reference", "engine"])
+
+    alt = f"AUC of reference and engine in {len(rows)} findings, with 95 % intervals; the table below has the numbers"
+    return picture(paint, name="auc-levels", alt=alt, height=78 + 19.0 * len(rows))
 
 
 def scan_by_scan(numbers: ParityNumbers, dp: _F64, dlogit: _F64, limits: ParityLimits) -> str:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from molre_edge.files import write_whole
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.numbers import FindingNumbers, ParityNumbers
-from molre_edge.parity.text import rounded
+from molre_edge.parity.text import plain, rounded
 from molre_edge.reports.parity_report import Report
 from molre_edge.specs import DISCLAIMER
 
@@ -129,10 +129,10 @@ def _why(finding: FindingNumbers, limits: ParityLimits, numbers: ParityNumbers, 
     why = ["NaN or infinity"] if finding.finding in broken else []
     size = finding.dp.max_abs
     if size is not None and limits.max_abs_dp is not None and size > limits.max_abs_dp:
-        why.append(f"largest |dp| {rounded(size, limits.max_abs_dp)}, allowed {limits.max_abs_dp:g}")
+        why.append(f"largest |dp| {rounded(size, limits.max_abs_dp)}, allowed {plain(limits.max_abs_dp, 6)}")
     logit, most = finding.logit, limits.max_abs_dlogit
     if logit is not None and most is not None and logit.size > most:
-        why.append(f"largest |dlogit| {rounded(logit.size, most)}, allowed {most:g}")
+        why.append(f"largest |dlogit| {rounded(logit.size, most)}, allowed {plain(most, 6)}")
     far = [flip for flip in finding.flips if flip.distance > limits.flip_margin_logit]
     if far and limits.max_far_flips_fraction == 0:
         why.append(f"{len(far)} of {numbers.n} decisions flipped far from the threshold, allowed none")
@@ -141,7 +141,7 @@ def _why(finding: FindingNumbers, limits: ParityLimits, numbers: ParityNumbers, 
         why.append(f"{len(untied)} of {numbers.n} decisions flipped, allowed none")
     drop, most = finding.auc.drop if finding.auc else None, limits.max_finding_auc_drop
     if drop is not None and most is not None and drop > most:
-        why.append(f"AUC drop {rounded(drop, most)}, allowed {most:g}")
+        why.append(f"AUC drop {rounded(drop, most)}, allowed {plain(most, 6)}")
     return "; ".join(why)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from molre_edge.findings import default_findings
 from molre_edge.parity.limits import ParityLimits
 from molre_edge.parity.logits import logit_differences
-from molre_edge.parity.numbers import Differences, GateNumbers, ParityNumbers
+from molre_edge.parity.numbers import FEW_CASES, Differences, FindingNumbers, GateNumbers, ParityNumbers
 from molre_edge.parity.outputs import Outputs
 from molre_edge.parity.text import cosine, digits_beside, number, percent
 from molre_edge.parity.verdict import Check
@@ -63,6 +63,7 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         (row.who, row.phase, row.median_ms, row.p95_ms, row.p99_ms) for row in report.timing if row.phase not in WAITS
     ]
     context: dict[str, Any] = {
+        "accuracy": None,
         "report": report,
         "engine": engine_name(report),
         "state": "none" if report.verdict is None else "pass" if report.verdict.passed else "fail",
@@ -83,6 +84,7 @@ def _context(report: Report, slices: Sequence[KeySlice]) -> dict[str, Any]:
         "groups": _groups(report, numbers),
         "pairs_changed": [pair for pair in numbers.consistency if pair.changed],
         "areas": _areas(numbers),
+        "accuracy": _accuracy(report, numbers),
         "routing": _routing(numbers.gates, limits) if numbers.gates and numbers.gates.experts > 1 else None,
         "worst": [
             {
@@ -204,11 +206,38 @@ def _strip(dp: Differences, scale: float) -> dict[str, Any] | None:
 
 
 def _areas(numbers: ParityNumbers) -> dict[str, Any] | None:
-    """A picture of the findings that lost most AUC; ``None`` if no AUC differs."""
+    """Pictures of the findings that lost most AUC; ``None`` if no AUC differs."""
     moved = [each for each in numbers.aucs if each[1].reference != each[1].engine]
     lowest = sorted(moved, key=lambda each: each[1].difference)[:_SHOWN_AREAS]
-    svg = charts.auc_differences([(name, auc.difference, auc.low, auc.high) for name, auc in lowest])
-    return None if svg is None else {"svg": svg, "shown": len(lowest), "moved": len(moved)}
+    if not lowest:
+        return None
+    return {
+        "svg": charts.auc_differences([(name, auc.difference, auc.low, auc.high) for name, auc in lowest]),
+        "levels": charts.auc_levels(lowest),
+        "shown": len(lowest),
+        "moved": len(moved),
+    }
+
+
+def _accuracy(report: Report, numbers: ParityNumbers) -> dict[str, Any] | None:
+    """The labelled findings by group, and how many have marks; ``None`` without labels."""
+    of = group_of(report)
+    groups: dict[str, list[FindingNumbers]] = {}
+    for each in numbers.per_finding:
+        if each.labelled:
+            groups.setdefault(of[each.finding], []).append(each)
+    rows = [row for group in groups.values() for row in group]
+    if not rows:
+        return None
+    return {
+        "groups": [{"name": name, "rows": group} for name, group in groups.items()],
+        "labelled": len(rows),
+        "unlabelled": len(numbers.per_finding) - len(rows),
+        "few": sum("few cases" in row.marks for row in rows),
+        "near": sum("near chance" in row.marks for row in rows),
+        "same": any(row.auc is not None and row.auc.not_excluded is not None for row in rows),
+        "few_cases": FEW_CASES,
+    }
 
 
 def _routing(gates: GateNumbers, limits: ParityLimits) -> dict[str, Any]:

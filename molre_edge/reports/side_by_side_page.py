@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from molre_edge.parity.numbers import FEW_CASES
 from molre_edge.reports import charts
 from molre_edge.reports.parity_page import check_row, engine_name, finite_probabilities, group_of
 from molre_edge.reports.parity_report import Report
@@ -27,6 +28,7 @@ def render_comparison(comparison: Comparison) -> str:
         "findings": sides[0].report.findings,
         "checks": _checks(sides),
         "groups": _groups(comparison),
+        "accuracy": _accuracy(sides),
         "spread": charts.spread(_sizes(sides), _limits(sides)),
         "phases": _phases(sides),
         "times": charts.times(
@@ -95,6 +97,17 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
         between = [each.numbers.per_finding[j] for each in comparison.between]
         groups.setdefault(of[name], []).append({"finding": name, "cells": cells, "between": between})
     return [{"name": name, "rows": rows} for name, rows in groups.items()]
+
+
+def _accuracy(sides: tuple[Side, ...]) -> dict[str, Any] | None:
+    """A row for each finding that has labels in a run; ``None`` if no run has any."""
+    rows = []
+    for j, name in enumerate(sides[0].report.findings):
+        found = [side.report.numbers.per_finding[j] if side.report.numbers else None for side in sides]
+        cells = [each if each is not None and each.labelled else None for each in found]
+        if any(cells):
+            rows.append({"finding": name, "cells": cells})
+    return {"rows": rows, "few_cases": FEW_CASES} if rows else None
 
 
 def _sizes(sides: tuple[Side, ...]) -> dict[str, Any]:

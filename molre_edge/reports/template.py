@@ -7,7 +7,8 @@ from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from molre_edge.parity.text import area, auc_difference, cosine, milliseconds, number, percent, probability
+from molre_edge.findings import finding_words
+from molre_edge.parity.text import area, auc_difference, cosine, milliseconds, number, percent, probability, typeset
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "ms": milliseconds,
     "auc": auc_difference,
     "cosine": cosine,
+    "typeset": typeset,
+    "words": finding_words,
 }
 
 

@@ -22,6 +22,7 @@ from molre_edge.calibration.run import calibrate_bundle
 from molre_edge.calibration.samples import VolumeReader, content_of, describe_scans, split_scans
 from molre_edge.calibration.settings import CalibrationSettings
 from molre_edge.errors import BundleError, CalibrationError, ConfigError, InUseError, ParityFailedError
+from molre_edge.findings import finding_words
 from molre_edge.locks import hold
 from molre_edge.parity import ParityLimits, sigmoid
 from molre_edge.scans import ScanSource, find_scans
@@ -290,7 +291,7 @@ def test_the_page_is_self_contained_and_has_every_layer_and_finding(calibrated: 
     assert "not a cleared medical device" in page
     for layer in result.report["layers"]:
         assert layer["node"] in page
-    assert all(each["finding"] in page for each in result.report["comparisons"][0]["findings"])
+    assert all(finding_words(each["finding"]) in page for each in result.report["comparisons"][0]["findings"])
     assert np.isfinite(result.report["speed"]["times_as_fast"])
 
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from molre_edge.parity import ParityError, auc, compare_auc
-from molre_edge.parity.auc import Z_95, auc_interval
+from molre_edge.parity.auc import Z_95, auc_interval, unseen
 
 SCORES = st.integers(-4, 4) | st.floats(-8, 8, width=32)  # whole numbers make ties
 
@@ -90,6 +90,7 @@ def test_two_equal_readers_differ_by_nothing(case: Any) -> None:
     got = compare_auc(one, one, truth)
     assert got is not None
     assert (got.difference, got.low, got.high) == (0.0, 0.0, 0.0)
+    assert got.not_excluded == unseen(got.positives, got.negatives) > 0
 
 
 @given(cases())
@@ -106,6 +107,9 @@ def test_the_interval_of_one_reader_is_delongs(case: Any) -> None:
     got = auc_interval(one, truth)
     assert got is not None
     assert got.auc == pytest.approx(area(one, truth), abs=1e-12)
+    both = compare_auc(one, -one, truth)
+    assert both is not None and both.reference_interval == (got.low, got.high)
+    assume(len({won(x, y) for x in one[truth] for y in one[~truth]}) > 1)
     # against a reader whose scores are all equal: his area is a half, without variance
     half = NormalDist().inv_cdf(0.975) * math.sqrt(delong_variance(one, np.zeros_like(one), truth))
     assert got.low == pytest.approx(max(0.0, got.auc - half), abs=1e-7)
@@ -119,6 +123,29 @@ def test_the_interval_of_one_reader_by_hand() -> None:
     half = Z_95 * math.sqrt((10 / 9 + 20 / 36) / 29 / 30 + (20 / 9) / 19 / 20)
     assert got is not None
     assert (got.auc, got.low, got.high) == pytest.approx((2 / 3, 2 / 3 - half, 2 / 3 + half))
+
+
+@pytest.mark.parametrize(("scans", "share"), [(3, 0.632), (10, 0.259), (20, 0.139), (100, 0.0295), (300, 0.00994)])
+def test_what_so_few_scans_cannot_exclude_is_the_exact_rule_of_three(scans: int, share: float) -> None:
+    """The upper 95 % bound of a share that was 0 in n."""
+    assert unseen(scans, 1000) == unseen(1000, scans) == pytest.approx(share, abs=6e-4)
+    assert (1 - unseen(scans, scans)) ** scans == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("one", "ends"), [([0, 1], (0.741, 1)), ([1, 0], (0, 0.259)), ([0, 0], (0.371, 0.629))])
+def test_an_area_without_variance_has_an_interval_all_the_same(one: list[int], ends: tuple[float, float]) -> None:
+    scores, truth = np.array(one, float).repeat([12, 10]), np.array([False, True]).repeat([12, 10])
+    got = auc_interval(scores, truth)
+    assert got is not None and (got.low, got.high) == pytest.approx(ends, abs=1e-3)
+
+
+def test_an_area_is_near_chance_if_an_interval_holds_a_half() -> None:
+    truth = np.array([False, True]).repeat(40)
+    good, noise = truth + np.sin(np.arange(80.0)) * 0.7, np.sin(np.arange(80.0))
+    for one, two, near in ((good, good, False), (good, noise, True), (noise, good, True)):
+        got = compare_auc(one, two, truth)
+        assert got is not None and got.near_chance is near
+        assert got.not_excluded is None or got.low == got.high == 0
 
 
 def test_z_is_the_point_of_the_normal_distribution() -> None:

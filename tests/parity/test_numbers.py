@@ -53,7 +53,7 @@ def flip(scan: int, at: int, reference: float, engine: float, distance: float, t
 
 
 def areas(reference: float, engine: float) -> AucComparison:
-    return AucComparison(reference, engine, engine - reference, -1.0, 1.0, 4, 9)
+    return AucComparison(reference, engine, engine - reference, -1.0, 1.0, 4, 9, (0.0, 1.0), (0.0, 1.0))
 
 
 @pytest.fixture

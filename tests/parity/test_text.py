@@ -16,8 +16,10 @@ from molre_edge.parity.text import (
     milliseconds,
     number,
     percent,
+    plain,
     probability,
     rounded,
+    typeset,
 )
 
 
@@ -34,8 +36,9 @@ from molre_edge.parity.text import (
         (-7.0, "−7"),
         (0.01, "0.01"),
         (0.012345, "0.0123"),
-        (0.00099999, "1e−3"),
-        (0.000324, "3.24e−4"),
+        (0.00099999, "0.001"),
+        (0.000324, "0.000324"),
+        (0.0000324, "3.24e−5"),
         (-1e-5, "−1e−5"),
         (12.54, "12.5"),
         (1234.5, "1234"),
@@ -72,6 +75,16 @@ def test_a_value_just_above_its_limit_does_not_look_like_it() -> None:
     assert rounded(0.0100004, None) == "0.01"
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-4, 9.9999e-5, 3.24e-7, 0.000324, 0.0123, 12.5, -1.984])
+def test_a_number_is_written_alike_in_a_sentence_and_in_a_table(value: float) -> None:
+    assert typeset(plain(value)) == number(value)
+
+
+def test_a_sentence_is_typeset_without_its_hyphens() -> None:
+    sentence = "a-b L1-norm scan-0003: -1.984, -2e-5 and +0.0272 (-0.1 to -0.05), 95 % -"
+    assert typeset(sentence) == "a-b L1-norm scan-0003: −1.984, −2e−5 and +0.0272 (−0.1 to −0.05), 95 % -"
+
+
 @given(st.floats(-1, 1))
 def test_a_cosine_is_never_rounded_up(value: float) -> None:
     shown = float(cosine(value).replace("−", "-"))
@@ -84,8 +97,8 @@ def test_other_numbers_as_people_read_them() -> None:
     assert cosine(-1.0) == "−1.000000"
     assert probability(0.12345) == "0.123"
     assert (probability(0.0), probability(1.0)) == ("0.000", "1.000")
-    assert (probability(0.00045), probability(1e-6)) == ("4.5e−4", "1e−6")
-    assert (probability(1 - 0.00045), probability(0.991)) == ("1 − 4.5e−4", "1 − 0.009")
+    assert (probability(0.00045), probability(1e-6)) == ("0.00045", "1e−6")
+    assert (probability(1 - 0.00045), probability(0.991)) == ("1 − 0.00045", "1 − 0.009")
     assert (area(0.12345), area(0.99995), area(None)) == ("0.123", "1.000", "–")
     assert auc_difference(-0.01234) == "−0.0123"
     assert auc_difference(0.2) == "+0.2000"

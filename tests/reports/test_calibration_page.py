@@ -18,7 +18,7 @@ def cells_of(row: str) -> list[str]:
 
 def test_the_parity_table_has_comparisons_as_rows_and_numbers_with_limits_as_columns() -> None:
     page = render(report())
-    [table] = re.findall(r'aria-label="Parity by comparison"><table>(.*?)</table>', page, re.S)
+    [table] = re.findall(r'aria-label="Parity by comparison"><table class="cards">(.*?)</table>', page, re.S)
     head, *rows = (cells_of(row) for row in re.findall(r"<tr>(.*?)</tr>", table, re.S))
     assert head == ["comparison", "volumes", "verdict", "largest |Δp|", "decision flips", "smallest cosine"]
     assert [row[0].split(" compared")[0] for row in rows] == ["golden volumes", "all 48 scans"]
@@ -36,7 +36,7 @@ def test_the_number_of_layers_has_one_wording() -> None:
 
 def test_the_chart_says_which_items_are_int8_and_the_most_sensitive_come_first() -> None:
     page = render(report())
-    [table] = re.findall(r'aria-label="Sensitivity by block and layer"><table>(.*?)</table>', page, re.S)
+    [table] = re.findall(r'aria-label="Sensitivity by block and layer"><table class="cards">(.*?)</table>', page, re.S)
     rows = [cells_of(row)[:3] for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]]
     assert rows == [
         ["block 4", "float16", "not finite"],
@@ -57,12 +57,14 @@ def test_the_page_of_an_fp8_graph_never_says_int8() -> None:
 def test_every_wide_table_scrolls_by_itself_and_can_be_reached_by_keyboard() -> None:
     page = render(report())
     regions = re.findall(
-        r'<div class="scroll" role="region" tabindex="0" aria-label="[^"]+"><table>.*?</table></div>', page, re.S
+        r'<div class="scroll" role="region" tabindex="0" aria-label="[^"]+"><table class="cards">.*?</table></div>',
+        page,
+        re.S,
     )
     rest = page
     for region in regions:
         rest = rest.replace(region, "")
-    for table in re.findall(r"<table>.*?</table>", rest, re.S):
+    for table in re.findall(r"<table.*?</table>", rest, re.S):
         assert all(len(cells_of(row)) <= 2 for row in re.findall(r"<tr>(.*?)</tr>", table, re.S))
     assert len(regions) == 5 and "<svg" not in page
 
@@ -74,7 +76,10 @@ def test_names_are_escaped_and_no_header_is_empty() -> None:
 
 
 @pytest.mark.parametrize("auc", [None, {"reference": 0.9, "engine": 0.89, "low": -0.02, "high": 0.01}])
-def test_an_auc_is_shown_with_its_interval_if_there_is_one(auc: dict[str, float] | None) -> None:
+def test_an_auc_is_shown_with_its_interval_and_marks_if_there_is_one(auc: dict[str, float] | None) -> None:
     data = report()
     data["comparisons"][1] = comparison("all 48 scans", 0.02, auc)
-    assert ("0.900 → 0.890 (-0.020 to +0.010)" in render(data)) is (auc is not None)
+    data["comparisons"][1]["findings"][0]["marks"] = ["few cases"]
+    [table] = re.findall(r'aria-label="Parity by finding">(.*?)</table>', render(data), re.S)
+    shown = cells_of(table)[-1]
+    assert shown == ("–" if auc is None else "0.900 → 0.890 [−0.0200, +0.0100] few cases")

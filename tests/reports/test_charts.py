@@ -125,6 +125,20 @@ def test_times_and_intervals_lie_where_they_were_measured(painted: Painted) -> N
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["x", "y"]
 
 
+def test_both_aucs_of_a_finding_lie_in_its_row_with_their_intervals(report: Report, painted: Painted) -> None:
+    assert report.numbers is not None
+    rows = report.numbers.aucs[:3]
+    (figure,) = painted(drawn, lambda: drawn.auc_levels(rows))
+    chance, reference, engine = figure.axes[0].lines
+    assert chance.get_xdata()[0] == 0.5
+    assert reference.get_xdata() == pytest.approx([auc.reference for _, auc in rows])
+    assert engine.get_xdata() == pytest.approx([auc.engine for _, auc in rows])
+    assert np.round(reference.get_ydata()).tolist() == np.round(engine.get_ydata()).tolist() == [2, 1, 0]
+    ends = [line[:, 0].tolist() for lines in figure.axes[0].collections for line in lines.get_segments()]
+    expected = [auc.reference_interval for _, auc in rows] + [auc.engine_interval for _, auc in rows]
+    assert ends == [pytest.approx(each) for each in expected]
+
+
 def test_nothing_to_draw_is_no_picture() -> None:
     assert drawn.times([]) is None
     assert drawn.auc_differences([]) is None

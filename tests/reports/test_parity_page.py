@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from molre_edge.dicom_results.codes import code_of
 from molre_edge.findings import default_findings
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, ParityLimits, compare, judge
+from molre_edge.parity.numbers import FEW_CASES
+from molre_edge.parity.text import area, typeset
 from molre_edge.parity.whose import as_own_answers
 from molre_edge.reports import charts
 from molre_edge.reports import routing_maps as maps
@@ -185,7 +188,7 @@ def test_hostile_texts_are_shown_and_never_become_markup() -> None:
     assert not any("evil" in value or "alert" in value for _, name, value in page.attributes if name not in texts)
     shown = page.without_breaks()
     bare = re.sub(r"\s+", "", HOSTILE)
-    head = ["title", "created", "limits", "source", "volumes", "one", "two", "a_", "b_", "group"]
+    head = ["title", "created", "limits", "source", "volumes", "one", "two", "a", "b", "group"]
     lists = ["who", "phase", "includes", "failed", "code", "reason", "warned", "warning", "note"]
     provenance = [
         "engine",
@@ -234,7 +237,7 @@ def test_a_failed_report_says_so_and_why(full_report: Callable[..., Report]) -> 
     assert '<section class="verdict fail"' in source
     assert report.verdict is not None and len(report.verdict.failed) == 7
     for check in report.verdict.failed:
-        assert text.count(check.text) == 2  # at the top and in the table
+        assert text.count(typeset(check.text)) == 2  # at the top and in the table
     assert "9 checks judged, 2 within their limits" in text
 
 
@@ -317,11 +320,50 @@ def test_every_finding_has_its_row_under_its_group(full_report: Callable[..., Re
         if group:
             shown[group] = []
         else:
-            shown[list(shown)[-1]].append(finding.replace("<wbr>", ""))
+            shown[list(shown)[-1]].append(finding)
     expected: dict[str, list[str]] = {}
     for each in default_findings():
-        expected.setdefault(each.group.replace("_", " "), []).append(each.name)
+        expected.setdefault(each.group.replace("_", " "), []).append(code_of(each.name).meaning)
     assert shown == expected
+
+
+def test_accuracy_has_the_counts_areas_rates_and_marks_of_every_labelled_finding(
+    full_report: Callable[..., Report],
+) -> None:
+    report = full_report(size=0.2, n=60)
+    assert report.numbers is not None
+    page = render(report)
+    [table] = re.findall(r'<table class="accuracy cards">(.*?)</table>', page, re.S)
+    pairs = [Page(pair).text.split() for pair in re.findall(r'<tbody class="pair">(.*?)</tbody>', table, re.S)]
+    assert len(pairs) == 75
+    marks = set()
+    for pair, numbers in zip(pairs, report.numbers.per_finding, strict=True):
+        assert numbers.decisions is not None
+        shown, counts = " ".join(pair), (numbers.decisions.positives, numbers.decisions.negatives)
+        assert " ".join([code_of(numbers.finding).meaning, *numbers.marks, *map(str, counts), "reference"]) in shown
+        assert ("few cases" in numbers.marks) is (min(counts) < FEW_CASES)
+        marks |= set(numbers.marks)
+        for rate in (*numbers.decisions.reference, *numbers.decisions.engine):
+            assert rate is None or f"{area(rate.value)} [{area(rate.low)}, {area(rate.high)}]" in shown
+        if numbers.auc is None:
+            assert "–" in shown
+            continue
+        for value, (low, high) in (
+            (numbers.auc.reference, numbers.auc.reference_interval),
+            (numbers.auc.engine, numbers.auc.engine_interval),
+        ):
+            assert f"{area(value)} [{area(low)}, {area(high)}]" in shown
+    assert marks == {"few cases", "near chance"}
+    assert f"few cases {sum('few cases' in each.marks for each in report.numbers.per_finding)} of 75" in Page(page).text
+
+
+def test_an_auc_that_did_not_move_does_not_look_certain(full_report: Callable[..., Report]) -> None:
+    report = full_report(size=0.0, n=20)
+    text = worded(report)
+    assert report.numbers is not None and report.numbers.aucs
+    for _, auc in report.numbers.aucs:
+        assert auc.not_excluded is not None and f"0 ±{area(auc.not_excluded)} not excluded" in text
+    assert "[0, 0]" not in text and "no pair of scans changed its order" in text
 
 
 def test_findings_of_no_known_group_are_shown_as_other(full_report: Callable[..., Report]) -> None:
