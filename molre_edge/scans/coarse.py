@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.scans.hounsfield import Hounsfield
-from molre_edge.scans.labels import label_parts
+from molre_edge.scans.labels import find_parts
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN
 
@@ -140,13 +140,11 @@ def find_body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     eroded = _neighbours(tissue, all_of_them=True)
     if not eroded.any():
         return np.zeros_like(tissue)
-    rows, cols = (np.flatnonzero(eroded.any(axis=(0, across))) for across in (2, 1))
+    rows, cols = (np.flatnonzero(eroded.any(axis=0).any(axis=across)) for across in (1, 0))
     box = slice(None), slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    labels = label_parts(eroded[box])
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    parts = find_parts(eroded[box])
     largest = np.zeros_like(tissue)
-    largest[box] = labels == int(np.argmax(sizes))
+    largest[box] = parts.mask(np.arange(len(parts.sizes)) == np.argmax(parts.sizes))
     return _neighbours(largest, all_of_them=False) & tissue
 
 
@@ -183,10 +181,9 @@ def _ends(bone: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int16], npt.NDArr
 
 
 def _neighbours(mask: npt.NDArray[np.bool_], *, all_of_them: bool) -> npt.NDArray[np.bool_]:
-    """Erode (all) or dilate (any) by one pixel to four sides of each slice; outside the picture counts as tissue."""
-    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=all_of_them)
-    sides = [padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
-    result = mask
-    for side in sides:
-        result = result & side if all_of_them else result | side
+    """Erode (all) or dilate (any) by one pixel to four sides of each slice, within the picture."""
+    result, meet = mask.copy(), np.logical_and if all_of_them else np.logical_or
+    for here, there in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])):
+        meet(result[here], mask[there], out=result[here])
+        meet(result[there], mask[here], out=result[there])
     return result

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.labels import label_parts
+from molre_edge.scans.labels import find_parts
 from molre_edge.specs import HU_MIN
 
 __all__ = ["Hounsfield", "to_hounsfield"]
@@ -83,7 +83,9 @@ def _whole(
 
 def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The connected parts of a mask that touch the picture's border."""
-    labels = label_parts(mask)
-    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
-    return touching
+    parts, at_border = find_parts(mask), np.zeros(mask.shape, bool)
+    at_border[[0, -1]] = at_border[:, [0, -1]] = True
+    touching = np.unique(parts.labels()[at_border & mask])
+    wanted = np.zeros(len(parts.sizes), bool)
+    wanted[touching.astype(np.intp) - 1] = True
+    return parts.mask(wanted)

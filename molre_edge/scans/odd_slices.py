@@ -45,7 +45,7 @@ def check_slices(coarse: Coarse, *, copies: bool) -> None:
     blank = np.flatnonzero(tissue < _BLANK_CM2)
     if len(shown) and len(inside := blank[(blank > shown[0]) & (blank < shown[-1])]):
         raise _damaged(f"{_show(inside)} nothing but air in the midst of the body")
-    air = (coarse.hu < AIR_BELOW_HU).mean(axis=(1, 2))
+    air = areas(coarse.hu < AIR_BELOW_HU) / coarse.hu[0].size
     none, much = air < MIN_AIR, air > _MUCH_AIR
     if ((none[1:] & much[:-1]) | (none[:-1] & much[1:])).any():
         raise ScanError(
