@@ -14,14 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import BONE_HU, Coarse, areas
+from molre_edge.scans.coarse import BONE_HU, BRAIN_HU, Coarse, areas
 from molre_edge.scans.labels import Parts, find_parts
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["HeadPlace", "find_head"]
 
-_BRAIN_HU = (-15.0, 90.0)
-"""Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _SEARCH_MM = 4.0
 """Grid of the search: bone is the densest value in each field, so that sutures and thin bone are closed."""
 _SKULL_CM2 = (25.0, 300.0)
@@ -184,10 +182,9 @@ def _elsewhere(coarse: Coarse, over: npt.NDArray[np.bool_], top: int, height_mm:
     inside = coarse.positions_mm <= end + coarse.thickness_mm[top] / 2
     if height_mm is not None:
         inside &= coarse.positions_mm >= end - height_mm
-    body = coarse.body & inside[:, None, None]
     face = _grow(np.asarray(over.any(axis=0)), _pixels(coarse, 2 * _AROUND_MM))
-    total = np.count_nonzero(body)
-    return np.count_nonzero(body & ~face) / total if total else 0.0
+    total, near = (int(areas(body)[inside].sum()) for body in (coarse.body, coarse.body & face))
+    return (total - near) / total if total else 0.0
 
 
 def _pixels(coarse: Coarse, reach_mm: float) -> tuple[int, int]:
@@ -294,7 +291,7 @@ def _blocks(
     for row, col in places:
         mean += hu[:, starts[0] + row : ends[0] : block[0], starts[1] + col : ends[1] : block[1]]
     mean /= block[0] * block[1]
-    return around, bone, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
+    return around, bone, (mean > BRAIN_HU[0]) & (mean < BRAIN_HU[1])
 
 
 def _closed_spaces(

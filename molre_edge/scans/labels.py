@@ -35,7 +35,9 @@ class Parts:
 
     def count(self, mask: npt.NDArray[np.bool_]) -> _Ints:
         """How many voxels of each part are in another mask, of the same shape: intp (parts,)."""
-        before = np.cumsum(np.append(False, _padded(mask)), dtype=np.intp)
+        flat = _padded(mask)
+        before = np.zeros(len(flat) + 1, np.int32)
+        np.cumsum(flat, dtype=np.int32, out=before[1:])
         inside = before[self._edges[1::2]] - before[self._edges[::2]]
         return np.bincount(self._numbers, weights=inside, minlength=len(self.sizes)).astype(np.intp)
 

@@ -54,7 +54,7 @@ def check_slices(coarse: Coarse, *, copies: bool) -> None:
             "not in one unit (RescaleSlope, RescaleIntercept); give the original series",
         )
     if copies:
-        skull = areas(coarse.in_bone) * cm2 > _SKULL_CM2
+        skull = coarse.pixels[2] * cm2 > _SKULL_CM2
         same = [
             at
             for at in np.flatnonzero(skull[1:] & skull[:-1])
