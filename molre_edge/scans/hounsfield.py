@@ -58,21 +58,29 @@ def _whole(
     if not (frame.slope.is_integer() and frame.intercept.is_integer()):
         return None
     slope, intercept = int(frame.slope), int(frame.intercept)
-    low, high = int(stored.min()), int(stored.max())
-    if max(low * slope, high * slope) + intercept > _MOST:
-        return None
-    if out is None:
-        out = np.empty(stored.shape, np.int16)
     if slope != 1 or stored.dtype.itemsize != 2 or not stored.dtype.isnative:
+        if max(int(stored.min()) * slope, int(stored.max()) * slope) + intercept > _MOST:
+            return None
+        out = np.empty(stored.shape, np.int16) if out is None else out
         np.copyto(out, np.maximum(stored.astype(np.int64) * slope + intercept, _AIR), casting="unsafe")
         return out
+    limits = np.iinfo(stored.dtype)
+    if limits.max + intercept > _MOST and int(stored.max()) + intercept > _MOST:
+        return None
+    return _shifted(stored, intercept, np.empty(stored.shape, np.int16) if out is None else out)
+
+
+def _shifted(
+    stored: npt.NDArray[np.integer[Any]], intercept: int, out: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int16]:
+    """HU of values of 16 bits with slope 1, all of which fit: each pass over a slice counts, so there are few."""
+    limits, same = np.iinfo(stored.dtype), out.view(stored.dtype)
     least = _AIR - intercept  # the stored value of air
-    if high < least:
+    if least > limits.max:
         out.fill(_AIR)
         return out
-    same = out.view(stored.dtype)
-    if low < least:
-        np.clip(stored, stored.dtype.type(least), np.iinfo(stored.dtype).max, out=same)  # far faster than np.maximum
+    if least > limits.min:
+        np.clip(stored, stored.dtype.type(least), limits.max, out=same)  # far faster than np.maximum
         stored = same
     if intercept:  # modulo 65536, so signed and unsigned values alike
         np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=out.view(np.uint16))
