@@ -9,6 +9,10 @@ takes the next (as ONNX Runtime does), and one with two slots (as TensorRT's run
 time from its first volume to its last answer. The readers are timed again afterwards: on shared cores their speed
 drifts, and a run can't keep an engine busy that has become faster than its readers.
 
+Of an engine that takes one volume at a time, it is also said where the rest of the time went: to the sleeping thread,
+which a busy core wakes late, so that the engine takes longer than it should (no engine on the same cores loses that,
+since it computes instead of sleeping); and to the run, from an answer to the next volume, with the median.
+
 `--steady` has each reader sleep instead of read, for as long as a real scan took, and hand over the same volume. Then
 the readers' speed does not drift, and what is left is the run's own: handing over volumes, storing answers, the loop.
 """
@@ -72,6 +76,8 @@ class Engine:
         seconds: for a volume.
         busy: seconds in all.
         start, end: of the first volume's work and of the last one's.
+        late: seconds that answers came late, since the thread that slept was woken late.
+        between: seconds from each answer to the next volume.
     """
 
     precision = Precision.FP32
@@ -81,9 +87,10 @@ class Engine:
         """Take the answers' shape from a bundle."""
         self.name = "simulated:fp32"
         self.seconds, self.busy, self.start, self.end = seconds, 0.0, 0.0, 0.0
+        self.late, self.between = 0.0, list[float]()
         self.input_spec = TensorSpec("volume", "float32", (None, *grid.shape))
         self._outputs = Outputs(np.zeros((1, len(bundle.findings)), np.float32), np.zeros((1, 8), np.float32))
-        self._warm = False
+        self._warm, self._answered = False, 0.0
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -95,7 +102,11 @@ class Engine:
         if not self._warm:
             self._warm = True
             return self._result()
-        self._wait(self._queue())
+        if self.start:
+            self.between.append(time.perf_counter() - self._answered)
+        self._wait(until := self._queue())
+        self._answered = time.perf_counter()
+        self.late += self._answered - until
         return self._result()
 
     def _queue(self) -> float:
@@ -186,7 +197,13 @@ def busy(plan: Plan, kind: type[Engine], seconds: float) -> dict[str, Any]:
     task = Task(plan.bundle.digest, engine.name, "none", Task.hide(plan.scans), False)
     result = run_scans(RunStore.create(out, task), context)
     assert len(result.scans) == len(plan.sources) and not result.rejected
-    return {"busy": round(engine.busy / (engine.end - engine.start), 4)}
+    whole = engine.end - engine.start
+    figures = {"busy": round(engine.busy / whole, 4)}
+    if engine.between:
+        figures["woken late"] = round(engine.late / whole, 4)
+        figures["from answer to volume"] = round(sum(engine.between) / whole, 4)
+        figures["from answer to volume, median ms"] = round(1e3 * statistics.median(engine.between), 2)
+    return figures
 
 
 @contextmanager

@@ -22,8 +22,6 @@ __all__ = ["AIR_BELOW_HU", "MIN_AIR", "check_head"]
 AIR_BELOW_HU = -850.0
 MIN_AIR = 0.01
 """Part of the picture that is air: a head leaves more than a third of a usual field of view free."""
-_BRAIN_HU = (-15.0, 90.0)
-"""Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _MEDIAN_HU = (5.0, 65.0)
 """Median of what lies within the skull; brain with fluid is 10 to 45, with contrast somewhat more."""
 _MAX_CUT_PART = 0.03
@@ -115,17 +113,23 @@ def _check_stripped(coarse: Coarse) -> None:
 
 
 def _measure(coarse: Coarse) -> _Measures:
-    bone, inside = coarse.bone, coarse.in_bone
-    brain = inside & coarse.body & (coarse.hu > _BRAIN_HU[0]) & (coarse.hu < _BRAIN_HU[1])
-    cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] / 100.0
-    body, bones, closed, area = (areas(mask) * cm2 for mask in (coarse.body, bone, inside, brain))
+    brain, cm2 = coarse.brain, coarse.pixel_mm[0] * coarse.pixel_mm[1] / 100.0
+    body, bones, closed, area = (pixels * cm2 for pixels in (*coarse.pixels, areas(brain)))
     brainy = (
         (area > _MIN_BRAIN_AREA_CM2) & (area > _MIN_BRAIN_PART * closed)
         & (bones > _MIN_BONE_PART * body) & (body < _MAX_HEAD_AREA_CM2)
     )  # fmt: skip
     volume = float((area * brainy * coarse.thickness_mm).sum() / 10.0)
-    values = coarse.hu[brain & brainy[:, None, None]]
-    return _Measures(body, area * brainy, volume, float(np.median(values)) if values.size else float("nan"))
+    values = coarse.hu.ravel()[np.flatnonzero(brain & brainy[:, None, None])]  # far faster than by the mask itself
+    return _Measures(body, area * brainy, volume, _median(values) if values.size else float("nan"))
+
+
+def _median(values: npt.NDArray[np.float32]) -> float:
+    """As NumPy's, of finite values: it looks for two middle ones at once, which is far slower than for one."""
+    middle = len(values) // 2
+    parted = np.partition(values, middle)
+    two = parted[middle], parted[middle] if len(values) % 2 else parted[:middle].max()
+    return float(np.mean(two, dtype=np.float32))
 
 
 def _warnings(coarse: Coarse, measures: _Measures) -> list[ScanWarning]:

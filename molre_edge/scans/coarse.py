@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.scans.hounsfield import Hounsfield
-from molre_edge.scans.labels import label_parts
+from molre_edge.scans.labels import find_parts
 from molre_edge.scans.scan_records import HeadVolume
 from molre_edge.specs import HU_MAX, HU_MIN
 
-__all__ = ["BONE_HU", "TISSUE_HU", "Coarse", "areas", "enclosed", "find_body", "shrink"]
+__all__ = ["BONE_HU", "BRAIN_HU", "TISSUE_HU", "Coarse", "areas", "enclosed", "find_body", "shrink"]
 
 TISSUE_HU = -300.0
 """Above this is tissue or something as dense; below are air, foam and cloth."""
 BONE_HU = 200.0
+BRAIN_HU = (-15.0, 90.0)
+"""Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _TARGET_MM = 2.0
 _PAIRWISE = 8
 """From so many values on NumPy sums in pairs."""
@@ -56,6 +58,16 @@ class Coarse:
     def in_bone(self) -> npt.NDArray[np.bool_]:
         """What has bone on all four sides in its slice, and is none: bool, same shape."""
         return enclosed(self.bone) & ~self.bone
+
+    @cached_property
+    def brain(self) -> npt.NDArray[np.bool_]:
+        """What of that is the body's and has the values of brain or fluid: bool, same shape."""
+        return self.in_bone & self.body & (self.hu > BRAIN_HU[0]) & (self.hu < BRAIN_HU[1])
+
+    @cached_property
+    def pixels(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How many pixels of each slice are the body's, bone, and within bone: int64 (slices,) each."""
+        return areas(self.body), areas(self.bone), areas(self.in_bone)
 
 
 def shrink(volume: HeadVolume) -> Coarse:
@@ -110,12 +122,22 @@ def _block_means(plane: Hounsfield, block: Sequence[int], memory: npt.NDArray[np
             return means
         total = _sum_of([_sum_of([bounded[row::down, col::across] for col in range(across)]) for row in range(down)])
     else:
-        whole = np.clip(plane, np.int16(HU_MIN), np.int16(HU_MAX), out=memory[: plane.shape[0], : plane.shape[1]])
-        wide: npt.NDArray[Any] = whole if down <= _NO_OVERFLOW else whole.astype(np.int32)
-        lines = _sum_of([wide[row::down] for row in range(down)]).astype(np.float32)
-        total = lines.reshape(len(lines), -1, across) @ np.ones(across, np.float32)
+        if plane.max() > HU_MAX:
+            plane = np.clip(plane, None, np.int16(HU_MAX), out=memory[: plane.shape[0], : plane.shape[1]])
+        wide: npt.NDArray[Any] = plane if down <= _NO_OVERFLOW else plane.astype(np.int32)
+        total = _sum_across(_sum_of([wide[row::down] for row in range(down)]), across).astype(np.float32)
     result: npt.NDArray[np.float32] = total / np.float32(down * across)
     return result
+
+
+def _sum_across(lines: npt.NDArray[Any], count: int) -> npt.NDArray[np.int32]:
+    """The sums of every `count` integers that follow each other in a line, int32."""
+    if lines.dtype == np.int16 and count % 2 == 0:
+        both = lines.view(np.int32)  # two that lie side by side, added without picking every second one
+        lines, count = ((both << 16) >> 16) + (both >> 16), count // 2
+    lines = lines.astype(np.int32, copy=False)
+    total: npt.NDArray[np.int32] = _sum_of([lines[:, at::count] for at in range(count)])
+    return total
 
 
 def _sum_of(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -140,13 +162,11 @@ def find_body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     eroded = _neighbours(tissue, all_of_them=True)
     if not eroded.any():
         return np.zeros_like(tissue)
-    rows, cols = (np.flatnonzero(eroded.any(axis=(0, across))) for across in (2, 1))
+    rows, cols = (np.flatnonzero(eroded.any(axis=0).any(axis=across)) for across in (1, 0))
     box = slice(None), slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    labels = label_parts(eroded[box])
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    parts = find_parts(eroded[box])
     largest = np.zeros_like(tissue)
-    largest[box] = labels == int(np.argmax(sizes))
+    largest[box] = parts.mask(np.arange(len(parts.sizes)) == np.argmax(parts.sizes))
     return _neighbours(largest, all_of_them=False) & tissue
 
 
@@ -183,10 +203,9 @@ def _ends(bone: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int16], npt.NDArr
 
 
 def _neighbours(mask: npt.NDArray[np.bool_], *, all_of_them: bool) -> npt.NDArray[np.bool_]:
-    """Erode (all) or dilate (any) by one pixel to four sides of each slice; outside the picture counts as tissue."""
-    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=all_of_them)
-    sides = [padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
-    result = mask
-    for side in sides:
-        result = result & side if all_of_them else result | side
+    """Erode (all) or dilate (any) by one pixel to four sides of each slice, within the picture."""
+    result, meet = mask.copy(), np.logical_and if all_of_them else np.logical_or
+    for here, there in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])):
+        meet(result[here], mask[there], out=result[here])
+        meet(result[there], mask[here], out=result[there])
     return result

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from molre_edge.scans.limits import check_size
 from molre_edge.scans.quiet import quietly
 from molre_edge.scans.scan_records import FoundFile
 from molre_edge.scans.traits import CALCULATION, read_file_identity
+from molre_edge.scans.with_values import with_values
 
 if TYPE_CHECKING:
     from pydicom import FileDataset
@@ -93,9 +95,23 @@ class DicomHeader:
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) over what the header says: whether a file that is read is the one that was found."""
-        facts = (self.sop_class, self.sop_uid, self.study, self.patient, self.series, self.syntax, self.padding)
-        frames = [(one.position, one.orientation, one.pixel_mm, one.slope, one.traits) for one in self.frames]
-        return hashlib.sha256(repr((facts, frames)).encode("utf-8", "surrogatepass")).hexdigest()
+        frames = [(one.position, one.traits.instance, one.traits.location_mm) for one in self.frames]
+        return hashlib.sha256(self.common_digest + _bytes_of((self.sop_uid, frames))).hexdigest()
+
+    @cached_property
+    def common_digest(self) -> bytes:
+        """SHA-256 over what slices of a series have in common, as dicom_similar.py knows it."""
+        facts = (self.sop_class, self.study, self.patient, self.series, self.syntax, self.padding)
+        frames = [
+            (one.orientation, one.pixel_mm, one.slope, one.intercept)
+            + (with_values(one.traits, instance=None, location_mm=None),)
+            for one in self.frames
+        ]
+        return hashlib.sha256(_bytes_of((facts, frames))).digest()
+
+
+def _bytes_of(values: object) -> bytes:
+    return repr(values).encode("utf-8", "surrogatepass")
 
 
 def read_header(path: Path, dataset: FileDataset | None = None) -> DicomHeader:

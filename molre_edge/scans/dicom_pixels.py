@@ -131,9 +131,10 @@ def stored_values(
         return decoded
     width = 16 if max(bits.allocated, samples.precision, 8 * decoded.dtype.itemsize) <= 16 else 64
     sign = "i" if samples.signed else "u"
-    pattern = decoded.view(f"{decoded.dtype.byteorder}{sign}{decoded.dtype.itemsize}").astype(f"{sign}{width // 8}")
+    held: npt.NDArray[np.integer[Any]] = decoded.view(f"{decoded.dtype.byteorder}{sign}{decoded.dtype.itemsize}")
+    pattern = held.astype(f"{sign}{width // 8}", copy=False)
     if not samples.signed and samples.precision < width:
-        pattern &= (1 << samples.precision) - 1  # a decoder may have continued the sign
+        pattern = pattern & ((1 << samples.precision) - 1)  # a decoder may have continued the sign
     if samples.precision > bits.high:
         above = width - 1 - bits.high
     else:
@@ -150,11 +151,9 @@ def stored_values(
                 f"{bits.stored} bits with sign, so it is unknown which are negative: export the series uncompressed",
             )
     if above:
-        pattern <<= above
+        pattern = pattern << above
     values: npt.NDArray[np.integer[Any]] = pattern.view(f"{'i' if bits.signed else 'u'}{width // 8}")
-    if bits.stored < width:
-        values >>= width - bits.stored
-    return values
+    return values >> (width - bits.stored) if bits.stored < width else values
 
 
 def decode_frames(dataset: FileDataset, header: DicomHeader) -> Iterator[DecodedFrame]:

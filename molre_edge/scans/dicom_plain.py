@@ -14,6 +14,7 @@ import struct
 from collections.abc import Hashable
 from typing import Any
 
+from molre_edge.scans.dicom_layout import META_TAGS, Element, Layout
 from molre_edge.scans.dicom_values import PADDING, PLAIN_TAGS, SLICE_TAGS, NotPlain, Value, comparable, uid
 
 __all__ = ["PlainHeader", "TooShort", "parse_plain"]
@@ -40,6 +41,10 @@ _CHARACTER_SETS = re.compile(
 
 class TooShort(Exception):
     """The header goes on behind the bytes that were given."""
+
+
+_last: tuple[Layout, PlainHeader] | None = None
+"""The last header that was parsed, and how it is laid out: most slices come after one of their series."""
 
 
 class PlainHeader:
@@ -86,21 +91,51 @@ def parse_plain(data: bytes | bytearray | memoryview) -> PlainHeader | None:
     if bytes(data[128:132]) != b"DICM":
         return None
     data = bytes(data) if len(data) <= _COPIED_BYTES else data  # parts of it are taken far faster
+    if (header := _like_last(data)) is not None:
+        return header
+    elements: list[Element] = []
     try:
-        at, meta = _parse_meta(data)
+        at, meta = _parse_meta(data, elements)
         syntax = meta.get("TransferSyntaxUID")
         if not isinstance(syntax, str) or not syntax or syntax.encode() in _OTHER_CODINGS:
             return None
         header = PlainHeader(meta, syntax.encode() == _IMPLICIT)
-        header.pixels_at = _parse(data, at, header)
+        header.pixels_at = _parse(data, at, header, elements)
     except NotPlain:
         return None
     except struct.error as error:
         raise TooShort from error
+    _keep(data, header, elements)
     return header
 
 
-def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, Value]]:
+def _like_last(data: bytes | bytearray | memoryview) -> PlainHeader | None:
+    """A header that is laid out as the last one that was parsed."""
+    if _last is None or not isinstance(data, bytes):
+        return None
+    layout, last = _last
+    read = layout.read(data)
+    if read is None:
+        return None
+    header = PlainHeader(last.file_meta, last.implicit)
+    header.pixels_at, own = read
+    header._values, header._stored, header.common = {**last._values, **own}, last._stored, last.common
+    return header
+
+
+def _keep(data: bytes | bytearray | memoryview, header: PlainHeader, elements: list[Element]) -> None:
+    """Keep the layout of a header for the next one."""
+    global _last
+    if not isinstance(data, bytes):
+        return
+    data = data[: elements[-1].value]
+    if _last is not None and _last[1].common == header.common:
+        _last = _last[0].then(data, elements, header.implicit), header
+    else:
+        _last = Layout(data, elements, header.implicit), header
+
+
+def _parse_meta(data: bytes | bytearray | memoryview, elements: list[Element]) -> tuple[int, dict[str, Value]]:
     """Where the data set starts, and what the meta information says."""
     at, last = 132, 0
     meta: dict[str, Value] = {}
@@ -111,14 +146,15 @@ def _parse_meta(data: bytes | bytearray | memoryview) -> tuple[int, dict[str, Va
             return at, meta
         if tag <= last:
             raise NotPlain
+        start = at
         at, length = _explicit_length(data, at + 8, vr, length)
         if length == _UNDEFINED:
             raise NotPlain
-        if tag in (0x00020002, 0x00020010):
+        if tag in META_TAGS:
             if vr != b"UI":
                 raise NotPlain
-            value = uid(_slice(data, at, length))
-            meta["MediaStorageSOPClassUID" if tag == 0x00020002 else "TransferSyntaxUID"] = value
+            meta[META_TAGS[tag]] = uid(_slice(data, at, length))
+        elements.append(Element(tag, start, at, at + length))
         at, last = at + length, tag
 
 
@@ -137,7 +173,7 @@ def _slice(data: bytes | bytearray | memoryview, at: int, length: int) -> bytes:
     return bytes(data[at : at + length])
 
 
-def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -> int:
+def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader, elements: list[Element]) -> int:
     """Take over what matters; returns where the element of the pixels starts."""
     implicit, last, size = header.implicit, 0, len(data)
     wanted, short, long = PLAIN_TAGS, _SHORT, _LONG
@@ -169,12 +205,14 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
                 raise NotPlain
             _add_padding(header, padding)
             header.common = tuple(common)
+            elements.append(Element(tag, start, at, at))
             return start
         entry = wanted.get(tag)
         if length == _UNDEFINED:
             if entry is not None or not _is_sequence(tag, vr, implicit, data, at):
                 raise NotPlain
-            at = _skip_sequence(data, at, implicit, 0)
+            value_at, at = at, _skip_sequence(data, at, implicit, 0)
+            elements.append(Element(tag, start, value_at, at))
             continue
         end = at + length
         if end > size:
@@ -196,6 +234,7 @@ def _parse(data: bytes | bytearray | memoryview, at: int, header: PlainHeader) -
                 padding[tag] = vr, value
         elif tag == _CHARACTER_SET and not _CHARACTER_SETS.fullmatch(bytes(data[at:end]).rstrip(b"\0 ")):
             raise NotPlain
+        elements.append(Element(tag, start, at, end))
         at = end
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import replace
 from pathlib import Path
 
 from molre_edge.scans.dicom_access import Attributes
@@ -13,6 +12,7 @@ from molre_edge.scans.dicom_kind import check_kind, check_storage
 from molre_edge.scans.dicom_plain import PlainHeader
 from molre_edge.scans.scan_records import FoundFile
 from molre_edge.scans.traits import whole_number
+from molre_edge.scans.with_values import with_values
 
 __all__ = ["read_slice_header"]
 
@@ -59,10 +59,11 @@ def _like(known: DicomHeader, path: Path, plain: PlainHeader, on_disk: FoundFile
         return None
     uid, attributes = plain.get("SOPInstanceUID") or "", Attributes([plain], plain)
     (frame,) = known.frames
-    traits = replace(
+    traits = with_values(
         frame.traits,
         instance=whole_number(attributes, "InstanceNumber"),
         location_mm=attributes.number("SliceLocation"),
     )
-    frame = replace(frame, path=path, position=position, sop_uid=uid, traits=traits)
-    return replace(known, path=path, sop_uid=uid, on_disk=on_disk, frames=(frame,))
+    frame = with_values(frame, path=path, position=position, sop_uid=uid, traits=traits)
+    known.common_digest  # noqa: B018 - made once, and taken over
+    return with_values(known, path=path, sop_uid=uid, on_disk=on_disk, frames=(frame,))

@@ -14,14 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.errors import ScanError
-from molre_edge.scans.coarse import BONE_HU, Coarse, areas
-from molre_edge.scans.labels import label_parts
+from molre_edge.scans.coarse import BONE_HU, BRAIN_HU, Coarse, areas
+from molre_edge.scans.labels import Parts, find_parts
 from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["HeadPlace", "find_head"]
 
-_BRAIN_HU = (-15.0, 90.0)
-"""Means over 2 mm: cerebrospinal fluid to fresh blood."""
 _SEARCH_MM = 4.0
 """Grid of the search: bone is the densest value in each field, so that sutures and thin bone are closed."""
 _SKULL_CM2 = (25.0, 300.0)
@@ -68,10 +66,10 @@ class HeadPlace:
 
 @dataclass(frozen=True, eq=False)
 class _Skull:
-    """Slices through the skull: their indices in the coarse copy, and the space within it as (slices, rows, cols)."""
+    """Slices through the skull: their indices in the coarse copy; over which (rows, cols) the space within it lies."""
 
     slices: npt.NDArray[np.intp]
-    spaces: npt.NDArray[np.bool_]
+    footprint: npt.NDArray[np.bool_]
     others: int
 
 
@@ -96,8 +94,7 @@ def find_head(coarse: Coarse, height_mm: float | None = None) -> HeadPlace:
     skull = _find_skull(coarse)
     if skull is None:
         return HeadPlace(highest, coarse.body)
-    footprint = _grow(np.asarray(skull.spaces.any(axis=0)), _pixels(coarse, _AROUND_MM))
-    over = coarse.body & footprint
+    over = coarse.body & _grow(skull.footprint, _pixels(coarse, _AROUND_MM))
     top, reaches_on = _top_of_head(coarse, over, int(skull.slices[-1]))
     _check_upright(coarse, over, skull)
     warnings = []
@@ -185,10 +182,9 @@ def _elsewhere(coarse: Coarse, over: npt.NDArray[np.bool_], top: int, height_mm:
     inside = coarse.positions_mm <= end + coarse.thickness_mm[top] / 2
     if height_mm is not None:
         inside &= coarse.positions_mm >= end - height_mm
-    body = coarse.body & inside[:, None, None]
     face = _grow(np.asarray(over.any(axis=0)), _pixels(coarse, 2 * _AROUND_MM))
-    total = int(body.sum())
-    return float((body & ~face).sum() / total) if total else 0.0
+    total, near = (int(areas(body)[inside].sum()) for body in (coarse.body, coarse.body & face))
+    return (total - near) / total if total else 0.0
 
 
 def _pixels(coarse: Coarse, reach_mm: float) -> tuple[int, int]:
@@ -226,74 +222,76 @@ def _find_skull(coarse: Coarse) -> _Skull | None:
             keep.append(index)
     block = [max(1, round(_SEARCH_MM / side)) for side in coarse.pixel_mm]
     cm2 = coarse.pixel_mm[0] * coarse.pixel_mm[1] * block[0] * block[1] / 100.0
-    bone, brain = _blocks(coarse.hu[keep], block)
-    around = _around(bone)
-    bone, brain = bone[around], brain[around]
+    around, bone, brain = _blocks(coarse.hu if len(keep) == len(coarse.hu) else coarse.hu[keep], block)
     levels = _Levels(bone, brain, cm2)
     thickness = np.diff(np.append(coarse.positions_mm[keep], coarse.positions_mm[-1] + coarse.thickness_mm[-1] / 2))
     ml = thickness * cm2 / 10.0  # of a pixel in each slice
     for tight in range(_MAX_CLOSING + 1):
-        heads = label_parts(levels.whole(tight))
+        heads = find_parts(levels.whole(tight))
         volumes = _volumes(heads, ml)
         if volumes:
             break
     else:
         return None
-    spaces = heads == 1 + int(np.argmax(volumes))
+    spaces = heads.mask(np.arange(len(volumes)) == np.argmax(volumes))
     _extend(spaces, levels)
     if float((areas(spaces) * ml).sum()) < _MIN_SKULL_ML:
         return None
-    others = _other_heads(heads if tight == 0 else label_parts(levels.whole(0)), spaces, ml)
+    others = _other_heads(heads if tight == 0 else find_parts(levels.whole(0)), spaces, ml)
     beside = areas(levels.whole(1) & ~spaces) * ml
     if beside.sum() > 0.99 * _MIN_SKULL_ML:  # else no part of it is large enough
-        others += _other_heads(label_parts(levels.whole(1)), spaces, ml)
+        others += _other_heads(find_parts(levels.whole(1)), spaces, ml)
     _extend_upwards(spaces, bone, brain, cm2)
     through = np.flatnonzero(spaces.any(axis=(1, 2)))
-    full = np.zeros((len(through), *coarse.hu.shape[1:]), bool)
-    grown = spaces[through].repeat(block[0], axis=1).repeat(block[1], axis=2)
-    top, left = (part.start * side for part, side in zip(around[1:], block, strict=True))
-    full[:, top : top + grown.shape[1], left : left + grown.shape[2]] = grown
-    return _Skull(np.array(keep)[through], full, others)
+    footprint = np.zeros(coarse.hu.shape[1:], bool)
+    grown = spaces.any(axis=0).repeat(block[0], axis=0).repeat(block[1], axis=1)
+    top, left = (part.start * side for part, side in zip(around, block, strict=True))
+    footprint[top : top + grown.shape[0], left : left + grown.shape[1]] = grown
+    return _Skull(np.array(keep)[through], footprint, others)
 
 
-def _around(bone: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+def _around(bone: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """The part of the picture that holds all bone: nothing beyond is closed, so it need not be searched."""
-    parts = []
-    for across in (2, 1):
-        found = np.flatnonzero(bone.any(axis=(0, across)))
-        margin = _MAX_CLOSING + 1
+    parts, anywhere, margin = [], bone.any(axis=0), _MAX_CLOSING + 1
+    for across in (1, 0):
+        found = np.flatnonzero(anywhere.any(axis=across))
         parts.append(slice(max(found[0] - margin, 0), found[-1] + 1 + margin) if len(found) else slice(0, 1))
-    return slice(None), parts[0], parts[1]
+    return parts[0], parts[1]
 
 
-def _other_heads(heads: npt.NDArray[np.uint32], mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
+def _other_heads(heads: Parts, mine: npt.NDArray[np.bool_], ml: npt.NDArray[np.float64]) -> int:
     """How many spaces of a head's volume lie elsewhere; `ml` is the volume of a pixel in each slice."""
-    is_mine = np.bincount(heads[mine], minlength=1) > 0
-    volumes = enumerate(_volumes(heads, ml), start=1)
-    return sum(volume >= _MIN_SKULL_ML for number, volume in volumes if not is_mine[number : number + 1].any())
+    volumes = zip(_volumes(heads, ml), heads.count(mine), strict=True)
+    return sum(volume >= _MIN_SKULL_ML and not common for volume, common in volumes)
 
 
-def _volumes(heads: npt.NDArray[np.uint32], ml: npt.NDArray[np.float64]) -> list[float]:
-    """The volume of each label from 1 on, in mL; `ml` is that of a pixel in each slice."""
-    count = int(heads.max()) + 1
-    places = np.flatnonzero(heads)
-    keys = heads.ravel()[places] + places // heads[0].size * count
-    pixels = np.bincount(keys, minlength=len(heads) * count).reshape(len(heads), count)
-    return [float((np.ascontiguousarray(pixels[:, number]) * ml).sum()) for number in range(1, count)]
+def _volumes(heads: Parts, ml: npt.NDArray[np.float64]) -> list[float]:
+    """The volume of each part, in mL; `ml` is that of a pixel in each slice."""
+    return [float((pixels * ml).sum()) for pixels in heads.sizes_by_slice()]
 
 
-def _blocks(hu: npt.NDArray[np.float32], block: list[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Where the densest value of a block is bone, and where its mean is brain or fluid."""
+def _blocks(
+    hu: npt.NDArray[np.float32], block: list[int]
+) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Where the densest value of a block is bone, and where its mean is brain or fluid.
+
+    Returns:
+        The part of the picture, in blocks, that holds all bone; and of that part bool (slices, rows, cols), twice.
+    """
     rows, cols = hu.shape[1] // block[0], hu.shape[2] // block[1]
-    densest = np.full((len(hu), rows, cols), -np.inf, np.float32)
-    mean = np.zeros_like(densest)
-    for row in range(block[0]):
-        for col in range(block[1]):
-            part = hu[:, row : rows * block[0] : block[0], col : cols * block[1] : block[1]]
-            np.maximum(densest, part, out=densest)
-            mean += part
+    dense, bone = hu > BONE_HU, np.zeros((len(hu), rows, cols), bool)
+    places = [(row, col) for row in range(block[0]) for col in range(block[1])]
+    for row, col in places:
+        bone |= dense[:, row : rows * block[0] : block[0], col : cols * block[1] : block[1]]
+    around = _around(bone)
+    bone = bone[:, around[0], around[1]]
+    mean = np.zeros(bone.shape, np.float32)
+    ends = [(part.start + length) * side for part, length, side in zip(around, bone.shape[1:], block, strict=True)]
+    starts = [part.start * side for part, side in zip(around, block, strict=True)]
+    for row, col in places:
+        mean += hu[:, starts[0] + row : ends[0] : block[0], starts[1] + col : ends[1] : block[1]]
     mean /= block[0] * block[1]
-    return densest > BONE_HU, (mean > _BRAIN_HU[0]) & (mean < _BRAIN_HU[1])
+    return around, bone, (mean > BRAIN_HU[0]) & (mean < BRAIN_HU[1])
 
 
 def _closed_spaces(
@@ -305,24 +303,22 @@ def _closed_spaces(
         For each closing, bool (slices, rows, cols).
     """
     count, rows, cols = bone.shape
-    free = np.ones((len(closings), count, rows + 3, cols + 2), np.uint8)
-    free[:, :, -1] = 0  # a line between the slices, which lie one below the other in one picture
+    free = np.ones((len(closings), count, rows + 3, cols + 2), bool)
+    free[:, :, -1] = False  # a line between the slices, which lie one below the other in one picture
+    filled = np.zeros_like(free)
+    filled[:, :, 1:-2, 1:-1] = brain
     for number, closing in enumerate(closings):
         free[number, :, 1:-2, 1:-1] = ~_grow(bone, (closing, closing))
-    result = []
-    for labels, closing in zip(label_parts(free.reshape(-1, cols + 2)).reshape(free.shape), closings, strict=True):
-        inner = labels[:, 1:-2, 1:-1].ravel()
-        sizes = np.bincount(inner)
-        filled = np.bincount(inner, weights=brain.ravel())
-        # what closing took away all around a disc of the same area is added
-        radius = np.sqrt(sizes * cm2 / np.pi) + closing * np.sqrt(cm2)
-        area = np.pi * radius**2
-        good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1])
-        good &= (filled >= _MIN_BRAIN_PART * sizes) & (sizes * cm2 > 10.0)
-        outside = np.append(labels[:, 0, 0], 0)
-        good[outside[outside < len(good)]] = False
-        result.append(_grow(good[inner].reshape(bone.shape), (closing, closing)) & ~bone)
-    return result
+    parts = find_parts(free.reshape(-1, cols + 2))
+    # what closing took away all around a disc of the same area is added
+    wider = np.asarray(closings)[parts.first // free[0].size]
+    radius = np.sqrt(parts.sizes * cm2 / np.pi) + wider * np.sqrt(cm2)
+    area = np.pi * radius**2
+    good = (area >= _SKULL_CM2[0]) & (area <= _SKULL_CM2[1])
+    good &= (parts.count(filled.reshape(-1, cols + 2)) >= _MIN_BRAIN_PART * parts.sizes) & (parts.sizes * cm2 > 10.0)
+    good &= parts.first % free[0, 0].size != 0  # the outside of a slice begins with its first pixel
+    closed = parts.mask(good).reshape(free.shape)[:, :, 1:-2, 1:-1]
+    return [_grow(each, (closing, closing)) & ~bone for each, closing in zip(closed, closings, strict=True)]
 
 
 class _Levels:

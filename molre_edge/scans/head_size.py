@@ -14,7 +14,6 @@ from molre_edge.scans.scan_records import ScanWarning
 
 __all__ = ["check_head_size"]
 
-_TISSUE_HU = (-15.0, 90.0)
 _MIN_PART = 0.6
 """Of what bone encloses in a slice: brain fills more."""
 _MIN_BONE = 0.05
@@ -59,9 +58,8 @@ def check_head_size(coarse: Coarse) -> tuple[ScanWarning, ...]:
 
 def _inside_of_skull(coarse: Coarse) -> tuple[float, float, float] | None:
     """Length, breadth and height in mm, of slices that show a head; None when there are too few."""
-    bone, inside = coarse.bone, coarse.in_bone
-    brain = inside & coarse.body & (coarse.hu > _TISSUE_HU[0]) & (coarse.hu < _TISSUE_HU[1])
-    area, closed, bones, body = (areas(mask) for mask in (brain, inside, bone, coarse.body))
+    (body, bones, closed), brain = coarse.pixels, coarse.brain
+    area = areas(brain)
     rows, cols = (
         _extents(np.asarray(brain.any(axis=axis))) * side for axis, side in zip((2, 1), coarse.pixel_mm, strict=True)
     )

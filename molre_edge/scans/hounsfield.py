@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molre_edge.scans.dicom_frames import Frame
-from molre_edge.scans.labels import label_parts
+from molre_edge.scans.labels import find_parts
 from molre_edge.specs import HU_MIN
 
 __all__ = ["Hounsfield", "to_hounsfield"]
@@ -58,21 +58,29 @@ def _whole(
     if not (frame.slope.is_integer() and frame.intercept.is_integer()):
         return None
     slope, intercept = int(frame.slope), int(frame.intercept)
-    low, high = int(stored.min()), int(stored.max())
-    if max(low * slope, high * slope) + intercept > _MOST:
-        return None
-    if out is None:
-        out = np.empty(stored.shape, np.int16)
     if slope != 1 or stored.dtype.itemsize != 2 or not stored.dtype.isnative:
+        if max(int(stored.min()) * slope, int(stored.max()) * slope) + intercept > _MOST:
+            return None
+        out = np.empty(stored.shape, np.int16) if out is None else out
         np.copyto(out, np.maximum(stored.astype(np.int64) * slope + intercept, _AIR), casting="unsafe")
         return out
+    limits = np.iinfo(stored.dtype)
+    if limits.max + intercept > _MOST and int(stored.max()) + intercept > _MOST:
+        return None
+    return _shifted(stored, intercept, np.empty(stored.shape, np.int16) if out is None else out)
+
+
+def _shifted(
+    stored: npt.NDArray[np.integer[Any]], intercept: int, out: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int16]:
+    """HU of values of 16 bits with slope 1, all of which fit: each pass over a slice counts, so there are few."""
+    limits, same = np.iinfo(stored.dtype), out.view(stored.dtype)
     least = _AIR - intercept  # the stored value of air
-    if high < least:
+    if least > limits.max:
         out.fill(_AIR)
         return out
-    same = out.view(stored.dtype)
-    if low < least:
-        np.clip(stored, stored.dtype.type(least), np.iinfo(stored.dtype).max, out=same)  # far faster than np.maximum
+    if least > limits.min:
+        np.clip(stored, stored.dtype.type(least), limits.max, out=same)  # far faster than np.maximum
         stored = same
     if intercept:  # modulo 65536, so signed and unsigned values alike
         np.add(stored.view(np.uint16), np.uint16(intercept % 65536), out=out.view(np.uint16))
@@ -83,7 +91,9 @@ def _whole(
 
 def _from_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The connected parts of a mask that touch the picture's border."""
-    labels = label_parts(mask)
-    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    touching: npt.NDArray[np.bool_] = np.isin(labels, border[border > 0])
-    return touching
+    parts, at_border = find_parts(mask), np.zeros(mask.shape, bool)
+    at_border[[0, -1]] = at_border[:, [0, -1]] = True
+    touching = np.unique(parts.labels()[at_border & mask])
+    wanted = np.zeros(len(parts.sizes), bool)
+    wanted[touching.astype(np.intp) - 1] = True
+    return parts.mask(wanted)

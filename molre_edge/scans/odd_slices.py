@@ -45,7 +45,7 @@ def check_slices(coarse: Coarse, *, copies: bool) -> None:
     blank = np.flatnonzero(tissue < _BLANK_CM2)
     if len(shown) and len(inside := blank[(blank > shown[0]) & (blank < shown[-1])]):
         raise _damaged(f"{_show(inside)} nothing but air in the midst of the body")
-    air = (coarse.hu < AIR_BELOW_HU).mean(axis=(1, 2))
+    air = areas(coarse.hu < AIR_BELOW_HU) / coarse.hu[0].size
     none, much = air < MIN_AIR, air > _MUCH_AIR
     if ((none[1:] & much[:-1]) | (none[:-1] & much[1:])).any():
         raise ScanError(
@@ -54,7 +54,7 @@ def check_slices(coarse: Coarse, *, copies: bool) -> None:
             "not in one unit (RescaleSlope, RescaleIntercept); give the original series",
         )
     if copies:
-        skull = areas(coarse.in_bone) * cm2 > _SKULL_CM2
+        skull = coarse.pixels[2] * cm2 > _SKULL_CM2
         same = [
             at
             for at in np.flatnonzero(skull[1:] & skull[:-1])

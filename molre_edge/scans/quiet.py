@@ -13,7 +13,7 @@ from collections.abc import Iterator
 __all__ = ["quietly", "stderr_of_libraries"]
 
 _LOCK = threading.RLock()  # the warning filters are one per process
-_LOGGERS = ("pydicom", "nibabel", "nibabel.global", "pylibjpeg", "openjpeg")
+_LOGGERS = tuple(map(logging.getLogger, ("pydicom", "nibabel", "nibabel.global", "pylibjpeg", "openjpeg")))
 
 
 @contextlib.contextmanager
@@ -25,14 +25,13 @@ def quietly() -> Iterator[list[warnings.WarningMessage]]:
     """
     with _LOCK, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loggers = [logging.getLogger(name) for name in _LOGGERS]
-        before = [logger.disabled for logger in loggers]
-        for logger in loggers:
+        before = [logger.disabled for logger in _LOGGERS]
+        for logger in _LOGGERS:
             logger.disabled = True
         try:
             yield caught
         finally:
-            for logger, disabled in zip(loggers, before, strict=True):
+            for logger, disabled in zip(_LOGGERS, before, strict=True):
                 logger.disabled = disabled
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from molre_edge.scans import (
     anatomy,
     choice,
+    coarse,
     dicom_pixels,
     dicom_volume,
     find,
@@ -86,7 +87,7 @@ LIMITS = {
     ),
     "outside 5 to 65 HU": anatomy._MEDIAN_HU == (5, 65),
     "a hundredth of the picture below -850 HU": (anatomy.MIN_AIR, anatomy.AIR_BELOW_HU) == (0.01, -850),
-    "between -15 and 90 HU": anatomy._BRAIN_HU == head_place._BRAIN_HU == head_size._TISSUE_HU == (-15, 90),
+    "between -15 and 90 HU": coarse.BRAIN_HU == (-15, 90),
     "bone more than 5 % of the body": anatomy._MIN_BONE_PART == 0.05,
     "a space of 25 to 300 cm²": head_place._SKULL_CM2 == (25, 300),
     "openings of up to 24 mm": 2 * head_place._MAX_CLOSING * head_place._SEARCH_MM == 24,
