@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from ports import free_port
 from pydicom.dataset import Dataset
 
 from molre_edge.dicom_results.facts import ResultFacts
@@ -20,17 +20,11 @@ from molre_edge.dicom_results.write import write_results
 from molre_edge.runs.scan_findings import Finding
 
 ORTHANC, STORESCU = Path("/usr/sbin/Orthanc"), Path("/usr/bin/storescu")  # by path: pynetdicom has a storescu too
-_SECONDS = 30
+_SECONDS = 120
 
 pytestmark = pytest.mark.skipif(
     not (ORTHANC.is_file() and STORESCU.is_file()), reason="needs apt-get install orthanc dcmtk"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as at:
-        at.bind(("127.0.0.1", 0))
-        return int(at.getsockname()[1])
 
 
 def get(url: str) -> bytes:
