@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from made_once import made_once
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests load ONNX Runtime before the package
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the program does, before torch is loaded
@@ -119,46 +120,69 @@ def sources(root: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def wheel_path(root: Path, sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built without a network from a copy: setuptools also packs what an earlier build left beside it."""
-    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for path in [
-        *sources.values(),
-        *(root / name for name in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_LICENSES.md")),
-    ]:
-        target = copy / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(out.glob("*.whl"))
+
+    def build(out: Path) -> None:
+        copy = tmp_path_factory.mktemp("copy")
+        for path in [
+            *sources.values(),
+            *(root / name for name in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_LICENSES.md")),
+        ]:
+            target = copy / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=out)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    folder = tmp_path_factory.mktemp("wheel")
+    made_once(tmp_path_factory, "wheel", build, folder)
+    return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")
 def tiny_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three synthetic heads as DICOM series (``head-1`` to ``head-3``) and one as ``head-4.nii.gz``."""
-    from molre_edge.synthetic import make_head, write_dicom_series, write_nifti
 
-    folder = tmp_path_factory.mktemp("tiny") / "scans"
-    for number, findings in enumerate([(), ("intraparenchymal_hemorrhage",), ("hydrocephalus",)], start=1):
-        write_dicom_series(make_head(number, findings, shape=(12, 96, 96)), folder / f"head-{number}")
-    write_nifti(make_head(4, shape=(12, 96, 96)), folder / "head-4.nii.gz")
-    return folder
+    def make(folder: Path) -> None:
+        from molre_edge.synthetic import make_head, write_dicom_series, write_nifti
+
+        for number, findings in enumerate([(), ("intraparenchymal_hemorrhage",), ("hydrocephalus",)], start=1):
+            write_dicom_series(make_head(number, findings, shape=(12, 96, 96)), folder / "scans" / f"head-{number}")
+        write_nifti(make_head(4, shape=(12, 96, 96)), folder / "scans" / "head-4.nii.gz")
+
+    folder = tmp_path_factory.mktemp("tiny")
+    made_once(tmp_path_factory, "scans", make, folder)
+    return folder / "scans"
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 synthetic heads with a manifest: 12 to train on, 4 to validate, 4 to test. Tests must not change it."""
-    from molre_edge.training.dataset import make_dataset
 
-    folder = tmp_path_factory.mktemp("training") / "data"
-    findings = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
-    make_dataset(folder, scans=20, shape=(8, 48, 48), findings=findings, prevalence=0.5)
-    return folder
+    def make(folder: Path) -> None:
+        from molre_edge.training.dataset import make_dataset
+
+        findings = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
+        make_dataset(folder / "data", scans=20, shape=(8, 48, 48), findings=findings, prevalence=0.5)
+
+    folder = tmp_path_factory.mktemp("training")
+    made_once(tmp_path_factory, "training", make, folder)
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tiny_scans: Path) -> Path:
+def tiny_checkpoint(tiny_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real, very small DINOv3 classifier with two routers of three experts, its thresholds amid the tiny scans."""
+    made_once(
+        tmp_path_factory,
+        "checkpoint",
+        lambda folder: _draw_checkpoint(tiny_scans, folder / "ckpt.pt"),
+        tiny_scans.parent,
+    )
+    return tiny_scans.parent / "ckpt.pt"
+
+
+def _draw_checkpoint(scans: Path, path: Path) -> None:
     import numpy as np
 
     from molre_edge.demo import draw_model
@@ -175,46 +199,57 @@ def tiny_checkpoint(tiny_scans: Path) -> Path:
         router=RouterConfig(hidden=4),
         budget=1.0,  # so small a backbone has no room for adapters below the usual 0.5 %
     )
-    volumes = np.stack([to_grid(read_scan(source), config.grid) for source in find_scans(tiny_scans).scans])
-    path = tiny_scans.parent / "ckpt.pt"
+    volumes = np.stack([to_grid(read_scan(source), config.grid) for source in find_scans(scans).scans])
     save_checkpoint(draw_model(config, volumes), path)
-    return path
+
+
+_WIDE = (
+    "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
+    "max_routing_l1 = 0.2\n"
+)
+"""Limits for the tiny checkpoint: a narrow model rounds more."""
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path) -> Path:
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
-    from traced import traced
 
-    from molre_edge.export.exporter import export_checkpoint
+    def make(folder: Path) -> None:
+        from traced import traced
 
-    folder, limits = tiny_checkpoint.parent / "edge-bundle", tiny_checkpoint.parent / "limits.toml"
-    limits.write_text(
-        "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
-        "max_routing_l1 = 0.2\n"
-    )  # a narrow model rounds more
-    with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
-        patch.setattr("molre_edge.export.exporter.export_fp32", traced)
-        export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
-    return folder
+        from molre_edge.export.exporter import export_checkpoint
+
+        (folder / "limits.toml").write_text(_WIDE)
+        with pytest.MonkeyPatch.context() as patch:  # other tests take the same model's graph too
+            patch.setattr("molre_edge.export.exporter.export_fp32", traced)
+            export_checkpoint(tiny_checkpoint, folder / "edge-bundle", golden_volumes=3, limits=folder / "limits.toml")
+
+    made_once(tmp_path_factory, "bundle", make, tiny_checkpoint.parent)
+    return tiny_checkpoint.parent / "edge-bundle"
 
 
 @pytest.fixture(scope="session")
-def adapter_bundle(tiny_checkpoint: Path) -> Path:
+def adapter_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint's bundle with its trained tensors as inputs: fp32 and fp16, two golden volumes."""
-    from traced import traced
 
-    from molre_edge.export.exporter import export_checkpoint
+    def make(folder: Path) -> None:
+        from traced import traced
 
-    folder, limits = tiny_checkpoint.parent / "adapter-bundle", tiny_checkpoint.parent / "wide.toml"
-    limits.write_text(
-        "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
-        "max_routing_l1 = 0.2\n"
-    )  # a narrow model rounds more
-    with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
-        patch.setattr("molre_edge.export.exporter.export_fp32", traced)
-        export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits, adapters="inputs")
-    return folder
+        from molre_edge.export.exporter import export_checkpoint
+
+        (folder / "wide.toml").write_text(_WIDE)
+        with pytest.MonkeyPatch.context() as patch:  # other tests take the same model's graph too
+            patch.setattr("molre_edge.export.exporter.export_fp32", traced)
+            export_checkpoint(
+                tiny_checkpoint,
+                folder / "adapter-bundle",
+                golden_volumes=2,
+                limits=folder / "wide.toml",
+                adapters="inputs",
+            )
+
+    made_once(tmp_path_factory, "adapter-bundle", make, tiny_checkpoint.parent)
+    return tiny_checkpoint.parent / "adapter-bundle"
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from molre_edge.benchmarking.measure import Candidate
 from molre_edge.bundle.bundle import Bundle
@@ -235,7 +236,21 @@ def told_of(report: Any) -> dict[str, tuple[str, str]]:
     return {check["check"]: (check["state"], check.get("reason", "")) for check in report.checks}
 
 
-def test_a_step_that_hangs_is_ended_and_what_it_had_done_is_kept(step_that: Any) -> None:
+def test_a_step_that_hangs_is_ended_and_what_it_had_done_is_kept(
+    step_that: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "work" / "some.jsonl"
+
+    class Hurried(subprocess.Popen[bytes]):
+        """Its time is over as soon as the second check has begun, however long the start takes."""
+
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout is None:
+                return super().wait()
+            wait_until(lambda: journal.is_file() and '"second"' in journal.read_text())
+            raise subprocess.TimeoutExpired("the step", timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Hurried)
     told = told_of(step_that("time.sleep(600)", 8.0))
     assert told == {"first": ("done", ""), "second": ("failed", "not done within 8 s")}
 

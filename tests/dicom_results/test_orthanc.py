@@ -21,7 +21,7 @@ from molre_edge.node.sending import Refused, echo, open_sender
 from molre_edge.runs.scan_findings import Finding
 
 STORESCU = Path("/usr/bin/storescu")  # by path: pynetdicom has a storescu too
-_SECONDS = 30
+_SECONDS = 120
 
 pytestmark = pytest.mark.skipif(
     not (ORTHANC.is_file() and STORESCU.is_file()), reason="needs apt-get install orthanc dcmtk"

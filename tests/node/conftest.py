@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from node_images import Lines, Pacs
+from ports import free_port as next_free_port
 
 from molre_edge.node.configuration import Destination, Disk, NodeConfig, Receive, Sender, Study
 from molre_edge.node.journal import Journal
@@ -26,14 +26,8 @@ def _pynetdicom() -> None:
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """A port that nobody listens on."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    """Gives ports that nobody listens on."""
+    return next_free_port
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from node_images import CT, EXPLICIT, SR, Lines, image, save
 from real_orthanc import ORTHANC, started
+from waiting import wait_until
 
 from molre_edge.node.configuration import Orthanc
 from molre_edge.node.following import Follower
@@ -176,8 +178,11 @@ def test_one_that_is_away_is_told_once_and_tried_again(
     store: Store, journal: Journal, lines: Lines, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("molre_edge.node.following._POLL_SECONDS", 0.01)
-    with follower(f"http://127.0.0.1:{free_port()}", store, journal):
-        time.sleep(0.3)
+    following = follower(f"http://127.0.0.1:{free_port()}", store, journal)
+    tried = Mock(wraps=following.step)
+    monkeypatch.setattr(following, "step", tried)
+    with following:
+        wait_until(lambda: tried.call_count > 3)
         assert journal.troubles() == ["orthanc: Connection refused"]
     assert [line.split(" ", 1)[1] for line in lines.warned] == ['orthanc_unreachable reason="Connection refused"']
 

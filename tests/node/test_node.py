@@ -56,7 +56,10 @@ def series(scans: Path, name: str = "head-2") -> list[Path]:
 
 
 def outcomes(store: Store) -> list[tuple[int, str, str]]:
-    return [(row["version"], row["outcome"], row["code"]) for row in store.rows("SELECT * FROM reports ORDER BY made")]
+    return [
+        (row["version"], row["outcome"], row["code"])
+        for row in store.rows("SELECT * FROM reports ORDER BY made, study, version")
+    ]
 
 
 def test_a_study_s_report_and_page_are_sent_once_and_a_late_image_makes_a_report_that_names_its_predecessor(

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from node_images import SR, Lines, Pacs, image, save
+from waiting import wait_until
 
 from molre_edge.node.configuration import Destination, NodeConfig
 from molre_edge.node.entries import Conclusion
@@ -40,7 +41,7 @@ def reports(store: Store) -> list[Path]:
 
 
 def left(store: Store) -> list[tuple[str, str, int]]:
-    rows = store.rows("SELECT state, problem, attempts FROM deliveries WHERE state != 'sent'")
+    rows = store.rows("SELECT state, problem, attempts FROM deliveries WHERE state != 'sent' ORDER BY id")
     return [(row["state"], row["problem"], row["attempts"]) for row in rows]
 
 
@@ -58,16 +59,11 @@ def test_while_a_destination_is_away_reports_wait_and_then_all_arrive(
     config: NodeConfig, store: Store, journal: Journal, reports: list[Path], lines: Lines
 ) -> None:
     peer = Pacs(config.destinations[0].port)
-    with Outbox(config.destinations, store, journal):
-        until = time.monotonic() + 10
-        while not lines.warned and time.monotonic() < until:
-            time.sleep(0.02)
-        assert left(store)[0][:2] == ("waiting", "no connection")
+    with contextlib.closing(peer), Outbox(config.destinations, store, journal):
+        wait_until(lambda: [each[:2] for each in left(store)] == [("waiting", "no connection")] * 2)
         peer.open()
-        while left(store) and time.monotonic() < until:
-            time.sleep(0.02)
-    peer.close()
-    assert left(store) == [] and len(peer.got) == 2
+        wait_until(lambda: left(store) == [])
+    assert len(peer.got) == 2
     assert "unreachable destination=pacs waiting=2" in lines.warned[0]
 
 
@@ -107,27 +103,29 @@ def test_what_can_t_be_noted_is_not_sent_again_and_again(
     pacs.status = 0 if broken == "delivered" else 0xA900
     slow = dataclasses.replace(config.destinations[0], retry_seconds=60.0)
     with Outbox((slow,), store, journal):
-        time.sleep(0.6)
+        wait_until(lambda: lines.warned)
+        time.sleep(0.6)  # of its pauses some would be over
     assert [line.split()[1] for line in lines.warned if "outbox" in line] == ["outbox"]
     assert len(pacs.got) == (broken == "delivered")
 
 
 def test_pauses_double_up_to_the_longest(
-    config: NodeConfig, store: Store, journal: Journal, reports: list[Path]
+    config: NodeConfig, store: Store, journal: Journal, reports: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
     def away(_: Destination) -> Iterator[Callable[[Path], None]]:
         raise Unreachable("no connection")
         yield
 
+    now = time.time()
+    monkeypatch.setattr("molre_edge.node.store.time.time", lambda: now)
     (pacs,) = (dataclasses.replace(each, longest_retry_seconds=0.4) for each in config.destinations)
     pauses = []
     for _ in range(5):
         store._database.execute("UPDATE deliveries SET next_try = 0")
-        before = time.time()
         Outbox((pacs,), store, journal, away).send_due(pacs)
-        pauses.append(store.rows("SELECT min(next_try) AS t FROM deliveries")[0]["t"] - before)
-    assert [round(each, 1) for each in pauses] == [0.1, 0.2, 0.4, 0.4, 0.4]
+        pauses.append(store.rows("SELECT min(next_try) AS t FROM deliveries")[0]["t"] - now)
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.4], abs=1e-3)
 
 
 class Web(BaseHTTPRequestHandler):

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 from node_images import CT, EXPLICIT, SR, Lines, image, save
+from waiting import wait_until
 
 from molre_edge.errors import RunError
 from molre_edge.node.configuration import NodeConfig, Sender, Tls
 from molre_edge.node.header import IMAGE_CLASSES
 from molre_edge.node.journal import Journal
-from molre_edge.node.receiver import SYNTAXES, Receiver
+from molre_edge.node.receiver import _PDU_SECONDS, SYNTAXES, Receiver
 from molre_edge.node.store import Store
 from molre_edge.scans.dicom_kind import LOSSLESS
 
@@ -122,33 +123,27 @@ def test_a_known_title_from_another_address_is_rejected(
     assert lines.warned[0].endswith("rejected reason=address sender=CT1")
 
 
-def none_open(receiver: Receiver) -> bool:
-    until = time.monotonic() + 10
-    while receiver.open_associations and time.monotonic() < until:
-        time.sleep(0.05)
-    return not receiver.open_associations
-
-
 def test_callers_that_stop_in_the_middle_of_a_pdu_are_closed_then_kept_out_and_senders_served(
     config: NodeConfig, store: Store, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("_PDU_SECONDS", 0.2), ("_LOOK_SECONDS", 0.05), ("_REQUEST_SECONDS", 0.3)):
-        monkeypatch.setattr(f"molre_edge.node.receiver.{name}", seconds)
-
     def call() -> socket.socket:
-        return stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 10, ("127.0.0.2", 0)))
+        return stack.enter_context(socket.create_connection(("127.0.0.1", config.receive.port), 60, ("127.0.0.2", 0)))
 
     few = dataclasses.replace(config, receive=dataclasses.replace(config.receive, associations=2))
     with Receiver(few, store, journal) as receiver, contextlib.ExitStack() as stack:
-        callers = []
-        for stated in (b"\x00\x00\x00\x64", *[b"\xff\xff\xff\xff"] * 3):  # one that is allowed, others too long
-            callers.append(call())
-            callers[-1].sendall(b"\x01\x00" + stated)
-        assert send(config, image("1.2.3", 1)) == [0]  # meanwhile
-        assert [caller.recv(1) for caller in callers] == [b""] * 4
-        assert none_open(receiver) and call().recv(1) == b""
+        with monkeypatch.context() as patch:
+            for name, seconds in (("_PDU_SECONDS", 0.2), ("_LOOK_SECONDS", 0.05)):
+                patch.setattr(f"molre_edge.node.receiver.{name}", seconds)
+            patch.setattr(receiver._ae, "acse_timeout", 0.3)
+            callers = []
+            for stated in (b"\x00\x00\x00\x64", *[b"\xff\xff\xff\xff"] * 3):  # one that is allowed, others too long
+                callers.append(call())
+                callers[-1].sendall(b"\x01\x00" + stated)
+            assert [caller.recv(1) for caller in callers] == [b""] * 4
+            wait_until(lambda: not receiver.open_associations)
+        assert call().recv(1) == b""
         assert journal.counts()["connections_closed", ""] == 1
-        assert send(config, image("1.2.3", 2)) == [0]
+        assert send(config, image("1.2.3", 2)) == [0]  # in its own time, however busy the machine is
 
 
 def test_one_address_has_no_more_associations_than_its_share(
@@ -160,19 +155,20 @@ def test_one_address_has_no_more_associations_than_its_share(
         assert first.is_established and second.is_rejected
         assert (second.acceptor.primitive.result, lines.warned[0].split(" ", 2)[2]) == (2, "reason=busy sender=CT1")
         first.release()
-        assert none_open(receiver) and send(config, image("1.2.3", 1)) == [0]
+        wait_until(lambda: not receiver.open_associations)
+        assert send(config, image("1.2.3", 1)) == [0]
 
 
 def test_the_node_ends_while_a_caller_is_in_the_middle_of_a_pdu(
     config: NodeConfig, store: Store, journal: Journal
 ) -> None:
-    with Receiver(config, store, journal):
-        caller = socket.create_connection(("127.0.0.1", config.receive.port))
-        caller.sendall(b"\x01\x00\x00\x00\x00\x64")
-        time.sleep(0.1)
-        begun = time.monotonic()
-    caller.close()
-    assert time.monotonic() - begun < 5.0
+    with socket.socket() as caller:
+        with Receiver(config, store, journal) as receiver:
+            caller.connect(("127.0.0.1", config.receive.port))
+            caller.sendall(b"\x01\x00\x00\x00\x00\x64")
+            wait_until(lambda: receiver.open_associations)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < _PDU_SECONDS / 2
 
 
 def test_below_the_floor_of_the_disk_images_are_refused_until_there_is_space(
@@ -243,7 +239,7 @@ def test_every_syntax_and_class_of_ct_that_is_read_is_accepted(config: NodeConfi
 
 def test_the_log_names_senders_and_counts_and_no_person(config: NodeConfig, receiver: Receiver, lines: Lines) -> None:
     send(config, image("1.2.3", 1), image("1.2.3", 1), image("1.2.3", 2))
-    receiver.drain(5.0)
+    receiver.drain(60.0)
     (line,) = lines.told
     assert line.endswith("received sender=CT1 again=1 new=2")
     assert not any(word in line for word in ("Okonkwo", "ID-8812", "1.2.3"))

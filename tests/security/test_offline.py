@@ -34,8 +34,9 @@ def run(tmp_path: Path) -> Run:
     home = tmp_path / "home"
     home.mkdir()
     outside = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", "LANG": "C.UTF-8"}
-    if given := os.environ.get("PYTHONPATH"):
-        outside["PYTHONPATH"] = given
+    for name in ("PYTHONPATH", "PYTHONPYCACHEPREFIX"):  # without the latter, all that CI imports is compiled anew
+        if given := os.environ.get(name):
+            outside[name] = given
 
     def go(*command: object, code: int = 0) -> tuple[list[str], list[str]]:
         words = ["unshare", "-rnm", sys.executable, str(BOX), str(tmp_path), *map(str, command)]

@@ -1,6 +1,7 @@
 """The synthetic head: the same for a seed, with HU as in a head, with findings where they belong."""
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,16 @@ def full() -> SyntheticHead:
     return make_head(4)
 
 
+@cache
+def head_with(finding: str, shape: tuple[int, int, int] = SMALL) -> SyntheticHead:
+    """Made once for all tests that look at it; they do not change it."""
+    head = make_head(SEED, [finding], shape=shape)
+    head.hu.flags.writeable = False
+    return head
+
+
 def change(finding: str, plain: SyntheticHead) -> np.ndarray:
-    return make_head(SEED, [finding], shape=SMALL).hu - plain.hu
+    return head_with(finding).hu - plain.hu
 
 
 # The head
@@ -157,7 +166,7 @@ def test_supported_findings_are_known_and_spread_over_all_groups() -> None:
 
 @pytest.mark.parametrize("finding", SUPPORTED_FINDINGS)
 def test_a_finding_changes_the_head_and_is_in_the_labels_with_its_parents(finding: str, plain: SyntheticHead) -> None:
-    head = make_head(SEED, [finding], shape=SMALL)
+    head = head_with(finding)
     assert finding in head.labels
     parents = {f.name: f.parent for f in default_findings()}
     assert all(parents[name] in head.labels for name in head.labels if parents[name])
@@ -183,7 +192,7 @@ BLEEDS = [
 @pytest.mark.parametrize("finding", BLEEDS)
 def test_clotted_blood_is_denser_than_brain(finding: str, finer: SyntheticHead) -> None:
     plain = finer.hu
-    hu = make_head(SEED, [finding], shape=plain.shape).hu
+    hu = head_with(finding, plain.shape).hu
     blood = hu[(hu - plain > 18) & (plain < 60) & (plain > -30)]
     assert blood.size >= 3
     assert 45 < np.median(blood) < 90
@@ -228,7 +237,7 @@ EXTREMES = {
 @pytest.mark.parametrize(("finding", "bounds"), EXTREMES.items())
 def test_air_fat_calcium_and_metal(finding: str, bounds: tuple[int, int], finer: SyntheticHead) -> None:
     plain = finer.hu
-    hu = make_head(SEED, [finding], shape=plain.shape).hu
+    hu = head_with(finding, plain.shape).hu
     inside = (plain > -20) & (plain < 60)
     values = hu[inside]
     extreme = values.min() if bounds[0] < 0 else values.max()
