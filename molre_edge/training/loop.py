@@ -23,6 +23,7 @@ from molre_edge.errors import ConfigError, RunError
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.standardisation import standardise_routers
 from molre_edge.parity import auc, sigmoid
+from molre_edge.training.gates import gate_entropy, spread_between_scans
 from molre_edge.training.loss import focal_loss, prevalence_weights
 from molre_edge.training.samples import Samples, predict
 from molre_edge.training.state import TrainingState
@@ -89,7 +90,8 @@ class Trained:
         best_epoch: whose weights the model now has, from 1.
         best_score: mean AUC of that epoch on the validation split, or minus its loss where no AUC can be computed.
         epochs: run in all.
-        rows: epoch, lr, losses, validation AUC and seconds of every epoch.
+        rows: epoch, lr, losses, validation AUC, seconds and, with routers, the gates' entropy (nats, mean over routers)
+            and spread between the validation scans, of every epoch.
     """
 
     best_epoch: int
@@ -237,11 +239,15 @@ def _batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int
 
 
 def _validate(model: HeadCTClassifier, samples: Samples, weights: Tensor, settings: TrainSettings) -> dict[str, float]:
-    logits = predict(model, samples, settings.batch).logits
+    answers = predict(model, samples, settings.batch)
+    logits, gates = answers.logits, answers.gates
     loss = focal_loss(
         torch.from_numpy(np.asarray(logits)), torch.from_numpy(samples.labels), weights, gamma=settings.gamma
     )
-    return {"val_loss": float(loss), "val_auc": macro_auc(logits, samples.labels)}
+    row = {"val_loss": float(loss), "val_auc": macro_auc(logits, samples.labels)}
+    if gates is not None and gates.shape[-1] > 1:
+        row |= {"gate_entropy": float(gate_entropy(gates).mean()), "gate_spread": spread_between_scans(gates)}
+    return row
 
 
 def macro_auc(logits: npt.NDArray[Any], labels: npt.NDArray[np.float32]) -> float:

@@ -202,8 +202,8 @@ def _check_fit(name: str, config: ModelConfig) -> None:
             backbone_entry(backbone.id).build(config.grid, len(config.windows), backbone.options)
     except ConfigError as error:
         raise UsageError(
-            f"--preset {name}: does not fit the backbone {backbone.id}: {error}; choose another backbone, or a size of "
-            f"the grid with --grid"
+            f"--preset {name}: does not fit the backbone {backbone.id}: {error} (choose another preset or backbone; "
+            f"--grid changes the size of its grid)"
         ) from error
 
 

@@ -90,7 +90,7 @@ def test_it_leaves_a_checkpoint_metrics_and_a_plot(train: Train, tmp_path: Path)
     assert {path.name for path in fitted.folder.iterdir()} == {"metrics.csv", "metrics.png", "state.pt"}
     assert (fitted.folder / "metrics.png").read_bytes().startswith(b"\x89PNG")
     rows = metrics(fitted.folder)
-    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc"]
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc", "gate_entropy", "gate_spread"]
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
     assert (fitted.scans, fitted.problems, fitted.cached_features) == ((12, 4), (), False)
     assert 0 < fitted.added_fraction < 1

@@ -97,6 +97,21 @@ def test_what_routers_read_is_measured_on_the_training_scans_before_the_first_ep
     torch.testing.assert_close(model.routers[0].mean, read[0].mean(0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("experts", [1, 2])
+def test_each_epoch_says_how_even_and_how_different_the_gates_of_validation_scans_are(
+    experts: int, configure: Callable[..., ModelConfig], samples: Any
+) -> None:
+    model = new_model(configure(experts), seed=0)
+    row = run(model, samples, replace(QUICK, epochs=1)).rows[0]
+    if experts == 1:
+        assert not {"gate_entropy", "gate_spread"} & set(row)
+        return
+    with torch.no_grad():
+        gates = model(samples.volumes).gates.double()  # [12, slices, routers, 2]
+    assert row["gate_entropy"] == pytest.approx(float(-(gates * gates.log()).sum(-1).mean()), rel=1e-5)
+    assert row["gate_spread"] == pytest.approx(float(gates.mean(1).std(0, correction=0).mean()), rel=1e-4)
+
+
 def test_routers_of_a_trained_model_tell_scans_apart_because_their_input_is_standardised(
     configure: Callable[..., ModelConfig], samples: Any
 ) -> None:
