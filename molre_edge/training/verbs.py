@@ -305,8 +305,8 @@ def synthesize_scans(
         folder: a new or empty folder.
         scans: number of scans, at least 10.
         seed: two seeds share no head.
-        findings: draw each of these by itself; None for plausible draws of all.
-        prevalence: of each of `findings`.
+        findings: draw each of these by itself, and write these columns only; None for plausible draws of all.
+        prevalence: of each of `findings`, in each split.
         shape: (slices, rows, cols) of a scan.
         processes: number of processes that make scans; None for one on each core. With more than one, a script needs
             ``if __name__ == "__main__":`` around its own code, since each process imports it.

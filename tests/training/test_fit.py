@@ -244,6 +244,24 @@ def test_features_of_a_frozen_backbone_are_computed_once(
     assert not any(text.startswith("step: features") for text in watcher.told)
 
 
+def test_trainings_of_several_names_share_one_cache(
+    train: Train,
+    configure: Callable[..., ModelConfig],
+    manifest: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, once = tmp_path / "cache", replace(SETTINGS, epochs=1)
+    first = train(tmp_path / "one.pt", cache=cache, settings=once)
+    monkeypatch.setattr("molre_edge.training.volumes.read_scan", None)  # from here on no scan can be read
+    for name, config in (("two.pt", configure()), ("lora.pt", configure(1))):
+        other = train(tmp_path / name, config=config, cache=cache, settings=once)
+        assert other.scans == first.scans == (12, 4) and not (other.folder / "cache").exists()
+    one = read_manifest(manifest.path, manifest.findings[:1])
+    head = configure(0, findings=one.findings)
+    assert train(tmp_path / "head.pt", config=head, cache=cache, settings=once, manifest=one).scans == (12, 4)
+
+
 def test_the_backbones_weights_can_be_left_out(train: Train, tmp_path: Path) -> None:
     for name in ("ckpt.pt", "ckpt.safetensors"):
         fitted = train(tmp_path / name.replace("ckpt", name[-2:]), with_backbone=False)
