@@ -36,7 +36,7 @@ CONTEXTS = 3
 RANK = 2
 """Of each correction, and of each expert."""
 EXPERTS = 6
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 BACKBONE, LAYER = "efficientnet-lite0", "blocks.5.project_conv"
 SHAPE = (16, 128, 128)
 LEVELS = ((1, 5), (6, 10), (11, 15))
