@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from molre_edge.runs.loaded import load_model
     from molre_edge.runs.remake import report_runs
     from molre_edge.specs import Precision
-    from molre_edge.training.verbs import evaluate_checkpoint, import_peft, synthesize_scans, train_model
+    from molre_edge.training.evaluate import evaluate_checkpoint
+    from molre_edge.training.verbs import import_peft, synthesize_scans, train_model
     from molre_edge.verification.adapter_verbs import (
         add_adapter,
         default_adapter,

@@ -29,7 +29,7 @@ VERBS: Mapping[str, str] = {
     "report_runs": "molre_edge.runs.remake",
     "bench_runners": "molre_edge.benchmarking.bench",
     "train_model": "molre_edge.training.verbs",
-    "evaluate_checkpoint": "molre_edge.training.verbs",
+    "evaluate_checkpoint": "molre_edge.training.evaluate",
     "import_peft": "molre_edge.training.verbs",
     "synthesize_scans": "molre_edge.training.verbs",
     "make_signing_key": "molre_edge.bundle.sign",

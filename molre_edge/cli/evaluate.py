@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ from molre_edge.cli.training import DeviceOption
 from molre_edge.specs import DISCLAIMER
 
 if TYPE_CHECKING:
-    from molre_edge.training.evaluation import Evaluation, RoutingResult
+    from molre_edge.training.evaluation import Evaluation
+    from molre_edge.training.gates import RoutingResult
 
 __all__ = ["evaluate", "show_evaluation"]
 
@@ -118,4 +120,26 @@ def _show_routing(routing: RoutingResult, findings: list[str], speaker: Speaker)
     speaker.show(table)
     entropies = ", ".join(f"{entropy:.2f}" for entropy in routing.entropy)
     speaker.say(f"Entropy of the gates, router by router: {entropies} (1 is an even mixture, 0 a single expert)")
-    speaker.say(f"Gates differ between scans by {routing.spread:.3f} (standard deviation, mean over experts)")
+    within = "" if routing.slice_spread is None else f", and between the slices of a scan by {routing.slice_spread:.3f}"
+    speaker.say(f"Gates differ between scans by {routing.spread:.3f}{within} (standard deviation, mean over experts)")
+    _show_gates_by_finding(routing, findings, speaker)
+
+
+def _show_gates_by_finding(routing: RoutingResult, findings: list[str], speaker: Speaker) -> None:
+    """Print the gate that tells the scans with a finding from those without it best."""
+    table = Table(title="The gate that differs most between scans with and without a finding", title_justify="left")
+    table.add_column("finding", overflow="fold")
+    for heading in ("router", "expert", "with", "without", "difference"):
+        table.add_column(heading, justify="right")
+    experts = routing.usage.shape[1]
+    for i, name in enumerate(findings):
+        differences = routing.by_finding[i].flatten()  # [routers * K]
+        if math.isnan(differences[0]):  # no scan with it, or none without
+            continue
+        router, expert = divmod(int(abs(differences).argmax()), experts)
+        means = (routing.with_finding, routing.without_finding)
+        numbers = (f"{values[i, router, expert]:.3f}" for values in means)
+        difference = routing.by_finding[i, router, expert]
+        table.add_row(name, str(router + 1), str(expert + 1), *numbers, f"{difference:+.3f}")
+    if table.rows:
+        speaker.show(table)

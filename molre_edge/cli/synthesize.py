@@ -22,11 +22,14 @@ def synthesize(
     findings: Annotated[
         str | None,
         typer.Option(
-            "--findings", help="Findings to draw independently, separated by commas. Default: plausible sets."
+            "--findings",
+            help="Findings to draw independently, separated by commas; the manifest has these columns only. "
+            "Default: plausible sets of all.",
         ),
     ] = None,
     prevalence: Annotated[
-        float, typer.Option("--prevalence", min=0.01, max=0.99, help="Share of scans with each of --findings.")
+        float,
+        typer.Option("--prevalence", min=0.01, max=0.99, help="Share of scans with each of --findings, in each split."),
     ] = 0.3,
     size: Annotated[str, typer.Option("--size", metavar="SLICESxROWSxCOLS", help="Voxels per scan.")] = "16x128x128",
     as_json: JsonOption = False,

@@ -28,6 +28,13 @@ class AdapterChoice(str, Enum):
     NONE = "none"
 
 
+class LevelChoice(str, Enum):
+    """What shares one gate vector."""
+
+    SLICE = "slice"
+    VOLUME = "volume"
+
+
 @command
 def train(
     data: Annotated[
@@ -76,6 +83,19 @@ def train(
     ] = None,
     experts: Annotated[int, typer.Option("--experts", min=2, help="Number of experts (K).")] = 6,
     rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of each expert (r).")] = 8,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Scale the experts' sum by alpha / r. Default: alpha = 2 r.")
+    ] = None,
+    router_level: Annotated[
+        LevelChoice | None,
+        typer.Option(
+            "--router-level",
+            help="Route each slice or the whole volume. Default: slice; volume for 3D backbones, which have no slices.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Divide the routers' logits by this. Default: 1.")
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option("--budget", help="Largest share of added parameters. Default: 0.005, as in the paper."),
@@ -86,6 +106,14 @@ def train(
     grid: Annotated[
         str | None, typer.Option("--grid", metavar="SLICESxROWSxCOLS", help="Input grid. Default: the backbone's.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Grid, windows and normalisation of a published model, from docs/preprocessing.md. Not with --init.",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")] = 30,
     patience: Annotated[
         int, typer.Option("--patience", min=1, help="Stop after this many epochs without a better validation AUC.")
@@ -93,6 +121,10 @@ def train(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Scans per batch.")] = 8,
     accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Batches per optimizer step.")] = 1,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 1e-3,
+    router_lr: Annotated[
+        float | None, typer.Option("--router-lr", help="Peak learning rate of the routers. Default: that of --lr.")
+    ] = None,
+    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Weight decay of AdamW, on matrices.")] = 0.01,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for initial weights and scan order.")] = 0,
     sensitivity: Annotated[
         float | None,
@@ -135,14 +167,20 @@ def train(
             modules=modules,
             experts=experts,
             rank=rank,
+            alpha=alpha,
+            router_level=None if router_level is None else router_level.value,
+            temperature=temperature,
             budget=budget,
             findings=None if findings is None else split_names("--findings", findings),
             grid=None if grid is None else parse_size("--grid", grid),
+            preset=preset,
             epochs=epochs,
             patience=patience,
             batch=batch,
             accumulate=accumulate,
             lr=lr,
+            router_lr=router_lr,
+            weight_decay=weight_decay,
             seed=seed,
             sensitivity=sensitivity,
             train_backbone=train_backbone,

@@ -16,7 +16,10 @@ from molre_edge.model.config import (
 )
 from molre_edge.specs import Grid
 
-__all__ = ["default_config"]
+__all__ = ["default_alpha", "default_config"]
+
+_ALPHA_PER_RANK = 2.0
+"""So that experts of every rank are scaled alike. The paper's r = 8 gets alpha 16."""
 
 _TINY_BUDGET = 1.0
 """Tiny forms are for tests and demos; one adapted layer is far more than 0.5 % of them."""
@@ -30,6 +33,7 @@ def default_config(
     findings: tuple[str, ...] | None = None,
     experts: int = 6,
     rank: int = 8,
+    alpha: float | None = None,
 ) -> ModelConfig:
     """A backbone with its own grid, windows, adapted modules and routing level.
 
@@ -40,6 +44,7 @@ def default_config(
         findings: names of the outputs; the 75 by default.
         experts: K of ``molre``.
         rank: r of each expert.
+        alpha: the experts' sum is scaled by ``alpha / rank``; None for twice the rank.
 
     Raises:
         ConfigError: the backbone or adapter is unknown, a value is out of range, or the backbone has no default modules
@@ -50,14 +55,19 @@ def default_config(
         backbone=BackboneConfig(id=entry.id),
         grid=grid or entry.grid,
         windows=entry.windows,
-        adapter=_adapter(entry, adapter, experts, rank),
+        adapter=_adapter(entry, adapter, experts, rank, alpha),
         router=RouterConfig(level=Routing.VOLUME if entry.dimensions == 3 else Routing.SLICE, standardise=True),
         findings=findings or tuple(finding.name for finding in default_findings()),
         budget=DEFAULT_BUDGET if entry.parameters is not None else _TINY_BUDGET,
     )
 
 
-def _adapter(entry: BackboneEntry, kind: str, experts: int, rank: int) -> AdapterConfig:
+def default_alpha(rank: int) -> float:
+    """The alpha of experts of this rank where none is given: twice the rank, so that alpha / r is always 2."""
+    return _ALPHA_PER_RANK * rank
+
+
+def _adapter(entry: BackboneEntry, kind: str, experts: int, rank: int, alpha: float | None) -> AdapterConfig:
     if kind == "none":
         return AdapterConfig(experts=0)
     if kind not in ("molre", "lora"):
@@ -67,4 +77,9 @@ def _adapter(entry: BackboneEntry, kind: str, experts: int, rank: int) -> Adapte
             f"backbone {entry.id} is a baseline and has no default modules to adapt. Choose adapter 'none', or name "
             f"the modules to adapt"
         )
-    return AdapterConfig(modules=entry.adapted, experts=1 if kind == "lora" else experts, rank=rank)
+    return AdapterConfig(
+        modules=entry.adapted,
+        experts=1 if kind == "lora" else experts,
+        rank=rank,
+        alpha=default_alpha(rank) if alpha is None else alpha,
+    )

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from molre_edge.errors import ConfigError
 from molre_edge.files import replace_folder
@@ -48,8 +49,10 @@ def make_dataset(
         seed: heads are numbered from ``seed * 1_000_000``, so that two seeds share none.
         shape: (slices, rows, cols) of a scan.
         shares: shares of the validation and test splits.
-        findings: draw each of these by itself; None draws as :func:`molre_edge.synthetic.random_findings` does.
-        prevalence: share of scans with each of `findings`.
+        findings: draw each of these by itself, and give the manifest these columns only; None draws as
+            :func:`molre_edge.synthetic.random_findings` does, and gives it all 75.
+        prevalence: share of scans with each of `findings`, the same in each split; a split of two scans or more has
+            some with and some without it.
         processes: number of processes that make scans.
         on_scan: called after each scan.
 
@@ -64,7 +67,7 @@ def make_dataset(
         check_names(findings)  # their order is that of the draws
         findings = tuple(dict.fromkeys(findings))
     plans = _draw(scans, seed, shares, findings, prevalence)
-    names = [finding.name for finding in default_findings()]
+    names = [each.name for each in default_findings() if findings is None or each.name in findings]
     rows: list[list[str]] = []
     with replace_folder(folder) as partial_folder:
         make = partial(_make, folder=partial_folder, shape=shape)
@@ -87,15 +90,30 @@ def _draw(
 
     rng = np.random.default_rng(seed)
     val, test = (round(share * scans) for share in shares)
-    splits = ["val"] * val + ["test"] * test + ["train"] * (scans - val - test)
-    plans = []
-    for i, split in enumerate(rng.permutation(splits)):
-        if findings is None:
-            chosen = random_findings(rng)
-        else:
-            chosen = tuple(name for name in findings if rng.random() < prevalence)
-        plans.append(_Plan(f"{split}/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen))
-    return plans
+    splits = rng.permutation(["val"] * val + ["test"] * test + ["train"] * (scans - val - test))
+    if findings is None:
+        chosen = [random_findings(rng) for _ in splits]
+    else:
+        present = [_draw_finding(rng, splits, prevalence) for _ in findings]
+        chosen = [
+            tuple(name for name, there in zip(findings, present, strict=True) if there[i]) for i in range(len(splits))
+        ]
+    return [
+        _Plan(f"{split}/head-{i + 1:05d}.nii.gz", str(split), seed * 1_000_000 + i, chosen[i])
+        for i, split in enumerate(splits)
+    ]
+
+
+def _draw_finding(rng: np.random.Generator, splits: npt.NDArray[np.str_], prevalence: float) -> npt.NDArray[np.bool_]:
+    """Which scans have a finding: the same share in each split, and both kinds of scans where a split has two."""
+    present = np.zeros(len(splits), bool)
+    for split in ("train", "val", "test"):
+        (scans,) = np.nonzero(splits == split)
+        count = round(prevalence * len(scans))
+        if len(scans) > 1:
+            count = min(max(count, 1), len(scans) - 1)
+        present[rng.permutation(scans)[:count]] = True
+    return present
 
 
 def _make(plan: _Plan, *, folder: Path, shape: tuple[int, int, int]) -> frozenset[str]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from molre_edge.parity import Outputs
 from molre_edge.parity.auc import AucInterval, auc_interval
+from molre_edge.training.gates import RoutingResult, measure_routing
 
-__all__ = ["Calibration", "Evaluation", "FindingResult", "RoutingResult", "evaluate_outputs"]
+__all__ = ["Calibration", "Evaluation", "FindingResult", "evaluate_outputs"]
 
 _HIGH_AUC = 0.90
 _BINS = 10
@@ -50,46 +51,6 @@ class Calibration:
     brier: float
     expected_error: float
     bins: tuple[tuple[float, float, int], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class RoutingResult:
-    """Behaviour of the routers on these scans.
-
-    Attributes:
-        entropy: float64 [routers], mean entropy of the gates over log K: 1 is an even mixture, 0 a single expert.
-        usage: float64 [routers, K], mean gate of each expert.
-        leading: float64 [routers, K], share of gate vectors that each expert leads.
-        with_finding: float64 [findings, routers, K], mean gate over the scans with it; NaN where there is none.
-        by_finding: float64 [findings, routers, K], that minus the mean over the scans without; NaN where either is
-            missing. An expert specialises in what raises its gate.
-        spread: mean over routers of the standard deviation of gates between scans; 0 means that the router ignores its
-            input.
-    """
-
-    entropy: npt.NDArray[np.float64]
-    usage: npt.NDArray[np.float64]
-    leading: npt.NDArray[np.float64]
-    with_finding: npt.NDArray[np.float64]
-    by_finding: npt.NDArray[np.float64]
-    spread: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; null for NaN."""
-
-        def plain(values: npt.NDArray[np.float64]) -> Any:
-            known = values.astype(object)
-            known[np.isnan(values)] = None
-            return known.tolist()
-
-        return {
-            "entropy": self.entropy.tolist(),
-            "usage": self.usage.tolist(),
-            "leading": self.leading.tolist(),
-            "with_finding": plain(self.with_finding),
-            "by_finding": plain(self.by_finding),
-            "spread": self.spread,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +117,7 @@ def evaluate_outputs(
         macro_interval=_bootstrap(probabilities, labels, results, resamples, seed) if areas else None,
         high=sum(area >= _HIGH_AUC for area in areas),
         calibration=_calibration(probabilities, labels),
-        routing=_routing(outputs.gates, labels),
+        routing=measure_routing(outputs.gates, labels),
     )
 
 
@@ -217,29 +178,3 @@ def _calibration(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.
     )
     error = sum(n * abs(mean - share) for mean, share, n in rows) / max(1, len(p))
     return Calibration(float(np.mean((p - y) ** 2)) if len(p) else 0.0, float(error), rows)
-
-
-def _routing(gates: npt.NDArray[Any] | None, labels: npt.NDArray[np.float32]) -> RoutingResult | None:
-    if gates is None or gates.shape[-1] < 2:
-        return None
-    values = gates.astype(np.float64)  # [n, slices, routers, K]
-    experts = values.shape[-1]
-    per_scan = values.mean(axis=1)  # [n, routers, K]
-    entropy = -(values * np.log(np.clip(values, 1e-12, None))).sum(-1) / np.log(experts)
-    leads = np.eye(experts)[values.argmax(-1)]
-    with_finding = np.full((labels.shape[1], *per_scan.shape[1:]), np.nan)
-    by_finding = with_finding.copy()
-    for i, column in enumerate(labels.T):
-        with_it, without = column == 1, column == 0
-        if with_it.any():
-            with_finding[i] = per_scan[with_it].mean(0)
-        if with_it.any() and without.any():
-            by_finding[i] = with_finding[i] - per_scan[without].mean(0)
-    return RoutingResult(
-        entropy=entropy.mean(axis=(0, 1)),
-        usage=per_scan.mean(axis=0),
-        leading=leads.mean(axis=(0, 1)),
-        with_finding=with_finding,
-        by_finding=by_finding,
-        spread=float(per_scan.std(axis=0).mean()),
-    )

@@ -227,7 +227,8 @@ def _fitted(model: HeadCTClassifier, out: Path, state: TrainingState) -> Fitted:
 
 def _write_metrics(path: Path, rows: Sequence[dict[str, float]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)  # an earlier release wrote fewer
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     with write_whole(path) as partial:

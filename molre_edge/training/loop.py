@@ -23,6 +23,7 @@ from molre_edge.errors import ConfigError, RunError
 from molre_edge.model.classifier import HeadCTClassifier
 from molre_edge.model.standardisation import standardise_routers
 from molre_edge.parity import auc, sigmoid
+from molre_edge.training.gates import gate_entropy, spread_between_scans
 from molre_edge.training.loss import focal_loss, prevalence_weights
 from molre_edge.training.samples import Samples, predict
 from molre_edge.training.state import TrainingState
@@ -42,6 +43,7 @@ class TrainSettings:
         batch: scans per gradient step.
         accumulate: batches whose gradients are summed before each optimizer step.
         lr: the largest learning rate, reached after the warm-up.
+        router_lr: likewise, of the routers; None for `lr`.
         weight_decay: of AdamW, on matrices only.
         warmup: share of all steps in which the learning rate rises; a cosine takes it to zero in the rest.
         patience: epochs without a better validation score before training ends.
@@ -55,6 +57,7 @@ class TrainSettings:
     batch: int = 8
     accumulate: int = 1
     lr: float = 1e-3
+    router_lr: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.1
     patience: int = 10
@@ -68,8 +71,15 @@ class TrainSettings:
         for name in ("epochs", "batch", "accumulate", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.lr > 0 or not 0 <= self.warmup < 1 or self.weight_decay < 0 or self.gamma < 0 or not self.clip > 0:
-            raise ConfigError("lr and clip: above 0; warmup: 0 up to below 1; weight_decay and gamma: at least 0")
+        for name in ("lr", "router_lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name}: expected a number above 0, got {value}")
+        for name in ("weight_decay", "gamma"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}: expected a number of at least 0, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup: expected a share from 0 up to below 1, got {self.warmup}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +90,8 @@ class Trained:
         best_epoch: whose weights the model now has, from 1.
         best_score: mean AUC of that epoch on the validation split, or minus its loss where no AUC can be computed.
         epochs: run in all.
-        rows: epoch, lr, losses, validation AUC and seconds of every epoch.
+        rows: epoch, lr, losses, validation AUC, seconds and, with routers, the gates' entropy (nats, mean over routers)
+            and spread between the validation scans, of every epoch.
     """
 
     best_epoch: int
@@ -123,6 +134,7 @@ def train_model(
         )
     parameters = _learning(model, settings)
     optimizer = _optimizer(parameters, settings)
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     if state.epoch:
         _put(model, state.trainable)
         optimizer.load_state_dict(state.optimizer)
@@ -133,7 +145,7 @@ def train_model(
         # with a frozen backbone, only adapters before a router change what it reads, and they start at no change
         if state.epoch == 0 or settings.train_backbone:
             standardise_routers(model, partial(_look, model, train, settings))
-        row = _epoch(model, train, optimizer, weights, settings, state.epoch)
+        row = _epoch(model, train, optimizer, peaks, weights, settings, state.epoch)
         row |= _validate(model, val, weights.cpu(), settings)
         if not math.isfinite(row["train_loss"] + row["val_loss"]):
             raise RunError(f"epoch {state.epoch + 1}: the loss is NaN or infinite; lower the learning rate (--lr)")
@@ -168,19 +180,23 @@ def _learning(model: HeadCTClassifier, settings: TrainSettings) -> dict[str, nn.
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
-    matrices = [p for p in parameters.values() if p.dim() > 1]
-    vectors = [p for p in parameters.values() if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr)
+    """AdamW with the peak of its learning rate as ``lr`` of each group; routers have groups of their own if asked."""
+    routers = {name for name in parameters if settings.router_lr is not None and name.startswith("routers.")}
+    groups = []
+    for names, lr in ((parameters.keys() - routers, settings.lr), (routers, settings.router_lr)):
+        chosen = [p for name, p in parameters.items() if name in names]
+        groups += [
+            {"params": [p for p in chosen if p.dim() > 1], "weight_decay": settings.weight_decay, "lr": lr},
+            {"params": [p for p in chosen if p.dim() <= 1], "weight_decay": 0.0, "lr": lr},
+        ]
+    return torch.optim.AdamW([group for group in groups if group["params"]])
 
 
 def _epoch(
     model: HeadCTClassifier,
     samples: Samples,
     optimizer: torch.optim.Optimizer,
+    peaks: list[float],
     weights: Tensor,
     settings: TrainSettings,
     epoch: int,
@@ -194,9 +210,10 @@ def _epoch(
     total, lr = 0.0, settings.lr
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step in range(steps):
-        lr = _rate(settings, epoch * steps + step, settings.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        of_steps = epoch * steps + step, settings.epochs * steps
+        lr = _rate(settings.lr, settings, *of_steps)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = _rate(peak, settings, *of_steps)
         part = batches[step * settings.accumulate : (step + 1) * settings.accumulate]
         scans = sum(len(batch) for batch in part)
         for batch in part:
@@ -222,11 +239,15 @@ def _batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int
 
 
 def _validate(model: HeadCTClassifier, samples: Samples, weights: Tensor, settings: TrainSettings) -> dict[str, float]:
-    logits = predict(model, samples, settings.batch).logits
+    answers = predict(model, samples, settings.batch)
+    logits, gates = answers.logits, answers.gates
     loss = focal_loss(
         torch.from_numpy(np.asarray(logits)), torch.from_numpy(samples.labels), weights, gamma=settings.gamma
     )
-    return {"val_loss": float(loss), "val_auc": macro_auc(logits, samples.labels)}
+    row = {"val_loss": float(loss), "val_auc": macro_auc(logits, samples.labels)}
+    if gates is not None and gates.shape[-1] > 1:
+        row |= {"gate_entropy": float(gate_entropy(gates).mean()), "gate_spread": spread_between_scans(gates)}
+    return row
 
 
 def macro_auc(logits: npt.NDArray[Any], labels: npt.NDArray[np.float32]) -> float:
@@ -241,11 +262,11 @@ def macro_auc(logits: npt.NDArray[Any], labels: npt.NDArray[np.float32]) -> floa
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def _rate(settings: TrainSettings, step: int, steps: int) -> float:
+def _rate(peak: float, settings: TrainSettings, step: int, steps: int) -> float:
     warm = max(1, round(settings.warmup * steps))
     if step < warm:
-        return settings.lr * (step + 1) / warm
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:

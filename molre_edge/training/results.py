@@ -10,11 +10,12 @@ import numpy as np
 
 from molre_edge.files import write_json, write_whole
 from molre_edge.specs import DISCLAIMER
-from molre_edge.training.evaluation import Evaluation, RoutingResult
+from molre_edge.training.evaluation import Evaluation
+from molre_edge.training.gates import RoutingResult
 
 __all__ = ["write_evaluation"]
 
-_ROUTING = ["finding", "router", "expert", "mean_gate", "minus_scans_without"]
+_ROUTING = ["finding", "router", "expert", "mean_gate", "mean_gate_without", "minus_scans_without"]
 
 
 def write_evaluation(folder: Path, result: Evaluation, checkpoint_sha256: str, split: str) -> None:
@@ -44,9 +45,13 @@ def _gates(routing: RoutingResult, findings: list[str]) -> list[list[object]]:
     for i, name in enumerate(findings):
         for r in range(routers):
             for k in range(experts):
-                mean, more = float(routing.with_finding[i, r, k]), float(routing.by_finding[i, r, k])
+                place = (i, r, k)
+                mean, *others = (
+                    float(values[place])
+                    for values in (routing.with_finding, routing.without_finding, routing.by_finding)
+                )
                 if not np.isnan(mean):
-                    rows.append([name, r + 1, k + 1, mean, "" if np.isnan(more) else more])
+                    rows.append([name, r + 1, k + 1, mean, *("" if np.isnan(value) else value for value in others)])
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The verbs around checkpoints: train, evaluate, import a LoRA, make a synthetic data set. torch is imported late."""
+"""The verbs around checkpoints: train, import a LoRA, make a synthetic data set. torch is imported late."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molre_edge.errors import ConfigError, MissingDependencyError, UsageError
+from molre_edge.errors import MissingDependencyError, UsageError
 from molre_edge.files import StrPath
 from molre_edge.machine import usable_cores
 from molre_edge.progress import SILENT, Progress, counter
-from molre_edge.specs import DISCLAIMER
 from molre_edge.training.options import (
     ModelOptions,
     check_checkpoint_name,
@@ -23,14 +22,11 @@ from molre_edge.training.options import (
 if TYPE_CHECKING:
     from molre_edge.model.classifier import HeadCTClassifier
     from molre_edge.training.data_manifest import Manifest
-    from molre_edge.training.evaluation import Evaluation
     from molre_edge.training.fit import Fitted
 
 __all__ = [
-    "EvaluationResult",
     "ImportResult",
     "SynthesisResult",
-    "evaluate_checkpoint",
     "import_peft",
     "synthesize_scans",
     "train_model",
@@ -49,14 +45,20 @@ def train_model(
     modules: Sequence[str] | None = None,
     experts: int = 6,
     rank: int = 8,
+    alpha: float | None = None,
+    router_level: str | None = None,
+    temperature: float | None = None,
     budget: float | None = None,
     findings: Sequence[str] | None = None,
     grid: tuple[int, int, int] | None = None,
+    preset: str | None = None,
     epochs: int = 30,
     patience: int = 10,
     batch: int = 8,
     accumulate: int = 1,
     lr: float = 1e-3,
+    router_lr: float | None = None,
+    weight_decay: float = 0.01,
     seed: int = 0,
     sensitivity: float | None = None,
     train_backbone: bool = False,
@@ -82,14 +84,21 @@ def train_model(
         modules: names, or ends of names, of the modules to adapt; None for the backbone's default.
         experts: K of a MoLRE.
         rank: r of each expert.
+        alpha: the experts' sum is scaled by ``alpha / rank``; None for twice the rank.
+        router_level: what shares one gate vector, ``slice`` or ``volume``; None for ``slice``, or ``volume`` in 3D.
+        temperature: the routers' logits are divided by it; None for 1.
         budget: the largest share of added parameters; None for the paper's 0.005.
         findings: train on these columns only; None for all.
-        grid: (slices, rows, cols) of the model; None for the backbone's.
+        grid: (slices, rows, cols) of the model; None for that of `preset`, of `init` or of the backbone.
+        preset: a published model's grid, windows and normalisation, by its name in docs/preprocessing.md; without
+            `init`.
         epochs: at most.
         patience: epochs without a better validation AUC after which training stops.
         batch: scans in a step.
         accumulate: steps whose gradients are summed.
         lr: the largest learning rate.
+        router_lr: likewise, of the routers; None for `lr`.
+        weight_decay: of AdamW, on matrices.
         seed: of weights and order.
         sensitivity: thresholds find this share of the positives; None for Youden's index.
         train_backbone: let the backbone learn too.
@@ -101,7 +110,7 @@ def train_model(
 
     Raises:
         UsageError: arguments that do not fit together.
-        ConfigError: no usable scans in a split, or a value out of its range.
+        ConfigError: an unknown preset, no usable scans in a split, or a value out of its range.
         RunError: something else is there already.
         InUseError: another process is training there.
         MissingDependencyError: torch, or the package with the backbone's weights, is not installed.
@@ -116,6 +125,11 @@ def train_model(
         rank=rank,
         budget=budget,
         grid=grid,
+        alpha=alpha,
+        router_level=router_level,
+        temperature=temperature,
+        router_lr=router_lr,
+        preset=preset,
     )
     try:
         from molre_edge.training.data_manifest import read_manifest
@@ -146,6 +160,8 @@ def train_model(
         batch=batch,
         accumulate=accumulate,
         lr=lr,
+        router_lr=router_lr,
+        weight_decay=weight_decay,
         patience=patience,
         train_backbone=train_backbone,
         seed=seed,
@@ -186,117 +202,6 @@ def _starting_model(
     elif backbone_weights is not None or has_installed_weights(options):
         load_backbone(model, backbone_weights)
     return model
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluationResult:
-    """How good a checkpoint is on labelled scans.
-
-    Attributes:
-        checkpoint_sha256: of the checkpoint's file.
-        split: the split that was measured.
-        evaluation: AUC by finding, calibration and routing.
-        problems: (scan, reason) of unusable scans.
-        folder: where the files were written; None if none were.
-    """
-
-    checkpoint_sha256: str
-    split: str
-    evaluation: Evaluation
-    problems: tuple[tuple[str, str], ...]
-    folder: Path | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as ``evaluate --json`` prints it."""
-        return {
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "split": self.split,
-            "problems": [{"scan": name, "reason": reason} for name, reason in self.problems],
-            **self.evaluation.to_dict(),
-            "disclaimer": DISCLAIMER,
-        }
-
-
-def evaluate_checkpoint(
-    checkpoint: StrPath,
-    data: StrPath,
-    *,
-    split: str = "test",
-    out: StrPath | None = None,
-    backbone_weights: StrPath | None = None,
-    cache: StrPath | None = None,
-    batch: int = 8,
-    device: str | None = None,
-    progress: Progress = SILENT,
-) -> EvaluationResult:
-    """Measure a checkpoint on labelled scans that it was not trained on.
-
-    Args:
-        checkpoint: the file.
-        data: folder with ``manifest.csv``.
-        split: ``train``, ``val`` or ``test``.
-        out: folder for ``evaluation.json``, ``findings.csv`` and the routing's files; None writes none.
-        backbone_weights: Hugging Face folder, for a checkpoint without the backbone's weights.
-        cache: folder of prepared volumes; None for the training's own.
-        batch: scans at once.
-        device: PyTorch's name of it; None for a GPU, if there is one.
-        progress: receives events.
-
-    Raises:
-        UsageError: no such split, or `out` is a file.
-        ConfigError: the split has no scans.
-        MissingDependencyError: torch is not installed.
-    """
-    checkpoint = Path(checkpoint)
-    folder = None if out is None else Path(out)
-    try:
-        from molre_edge.model.checkpoint import load_checkpoint
-        from molre_edge.training.data_manifest import SPLITS, read_manifest
-        from molre_edge.training.evaluation import evaluate_outputs
-        from molre_edge.training.fit import training_folder
-        from molre_edge.training.results import write_evaluation
-        from molre_edge.training.samples import VolumeSamples, predict
-        from molre_edge.training.volumes import prepare_volumes
-    except ImportError as error:
-        raise MissingDependencyError("Evaluating", str(error.name), "train") from error
-    if split not in SPLITS:
-        raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}")
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder}: is a file; pass a folder")
-    place = choose_device(device)
-    loaded = load_checkpoint(checkpoint, backbone_weights=None if backbone_weights is None else Path(backbone_weights))
-    manifest = read_manifest(Path(data), loaded.config.findings, partial=True)
-    if manifest.unknown or manifest.unused:
-        progress.info(_columns_words(manifest))
-    cases = manifest.of(split)
-    if not cases:
-        raise ConfigError(f"{manifest.path}: has no scans with split '{split}'; choose another with --split")
-    progress.step(f"reading scans ({split})")
-    volumes = prepare_volumes(
-        cases,
-        loaded.config.grid,
-        training_folder(checkpoint) / "cache" if cache is None else Path(cache),
-        counter(progress, len(cases), "scans"),
-    )
-    for name, reason in volumes.problems:
-        progress.warn(f"{name} can't be used: {reason}")
-    samples = VolumeSamples(volumes)
-    progress.step("answers")
-    outputs = predict(loaded.model.to(place), samples, batch, counter(progress, len(volumes), "scans"))
-    result = evaluate_outputs(outputs, samples.labels, loaded.config.findings, loaded.config.thresholds)
-    if folder is not None:
-        write_evaluation(folder, result, loaded.sha256, split)
-    return EvaluationResult(loaded.sha256, split, result, tuple(volumes.problems), folder)
-
-
-def _columns_words(manifest: Manifest) -> str:
-    """Which of the model's findings have a column, and which columns are not used."""
-    known = len(manifest.findings) - len(manifest.unknown)
-    words = f"Labels: {known} of the model's {len(manifest.findings)} findings have a column in {manifest.path.name}"
-    if manifest.unused:
-        more = ", ..." if len(manifest.unused) > 5 else ""
-        words += f"; {len(manifest.unused)} columns are not used ({', '.join(manifest.unused[:5])[:200]}{more})"
-    return words
 
 
 @dataclass(frozen=True)
@@ -400,8 +305,8 @@ def synthesize_scans(
         folder: a new or empty folder.
         scans: number of scans, at least 10.
         seed: two seeds share no head.
-        findings: draw each of these by itself; None for plausible draws of all.
-        prevalence: of each of `findings`.
+        findings: draw each of these by itself, and write these columns only; None for plausible draws of all.
+        prevalence: of each of `findings`, in each split.
         shape: (slices, rows, cols) of a scan.
         processes: number of processes that make scans; None for one on each core. With more than one, a script needs
             ``if __name__ == "__main__":`` around its own code, since each process imports it.

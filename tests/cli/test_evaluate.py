@@ -67,6 +67,8 @@ def test_tables_tell_findings_and_experts(tiny_data: Path, checkpoints: Any, inv
     text = invoke("evaluate", checkpoints(3), tiny_data, "--split", "train", "-o", "out").stdout
     assert FINDINGS[0] in text and "Mean AUC" in text and "Calibration: Brier score" in text
     assert "gate raised most by" in text and "Entropy of the gates, router by router" in text
+    assert "and between the slices of a scan by" in text
+    assert "The gate that differs most between scans with and without a finding" in text
     names = {path.name for path in Path("out").iterdir()}
     assert names == {"evaluation.json", "findings.csv", "routing.csv", "routing.png"}
 

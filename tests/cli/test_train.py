@@ -47,7 +47,8 @@ def same(one: str, two: str) -> bool:
 
 
 def test_it_trains_and_says_where_everything_lies(tiny_data: Path, cache: Path, invoke: Any) -> None:
-    done = invoke("train", tiny_data, *TINY, "--epochs", 2, "--cache", cache)
+    routers = ["--router-level", "volume", "--temperature", 0.5, "--router-lr", 0.002]
+    done = invoke("train", tiny_data, *TINY, *routers, "--rank", 2, "--epochs", 2, "--cache", cache)
     assert done.exit_code == 0
     assert "4 validation scans, trained on 12" in done.stdout and "Checkpoint: ckpt.pt" in done.stdout
     assert "has random weights; pass public ones with --backbone-weights" in done.stderr
@@ -57,6 +58,8 @@ def test_it_trains_and_says_where_everything_lies(tiny_data: Path, cache: Path, 
     ]
     config = load_checkpoint(Path("ckpt.pt")).config
     assert (config.findings, config.grid.shape, config.adapter.experts) == (FINDINGS, (4, 32, 32), 6)
+    assert (config.router.level.value, config.router.temperature, config.adapter.alpha) == ("volume", 0.5, 4.0)
+    assert float(metrics("ckpt.pt")[-1]["gate_entropy"]) > 0
 
 
 def test_without_a_folder_the_backbones_installed_weights_are_taken(
@@ -147,9 +150,30 @@ def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Pa
     before = sha256_of(Path("ckpt.pt"))
     done = invoke(*words, "--lr", 0.5)
     assert done.exit_code == 1 and "settings.lr (0.001 there, 0.5 now)" in done.stderr and "--force" in done.stderr
+    done = invoke(*words, "--alpha", 3, "--router-lr", 0.5, "--weight-decay", 0)
+    told = " ".join(done.stderr.split())
+    assert done.exit_code == 1 and "config.adapter.alpha (16.0 there, 3.0 now)" in told
+    assert "settings.router_lr (None there, 0.5 now), settings.weight_decay (0.01 there, 0.0 now)" in told
     assert sha256_of(Path("ckpt.pt")) == before
     assert invoke(*words, "--lr", 0.5, "--force").exit_code == 0
     assert sha256_of(Path("ckpt.pt")) != before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--adapter", "lora", "--router-lr", 0.1], 2, "--router-lr: works only with --adapter molre"),
+        (["--backbone", "convnet3d-small", "--router-level", "slice"], 2, "--router-level slice: the backbone"),
+        (["--preset", "pillar-0"], 1, "preset pillar-0: there is none, since its windows"),
+        (["--weight-decay", -1], 1, "weight_decay: expected a number of at least 0, got -1.0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_a_scan_is_read(
+    words: list[Any], code: int, message: str, tiny_data: Path, invoke: Any
+) -> None:
+    done = invoke("train", tiny_data, *TINY, *words)
+    assert done.exit_code == code and message in " ".join(done.stderr.split())
+    assert not Path("ckpt-training").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 
 from molre_edge.errors import ConfigError
-from molre_edge.findings import default_findings
 from molre_edge.scans import find_scans, read_scan
 from molre_edge.training.data_manifest import read_manifest
-from molre_edge.training.dataset import make_dataset
+from molre_edge.training.dataset import _draw, make_dataset
 
 FINDINGS = ("intraparenchymal_hemorrhage", "craniotomy_or_craniectomy")
 
 SMALL = {"scans": 5, "shape": (8, 48, 48)}
 
 
-def test_the_manifest_has_all_75_findings_and_splits_of_60_20_20(data: Path) -> None:
+def test_the_manifest_has_the_findings_asked_for_and_splits_of_60_20_20(data: Path) -> None:
     manifest = read_manifest(data)
-    assert manifest.findings == tuple(finding.name for finding in default_findings())
+    assert manifest.findings == FINDINGS
     assert [len(manifest.of(split)) for split in ("train", "val", "test")] == [12, 4, 4]
     assert not np.isnan([case.labels for case in manifest.cases]).any()
 
@@ -31,13 +30,30 @@ def test_every_scan_can_be_read_and_lies_in_the_folder_of_its_split(data: Path) 
         assert read_scan(find_scans(case.path).scans[0]).hu.shape == (8, 48, 48)
 
 
-def test_findings_asked_for_are_drawn_by_themselves_and_bring_their_parents(data: Path) -> None:
+def test_each_split_has_the_same_share_of_each_finding(data: Path) -> None:
     manifest = read_manifest(data)
+    for split in ("train", "val", "test"):
+        labels = np.array([case.labels for case in manifest.of(split)])
+        assert labels.mean(0).tolist() == [0.5, 0.5]
     labels = np.array([case.labels for case in manifest.cases])
-    share = {name: labels[:, i].mean() for i, name in enumerate(manifest.findings)}
-    assert all(0.2 < share[name] < 0.8 for name in FINDINGS)
-    assert share["intracranial_hemorrhage_any"] == share["intraparenchymal_hemorrhage"]
-    assert share["hydrocephalus"] == 0
+    assert 0 < labels.prod(1).mean() < 0.5  # drawn by themselves: together in some scans, not in all
+
+
+@pytest.mark.parametrize(("prevalence", "positives"), [(0.01, (1, 1, 1)), (0.3, (7, 2, 2)), (0.99, (23, 7, 7))])
+def test_a_rare_and_a_frequent_finding_have_both_kinds_of_scans_in_every_split(
+    prevalence: float, positives: tuple[int, ...]
+) -> None:
+    plans = _draw(40, 3, (0.2, 0.2), ("hydrocephalus",), prevalence)
+    counts = [sum(bool(plan.findings) for plan in plans if plan.split == split) for split in ("train", "val", "test")]
+    assert tuple(counts) == positives
+
+
+def test_a_parent_that_is_asked_for_comes_with_its_children_too(tmp_path: Path) -> None:
+    names = ("intracranial_hemorrhage_any", "intraparenchymal_hemorrhage")
+    make_dataset(tmp_path / "new", findings=names[::-1], prevalence=0.5, **SMALL)  # type: ignore[arg-type]
+    manifest = read_manifest(tmp_path / "new")
+    assert manifest.findings == names  # in the order of the 75
+    assert all(parent >= child for parent, child in (case.labels for case in manifest.cases))
 
 
 def test_the_same_seed_makes_the_same_scans_and_another_seed_shares_none(tmp_path: Path) -> None:

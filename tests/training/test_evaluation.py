@@ -125,6 +125,7 @@ def test_the_expert_of_a_finding_has_its_gate_raised_by_it(
     assert routing is not None and gates is not None
     with_it, without = (gates[labels[:, 0] == value].mean((0, 1)) for value in (1, 0))
     np.testing.assert_allclose(routing.with_finding[0], with_it, rtol=1e-5)
+    np.testing.assert_allclose(routing.without_finding[0], without, rtol=1e-5)
     np.testing.assert_allclose(routing.by_finding[0], with_it - without, atol=1e-6)
     assert routing.by_finding[0, 0].argmax() == 1 and routing.by_finding[0, 0, 1] > 0.2
     assert np.isnan(routing.by_finding[3]).all() and np.isnan(routing.with_finding[3]).all()
@@ -144,7 +145,16 @@ def test_an_even_mixture_and_a_single_expert_are_the_ends_of_the_entropy(labels:
     gates[:, :, 0], gates[:, :, 1, 2] = 0.25, 1.0
     result = evaluate_outputs(Outputs(np.zeros((40, 4)), np.zeros((40, 1)), gates), labels, NAMES, (0.5,) * 4)
     assert result.routing is not None
-    assert result.routing.entropy == pytest.approx([1, 0], abs=1e-9) and result.routing.spread == 0
+    assert result.routing.entropy == pytest.approx([1, 0], abs=1e-9)
+    assert result.routing.spread == 0 and result.routing.slice_spread is None
+
+
+def test_gates_that_differ_only_within_scans_have_a_spread_between_slices_alone(labels: np.ndarray) -> None:
+    gates = np.zeros((40, 2, 1, 2))
+    gates[:, 0, 0, 0] = gates[:, 1, 0, 1] = 1.0
+    result = evaluate_outputs(Outputs(np.zeros((40, 4)), np.zeros((40, 1)), gates), labels, NAMES, (0.5,) * 4)
+    assert result.routing is not None
+    assert (result.routing.spread, result.routing.slice_spread) == (0.0, 0.5)
 
 
 def test_it_is_plain_data_with_null_where_nothing_is_known(result: Evaluation) -> None:

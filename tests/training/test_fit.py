@@ -90,7 +90,7 @@ def test_it_leaves_a_checkpoint_metrics_and_a_plot(train: Train, tmp_path: Path)
     assert {path.name for path in fitted.folder.iterdir()} == {"metrics.csv", "metrics.png", "state.pt"}
     assert (fitted.folder / "metrics.png").read_bytes().startswith(b"\x89PNG")
     rows = metrics(fitted.folder)
-    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc"]
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_auc", "gate_entropy", "gate_spread"]
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
     assert (fitted.scans, fitted.problems, fitted.cached_features) == ((12, 4), (), False)
     assert 0 < fitted.added_fraction < 1
@@ -242,6 +242,24 @@ def test_features_of_a_frozen_backbone_are_computed_once(
     watcher = Recorder()
     assert not train(tmp_path / "other.pt", progress=watcher).cached_features
     assert not any(text.startswith("step: features") for text in watcher.told)
+
+
+def test_trainings_of_several_names_share_one_cache(
+    train: Train,
+    configure: Callable[..., ModelConfig],
+    manifest: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, once = tmp_path / "cache", replace(SETTINGS, epochs=1)
+    first = train(tmp_path / "one.pt", cache=cache, settings=once)
+    monkeypatch.setattr("molre_edge.training.volumes.read_scan", None)  # from here on no scan can be read
+    for name, config in (("two.pt", configure()), ("lora.pt", configure(1))):
+        other = train(tmp_path / name, config=config, cache=cache, settings=once)
+        assert other.scans == first.scans == (12, 4) and not (other.folder / "cache").exists()
+    one = read_manifest(manifest.path, manifest.findings[:1])
+    head = configure(0, findings=one.findings)
+    assert train(tmp_path / "head.pt", config=head, cache=cache, settings=once, manifest=one).scans == (12, 4)
 
 
 def test_the_backbones_weights_can_be_left_out(train: Train, tmp_path: Path) -> None:

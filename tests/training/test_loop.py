@@ -69,7 +69,7 @@ def test_a_backbone_that_is_trained_learns_and_its_norms_gather_statistics(
 def test_from_every_epoch_on_it_ends_in_the_same_weights_and_metrics(
     train_backbone: bool, configure: Callable[..., ModelConfig], samples: Any
 ) -> None:
-    settings = replace(QUICK, train_backbone=train_backbone, accumulate=2)
+    settings = replace(QUICK, train_backbone=train_backbone, accumulate=2, router_lr=0.05)
     states: list[TrainingState] = []
     model = new_model(configure(), seed=0)
     whole = run(model, samples, settings, save=lambda state: states.append(copy.deepcopy(state)))
@@ -95,6 +95,21 @@ def test_what_routers_read_is_measured_on_the_training_scans_before_the_first_ep
     handle.remove()
     run(model, samples, val=replace(samples, volumes=samples.volumes + 50))
     torch.testing.assert_close(model.routers[0].mean, read[0].mean(0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_each_epoch_says_how_even_and_how_different_the_gates_of_validation_scans_are(
+    experts: int, configure: Callable[..., ModelConfig], samples: Any
+) -> None:
+    model = new_model(configure(experts), seed=0)
+    row = run(model, samples, replace(QUICK, epochs=1)).rows[0]
+    if experts == 1:
+        assert not {"gate_entropy", "gate_spread"} & set(row)
+        return
+    with torch.no_grad():
+        gates = model(samples.volumes).gates.double()  # [12, slices, routers, 2]
+    assert row["gate_entropy"] == pytest.approx(float(-(gates * gates.log()).sum(-1).mean()), rel=1e-5)
+    assert row["gate_spread"] == pytest.approx(float(gates.mean(1).std(0, correction=0).mean()), rel=1e-4)
 
 
 def test_routers_of_a_trained_model_tell_scans_apart_because_their_input_is_standardised(
@@ -192,11 +207,27 @@ def test_a_volume_backbone_learns_from_9_scans_in_batches_of_8(
 
 def test_the_rate_rises_to_its_largest_and_falls_as_a_cosine_towards_zero() -> None:
     settings = TrainSettings(lr=0.5, warmup=0.1)
-    rates = [loop._rate(settings, step, 100) for step in range(100)]
+    rates = [loop._rate(0.5, settings, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
     assert rates[9] == max(rates) == 0.5
     assert rates[10:] == pytest.approx([0.25 * (1 + math.cos(math.pi * i / 90)) for i in range(90)])
-    assert loop._rate(TrainSettings(lr=0.5), 0, 1) == 0.5
+    assert loop._rate(0.5, settings, 0, 1) == 0.5
+
+
+def test_routers_can_have_a_rate_of_their_own_and_nothing_else_changes_with_it(
+    configure: Callable[..., ModelConfig], samples: Any
+) -> None:
+    weights = []
+    for router_lr in (None, QUICK.lr, 1e-9):
+        model = new_model(configure(), seed=0)
+        run(model, samples, replace(QUICK, epochs=1, router_lr=router_lr))
+        weights.append(model.state_dict())
+    first = new_model(configure(), seed=0).state_dict()
+    fc2 = first["routers.0.fc2.weight"]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert not torch.allclose(weights[0]["routers.0.fc2.weight"], fc2, atol=1e-4)
+    torch.testing.assert_close(weights[2]["routers.0.fc2.weight"], fc2, atol=1e-6, rtol=0)
+    assert not torch.allclose(weights[2]["head.weight"], first["head.weight"], atol=1e-4)
 
 
 def test_weights_decay_on_matrices_only(model: HeadCTClassifier) -> None:
@@ -233,7 +264,8 @@ def test_the_mean_area_is_over_findings_that_have_both_classes() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"epochs": 0}, {"batch": 0}, {"accumulate": 0}, {"patience": 0}, {"lr": 0.0}, {"lr": math.nan}, {"warmup": 1.0},
-     {"weight_decay": -1.0}, {"gamma": -1.0}, {"clip": 0.0}],
+     {"weight_decay": -1.0}, {"weight_decay": math.nan}, {"router_lr": 0.0}, {"router_lr": math.inf},
+     {"gamma": -1.0}, {"clip": 0.0}],
 )  # fmt: skip
 def test_settings_that_can_not_train_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):

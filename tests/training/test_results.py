@@ -53,6 +53,7 @@ def test_routing_is_a_table_and_a_heat_map(tmp_path: Path) -> None:
     assert result.routing is not None
     assert float(rows[4]["minus_scans_without"]) == result.routing.by_finding[0, 1, 1]
     assert float(rows[4]["mean_gate"]) == result.routing.with_finding[0, 1, 1]
+    assert float(rows[4]["mean_gate_without"]) == result.routing.without_finding[0, 1, 1]
     assert (tmp_path / "routing.png").read_bytes().startswith(b"\x89PNG")
 
 

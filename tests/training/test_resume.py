@@ -12,12 +12,12 @@ import pytest
 from molre_edge.errors import RunError
 from molre_edge.files import sha256_of
 from molre_edge.model.classifier import HeadCTClassifier
-from molre_edge.model.config import ModelConfig
+from molre_edge.model.config import ModelConfig, Routing
 from molre_edge.training.data_manifest import Manifest
 from molre_edge.training.loop import TrainSettings
 from molre_edge.training.resume import check_data, data_digest, make_plan, take_up
 from molre_edge.training.start import new_model
-from molre_edge.training.state import TrainingState, save_state
+from molre_edge.training.state import TrainingState, differences, save_state
 from molre_edge.training.volumes import Volumes
 
 ASKED = {"sensitivity": None, "with_backbone": True}
@@ -52,6 +52,32 @@ def test_another_training_has_another_plan(
     else:
         manifest = replace(manifest, cases=(*train[1:], *val))
     assert make_plan(model, manifest, settings) != first
+
+
+def test_other_experts_routers_and_rates_are_named(configure: Callable[..., ModelConfig], manifest: Manifest) -> None:
+    config = configure()
+    other = replace(
+        config,
+        adapter=replace(config.adapter, alpha=3.0),
+        router=replace(config.router, level=Routing.VOLUME, temperature=0.5),
+    )
+    first = make_plan(new_model(config, seed=0), manifest, TrainSettings())
+    second = make_plan(new_model(other, seed=0), manifest, TrainSettings(router_lr=0.1, weight_decay=0.0))
+    assert differences(first, second) == [
+        "config.adapter.alpha (16.0 there, 3.0 now)",
+        "config.router.level ('slice' there, 'volume' now)",
+        "config.router.temperature (1.0 there, 0.5 now)",
+        "settings.router_lr (None there, 0.1 now)",
+        "settings.weight_decay (0.01 there, 0.0 now)",
+    ]
+
+
+def test_a_training_that_began_before_routers_could_have_a_rate_goes_on(
+    model: HeadCTClassifier, manifest: Manifest
+) -> None:
+    plan = make_plan(model, manifest, TrainSettings())
+    before = {**plan, "settings": {name: v for name, v in plan["settings"].items() if name != "router_lr"}}
+    assert differences(before, plan) == []
 
 
 def test_the_test_split_is_no_part_of_a_plan(model: HeadCTClassifier, manifest: Manifest) -> None:
