@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from molre_edge.runs.remake import report_runs
     from molre_edge.specs import Precision
     from molre_edge.training.verbs import evaluate_checkpoint, import_peft, synthesize_scans, train_model
+    from molre_edge.triton.export import export_triton
     from molre_edge.verification.adapter_verbs import (
         add_adapter,
         default_adapter,
@@ -94,6 +95,7 @@ __all__ = [
     "evaluate_checkpoint",
     "explain_reference",
     "export_checkpoint",
+    "export_triton",
     "import_peft",
     "infer_scans",
     "inspect_path",
