@@ -68,6 +68,20 @@ def test_both_forms_without_a_gpu_say_what_they_take_and_carry_the_bundle(
     assert check_files(copied).problems == {}
 
 
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.FP32])
+def test_what_the_configuration_says_of_a_graph_is_what_the_graph_has(tiny_bundle: Path, precision: Precision) -> None:
+    """Triton compares both, and serves no model in which they differ."""
+    import onnxruntime as ort
+
+    model, content = onnx_model(Bundle.open(tiny_bundle), "m", precision, 4, 0)
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for there, said in ((session.get_inputs(), model.inputs), (session.get_outputs(), model.outputs)):
+        has = {value.name: (value.type, value.shape[1:]) for value in there}
+        words = {"float16": "tensor(float16)", "float32": "tensor(float)"}
+        assert {spec.name: (words[spec.dtype], list(spec.shape)) for spec in said} == has
+        assert all(isinstance(value.shape[0], str) for value in there)  # the batch, which the configuration leaves out
+
+
 def test_the_record_names_the_bundle_and_every_file_by_its_hash(tiny_bundle: Path, tmp_path: Path) -> None:
     written = export_triton(tmp_path / "models", tiny_bundle, engine="onnxruntime:fp32", name="head")
     record = json.loads((tmp_path / "models" / RECORD).read_text())
