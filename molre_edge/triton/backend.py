@@ -66,8 +66,10 @@ class TritonPythonModel:
                 replies[place] = self._refusal(error)
         answered = self._service.answer(list(asked.values()))
         for place, answer in zip(asked, answered, strict=True):
-            failed = isinstance(answer, MolreEdgeError)
-            replies[place] = self._refusal(answer) if failed else self._reply(answer, requests[place])
+            if isinstance(answer, MolreEdgeError):
+                replies[place] = self._refusal(answer)
+            else:
+                replies[place] = self._reply(answer, requests[place])
         return [replies[place] for place in range(len(requests))]
 
     def finalize(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -106,7 +106,7 @@ def export_triton(
     folder: StrPath,
     bundle: StrPath = DEFAULT_BUNDLE,
     *,
-    forms: Sequence[ModelForm] = ("python",),
+    forms: Sequence[str] = ("python",),
     engine: str = "fp16",
     name: str = "molre",
     max_batch: int = 8,
@@ -157,9 +157,9 @@ def export_triton(
 
 
 def _checked(
-    forms: Iterable[ModelForm], engine: str, name: str, max_batch: int, max_delay_ms: float, threads: int | None
+    forms: Sequence[str], engine: str, name: str, max_batch: int, max_delay_ms: float, threads: int | None
 ) -> _Wanted:
-    chosen = tuple(form for form in FORMS if form in set(forms))
+    chosen = tuple(form for form in FORMS if form in forms)
     unknown = sorted(set(forms) - set(FORMS))
     if unknown or not chosen:
         raise UsageError(f"form {', '.join(unknown) or '(none)'}: expected one or more of {', '.join(FORMS)}")
