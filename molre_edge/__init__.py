@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from molre_edge.specs import Precision
     from molre_edge.training.evaluate import evaluate_checkpoint
     from molre_edge.training.verbs import import_peft, synthesize_scans, train_model
+    from molre_edge.triton.export import export_triton
     from molre_edge.verification.adapter_verbs import (
         add_adapter,
         default_adapter,
@@ -95,6 +96,7 @@ __all__ = [
     "evaluate_checkpoint",
     "explain_reference",
     "export_checkpoint",
+    "export_triton",
     "import_peft",
     "infer_scans",
     "inspect_path",

@@ -38,6 +38,7 @@ VERBS: Mapping[str, str] = {
     "diagnose": "molre_edge.doctor",
     "load_model": "molre_edge.runs.loaded",
     "run_node": "molre_edge.node.run",
+    "export_triton": "molre_edge.triton.export",
 }
 """The verbs, in the order in which they are used."""
 

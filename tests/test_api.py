@@ -48,6 +48,7 @@ PUBLIC = [
     "evaluate_checkpoint",
     "explain_reference",
     "export_checkpoint",
+    "export_triton",
     "import_peft",
     "infer_scans",
     "inspect_path",

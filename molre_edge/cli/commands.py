@@ -102,6 +102,14 @@ COMMANDS: dict[str, Entry] = {
         "Run a DICOM node: studies arrive, are answered after a quiet time, and their reports are sent.",
         ("molre-edge node --config node.toml --check", "molre-edge node --config node.toml"),
     ),
+    "export-triton": Entry(
+        "Write a bundle as a model repository for Triton Inference Server, with a script that replays its golden "
+        "answers.",
+        (
+            "molre-edge export-triton triton-models",
+            "molre-edge export-triton triton-models --form python --form onnx --max-batch 16",
+        ),
+    ),
     "bench": Entry(
         "Time engines in turns on the same volumes: latency, scans per second, memory, and power if it is reported.",
         ("molre-edge bench --batch 1 --batch 4", "molre-edge bench --engine fp16 --plain ckpt.pt --out my-figures"),

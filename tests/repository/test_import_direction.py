@@ -25,7 +25,7 @@ LAYERS = (
     ("training", "engines", "own_model"),
     ("verification", "export"),
     ("runs", "calibration"),
-    ("benchmarking", "inspection", "doctor", "node"),
+    ("benchmarking", "inspection", "doctor", "node", "triton"),
     ("api", ""),
     ("demo",),
     ("cli",),

@@ -17,8 +17,18 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NOT_INSTALLED_BY_US = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "pynvml", "openvino", "cryptography"}
-"""On a Jetson some come with JetPack; elsewhere extras bring them, and tests that need them are skipped without."""
+NOT_INSTALLED_BY_US = {
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
+    "cuda",
+    "pynvml",
+    "openvino",
+    "cryptography",
+    "triton_python_backend_utils",
+}
+"""On a Jetson some come with JetPack; elsewhere extras bring them, and tests that need them are skipped without. The
+last is a part of Triton's Python backend."""
 
 
 @pytest.fixture(scope="module")
