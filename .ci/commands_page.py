@@ -46,7 +46,7 @@ def section(name: str, command: Any) -> str:
     rows = "".join(row(*record) for record in records if record)
     examples = "\n".join(COMMANDS[name].examples)
     paragraphs = "".join(f"{wrapped(part)}\n\n" for part in (first, *others))
-    table = f"| argument or option | |\n| --- | --- |\n{rows}\n"
+    table = f"| argument or option | what it does |\n| --- | --- |\n{rows}\n"
     return f"\n## {name}\n\n{paragraphs}`molre-edge {usage}`\n\n{table}```sh\n{examples}\n```\n"
 
 
