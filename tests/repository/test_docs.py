@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,13 @@ def test_every_page_that_a_file_names_is_there() -> None:
     named = {(page_name(path), name) for path in paths for name in NAMED_PAGE.findall(path.read_text(encoding="utf-8"))}
     assert len({name for _, name in named}) > 15
     assert sorted((path, name) for path, name in named if not (ROOT / name).is_file()) == []
+
+
+def test_lines_of_pages_end_before_column_120() -> None:
+    """Rows of tables, and words that can't be broken, aside."""
+    long_lines = runpy.run_path(str(ROOT / ".ci" / "wrap_pages.py"))["long_lines"]
+    found = {page_name(page): lines for page in PAGES if (lines := long_lines(page.read_text(encoding="utf-8")))}
+    assert found == {}, "python .ci/wrap_pages.py PAGE wraps paragraphs; shorten code and headings by hand"
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
