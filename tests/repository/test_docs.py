@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules"}
 NAMED_PAGE = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.md\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:work|tmp|root|home|Users|opt/pypi|opt/wheels)/\w")
@@ -70,11 +72,30 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     assert broken_links(page, tmp_path) == ["gone.md", "#another"]
 
 
+def test_every_page_of_docs_is_in_an_index() -> None:
+    """docs/index.md leads to every guide, concept and page of reference; results and decisions have their own."""
+    for index in files("index.md"):
+        linked = {
+            (index.parent / urlsplit(link).path).resolve() for link in links_of(index.read_text(encoding="utf-8"))
+        }
+        folders = [index.parent / name for name in ("guides", "concepts", "reference")]
+        pages = [page for page in PAGES if page.parent in (folders if index.parent == DOCS else [index.parent])]
+        assert pages
+        assert [page_name(page) for page in pages if page not in {index, *linked}] == [], f"{page_name(index)}: no link"
+
+
 def test_every_page_that_a_file_names_is_there() -> None:
     paths = files("*.md", "*.py", "*.toml", "*.html", "Makefile", "run", "nightly", "lowest")
     named = {(page_name(path), name) for path in paths for name in NAMED_PAGE.findall(path.read_text(encoding="utf-8"))}
     assert len({name for _, name in named}) > 15
     assert sorted((path, name) for path, name in named if not (ROOT / name).is_file()) == []
+
+
+def test_lines_of_pages_end_before_column_120() -> None:
+    """Rows of tables, and words that can't be broken, aside."""
+    long_lines = runpy.run_path(str(ROOT / ".ci" / "wrap_pages.py"))["long_lines"]
+    found = {page_name(page): lines for page in PAGES if (lines := long_lines(page.read_text(encoding="utf-8")))}
+    assert found == {}, "python .ci/wrap_pages.py PAGE wraps paragraphs; shorten code and headings by hand"
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
