@@ -183,7 +183,7 @@ def tiny_checkpoint(tiny_scans: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
-    """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
+    """The bundle of the tiny checkpoint with its trained tensors as constants: fp32, fp16, three golden volumes."""
     from traced import traced
 
     from molre_edge.export.exporter import export_checkpoint
@@ -195,13 +195,13 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
     )  # a narrow model rounds more
     with pytest.MonkeyPatch.context() as patch:  # the other process of this session needs it too
         patch.setattr("molre_edge.export.exporter.export_fp32", traced)
-        export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits)
+        export_checkpoint(tiny_checkpoint, folder, golden_volumes=3, limits=limits, adapters="constants")
     return folder
 
 
 @pytest.fixture(scope="session")
 def adapter_bundle(tiny_checkpoint: Path) -> Path:
-    """The tiny checkpoint's bundle with its trained tensors as inputs: fp32 and fp16, two golden volumes."""
+    """The tiny checkpoint's bundle as the command exports it, its trained tensors as inputs; two golden volumes."""
     from molre_edge.export.exporter import export_checkpoint
 
     folder, limits = tiny_checkpoint.parent / "adapter-bundle", tiny_checkpoint.parent / "wide.toml"
@@ -209,7 +209,7 @@ def adapter_bundle(tiny_checkpoint: Path) -> Path:
         "[fp16]\nmax_abs_dp = 0.1\nmax_abs_dlogit = 0.4\nflip_margin_logit = 0.4\nmax_flips_fraction = 0.1\n"
         "max_routing_l1 = 0.2\n"
     )  # a narrow model rounds more
-    export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits, adapters="inputs")
+    export_checkpoint(tiny_checkpoint, folder, golden_volumes=2, limits=limits)
     return folder
 
 
