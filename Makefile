@@ -4,6 +4,7 @@
 VENV ?= .venv
 PACKAGE ?= --editable '.[dev]'
 DEMO ?= edge-demo
+SITE ?= build/docs
 # Files of tests that run at a time: `make test JOBS=0` runs them in one process.
 JOBS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,7 +18,7 @@ READY := $(VENV)/.molre-edge-ready
 # Where `make lint` installs a copy of the package for mypy, which can't follow the editable install's package map.
 TYPED := $(abspath $(VENV))/typed
 
-.PHONY: venv torch demo test test-fast lint
+.PHONY: venv torch demo test test-fast lint docs
 
 venv: $(READY)
 
@@ -48,3 +49,8 @@ lint: venv
 	rm -rf build $(TYPED)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(TYPED) .
 	cd tests && MYPYPATH=$(TYPED) $(BIN)/mypy --config-file ../pyproject.toml -p molre_edge
+
+# A link that leads nowhere, or a page that no other leads to, is an error.
+docs: venv
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs "$(SITE)"
+	@echo "Open $(SITE)/index.html"

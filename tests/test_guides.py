@@ -154,11 +154,13 @@ def test_what_the_guide_says_of_a_wrong_configuration_is_true(
     assert not (tmp_path / "b").exists()
 
 
-def test_the_other_commands_of_the_guide_are_spelt_as_the_program_has_them() -> None:
+@pytest.mark.parametrize("page", sorted(GUIDES.parent.rglob("*.md")), ids=lambda page: page.stem)
+def test_the_commands_of_every_page_are_spelt_as_the_program_has_them(page: Path) -> None:
     program: Any = get_command(app)
-    lines = [line for _, text in blocks(GUIDES / "your-own-model.md") for line in text.splitlines()]
+    lines = [line for _, text in blocks(page) for line in text.splitlines()]
     for line in [line for line in lines if line.startswith("molre-edge ")]:
-        _, name, *words = shlex.split(line)
+        _, name, *words = shlex.split(line.rstrip("\\"), comments=True)
         command = program.get_command(typer.Context(program), name)
+        assert command is not None, line
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         assert [word for word in words if word.startswith("-") and word not in known] == [], line

@@ -1,8 +1,9 @@
-"""The README is true: its commands run, or say why not and are spelt as the program has them."""
+"""README and get-started guide are true: their commands run, or say why not and are spelt as the program has them."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 import typer
 from markdown_it import MarkdownIt
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+TOUR = (README, ROOT / "docs" / "guides" / "get-started.md")
+"""Pages whose commands run one after the other, in one folder."""
 RUN, RUN_UNTRAINED, RUN_TRAINED = "<!-- run -->", "<!-- run untrained, ", "<!-- run trained, "
 NOT_RUN = "<!-- not run here: "
 ENTER = ". .venv/bin/activate\n"
@@ -23,7 +27,11 @@ TRAINED = os.environ.get("MOLRE_EDGE_TEST_DEMO")
 
 def blocks() -> list[tuple[str, str]]:
     """(comment before it, content) of every block of shell, and of Python as the shell runs it."""
-    tokens = MarkdownIt("commonmark").parse(README.read_text(encoding="utf-8"))
+    return [block for page in TOUR for block in blocks_of(page)]
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
     found = []
     for i, token in enumerate(tokens):
         if token.type == "fence" and token.info in ("sh", "python"):
@@ -100,3 +108,17 @@ def test_the_lines_of_pip_are_what_make_does(root: Path) -> None:
     makefile = (root / "Makefile").read_text()
     assert makefile.count("-m pip install --quiet --constraint $(CONSTRAINTS)") == len(lines)
     assert "PACKAGE ?= --editable '.[dev]'" in makefile
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) <= 1000
+
+
+def test_the_figures_of_the_readme_are_in_the_pages_that_it_names() -> None:
+    """Its table of figures names a page of docs/results in each row, which has every number of that row."""
+    rows = re.findall(r"^\|.*\| (.*) \| \[.*\]\((docs/results/[\w-]+\.md).*\) \|$", README.read_text(), re.MULTILINE)
+    assert len(rows) == 3
+    for figure, page in rows:
+        numbers = re.findall(r"\d+\.\d+(?:e-\d+)?", figure)
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert numbers and [number for number in numbers if number not in text] == []

@@ -211,8 +211,7 @@ def load_tensorrt(target: Target, *, feature: str | None = None) -> TensorRT:
         if target is Target.HERE and platform.machine() == "aarch64":
             raise EngineError(
                 f"{feature} needs {library.module}, which comes with JetPack and not from a package index: sudo apt "
-                f"install python3-libnvinfer, and an environment with --system-site-packages "
-                f"(docs/reference/tensorrt.md)"
+                f"install python3-libnvinfer, and an environment with --system-site-packages (docs/guides/jetson.md)"
             ) from error
         raise MissingDependencyError(feature, library.module, library.extra) from error
     except (ImportError, OSError, RuntimeError) as error:

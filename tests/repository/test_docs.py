@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules"}
 NAMED_PAGE = re.compile(r"(?<![\w/.-])docs/[\w/.-]+\.md\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:work|tmp|root|home|Users|opt/pypi|opt/wheels)/\w")
@@ -68,6 +69,18 @@ def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A title\n\n[gone](gone.md) [here](#a-title) [there](#another) [far](https://example.org/x)\n")
     assert broken_links(page, tmp_path) == ["gone.md", "#another"]
+
+
+def test_every_page_of_docs_is_in_an_index() -> None:
+    """docs/index.md leads to every guide, concept and page of reference; results and decisions have their own."""
+    for index in files("index.md"):
+        linked = {
+            (index.parent / urlsplit(link).path).resolve() for link in links_of(index.read_text(encoding="utf-8"))
+        }
+        folders = [index.parent / name for name in ("guides", "concepts", "reference")]
+        pages = [page for page in PAGES if page.parent in (folders if index.parent == DOCS else [index.parent])]
+        assert pages
+        assert [page_name(page) for page in pages if page not in {index, *linked}] == [], f"{page_name(index)}: no link"
 
 
 def test_every_page_that_a_file_names_is_there() -> None:
