@@ -103,7 +103,7 @@ def make_full_size(backbone: str, folder: Path) -> tuple[Bundle, Path]:
     save_checkpoint(model, folder / "ckpt.pt")
     for number, findings in enumerate(HEADS):
         write_nifti(make_head(500 + number, findings), folder / "scans" / f"head-{number}.nii.gz")
-    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=2)
+    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=2, adapters="constants")
     return Bundle.open(folder / "edge-bundle"), folder / "scans"
 
 

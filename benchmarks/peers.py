@@ -56,7 +56,7 @@ def prepare(work: Path, backbone: str, slices: int) -> tuple[Path, Bundle]:
         grid = replace(backbone_entry(backbone).grid, slices=slices)
         config = default_config(backbone, grid=grid, adapter="molre")
         save_checkpoint(draw_model(config, synthetic_volumes(grid, 3)), checkpoint)
-        export_checkpoint(checkpoint, folder, golden_volumes=2)
+        export_checkpoint(checkpoint, folder, golden_volumes=2, adapters="constants")
     return checkpoint, Bundle.open(folder)
 
 

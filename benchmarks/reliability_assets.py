@@ -12,7 +12,7 @@ from molre_edge.adapters.file import write_adapter
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.demo import draw_model
 from molre_edge.export.exporter import export_checkpoint
-from molre_edge.export.graph import INPUTS
+from molre_edge.export.graph import CONSTANTS, INPUTS
 from molre_edge.model.checkpoint import save_checkpoint
 from molre_edge.model.config import AdapterConfig, BackboneConfig, ModelConfig, RouterConfig
 from molre_edge.scans import find_scans, read_scan, to_grid
@@ -49,7 +49,9 @@ def make_assets(folder: Path) -> Assets:
     volumes = np.stack([to_grid(read_scan(source), config.grid) for source in find_scans(scans).scans])
     save_checkpoint(draw_model(config, volumes), folder / "ckpt.pt")
     (folder / "limits.toml").write_text(_LIMITS)
-    export_checkpoint(folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=3, limits=folder / "limits.toml")
+    export_checkpoint(
+        folder / "ckpt.pt", folder / "edge-bundle", golden_volumes=3, limits=folder / "limits.toml", adapters=CONSTANTS
+    )
     _make_adapters(folder)
     make_dataset(folder / "data", scans=4, shape=(8, 48, 48), findings=_FINDINGS, prevalence=0.5)
     return Assets(

@@ -135,7 +135,7 @@ def export_checkpoint(
     force: bool = False,
     precisions: tuple[Precision | str, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
-    adapters: str = CONSTANTS,
+    adapters: str = INPUTS,
     golden: StrPath | None = None,
     golden_volumes: int | None = None,
     reference_answers: StrPath | None = None,
@@ -155,8 +155,8 @@ def export_checkpoint(
         precisions: the graphs to keep, ``fp32``, ``fp16`` or both.
         attention: ``fused`` lets TensorRT make one kernel of each attention; ``unfused`` keeps it from that, for
             versions whose fused kernel answers wrongly. Answers are the same, and it takes longer.
-        adapters: ``constants`` makes what was trained (experts, routers, pooling, head) part of the graphs; ``inputs``
-            makes it data beside them, so that one engine serves every training of one backbone.
+        adapters: ``inputs`` makes what was trained (experts, routers, pooling, head) data beside the graphs, so that
+            one engine serves every training of one backbone; ``constants`` makes it part of them.
         golden: a file or folder of real scans to use as golden volumes. Their images become part of the bundle. None
             uses synthetic volumes.
         golden_volumes: number of golden volumes, at least 2; None for 8 synthetic ones, or for all of `golden` or of
@@ -297,9 +297,9 @@ def export_bundle(
     golden: npt.NDArray[np.float16],
     *,
     golden_origin: str,
+    adapters: str,
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16),
     attention: str = FUSED,
-    adapters: str = CONSTANTS,
     limits: Mapping[Precision, ParityLimits] = DEFAULT_LIMITS,
     force: bool = False,
     own: OwnReference | None = None,
@@ -313,9 +313,9 @@ def export_bundle(
         folder: the bundle to write.
         golden: float16 HU [n, slices, rows, cols], at least two volumes.
         golden_origin: their origin, for the manifest ("synthetic, seed 0").
+        adapters: see :func:`export_checkpoint`.
         precisions: the graphs to keep. The fp32 graph is always made and checked.
-        attention: see :func:`export_checkpoint`.
-        adapters: see there too.
+        attention: see there too.
         limits: the parity limits of each precision.
         force: replace an existing bundle.
         own: the answers of the user's own model to `golden`; engines are judged by them.

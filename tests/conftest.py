@@ -212,7 +212,7 @@ _WIDE = (
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the tiny checkpoint, exported as the command does it: fp32, fp16, three golden volumes."""
+    """The bundle of the tiny checkpoint, its trained tensors as constants: fp32, fp16, three golden volumes."""
 
     def make(folder: Path) -> None:
         from traced import traced
@@ -222,7 +222,13 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
         (folder / "limits.toml").write_text(_WIDE)
         with pytest.MonkeyPatch.context() as patch:  # other tests take the same model's graph too
             patch.setattr("molre_edge.export.exporter.export_fp32", traced)
-            export_checkpoint(tiny_checkpoint, folder / "edge-bundle", golden_volumes=3, limits=folder / "limits.toml")
+            export_checkpoint(
+                tiny_checkpoint,
+                folder / "edge-bundle",
+                golden_volumes=3,
+                limits=folder / "limits.toml",
+                adapters="constants",
+            )
 
     made_once(tmp_path_factory, "bundle", make, tiny_checkpoint.parent)
     return tiny_checkpoint.parent / "edge-bundle"
@@ -230,7 +236,7 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def adapter_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint's bundle with its trained tensors as inputs: fp32 and fp16, two golden volumes."""
+    """The tiny checkpoint's bundle as the command exports it, its trained tensors as inputs; two golden volumes."""
 
     def make(folder: Path) -> None:
         from traced import traced
@@ -240,13 +246,7 @@ def adapter_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
         (folder / "wide.toml").write_text(_WIDE)
         with pytest.MonkeyPatch.context() as patch:  # other tests take the same model's graph too
             patch.setattr("molre_edge.export.exporter.export_fp32", traced)
-            export_checkpoint(
-                tiny_checkpoint,
-                folder / "adapter-bundle",
-                golden_volumes=2,
-                limits=folder / "wide.toml",
-                adapters="inputs",
-            )
+            export_checkpoint(tiny_checkpoint, folder / "adapter-bundle", golden_volumes=2, limits=folder / "wide.toml")
 
     made_once(tmp_path_factory, "adapter-bundle", make, tiny_checkpoint.parent)
     return tiny_checkpoint.parent / "adapter-bundle"

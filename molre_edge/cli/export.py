@@ -37,8 +37,8 @@ class AttentionChoice(str, Enum):
 class AdapterChoice(str, Enum):
     """What the trained tensors of the graphs are."""
 
-    CONSTANTS = "constants"
     INPUTS = "inputs"
+    CONSTANTS = "constants"
 
 
 @command
@@ -73,9 +73,9 @@ def export(
         typer.Option(
             "--adapters",
             help="'inputs' keeps what was trained out of the graphs: an adapter beside them holds it, and one engine "
-            "serves every training of one backbone.",
+            "serves every training of one backbone. 'constants' makes it part of the graphs.",
         ),
-    ] = AdapterChoice.CONSTANTS,
+    ] = AdapterChoice.INPUTS,
     golden: Annotated[
         Path | None,
         typer.Option(

@@ -132,7 +132,7 @@ def result(
 ) -> ExportResult:
     """The export of that checkpoint; its bundle is shared, so copy what you alter."""
     folder = tmp_path_factory.mktemp("exported") / "edge-bundle"
-    return export_bundle(checkpoint, folder, volumes, golden_origin="blocks, seeds 0 to 5")
+    return export_bundle(checkpoint, folder, volumes, golden_origin="blocks, seeds 0 to 5", adapters="constants")
 
 
 @pytest.fixture

@@ -103,7 +103,12 @@ def test_a_model_without_routing_is_exported_with_nothing_to_prove(
 ) -> None:
     model = draw(modules=("attention.o_proj",) if experts else (), experts=experts)
     result = export_bundle(
-        loaded(model), tmp_path / "b", volumes[:3], golden_origin="blocks", precisions=(Precision.FP32,)
+        loaded(model),
+        tmp_path / "b",
+        volumes[:3],
+        golden_origin="blocks",
+        adapters="constants",
+        precisions=(Precision.FP32,),
     )
     assert result.proof is None
     assert f"no routing to prove: {note}" in result.notes
@@ -131,7 +136,9 @@ def test_a_graph_outside_its_limits_leaves_no_bundle_and_touches_no_old_one(
     with pytest.raises(
         ParityFailedError, match=r"the fp16 graph is outside its parity limits .*largest difference of a prob"
     ):
-        export_bundle(checkpoint, old, volumes[:3], golden_origin="blocks", limits=limits, force=True)
+        export_bundle(
+            checkpoint, old, volumes[:3], golden_origin="blocks", adapters="constants", limits=limits, force=True
+        )
     assert listing(tmp_path) == before
     assert Bundle.open(old).digest == result.digest
 
@@ -143,7 +150,14 @@ def test_a_graph_that_is_wrong_in_one_slot_of_a_batch_is_refused(
     run = OnnxRuntimeRunner.run
     monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, volume: with_wrong_slot(run(self, volume), 3))
     with pytest.raises(ParityFailedError, match=r"one volume at a time, and wrongly in slot 3 of a batch of 3"):
-        export_bundle(checkpoint, tmp_path / "b", volumes, golden_origin="blocks", precisions=(Precision.FP32,))
+        export_bundle(
+            checkpoint,
+            tmp_path / "b",
+            volumes,
+            golden_origin="blocks",
+            adapters="constants",
+            precisions=(Precision.FP32,),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +172,7 @@ def test_a_merged_expert_is_refused_by_the_export_itself(
         merged.weight += layer.scale / 3 * layer.lora_B @ layer.lora_A
     layer.forward = lambda x: merged(x) + 0 * layer._stacked_gates(x).sum()  # the router still answers
     with pytest.raises(ExportError, match=r"router node_softmax_1 multiply no stacked experts \(3 x 4 wide\)"):
-        export_bundle(loaded(model), tmp_path / "b", volumes[:2], golden_origin="blocks")
+        export_bundle(loaded(model), tmp_path / "b", volumes[:2], golden_origin="blocks", adapters="constants")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +187,15 @@ def test_what_would_fail_after_minutes_is_refused_at_once(
 
     def refused(match: str, folder: Path, golden: Volumes, *precisions: Precision) -> None:
         with pytest.raises((ExportError, BundleError), match=match):
-            export_bundle(checkpoint, folder, golden, golden_origin="x", precisions=precisions, progress=Recorder())
+            export_bundle(
+                checkpoint,
+                folder,
+                golden,
+                golden_origin="x",
+                adapters="constants",
+                precisions=precisions,
+                progress=Recorder(),
+            )
 
     refused("golden volumes: 1; expected at least 2", tmp_path / "b", volumes[:1], Precision.FP32)
     refused("int8; expected fp32, fp16 or both. 'molre-edge calibrate' makes", tmp_path / "b", volumes, Precision.INT8)
@@ -193,6 +215,7 @@ def test_a_failure_while_the_bundle_is_written_leaves_nothing_of_it(
             tmp_path / "b",
             volumes[:2],
             golden_origin="blocks",
+            adapters="constants",
             precisions=(Precision.FP32,),
         )
     assert list(tmp_path.iterdir()) == []
@@ -205,5 +228,7 @@ def test_an_interrupted_export_leaves_nothing(checkpoint: LoadedCheckpoint, volu
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(checkpoint, tmp_path / "b", volumes, golden_origin="blocks", progress=Interrupts())
+        export_bundle(
+            checkpoint, tmp_path / "b", volumes, golden_origin="blocks", adapters="constants", progress=Interrupts()
+        )
     assert list(tmp_path.iterdir()) == []

@@ -71,7 +71,13 @@ def test_the_own_model_s_answers_become_the_golden_answers(
 ) -> None:
     own = opened(checkpoint, make(lambda logits: logits + 5e-5), keep=3)
     result = export_bundle(
-        checkpoint, tmp_path / "b", own.volumes(), golden_origin="x", precisions=(Precision.FP32,), own=own
+        checkpoint,
+        tmp_path / "b",
+        own.volumes(),
+        golden_origin="x",
+        adapters="constants",
+        precisions=(Precision.FP32,),
+        own=own,
     )
     bundle = Bundle.open(tmp_path / "b")
     golden = bundle.golden()
@@ -97,7 +103,7 @@ def test_a_checkpoint_that_answers_otherwise_is_refused_before_its_graph_is_made
     own = opened(checkpoint, folder)
     name = checkpoint.config.findings[7]
     with pytest.raises(ParityFailedError, match=rf"1 of 75 findings differ[^:]*:\n  {name}: \|Δlogit\| up to 0.5"):
-        export_bundle(checkpoint, tmp_path / "b", own.volumes(), golden_origin="x", own=own)
+        export_bundle(checkpoint, tmp_path / "b", own.volumes(), golden_origin="x", adapters="constants", own=own)
     assert not (tmp_path / "b").exists()
     report = json.loads((folder / COMPARISON).read_text())
     assert [each["finding"] for each in report["findings"] if each["differs"]] == [name]
@@ -106,7 +112,7 @@ def test_a_checkpoint_that_answers_otherwise_is_refused_before_its_graph_is_made
 def test_reversed_findings_are_refused_and_recognised(checkpoint: LoadedCheckpoint, make: Make, tmp_path: Path) -> None:
     own = opened(checkpoint, make(lambda logits: logits[:, ::-1]))
     with pytest.raises(ParityFailedError, match="in reverse order"):
-        export_bundle(checkpoint, tmp_path / "b", own.volumes(), golden_origin="x", own=own)
+        export_bundle(checkpoint, tmp_path / "b", own.volumes(), golden_origin="x", adapters="constants", own=own)
 
 
 def test_inputs_of_another_grid_or_too_few_are_refused(checkpoint: LoadedCheckpoint, make: Make) -> None:

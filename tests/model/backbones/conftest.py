@@ -63,7 +63,7 @@ def export_drawn(tmp_path: Path) -> Callable[..., Exported]:
         save_checkpoint(draw_model(config, golden), tmp_path / "ckpt.safetensors")
         loaded = load_checkpoint(tmp_path / "ckpt.safetensors")
         folder = tmp_path / "edge-bundle"
-        result = export_bundle(loaded, folder, golden, golden_origin="synthetic, seed 0")
+        result = export_bundle(loaded, folder, golden, golden_origin="synthetic, seed 0", adapters="constants")
         exported = Exported(result, folder)
         assert all(parity.verdict.passed for parity in result.parity.values())
         assert set(result.parity) == {Precision.FP32, Precision.FP16}
