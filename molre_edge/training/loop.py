@@ -182,7 +182,7 @@ def _learning(model: HeadCTClassifier, settings: TrainSettings) -> dict[str, nn.
 def _optimizer(parameters: dict[str, nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW with the peak of its learning rate as ``lr`` of each group; routers have groups of their own if asked."""
     routers = {name for name in parameters if settings.router_lr is not None and name.startswith("routers.")}
-    groups = []
+    groups: list[dict[str, Any]] = []
     for names, lr in ((parameters.keys() - routers, settings.lr), (routers, settings.router_lr)):
         chosen = [p for name, p in parameters.items() if name in names]
         groups += [
