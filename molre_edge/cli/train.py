@@ -111,7 +111,8 @@ def train(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="Grid, windows and normalisation of a published model, from docs/reference/preprocessing.md. Not with --init.",
+            help="Grid, windows and normalisation of a published model, from docs/reference/preprocessing.md. Not with "
+            "--init.",
         ),
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")] = 30,

@@ -90,8 +90,8 @@ def train_model(
         budget: the largest share of added parameters; None for the paper's 0.005.
         findings: train on these columns only; None for all.
         grid: (slices, rows, cols) of the model; None for that of `preset`, of `init` or of the backbone.
-        preset: a published model's grid, windows and normalisation, by its name in docs/reference/preprocessing.md; without
-            `init`.
+        preset: a published model's grid, windows and normalisation, by its name in docs/reference/preprocessing.md;
+            without `init`.
         epochs: at most.
         patience: epochs without a better validation AUC after which training stops.
         batch: scans in a step.
