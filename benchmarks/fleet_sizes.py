@@ -68,6 +68,7 @@ def sizes_of(config: ModelConfig, golden_volumes: int = DEFAULT_GOLDEN) -> Sizes
     routers = sum(spec.name.endswith(".fc2.bias") for spec in trained)
     units = 1 if model.volumetric else config.grid.slices
     answers = len(config.findings) + int(model.backbone.embed_dim) + units * routers * config.adapter.experts
+    answers += 0 if model.volumetric else config.grid.slices  # the pooling's attention
     adapter = 4 * sum(map(_count, trained))
     return Sizes(2 * frozen, adapter, adapter - 2 * experts, 4 * golden_volumes * answers)
 
