@@ -113,8 +113,7 @@ class TritonRunner:
         if missing:
             raise EngineError(f"{self.name}: its answer lacks {', '.join(sorted(missing))}")
         self._check_provenance(answers)
-        floats: dict[str, Any] = {name: answers.get(name) for name in ("logits", "embedding", "gates")}
-        return RunResult(Outputs(**floats), milliseconds)
+        return RunResult(Outputs.of(answers), milliseconds)
 
     def __enter__(self) -> TritonRunner:
         """Nothing to load."""

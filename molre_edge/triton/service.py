@@ -88,14 +88,10 @@ class Service:
         if model.adapter is not None:
             provenance |= {"adapter": model.adapter, "adapter_sha256": str(model.adapter_sha256)}
         findings = np.array([name.encode() for name in model.findings], dtype=object)
-        answers: dict[str, npt.NDArray[Any]] = {
-            "logits": outputs.logits[begin:end],
-            "embedding": outputs.embedding[begin:end],
+        return {
+            **{name: array[begin:end] for name, array in outputs.arrays.items()},
             "probabilities": outputs.probabilities[begin:end],
             "thresholds": np.tile(np.asarray(model.thresholds, dtype=np.float64), (count, 1)),
             "findings": np.tile(findings, (count, 1)),
             "provenance": np.array([[json.dumps(provenance).encode()]] * count, dtype=object),
         }
-        if outputs.gates is not None:
-            answers["gates"] = outputs.gates[begin:end]
-        return answers

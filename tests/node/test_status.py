@@ -80,7 +80,7 @@ def test_the_page_lists_studies_by_number_and_state_without_names(store: Store, 
     concluded(store, "1.2.4", "refused", code="not_head")
     store.receive("1.2.5", "1.2.5.1", b"head")
     status, page = get(port, "/")
-    rows = re.findall(r'<th scope="row" class="n">(\d+)</th><td>([^<]+)</td>', page)
+    rows = re.findall(r'<th scope="row" class="n" data-label="study">(\d+)</th><td>([^<]+)</td>', page)
     assert status == 200
     assert rows == [("3", "arriving"), ("2", "can&#39;t be answered"), ("1", "to be sent")]
     assert "not_head" in page and "<script" not in page and "1.2.3" not in page and "study-" not in page

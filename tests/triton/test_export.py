@@ -60,7 +60,7 @@ def test_both_forms_without_a_gpu_say_what_they_take_and_carry_the_bundle(
     assert outputs["logits"] == ("TYPE_FP32", [count]) and outputs["gates"] == ("TYPE_FP32", ["4", "2", "3"])
     assert outputs["probabilities"] == outputs["thresholds"] == ("TYPE_FP64", [count])
     assert outputs["findings"] == ("TYPE_STRING", [count]) and outputs["provenance"] == ("TYPE_STRING", ["1"])
-    assert set(tensors(graph, "output")) == {"logits", "gates", "embedding"}
+    assert set(tensors(graph, "output")) == {"logits", "gates", "embedding", "attention"}
     given = {each["key"][0]: each["value"][0]["string_value"][0] for each in own["parameters"]}
     assert given["bundle"] == bundle.digest and (given["engine"], given["threads"]) == ("fp16", "3")
     assert (place / "molre-onnx" / VERSION / "model.onnx").read_bytes() == bundle.read("graphs/fp16.onnx")
