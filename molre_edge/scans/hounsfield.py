@@ -70,9 +70,7 @@ def _whole(
     return _shifted(stored, intercept, np.empty(stored.shape, np.int16) if out is None else out)
 
 
-def _shifted(
-    stored: npt.NDArray[np.integer[Any]], intercept: int, out: npt.NDArray[np.int16]
-) -> npt.NDArray[np.int16]:
+def _shifted(stored: npt.NDArray[np.integer[Any]], intercept: int, out: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """HU of values of 16 bits with slope 1, all of which fit: each pass over a slice counts, so there are few."""
     limits, same = np.iinfo(stored.dtype), out.view(stored.dtype)
     least = _AIR - intercept  # the stored value of air
