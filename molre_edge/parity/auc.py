@@ -132,7 +132,7 @@ def unseen(positives: int, negatives: int) -> float:
         positives: scans with the finding, at least 1.
         negatives: scans without it, at least 1.
     """
-    return 1.0 - 0.05 ** (1.0 / min(positives, negatives))
+    return float(1.0 - 0.05 ** (1.0 / min(positives, negatives)))
 
 
 def auc_interval(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> AucInterval | None:

@@ -130,7 +130,7 @@ def read_records(folder: Path, scans: Iterable[str]) -> Iterator[Record]:
 
 
 def _arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an archive, as :func:`numpy.load` reads them, which takes three times as long for small ones.
+    """The arrays of an archive, as :func:`numpy.load` reads them, which takes six times as long for small ones.
 
     Ours are not compressed, so an archive that unpacks to more than its own size is none of ours.
     """

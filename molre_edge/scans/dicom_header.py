@@ -102,10 +102,10 @@ class DicomHeader:
     def common_digest(self) -> bytes:
         """SHA-256 over what slices of a series have in common, as dicom_similar.py knows it."""
         facts = (self.sop_class, self.study, self.patient, self.series, self.syntax, self.padding)
+        traits = [with_values(one.traits, instance=None, location_mm=None) for one in self.frames]
         frames = [
-            (one.orientation, one.pixel_mm, one.slope, one.intercept)
-            + (with_values(one.traits, instance=None, location_mm=None),)
-            for one in self.frames
+            (one.orientation, one.pixel_mm, one.slope, one.intercept, each)
+            for one, each in zip(self.frames, traits, strict=True)
         ]
         return hashlib.sha256(_bytes_of((facts, frames))).digest()
 
