@@ -118,7 +118,7 @@ def test_what_is_no_graph_is_refused_with_what_to_do() -> None:
 def test_a_graph_of_another_kind_is_refused_by_its_outputs(bundle: Bundle) -> None:
     graph = onnx.load_from_string(bundle.read("graphs/fp32.onnx"))
     del graph.graph.output[0]
-    with pytest.raises(EngineError, match=r"the graph's outputs are embedding, gates\. Expected those of a bundle"):
+    with pytest.raises(EngineError, match=r"the graph's outputs are attention, embedding, gates\. Expected those of"):
         OnnxRuntimeRunner(graph.SerializeToString(), Precision.FP32).__enter__()
 
 

@@ -84,7 +84,7 @@ def test_what_is_no_graph_of_ours_is_refused_with_what_to_do(bundle: Bundle) -> 
         OpenVinoRunner(b"no graph", Precision.FP32).__enter__()
     graph = onnx.load_from_string(bundle.read("graphs/fp32.onnx"))
     del graph.graph.output[0]
-    with pytest.raises(EngineError, match=r"the graph's outputs are embedding, gates\. Expected those of a bundle"):
+    with pytest.raises(EngineError, match=r"the graph's outputs are attention, embedding, gates\. Expected those of"):
         OpenVinoRunner(graph.SerializeToString(), Precision.FP32).__enter__()
 
 
