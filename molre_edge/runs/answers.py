@@ -156,8 +156,9 @@ def _stored(content: bytes, entry: zipfile.ZipInfo) -> bytes:
 def _array(data: bytes) -> npt.NDArray[Any]:
     start = npy.MAGIC_LEN + 2 + int.from_bytes(data[npy.MAGIC_LEN : npy.MAGIC_LEN + 2], "little")
     shape, fortran, dtype = _header(data[:start])
-    flat = np.frombuffer(data, dtype, math.prod(shape), start)
-    return flat.reshape(shape, order="F" if fortran else "C").copy()
+    flat: npt.NDArray[Any] = np.frombuffer(data, dtype, math.prod(shape), start)
+    array: npt.NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy()
+    return array
 
 
 @lru_cache(64)

@@ -162,7 +162,7 @@ def find_body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     eroded = _neighbours(tissue, all_of_them=True)
     if not eroded.any():
         return np.zeros_like(tissue)
-    rows, cols = (np.flatnonzero(eroded.any(axis=0).any(axis=across)) for across in (1, 0))
+    rows, cols = (np.flatnonzero(np.any(np.any(eroded, axis=0), axis=across)) for across in (1, 0))
     box = slice(None), slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
     parts = find_parts(eroded[box])
     largest = np.zeros_like(tissue)

@@ -254,7 +254,7 @@ def _around(bone: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """The part of the picture that holds all bone: nothing beyond is closed, so it need not be searched."""
     parts, anywhere, margin = [], bone.any(axis=0), _MAX_CLOSING + 1
     for across in (1, 0):
-        found = np.flatnonzero(anywhere.any(axis=across))
+        found = np.flatnonzero(np.any(anywhere, axis=across))
         parts.append(slice(max(found[0] - margin, 0), found[-1] + 1 + margin) if len(found) else slice(0, 1))
     return parts[0], parts[1]
 

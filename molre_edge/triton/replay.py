@@ -22,6 +22,7 @@ from molre_edge.errors import AdapterError, BundleError, EngineError
 from molre_edge.files import StrPath, read_regular
 from molre_edge.parity import Outputs
 from molre_edge.parity.batches import BatchAnswers, BatchJudgement, judge_batches
+from molre_edge.parity.outputs import OUTPUT_NAMES
 from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DISCLAIMER, VOLUME, Precision, TensorSpec
 from molre_edge.triton.client import TritonClient
@@ -113,7 +114,8 @@ class TritonRunner:
         if missing:
             raise EngineError(f"{self.name}: its answer lacks {', '.join(sorted(missing))}")
         self._check_provenance(answers)
-        return RunResult(Outputs.of(answers), milliseconds)
+        floats: dict[str, Any] = {name: array for name, array in answers.items() if name in OUTPUT_NAMES}
+        return RunResult(Outputs.of(floats), milliseconds)
 
     def __enter__(self) -> TritonRunner:
         """Nothing to load."""
