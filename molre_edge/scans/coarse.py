@@ -204,7 +204,8 @@ def _ends(bone: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int16], npt.NDArr
 
 def _neighbours(mask: npt.NDArray[np.bool_], *, all_of_them: bool) -> npt.NDArray[np.bool_]:
     """Erode (all) or dilate (any) by one pixel to four sides of each slice, within the picture."""
-    result, meet = mask.copy(), np.logical_and if all_of_them else np.logical_or
+    result: npt.NDArray[np.bool_] = mask.copy()
+    meet = np.logical_and if all_of_them else np.logical_or
     for here, there in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])):
         meet(result[here], mask[there], out=result[here])
         meet(result[there], mask[here], out=result[there])

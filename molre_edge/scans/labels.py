@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class Parts:
         """The number of the part at each voxel, from 1 on, and 0 outside: uint32, of the mask's shape."""
         return self._fill((self._numbers + 1).astype(np.uint32))
 
-    def _fill(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def _fill(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A picture of the runs' values, and nothing elsewhere."""
         between = np.zeros(2 * len(values) + 1, values.dtype)
         between[1::2] = values
