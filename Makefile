@@ -52,5 +52,5 @@ lint: venv
 
 # A link that leads nowhere, or a page that no other leads to, is an error.
 docs: venv
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs "$(SITE)"
+	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs "$(SITE)"
 	@echo "Open $(SITE)/index.html"

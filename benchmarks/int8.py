@@ -266,7 +266,10 @@ def main() -> None:
     settings = CalibrationSettings(precision=Precision(options.precision), validation_scans=options.validation_scans)
     if options.model == "demo":
         data = options.folder / "data"
-        figures = measure(Bundle.open(options.folder / "edge-bundle"), data / "test", data / "manifest.csv", settings)
+        with tempfile.TemporaryDirectory() as folder:  # the naive recipe feeds the volume alone
+            bundle = Path(folder) / "edge-bundle"
+            export_checkpoint(options.folder / "ckpt.pt", bundle, adapters="constants")
+            figures = measure(Bundle.open(bundle), data / "test", data / "manifest.csv", settings)
     else:
         with tempfile.TemporaryDirectory() as folder:
             bundle, scans = make_full_size(options.model, options.folder or Path(folder))

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.engines.choice import choose_engine
 from molre_edge.findings import default_findings
 from molre_edge.parity import DEFAULT_LIMITS, Outputs, compare, judge
 from molre_edge.reports.parity_report import BundleFacts, EngineFacts, FailedScan, ReferenceFacts, Report
@@ -92,11 +92,11 @@ class Phases:
 
 def measure(work: Path, bundle_folder: Path, count: int) -> dict[str, Any]:
     """One size: all phases, and the sizes of what is left."""
-    bundle = Bundle.open(bundle_folder)
+    bundle = Bundle.open(bundle_folder).select()
     scans, run = work / f"scans-{count}", work / f"run-{count}"
     make_studies(scans, count)
     phases = Phases()
-    with OnnxRuntimeRunner.from_bundle(bundle, Precision.FP32) as runner:
+    with choose_engine("onnxruntime:fp32", bundle).runner as runner:
         context = RunContext(
             scans=scans,
             bundle=bundle,

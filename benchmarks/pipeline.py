@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from molre_edge.bundle.bundle import Bundle
-from molre_edge.engines.onnxruntime_runner import OnnxRuntimeRunner
+from molre_edge.engines.choice import choose_engine
+from molre_edge.engines.runner import Runner
 from molre_edge.machine import usable_cores
 from molre_edge.parity import DEFAULT_LIMITS
 from molre_edge.runs.context import RunContext
@@ -58,7 +59,7 @@ def make_scans(folder: Path, count: int, shape: tuple[int, int, int]) -> None:
             dataset.save_as(target / path.name)
 
 
-def bare(runner: OnnxRuntimeRunner, volume: Any, count: int) -> float:
+def bare(runner: Runner, volume: Any, count: int) -> float:
     """Seconds a scan of the engine alone."""
     start = time.perf_counter()
     for _ in range(count):
@@ -66,7 +67,7 @@ def bare(runner: OnnxRuntimeRunner, volume: Any, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def with_threads(runner: OnnxRuntimeRunner, sources: tuple[ScanSource, ...], bundle: Bundle, count: int) -> float:
+def with_threads(runner: Runner, sources: tuple[ScanSource, ...], bundle: Bundle, count: int) -> float:
     """Seconds a scan when threads of this process read ahead: what the processes were weighed against."""
     with ThreadPoolExecutor(count) as pool:
         start = time.perf_counter()
@@ -80,7 +81,7 @@ def with_threads(runner: OnnxRuntimeRunner, sources: tuple[ScanSource, ...], bun
         return (time.perf_counter() - start) / len(sources)
 
 
-def whole_run(runner: OnnxRuntimeRunner, scans: Path, bundle: Bundle, out: Path, readers: int) -> float:
+def whole_run(runner: Runner, scans: Path, bundle: Bundle, out: Path, readers: int) -> float:
     """Seconds a scan of the run's loop, from its first answer on: the mean of `interval` without the first."""
     store = RunStore.create(out, Task(bundle.digest, runner.name, "none", Task.hide(scans), False))
     context = RunContext(
@@ -135,12 +136,12 @@ def main() -> None:
     options = parser.parse_args()
     scans = options.work / f"scans-{options.scans}-{'x'.join(map(str, options.shape))}"
     make_scans(scans, options.scans, tuple(options.shape))
-    bundle = Bundle.open(options.bundle)
+    bundle = Bundle.open(options.bundle).select()
     sources = find_scans(scans).scans
     seconds: dict[str, list[float]] = {}
     ratios: dict[str, list[float]] = {}
     memory = None
-    with OnnxRuntimeRunner.from_bundle(bundle, options.precision, threads=options.threads) as runner:
+    with choose_engine(f"onnxruntime:{options.precision}", bundle, threads=options.threads).runner as runner:
         found = prepare(sources[0], bundle.grid)
         assert isinstance(found, Prepared)
         bare(runner, found.volume[None], 3)

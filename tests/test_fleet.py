@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 from markdown_it import MarkdownIt
+from ports import free_port
 
 from molre_edge.adapters.file import read_adapter
 from molre_edge.bundle.bundle import Bundle
@@ -70,9 +71,7 @@ def test_the_table_is_what_the_script_prints(page: str, sizes: ModuleType, backb
 @pytest.fixture
 def registry(page: str, tmp_path: Path) -> Iterator[str]:
     """The guide's, on a port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     (config,) = [text for comment, text in blocks(page) if comment == "<!-- file registry.yml -->"]
     (tmp_path / "registry.yml").write_text(config.replace("5000", port))
     with (tmp_path / "registry.log").open("wb") as log:

@@ -62,7 +62,7 @@ def export_into(adapter: str, options: argparse.Namespace, folder: Path) -> dict
     from molre_edge.model.checkpoint import load_checkpoint
 
     loaded, volumes = load_checkpoint(checkpoint(options, folder, adapter)), volumes_of(options, folder)
-    result = export_bundle(loaded, folder / adapter, volumes, golden_origin="synthetic", adapters="inputs")
+    result = export_bundle(loaded, folder / adapter, volumes, golden_origin="synthetic", adapters="constants")
     return {str(precision): parity.verdict.summary for precision, parity in result.parity.items()}
 
 

@@ -13,7 +13,8 @@ from molre_edge.parity.whose import GIVEN, Given, as_golden_rebuild, as_own_answ
 __all__ = ["MAX_NOTE", "OUTPUTS", "OwnGolden", "golden_words", "note_problem"]
 
 OUTPUTS = ("logits", "embedding", "gates")
-"""What a model answers. The user's own model gives the first at least; the rest is then the rebuild's."""
+"""What the user's own model may answer. It gives the first at least; the rest, and attention over slices, is then the
+rebuild's."""
 
 MAX_NOTE = 1000
 """Longest note on the origin of the answers, in characters."""

@@ -85,9 +85,9 @@ def adapter(
 ) -> None:
     """List, add, remove or pack adapters: what was trained, as small files that share one bundle and its engines.
 
-    The bundle is one that 'export --adapters inputs' made. 'add' first lets every engine that is ready here answer the
-    adapter's golden volumes. Exit codes: 0 done; 1 an error that you can fix, nothing was changed; 2 usage; 3 an engine
-    does not answer as PyTorch did, so nothing was added.
+    The bundle is one that 'export' made without '--adapters constants'. 'add' first lets every engine that is ready
+    here answer the adapter's golden volumes. Exit codes: 0 done; 1 an error that you can fix, nothing was changed; 2
+    usage; 3 an engine does not answer as PyTorch did, so nothing was added.
     """
     speaker = Speaker(as_json, quiet)
     _check_words(action, what, {"--out": out, "--name": name, "--half-experts": half_experts, "--force": force})

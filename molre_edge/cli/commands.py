@@ -107,7 +107,7 @@ COMMANDS: dict[str, Entry] = {
         "answers.",
         (
             "molre-edge export-triton triton-models",
-            "molre-edge export-triton triton-models --form python --form onnx --max-batch 16",
+            "molre-edge export-triton triton-models --max-batch 16 --max-delay-ms 10",
         ),
     ),
     "bench": Entry(

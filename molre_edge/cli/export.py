@@ -169,7 +169,7 @@ def show_export(result: ExportResult, speaker: Speaker) -> None:
     for parity in list(result.parity.values())[:1]:
         speaker.say(parity.verdict.headline, "green")
     table = Table(title="Parity on the golden volumes", title_justify="left")
-    for heading in ("graph", "verdict", "max |Δp|", "flips", "cosine", "gates, L1", "slices, L1"):
+    for heading in ("graph", "verdict", "max |Δp|", "flips", "cosine", "gates, L1", "attention, L1"):
         table.add_column(heading, justify="left" if heading in {"graph", "verdict"} else "right")
     for precision, parity in result.parity.items():
         values = {check.name: check.measured for check in parity.verdict.checks}

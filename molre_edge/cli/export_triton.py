@@ -43,7 +43,7 @@ def export_triton(
             "--form",
             help="'python': molre-edge within Triton's Python backend, adapters included; the default. 'onnx': the "
             "graph, for Triton's ONNX Runtime. 'plan': the engine of 'build --target here', for Triton's TensorRT. "
-            "Repeat for more.",
+            "Both need a bundle of 'export --adapters constants'. Repeat for more.",
             show_default=False,
         ),
     ] = None,

@@ -67,7 +67,7 @@ class Receive:
         port: to listen on.
         largest_pdu: bytes of a PDU that senders may send; 0 for no limit but that of 2^24.
         associations: so many senders at once.
-        associations_per_address: so many of them from one address.
+        associations_per_address: how many of them may come from one address.
         tls: encrypts; both sides show certificates.
     """
 

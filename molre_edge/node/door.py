@@ -13,7 +13,7 @@ __all__ = ["Door", "Peer"]
 _T = TypeVar("_T")
 
 _WAITING_PER_ADDRESS, _WAITING = 4, 64
-"""Connections that no association was accepted on yet, of one address and of all."""
+"""Connections that no association was accepted on yet, of one address and of all: at least so many may be open."""
 _SILENT_SECONDS = 10.0
 """A caller that went without an association after this time is counted as turned away."""
 _TURNED_AWAY, _SHUT_SECONDS = 3, 60.0
@@ -45,11 +45,14 @@ class Door:
         """Nobody is connected.
 
         Args:
-            associations: so many at once.
-            per_address: so many of them from one address.
+            associations: how many may be open at once.
+            per_address: how many of them may come from one address.
             now: a clock, seconds.
         """
         self._most, self._most_of_one, self._now = associations, per_address, now
+        # a sender may open all of its associations at once
+        self._waiting_of_one = max(_WAITING_PER_ADDRESS, per_address)
+        self._waiting_of_all = max(_WAITING, associations)
         self._lock = threading.Lock()
         self._waiting: dict[Peer, tuple[float, Caller | None]] = {}
         self._accepted: dict[Caller, str] = {}
@@ -62,7 +65,7 @@ class Door:
         with self._lock:
             self._forget_gone()
             waiting = [each for each, _ in self._waiting]
-            if len(waiting) >= _WAITING or waiting.count(address) >= _WAITING_PER_ADDRESS:
+            if len(waiting) >= self._waiting_of_all or waiting.count(address) >= self._waiting_of_one:
                 return False
             if address not in self._good and len(self._recent(address)) >= _TURNED_AWAY:
                 return False
@@ -73,6 +76,15 @@ class Door:
         """Which thread serves a connection that was taken."""
         with self._lock:
             self._waiting[peer] = self._now(), caller
+
+    def left(self, peer: Peer) -> bool:
+        """A connection was closed; whether it had no association. Its thread would notice much later."""
+        with self._lock:
+            if (waiting := self._waiting.pop(peer, None)) is None:
+                return False
+            if self._now() - waiting[0] >= _SILENT_SECONDS:
+                self._note(peer[0])
+            return True
 
     def accept(self, peer: Peer, caller: Caller) -> bool:
         """Whether there is room for the association of a caller on the list; if so it has it until its thread ends."""

@@ -271,6 +271,8 @@ class Receiver:
 
     def _closed(self, event: Event) -> None:
         """Tell what an association brought."""
+        if self._door.left(_peer(event)):  # pynetdicom's thread would wait for its request, acse_timeout long
+            event.assoc.dul.to_user_queue.put(None)
         with self._lock:
             tally = self._tallies.pop(id(event.assoc), None)
         if tally:

@@ -66,7 +66,7 @@ class AucComparison:
 
         It has none if no pair of scans changed its order, which is no proof that none would: see :func:`unseen`.
         """
-        return unseen(self.positives, self.negatives) if self.low == self.high else None
+        return unseen(self.positives, self.negatives) if self.difference == 0 and self.low == self.high else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Parts", "find_parts", "label_parts"]
+__all__ = ["Parts", "find_parts"]
 
 _Ints = npt.NDArray[np.intp]
 
@@ -92,15 +92,6 @@ def find_parts(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> Parts:
     sizes = np.bincount(numbers, weights=ends - starts).astype(np.intp)
     first_run = starts[is_first]
     return Parts(sizes, first_run - first_run // (mask.shape[-1] + 1), mask.shape, edges, numbers)
-
-
-def label_parts(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Number the connected parts of a mask of two or three axes.
-
-    Returns:
-        uint32, same shape: 0 outside, and from 1 on within.
-    """
-    return find_parts(mask).labels()
 
 
 def _edges(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> _Ints:

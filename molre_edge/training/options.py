@@ -78,9 +78,11 @@ class ModelOptions:
         if self.adapter == "none" and self.alpha is not None:
             raise UsageError("--alpha: --adapter none has no experts to scale; use only one of the two options")
         for name in ("router_level", "temperature", "router_lr"):
-            if self.adapter != "molre" and getattr(self, name) is not None:
+            if (self.adapter != "molre" or self.experts < 2) and getattr(self, name) is not None:
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option}: works only with --adapter molre; --adapter {self.adapter} has no router")
+                raise UsageError(
+                    f"--{option}: works only with --adapter molre and two experts or more: else there is no router"
+                )
         if self.router_level not in (None, *LEVELS):
             raise UsageError(f"--router-level {self.router_level}: expected one of {', '.join(LEVELS)}")
 

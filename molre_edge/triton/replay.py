@@ -110,7 +110,7 @@ class TritonRunner:
         using, begun = self._bundle.using, perf_counter()
         answers = self._client.infer(volume.astype(self.input_spec.dtype), None if using is None else using.name)
         milliseconds = {"compute": (perf_counter() - begun) * 1000}
-        missing = {"logits", "embedding"} - answers.keys()
+        missing = {spec.name for spec in self.output_specs} - answers.keys()
         if missing:
             raise EngineError(f"{self.name}: its answer lacks {', '.join(sorted(missing))}")
         self._check_provenance(answers)

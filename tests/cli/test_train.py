@@ -162,7 +162,11 @@ def test_a_finished_training_is_not_overwritten_by_another_unasked(tiny_data: Pa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--adapter", "lora", "--router-lr", 0.1], 2, "--router-lr: works only with --adapter molre"),
+        (
+            ["--adapter", "lora", "--router-lr", 0.1],
+            2,
+            "--router-lr: works only with --adapter molre and two experts or more",
+        ),
         (["--backbone", "convnet3d-small", "--router-level", "slice"], 2, "--router-level slice: the backbone"),
         (["--preset", "pillar-0"], 1, "preset pillar-0: there is none, since its windows"),
         (["--weight-decay", -1], 1, "weight_decay: expected a number of at least 0, got -1.0"),

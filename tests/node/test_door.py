@@ -69,6 +69,24 @@ def test_one_address_has_few_connections_without_an_association(door: Door) -> N
     assert Visit(door, "10.0.0.9").taken
 
 
+def test_a_sender_may_open_all_of_its_associations_at_once() -> None:
+    door = Door(associations=100, per_address=70)
+    visits = [Visit(door, "10.0.0.1") for _ in range(71)]
+    assert [each.taken for each in visits] == [True] * 70 + [False]
+    assert all(each.accept() for each in visits[:70])
+
+
+def test_a_caller_that_closes_without_a_word_gives_its_place_back_though_its_thread_still_waits(
+    door: Door, clock: Clock
+) -> None:
+    for _ in range(10):
+        visit = Visit(door, "10.0.0.9")
+        assert visit.taken and door.left(visit.peer) and visit.caller.is_alive()
+        clock.time += 15.0
+    accepted = Visit(door, "10.0.0.9")
+    assert accepted.accept() and not door.left(accepted.peer)
+
+
 def test_all_addresses_together_have_a_bound_too(door: Door) -> None:
     assert [Visit(door, f"10.0.1.{number}").taken for number in range(65)] == [True] * 64 + [False]
 

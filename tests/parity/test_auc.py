@@ -93,6 +93,15 @@ def test_two_equal_readers_differ_by_nothing(case: Any) -> None:
     assert got.not_excluded == unseen(got.positives, got.negatives) > 0
 
 
+def test_where_every_pair_changed_alike_nothing_is_said_to_be_unchanged() -> None:
+    truth = np.arange(20) >= 10
+    good = truth + np.arange(20) / 100
+    for one, difference in ((np.zeros(20), -0.5), (-good, -1.0)):
+        got = compare_auc(good, one, truth)
+        assert got is not None and got.difference == difference and got.low == got.high
+        assert got.not_excluded is None
+
+
 @given(cases())
 def test_changing_sides_mirrors_the_interval(case: Any) -> None:
     one, two, truth = case

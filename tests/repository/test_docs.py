@@ -104,3 +104,11 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     named = [f"{name}: {line}" for name, text in lines.items() for line in text if MACHINE_PATH.search(line)]
     assert len(paths) > 300
     assert named == []
+
+
+def test_no_entry_of_the_changelog_is_there_twice() -> None:
+    """Merges join what both sides added, and may double it."""
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    unreleased = lines[lines.index("## Unreleased") :]
+    firsts = [line for line in unreleased if line.startswith("- ")]
+    assert sorted(line for line in set(firsts) if firsts.count(line) > 1) == []

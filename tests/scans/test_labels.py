@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from molre_edge.scans.labels import find_parts, label_parts
+from molre_edge.scans.labels import find_parts
 
 Mask = npt.NDArray[np.bool_]
 
@@ -51,14 +51,14 @@ def test_parts_are_those_of_simpleitk(mask: Mask) -> None:
     connect: Any = sitk.ConnectedComponent
     expected = sitk.GetArrayFromImage(connect(sitk.GetImageFromArray(mask.astype(np.uint8))))
     parts = find_parts(mask)
-    assert np.array_equal(label_parts(mask), expected)
+    assert np.array_equal(find_parts(mask).labels(), expected)
     assert np.array_equal(parts.sizes, np.bincount(expected.ravel())[1:])
     assert np.array_equal(parts.first, [np.flatnonzero(expected == each + 1)[0] for each in range(len(parts.sizes))])
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 def test_what_is_counted_and_filled_is_what_the_labels_say(mask: Mask) -> None:
-    parts, labels = find_parts(mask), label_parts(mask)
+    parts, labels = find_parts(mask), find_parts(mask).labels()
     numbers = range(1, len(parts.sizes) + 1)
     other = random(*mask.shape, share=0.4)
     assert np.array_equal(parts.count(other), [np.count_nonzero(other & (labels == each)) for each in numbers])

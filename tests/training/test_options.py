@@ -51,12 +51,15 @@ def test_a_matched_lora_keeps_the_scale_that_alpha_gives_the_experts() -> None:
     ("wrong", "words"),
     [
         ({"adapter": "none", "alpha": 4.0}, "--alpha: --adapter none has no experts"),
-        ({"adapter": "lora", "router_level": "slice"}, "--router-level: works only with --adapter molre"),
+        (
+            {"adapter": "lora", "router_level": "slice"},
+            "--router-level: works only with --adapter molre and two experts or more",
+        ),
         (
             {"adapter": "none", "temperature": 0.5},
-            "--temperature: works only with --adapter molre; --adapter none has no",
+            "--temperature: works only with --adapter molre and two experts or more",
         ),
-        ({"adapter": "lora", "router_lr": 0.5}, "--router-lr: works only with --adapter molre"),
+        ({"adapter": "lora", "router_lr": 0.5}, "--router-lr: works only with --adapter molre and two experts or more"),
         ({"router_level": "token"}, "--router-level token: expected one of slice, volume"),
     ],
 )

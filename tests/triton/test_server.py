@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from molre_edge.bundle.bundle import Bundle
 from molre_edge.errors import EngineError
@@ -48,9 +48,7 @@ def server(environment: Path, repository: Path, log: Path, **variables: str) -> 
     triton = packages / "pytriton" / "tritonserver"
     asked = [environment / "bin" / "python", "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"]
     libraries = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [triton / "bin" / "tritonserver", "--model-repository", repository]
     command += ["--backend-directory", triton / "backends", "--http-address", "127.0.0.1", "--http-port", str(port)]
     command += ["--allow-grpc", "false", "--allow-metrics", "false"]
@@ -65,7 +63,8 @@ def server(environment: Path, repository: Path, log: Path, **variables: str) -> 
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables, cwd=log.parent)
         try:
             url = f"127.0.0.1:{port}"
-            while process.poll() is None and not ready(url):
+            end = time.monotonic() + 300
+            while process.poll() is None and time.monotonic() < end and not ready(url):
                 time.sleep(0.2)
             yield url, process
         finally:

@@ -57,6 +57,7 @@ def test_an_answer_says_what_it_means_and_what_gave_it(model: LoadedModel) -> No
         "findings": (2, count),
         "embedding": (2, 96),
         "gates": (2, 4, 2, 3),
+        "attention": (2, 4),
         "provenance": (2, 1),
     }
     assert [name.decode() for name in answer["findings"][1]] == list(model.findings)
