@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import gc
 import time
 import warnings
@@ -388,7 +389,8 @@ def export_bundle(
         kept = {precision: facts for precision, (_, facts) in graphs.items()}
         content = manifest_content(checkpoint, kept, attention, adapters, parity, proof, golden_origin, notes, whose)
         if adapters == INPUTS:
-            content["fit"] = _add_first_adapter(partial, checkpoint, answered, whose).to_dict()
+            fit, content["first_adapter"] = _add_first_adapter(partial, checkpoint, answered, whose)
+            content["fit"] = fit.to_dict()
         digest = write_manifest(partial, content)
         if key is not None:
             write_release(partial, Bundle.open(partial, trust=NO_TRUST).manifest, key, folder.resolve().name)
@@ -399,12 +401,16 @@ def export_bundle(
 
 def _add_first_adapter(
     folder: Path, checkpoint: LoadedCheckpoint, golden: GoldenSet, own: OwnGolden | None
-) -> FitFacts:
-    """Put the checkpoint's own adapter, which its graphs were just judged with, into a new bundle."""
+) -> tuple[FitFacts, str]:
+    """Put the checkpoint's own adapter, which its graphs were just judged with, into a new bundle.
+
+    Returns:
+        what an adapter must be made for, and the SHA-256 of this one.
+    """
     fit = fit_of(checkpoint)
     content = serialised(adapter_of(checkpoint, FIRST_ADAPTER, golden, fit, own))
     AdapterStore(folder).put(parse_adapter(content), content, ("onnxruntime, at export",))
-    return fit
+    return fit, hashlib.sha256(content).hexdigest()
 
 
 def _check_request(golden: npt.NDArray[np.float16], precisions: tuple[Precision, ...]) -> None:

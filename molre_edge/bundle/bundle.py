@@ -82,6 +82,8 @@ class Bundle:
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; None for the rebuild of the checkpoint.
         fit: what an adapter must be made for; None if the graphs hold what was trained, and take no adapter.
+        pinned_adapter: SHA-256 of the export's own adapter if the bundle was opened by its digest, which stands for no
+            other; None if it was not, or if signatures stand for adapters.
         using: the adapter that was chosen with :meth:`select`. Findings, thresholds, golden answers and checkpoint are
             then its own.
         trust: the keys that it was checked by.
@@ -100,6 +102,7 @@ class Bundle:
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
     fit: FitFacts | None = None
+    pinned_adapter: str | None = None
     using: Adapter | None = None
     trust: Trust = NO_TRUST
     signed: Signed | None = None
@@ -164,6 +167,7 @@ class Bundle:
             checkpoint_sha256=manifest.checkpoint_sha256,
             own_golden=manifest.own_golden,
             fit=manifest.fit,
+            pinned_adapter=None if expect_digest is None or trust else manifest.first_adapter,
             trust=trust,
             signed=signed,
             released=released,
@@ -198,6 +202,8 @@ class Bundle:
             return again if bundle.using is None else again.select(bundle.using.name)
         if expect_digest is not None:
             _check_digest(bundle.folder, bundle.digest, expect_digest)
+            pinned = None if bundle.trust else bundle.manifest.get("first_adapter")
+            return replace(bundle, pinned_adapter=pinned)
         return bundle
 
     def read(self, name: str) -> bytes:
@@ -330,11 +336,19 @@ class Bundle:
             name: of the adapter; None for the one that was chosen already, else the default.
 
         Raises:
-            AdapterError, BundleError: as :meth:`adapter`.
+            AdapterError, BundleError: as :meth:`adapter`; AdapterError also if the bundle was opened by its digest, no
+                name is given, and the default is not the adapter that the export made.
         """
         if name is None and (self.fit is None or self.using is not None):
             return self
-        return self.with_adapter(self.adapter(name))
+        adapter = self.adapter(name)
+        pinned = self.pinned_adapter
+        if name is None and pinned is not None and pinned != adapter.digest:
+            raise AdapterError(
+                f"{self.folder}: the expected digest stands for the adapter {pinned[:12]}, which the export made; the default is now {adapter.words}. If that is meant, name it with --adapter, or trust "
+                f"a key that signs adapters"
+            )
+        return self.with_adapter(adapter)
 
     def with_adapter(self, adapter: Adapter) -> Bundle:
         """The bundle with an adapter chosen, whether it is one of its own or not; see :attr:`using`.

@@ -112,6 +112,8 @@ class Manifest:
         checkpoint_sha256: SHA-256 of the exported checkpoint.
         own_golden: who gave the golden answers, if the user's own model did; else None.
         fit: what an adapter must be made for; None for graphs that hold what was trained.
+        first_adapter: SHA-256 of the adapter that the export made; None for such graphs, and for bundles of earlier
+            versions.
     """
 
     data: Mapping[str, Any]
@@ -123,6 +125,7 @@ class Manifest:
     checkpoint_sha256: str
     own_golden: OwnGolden | None = None
     fit: FitFacts | None = None
+    first_adapter: str | None = None
 
 
 def is_covered(name: str) -> bool:
@@ -177,7 +180,10 @@ def _checked(data: Mapping[str, Any]) -> Manifest:
     answers = data.get("golden", {}).get("answers")
     own = None if answers is None else OwnGolden.from_dict(answers)
     fit = FitFacts.from_dict(data["fit"]) if data.get("fit") is not None else None
-    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own, fit)
+    first = data.get("first_adapter")
+    if first is not None and (fit is None or not isinstance(first, str) or not _SHA256.fullmatch(first)):
+        raise ValueError("first_adapter: expected the SHA-256 of an adapter, of graphs that take adapters")
+    return Manifest(data, files, grid, findings, thresholds, graphs, checkpoint, own, fit, first)
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:

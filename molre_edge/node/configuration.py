@@ -283,6 +283,7 @@ class NodeConfig:
         orthanc: one to follow.
         bundle: folder of the bundle.
         engine: as in ``infer``.
+        adapter: name of the bundle's adapter that answers; None for its default.
         expect_digest: refuse a bundle with another digest.
         limits: parity limits of your own for the check of the engine, TOML.
         threads: CPU threads of ONNX Runtime. Default: all cores.
@@ -294,6 +295,7 @@ class NodeConfig:
     senders: tuple[Sender, ...] = ()
     orthanc: Orthanc | None = None
     engine: str = "fp16"
+    adapter: str | None = None
     expect_digest: str | None = None
     limits: Path | None = None
     threads: int | None = None

@@ -105,6 +105,7 @@ def _run(config: NodeConfig, progress: Progress) -> NodeResult:
             load_model(
                 config.bundle,
                 config.engine,
+                adapter=config.adapter,
                 expect_digest=config.expect_digest,
                 limits=config.limits,
                 threads=config.threads,
@@ -140,6 +141,7 @@ def _check(config: NodeConfig, progress: Progress) -> NodeResult:
     verified = verify_bundle(
         config.bundle,
         config.engine,
+        adapter=config.adapter,
         expect_digest=config.expect_digest,
         limits=config.limits,
         threads=config.threads,

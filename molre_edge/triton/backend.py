@@ -14,6 +14,7 @@ from molre_edge.errors import MolreEdgeError, UsageError
 from molre_edge.progress import Silent
 from molre_edge.runs.loaded import load_model
 from molre_edge.specs import VOLUME
+from molre_edge.triton.bundle_copy import default_adapter
 from molre_edge.triton.forms import ADAPTER, BUNDLE
 from molre_edge.triton.service import Answers, Asked, Service
 
@@ -40,11 +41,13 @@ class TritonPythonModel:
         given = {name: each["string_value"] for name, each in config["parameters"].items()}
         self._outputs = [each["name"] for each in config["output"]]
         self._stack = contextlib.ExitStack()
+        folder = Path(args["model_repository"]) / args["model_version"] / BUNDLE
         try:
             model = self._stack.enter_context(
                 load_model(
-                    Path(args["model_repository"]) / args["model_version"] / BUNDLE,
+                    folder,
                     given["engine"],
+                    adapter=default_adapter(folder),
                     expect_digest=given["bundle"],
                     threads=int(given["threads"]) if "threads" in given else None,
                     readers=0,

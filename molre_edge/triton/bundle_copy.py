@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from molre_edge.adapters.file import MAX_ADAPTER_BYTES
-from molre_edge.adapters.store import ADAPTERS, INDEX
+from molre_edge.adapters.store import ADAPTERS, INDEX, AdapterStore
 from molre_edge.bundle.bundle import MANIFEST, Bundle
 from molre_edge.bundle.engine_files import ENGINES, list_engines, read_engine
 from molre_edge.bundle.manifest import MAX_MANIFEST_BYTES
@@ -17,7 +17,7 @@ from molre_edge.files import read_regular
 from molre_edge.signing.trust import SUFFIX as SIGNATURE
 from molre_edge.specs import Precision
 
-__all__ = ["copy_bundle"]
+__all__ = ["copy_bundle", "default_adapter"]
 
 _MAX_RELEASE_BYTES = MAX_MANIFEST_BYTES + (1 << 20)
 
@@ -49,6 +49,15 @@ def copy_bundle(bundle: Bundle, folder: Path, precision: Precision) -> None:
     if copied.fit is not None:
         for name in sorted(copied.store().index().adapters):
             copied.select(name)
+
+
+def default_adapter(folder: Path) -> str | None:
+    """Name of the adapter that answers requests without one; None for graphs that take none.
+
+    Raises:
+        BundleError: the list of adapters is damaged.
+    """
+    return AdapterStore(folder).index().default or None
 
 
 def _copy_adapters(bundle: Bundle, folder: Path) -> None:

@@ -25,6 +25,7 @@ from molre_edge.parity.batches import BatchAnswers, BatchJudgement, judge_batche
 from molre_edge.parity.outputs import OUTPUT_NAMES
 from molre_edge.signing.trust import trust_of
 from molre_edge.specs import DISCLAIMER, VOLUME, Precision, TensorSpec
+from molre_edge.triton.bundle_copy import default_adapter
 from molre_edge.triton.client import TritonClient
 from molre_edge.triton.export import FORMAT, FORMAT_VERSION, RECORD
 from molre_edge.triton.forms import BUNDLE, VERSION
@@ -169,7 +170,8 @@ def replay_golden(
     entry = _model(record, model, Path(repository))
     place = Path(bundle) if bundle is not None else _bundle_within(record, Path(repository))
     digest, precision = str(record["bundle"]["digest"]), Precision(entry["precision"])
-    opened = Bundle.open(place, expect_digest=digest, trust=trust_of(trust)).select(adapter)
+    opened = Bundle.open(place, expect_digest=digest, trust=trust_of(trust))
+    opened = opened.select(default_adapter(place) if adapter is None else adapter)
     client = TritonClient(url, str(entry["name"]))
     largest = _served(client, digest)
     limits = choose_limits(opened, precision, None).limits

@@ -89,6 +89,26 @@ def test_what_passed_when_it_was_added_is_not_asked_again(box: Path, other_adapt
             assert require_verified(bundle, runner, choice, record).startswith(words)
 
 
+def chosen(bundle: Bundle, name: str | None = None) -> str:
+    using = bundle.select(name).using
+    assert using is not None
+    return using.name
+
+
+def test_the_expected_digest_stands_for_the_export_s_own_adapter_and_no_other_default(
+    box: Path, other_adapter: Path
+) -> None:
+    digest = Bundle.open(box).digest
+    assert chosen(Bundle.open(box, expect_digest=digest)) == FIRST_ADAPTER
+    add_adapter(other_adapter, bundle=box)
+    default_adapter("other", bundle=box)
+    assert chosen(Bundle.open(box)) == "other"
+    for pinned in (Bundle.open(box, expect_digest=digest), Bundle.of(Bundle.open(box), expect_digest=digest)):
+        with pytest.raises(AdapterError, match=r"stands for the adapter .*; the default is now other .* name it with"):
+            pinned.select()
+        assert [chosen(pinned, name) for name in ("other", FIRST_ADAPTER)] == ["other", FIRST_ADAPTER]
+
+
 def changed(path: Path, out: Path, **changes: Any) -> Path:
     write_adapter(replace(read_adapter(path), **changes), out)
     return out
