@@ -345,8 +345,9 @@ class Bundle:
         pinned = self.pinned_adapter
         if name is None and pinned is not None and pinned != adapter.digest:
             raise AdapterError(
-                f"{self.folder}: the expected digest stands for the adapter {pinned[:12]}, which the export made; the default is now {adapter.words}. If that is meant, name it with --adapter, or trust "
-                f"a key that signs adapters"
+                f"{self.folder}: the expected digest stands for the adapter {pinned[:12]}, which the export made; the "
+                f"default is now {adapter.words}. If that is meant, name it with --adapter, or trust a key that signs "
+                f"adapters"
             )
         return self.with_adapter(adapter)
 
