@@ -41,7 +41,9 @@ def count_multiply_adds(
 
     copy = model.copy()
     products = [node for node in model.nodes if node.op_type in PRODUCTS]
-    values = sorted({name for node in products for name in (node.input[0], node.output[0])} - set(model.initializers))
+    # an expert's kernel is an input of the graph where adapters are
+    read = {name for node in products for name in (*node.input[: 1 + (node.op_type == "Conv")], node.output[0])}
+    values = sorted(read - set(model.initializers))
     graph = copy.model.graph
     graph.node.extend(helper.make_node("Shape", [name], [f"{name}__shape"], name=f"{name}__shape") for name in values)
     del graph.output[:]

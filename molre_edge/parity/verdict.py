@@ -277,7 +277,8 @@ def _attention_l1(numbers: ParityNumbers, limits: ParityLimits) -> Check:
         return _check("attention_l1", None, limit, "not judged: no attention over slices is finite in both")
     text = (
         f"largest L1 distance of the attention over slices {rounded(attention.max_l1, limit)}; the slice with the most "
-        f"attention changed in {attention.leader_changes} of {attention.leader_total} volumes"
+        f"attention changed in {attention.leader_changes} of {attention.leader_total} "
+        f"volume{'' if attention.leader_total == 1 else 's'}"
     )
     return _check("attention_l1", attention.max_l1, limit, text)
 

@@ -215,7 +215,7 @@ def test_a_passed_report_says_so(full_report: Callable[..., Report]) -> None:
     source = render(full_report())
     text = Page(source).text
     assert "✓ Parity passed" in text
-    assert "Limits fp16 (default) · 9 checks judged, 9 within their limits" in text
+    assert "Limits fp16 (default) · 10 checks judged, 10 within their limits" in text
     assert "✗" not in text and "No parity judged" not in text
     assert '<section class="verdict pass"' in source
 
@@ -235,10 +235,10 @@ def test_a_failed_report_says_so_and_why(full_report: Callable[..., Report]) -> 
     text = Page(source).text
     assert "✗ Parity failed" in text and "Parity passed" not in text
     assert '<section class="verdict fail"' in source
-    assert report.verdict is not None and len(report.verdict.failed) == 7
+    assert report.verdict is not None and len(report.verdict.failed) == 8
     for check in report.verdict.failed:
         assert text.count(typeset(check.text)) == 2  # at the top and in the table
-    assert "9 checks judged, 2 within their limits" in text
+    assert "10 checks judged, 2 within their limits" in text
 
 
 def test_a_report_without_a_reference_judges_nothing(full_report: Callable[..., Report]) -> None:
