@@ -38,3 +38,19 @@ def test_convolutions_linear_layers_and_inner_products_are_counted_and_nothing_e
     assert counted == {
         "conv": 6 * 6 * 6 * 2 * 3 * 3, "matmul": 6 * 5 * 36, "gemm": 6 * 7 * 5, "inner": 6 * 6 * 7,
     }  # fmt: skip
+
+
+def test_a_kernel_that_is_an_input_of_the_graph_counts_as_one_that_is_a_constant() -> None:
+    """Experts of an adapted convolution, in a graph that takes adapters."""
+    kernel = np.zeros((6, 4, 3, 3), np.float32)
+    nodes = [helper.make_node("Conv", ["volume", "adapter.conv.A"], ["c"], name="conv")]  # to [1, 6, 6, 6]
+    ends = [
+        helper.make_tensor_value_info("volume", TensorProto.FLOAT, [1, 4, 8, 8]),
+        helper.make_tensor_value_info("adapter.conv.A", TensorProto.FLOAT, list(kernel.shape)),
+        helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 6, 6, 6]),
+    ]
+    graph = helper.make_graph(nodes, "experts", ends[:2], ends[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    volume = np.zeros((1, 4, 8, 8), np.float16)
+    counted = count_multiply_adds(IndexedModel(model), volume, threads=1, adapter={"adapter.conv.A": kernel})
+    assert counted == {"conv": 6 * 6 * 6 * 4 * 3 * 3}
